@@ -1,0 +1,1 @@
+//! AMI manifest, block device mappings, register request.

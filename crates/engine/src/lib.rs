@@ -1,0 +1,1 @@
+//! The operations: validate, plan, build, test.

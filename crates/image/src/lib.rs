@@ -1,0 +1,1 @@
+//! Partition solver and boot loaders.

@@ -1,0 +1,1 @@
+//! Documents and resolved inputs to layers with content ids.

@@ -1,0 +1,1 @@
+//! Image Builder and AWSTOE documents.

@@ -1,0 +1,1 @@
+//! Content store, layers, build records, catalog.

@@ -1,0 +1,1 @@
+//! The unsafe corner: namespaces, process control, memory maps.

@@ -1,0 +1,1 @@
+//! Hermetic environments and wrappers of the outside checkers, for tests.

@@ -1,0 +1,13 @@
+//! The file tree of an image: inodes in memory, file data elsewhere.
+//!
+//! A [`Tree`] holds metadata only. The data of a file is a list of [`DataExtent`]s that point into
+//! a [`BlobTable`](amiforge_types::BlobTable), so a tree of a 10 GiB image costs a few megabytes.
+//! Every producer (tar, layers, packages) builds a `Tree` or a [`LayerDiff`]; every consumer (ext4,
+//! tar out, dump) walks one.
+#![forbid(unsafe_code)]
+
+mod model;
+
+pub use model::{
+    Content, DataExtent, DataSource, Ino, Inode, Kind, LayerDiff, LayerEntry, MAX_NAME, Stat, Tree, TreeError, XattrName,
+};

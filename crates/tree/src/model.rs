@@ -1,0 +1,342 @@
+//! Inodes and the tree that names them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use amiforge_types::{BlobId, Digest, Timestamp};
+
+/// Longest file name in bytes (`NAME_MAX` of Linux).
+pub const MAX_NAME: usize = 255;
+
+/// Index of an inode in its [`Tree`]. The root is [`Ino::ROOT`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ino(pub(crate) u32);
+
+impl Ino {
+    /// The root directory.
+    pub const ROOT: Self = Self(0);
+
+    /// Position in the tree's inode table.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Full name of an extended attribute, for example `security.capability`.
+pub type XattrName = Vec<u8>;
+
+/// Ownership, mode and time of an inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Permission bits with set-uid, set-gid and sticky: at most `0o7777`. The type is in [`Kind`].
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Last modification; the other times of the inode are set to the same.
+    pub mtime: Timestamp,
+}
+
+/// Where the bytes of one run of a file are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataSource {
+    /// In memory; for small, generated files.
+    Bytes(Arc<[u8]>),
+    /// In a blob at `offset`.
+    Blob {
+        /// The blob.
+        id: BlobId,
+        /// Byte offset of the first byte of the run inside the blob.
+        offset: u64,
+    },
+}
+
+/// One run of a file's data. Ranges of the file that no run covers are holes and read as zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataExtent {
+    /// Byte offset in the file.
+    pub offset: u64,
+    /// Bytes, above zero.
+    pub len: u64,
+    /// Where they are.
+    pub source: DataSource,
+}
+
+/// The content of a regular file.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Content {
+    /// File size in bytes.
+    pub size: u64,
+    /// Runs of data, sorted by offset, not overlapping, inside `size`.
+    pub extents: Vec<DataExtent>,
+    /// SHA-256 of the whole content (holes as zeros), where it is already known.
+    pub digest: Option<Digest>,
+}
+
+impl Content {
+    /// Content held in memory.
+    #[must_use]
+    pub fn bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
+        let bytes = bytes.into();
+        let size = bytes.len() as u64;
+        let digest = Some(Digest::of(&bytes));
+        let extents = match size {
+            0 => Vec::new(),
+            len => vec![DataExtent { offset: 0, len, source: DataSource::Bytes(bytes) }],
+        };
+        Self { size, extents, digest }
+    }
+
+    /// One contiguous run of a blob.
+    #[must_use]
+    pub fn blob(id: BlobId, offset: u64, size: u64) -> Self {
+        let extents = match size {
+            0 => Vec::new(),
+            len => vec![DataExtent { offset: 0, len, source: DataSource::Blob { id, offset } }],
+        };
+        Self { size, extents, digest: None }
+    }
+}
+
+/// The type of an inode and what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Directory: names (never empty, `.`, `..`, or with `/` or NUL) and their inodes.
+    Dir(BTreeMap<Vec<u8>, Ino>),
+    /// Regular file.
+    File(Content),
+    /// Symbolic link and its target.
+    Symlink(Vec<u8>),
+    /// Character device.
+    CharDev {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// Block device.
+    BlockDev {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// Named pipe.
+    Fifo,
+    /// Unix socket.
+    Socket,
+}
+
+/// One inode. Several names may lead to one (hard links), except for directories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inode {
+    /// Ownership, mode, time.
+    pub stat: Stat,
+    /// Type and content.
+    pub kind: Kind,
+    /// Extended attributes by full name, with the values that `getxattr` returns.
+    pub xattrs: BTreeMap<XattrName, Vec<u8>>,
+}
+
+impl Inode {
+    /// An inode without extended attributes.
+    #[must_use]
+    pub fn new(stat: Stat, kind: Kind) -> Self {
+        Self { stat, kind, xattrs: BTreeMap::new() }
+    }
+}
+
+/// A file tree. Inodes live in a table; names live in directories.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    pub(crate) inodes: Vec<Inode>,
+}
+
+/// A change to a tree that cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TreeError {
+    /// A parent of the path is missing.
+    #[error("{}: no such directory", String::from_utf8_lossy(.0))]
+    NoParent(Vec<u8>),
+    /// Something on the way is not a directory.
+    #[error("{}: not a directory", String::from_utf8_lossy(.0))]
+    NotADirectory(Vec<u8>),
+    /// The name is empty, `.`, `..`, too long, or has a `/` or NUL in it.
+    #[error("{:?}: not a file name", String::from_utf8_lossy(.0))]
+    BadName(Vec<u8>),
+    /// A hard link to a missing file or to a directory.
+    #[error("{}: cannot be hard-linked to", String::from_utf8_lossy(.0))]
+    BadLink(Vec<u8>),
+    /// More inodes than a tree can hold.
+    #[error("more than {} inodes", u32::MAX)]
+    TooMany,
+}
+
+/// One entry of a [`LayerDiff`], by its path below the root without a leading slash (`usr/bin/env`;
+/// the root itself is the empty path).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LayerEntry {
+    /// The path becomes this inode. A directory keeps the children it has; its `Kind::Dir` map is
+    /// empty here, children have entries of their own. Another type replaces what was there.
+    Put(Inode),
+    /// The path becomes another name of the inode at this earlier path of the same layer.
+    Link(Vec<u8>),
+    /// The path becomes this directory, and everything it held below goes (an opaque directory).
+    PutOpaque(Inode),
+    /// The path goes, with everything below it.
+    Whiteout,
+}
+
+/// What one layer changes, in path order (so parents come before children).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LayerDiff {
+    /// Entries by path; see [`LayerEntry`].
+    pub entries: BTreeMap<Vec<u8>, LayerEntry>,
+}
+
+impl Tree {
+    /// A tree with nothing but a root directory.
+    #[must_use]
+    pub fn new(root: Stat) -> Self {
+        Self { inodes: vec![Inode::new(root, Kind::Dir(BTreeMap::new()))] }
+    }
+
+    /// The inode behind a number of this tree.
+    ///
+    /// # Panics
+    /// When `ino` is of another, larger tree.
+    #[must_use]
+    pub fn inode(&self, ino: Ino) -> &Inode {
+        &self.inodes[ino.index()]
+    }
+
+    /// The inode behind a number of this tree, to change it.
+    ///
+    /// # Panics
+    /// When `ino` is of another, larger tree.
+    #[must_use]
+    pub fn inode_mut(&mut self, ino: Ino) -> &mut Inode {
+        &mut self.inodes[ino.index()]
+    }
+
+    /// Number of slots in the inode table; slots no name leads to any more are counted.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.inodes.len()
+    }
+
+    /// The entries of a directory; `None` for other types.
+    #[must_use]
+    pub fn children(&self, ino: Ino) -> Option<&BTreeMap<Vec<u8>, Ino>> {
+        match &self.inode(ino).kind {
+            Kind::Dir(children) => Some(children),
+            _ => None,
+        }
+    }
+
+    /// Finds a path without following symbolic links. Leading, trailing and double slashes and `.`
+    /// do not matter; `..` is never resolved and finds nothing.
+    #[must_use]
+    pub fn lookup(&self, path: &[u8]) -> Option<Ino> {
+        path.split(|b| *b == b'/')
+            .filter(|part| !part.is_empty() && *part != b".")
+            .try_fold(Ino::ROOT, |dir, name| self.children(dir)?.get(name).copied())
+    }
+
+    /// Puts `inode` at `path`, replacing what was there. The parent must exist.
+    pub fn insert(&mut self, path: &[u8], inode: Inode) -> Result<Ino, TreeError> {
+        let (dir, name) = self.parent(path)?;
+        let ino = Ino(u32::try_from(self.inodes.len()).map_err(|_| TreeError::TooMany)?);
+        self.inodes.push(inode);
+        self.set_child(dir, name, ino, path)?;
+        Ok(ino)
+    }
+
+    /// Gives the inode at `target` the further name `path`.
+    pub fn link(&mut self, path: &[u8], target: &[u8]) -> Result<Ino, TreeError> {
+        let ino = self
+            .lookup(target)
+            .filter(|ino| !matches!(self.inode(*ino).kind, Kind::Dir(_)))
+            .ok_or_else(|| TreeError::BadLink(target.to_vec()))?;
+        let (dir, name) = self.parent(path)?;
+        self.set_child(dir, name, ino, path)?;
+        Ok(ino)
+    }
+
+    /// Removes a name, and with a directory everything below it. True when it was there.
+    pub fn remove(&mut self, path: &[u8]) -> bool {
+        let Ok((dir, name)) = self.parent(path) else { return false };
+        match &mut self.inode_mut(dir).kind {
+            Kind::Dir(children) => children.remove(&name).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Every name with its inode, parents before children and siblings in byte order. The root
+    /// comes first with the empty path. A hard-linked inode comes once for each name.
+    #[must_use]
+    pub fn walk(&self) -> Vec<(Vec<u8>, Ino)> {
+        let mut out = Vec::with_capacity(self.inodes.len());
+        let mut stack = vec![(Vec::new(), Ino::ROOT)];
+        while let Some((path, ino)) = stack.pop() {
+            if let Some(children) = self.children(ino) {
+                for (name, child) in children.iter().rev() {
+                    let mut child_path = path.clone();
+                    if !child_path.is_empty() {
+                        child_path.push(b'/');
+                    }
+                    child_path.extend_from_slice(name);
+                    stack.push((child_path, *child));
+                }
+            }
+            out.push((path, ino));
+        }
+        out
+    }
+
+    /// Link count of every inode slot: names for files, 2 plus sub-directories for directories, 0
+    /// for a slot that no name leads to.
+    #[must_use]
+    pub fn link_counts(&self) -> Vec<u32> {
+        let mut counts = vec![0; self.inodes.len()];
+        counts[0] = 1;
+        for (_, ino) in self.walk() {
+            let Some(children) = self.children(ino) else { continue };
+            counts[ino.index()] += 1;
+            for child in children.values() {
+                counts[child.index()] += 1;
+                if self.children(*child).is_some() {
+                    counts[ino.index()] += 1;
+                }
+            }
+        }
+        counts
+    }
+
+    fn parent(&self, path: &[u8]) -> Result<(Ino, Vec<u8>), TreeError> {
+        let trimmed = path.strip_prefix(b"/").unwrap_or(path);
+        let trimmed = trimmed.strip_suffix(b"/").unwrap_or(trimmed);
+        let (dir, name) = match trimmed.iter().rposition(|b| *b == b'/') {
+            Some(at) => (&trimmed[..at], &trimmed[at + 1..]),
+            None => (&trimmed[..0], trimmed),
+        };
+        if name.is_empty() || name == b"." || name == b".." || name.len() > MAX_NAME || name.contains(&0) {
+            return Err(TreeError::BadName(name.to_vec()));
+        }
+        let dir = self.lookup(dir).ok_or_else(|| TreeError::NoParent(path.to_vec()))?;
+        Ok((dir, name.to_vec()))
+    }
+
+    fn set_child(&mut self, dir: Ino, name: Vec<u8>, child: Ino, path: &[u8]) -> Result<(), TreeError> {
+        match &mut self.inode_mut(dir).kind {
+            Kind::Dir(children) => {
+                children.insert(name, child);
+                Ok(())
+            }
+            _ => Err(TreeError::NotADirectory(path.to_vec())),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! QEMU: probe, machine, console, guest link, boot report.
