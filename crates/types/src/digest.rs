@@ -89,6 +89,17 @@ impl<'de> serde::Deserialize<'de> for Digest {
     }
 }
 
+/// Identity of a layer: the digest of everything that went into making it (not of its bytes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct LayerId(pub Digest);
+
+impl fmt::Display for LayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Incremental SHA-256.
 #[derive(Clone, Default)]
 pub struct Hasher(sha2::Sha256);

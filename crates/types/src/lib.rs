@@ -17,7 +17,7 @@ mod uuid;
 pub use arch::Arch;
 pub use blob::{BlobId, BlobTable, ReadAt, WriteAt};
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity, Span};
-pub use digest::{Digest, DigestParseError, Hasher};
+pub use digest::{Digest, DigestParseError, Hasher, LayerId};
 pub use seed::Seed;
 pub use size::{ByteSize, ByteSizeParseError, GIB, KIB, MIB, SECTOR};
 pub use time::Timestamp;
