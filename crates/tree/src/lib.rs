@@ -6,8 +6,16 @@
 //! tar out, dump) walks one.
 #![forbid(unsafe_code)]
 
+mod content;
+mod diff;
+mod dump;
+pub mod layer;
 mod model;
+// pub mod tar;
 
+pub use content::{ContentReader, DATA_CHUNK};
+pub use diff::ApplyError;
+pub use dump::{DumpContent, dump_entries};
 pub use model::{
     Content, DataExtent, DataSource, Ino, Inode, Kind, LayerDiff, LayerEntry, MAX_NAME, Stat, Tree, TreeError, XattrName,
 };
