@@ -1,1 +1,37 @@
-//! Sandboxes and action modules.
+//! Runs foreign commands: sandboxes, and the executor of component phases.
+//!
+//! ```text
+//!  engine ──▶ Sandbox ──spawn──▶ helper program ──▶ child_main ──▶ namespaces, overlay, pivot_root
+//!                 ◀── ChildEvent, RunResult ──                          └─▶ executor ─▶ actions
+//!  host ◀── protocol over virtio-serial ──▶ guest agent ────────────────────▶ executor ─▶ actions
+//! ```
+//!
+//! [`Sandbox`] is the parent's side. The child is any program that calls `child_main`. One
+//! executor runs component phases on the live root `/` of wherever it is: in a sandbox, or in a
+//! guest. It streams [`ChildEvent`]s and returns a [`RunResult`]; `ToeLog` turns both into the
+//! log folder that AWSTOE leaves.
+//!
+//! What is not here: which layers to run and when (`engine`), and what a layer file looks like
+//! (`tree`, `store`).
+#![forbid(unsafe_code)]
+
+mod error;
+mod event;
+pub mod protocol;
+mod sandbox;
+mod spec;
+mod wire;
+
+pub use error::SandboxError;
+pub use event::{
+    ChildEvent, DocumentResult, DocumentSpec, Failure, PhaseResult, RunResult, RunSpec,
+    ScriptResult, Status, StepResult,
+};
+pub use sandbox::{Helper, OnEvent, Probe, ProbeEntry, Sandbox};
+pub use spec::{ID_COUNT, IdMap, RootSpec, ScriptSpec, Shim};
+
+/// The argument with which a program is asked to play the child of a [`Sandbox`].
+pub const CHILD_ARG: &str = "__sandbox";
+
+/// Longest line of output that is kept, in bytes; the rest of a longer line is dropped.
+pub const MAX_LINE: usize = 16 << 10;

@@ -1,1 +1,186 @@
-//! The unsafe corner: namespaces, process control, memory maps.
+//! The unsafe corner: the few system calls that no safe wrapper of `rustix` covers.
+//!
+//! Each function here is safe to call; the precondition that makes it so is checked inside or
+//! follows from its signature. Every `unsafe` block says why it is needed (JUSTIFICATION) and why
+//! it is sound (SAFETY). No other crate may contain unsafe code.
+#![allow(unsafe_code, reason = "this crate exists to hold it")]
+
+use std::io;
+
+pub use rustix::process::Pid;
+pub use rustix::thread::UnshareFlags as Namespaces;
+
+/// Which side of [`fork`] this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fork {
+    /// In the new process.
+    Child,
+    /// In the old process.
+    Parent(Pid),
+}
+
+/// Puts the calling process into new namespaces.
+///
+/// # Errors
+/// When the process has more than one thread, or the kernel refuses.
+pub fn unshare(flags: Namespaces) -> io::Result<()> {
+    single_threaded()?;
+    // JUSTIFICATION: rustix marks `unshare` unsafe, as `CLONE_FILES` gives threads that share
+    // descriptors different tables.
+    // SAFETY: there is one thread, so nobody holds a descriptor number that could come to mean
+    // another file.
+    unsafe { rustix::thread::unshare_unsafe(flags) }?;
+    Ok(())
+}
+
+/// Duplicates the calling process.
+///
+/// # Errors
+/// When the process has more than one thread, or the kernel refuses.
+pub fn fork() -> io::Result<Fork> {
+    single_threaded()?;
+    // JUSTIFICATION: a new pid namespace only takes children; starting the executable again would
+    // need it to be reachable and executable for the mapped ids, which a program in a home
+    // directory is not.
+    // SAFETY: in a process with one thread no lock can be held by a thread that the child lacks, so
+    // the child may run any code.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => Pid::from_raw(pid)
+            .map(Fork::Parent)
+            .ok_or_else(|| io::Error::other("fork returned a negative id")),
+    }
+}
+
+/// Ends the process at once: no destructors, no flushing of buffers that the parent also holds.
+pub fn exit_now(code: i32) -> ! {
+    // JUSTIFICATION: `std::process::exit` runs exit handlers, which in a forked child belong to
+    // the parent.
+    // SAFETY: `_exit` has no preconditions and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Marks every descriptor from 3 on close-on-exec, so that no program started later inherits what
+/// our own parent left open.
+///
+/// # Errors
+/// When the kernel refuses (it is older than 5.11).
+pub fn close_on_exec_from_3() -> io::Result<()> {
+    // JUSTIFICATION: rustix has no safe `close_range`, because it can close descriptors others own.
+    // SAFETY: with `CLOSE_RANGE_CLOEXEC` nothing is closed; flags of descriptors have no owner.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3_u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if ret == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Joins a new, empty session keyring, so that keys of the user's session stay out of reach.
+///
+/// # Errors
+/// When the kernel has no keyrings (`ENOSYS`) or refuses.
+pub fn join_new_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // JUSTIFICATION: no safe wrapper exists.
+    // SAFETY: a null name asks for an anonymous keyring; no memory is passed.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
+    if ret >= 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Makes the program that `command` starts get `SIGKILL` when the thread that starts it ends.
+pub fn die_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    // JUSTIFICATION: a parent-death signal must be set between fork and exec.
+    // SAFETY: the closure makes one system call and allocates nothing, so it is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+            Ok(())
+        });
+    }
+}
+
+/// Makes the program that `command` starts lead a session of its own, without a terminal, and run
+/// with the file mode mask `umask`.
+pub fn new_session(command: &mut std::process::Command, umask: u16) {
+    use std::os::unix::process::CommandExt as _;
+    // JUSTIFICATION: both belong to the new process and must be set between fork and exec.
+    // SAFETY: the closure makes two system calls and allocates nothing, so it is async-signal-safe.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::setsid()?;
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask.into()));
+            Ok(())
+        });
+    }
+}
+
+/// Brings up the loopback interface of the calling process's network namespace.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn loopback_up() -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // JUSTIFICATION: interface flags are set with an ioctl or netlink; rustix has neither.
+    // SAFETY: an all-zero `ifreq` is a valid value of this plain C structure.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes_with_nul()) {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).unwrap_or(1);
+    // JUSTIFICATION: as above.
+    // SAFETY: the descriptor is an open socket and the pointer leads to an `ifreq` that lives until
+    // the call returns, as SIOCSIFFLAGS (netdevice(7)) wants.
+    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    if ret == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn single_threaded() -> io::Result<()> {
+    let threads = std::fs::read_dir("/proc/self/task")?.take(2).count();
+    if threads == 1 {
+        Ok(())
+    } else {
+        Err(io::Error::other("the process has more than one thread"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_to_fork_with_threads() {
+        // The test harness itself runs tests in threads.
+        let (tx, rx) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || rx.recv());
+        assert!(fork().is_err());
+        assert!(unshare(Namespaces::NEWNS).is_err());
+        drop(tx);
+        assert!(other.join().unwrap().is_err());
+    }
+}

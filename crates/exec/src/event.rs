@@ -1,0 +1,286 @@
+//! What a run of component documents tells while it runs, and what it says at the end.
+//!
+//! The same types cross two pipes as JSON: out of the sandbox, and out of a guest over its serial
+//! port. Names of statuses follow AWSTOE (user guide, `toe-use-documents.html`).
+
+use std::collections::BTreeMap;
+
+use amiforge_types::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// How a step, phase, document or run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Status {
+    /// Everything succeeded.
+    Success,
+    /// Not run, because its condition said so or the phase was not asked for.
+    Skipped,
+    /// A step failed and its `onFailure` was `Ignore`: counts as success.
+    IgnoredFailure,
+    /// Failed.
+    Failed,
+}
+
+impl Status {
+    /// False for [`Status::Failed`] only.
+    #[must_use]
+    pub fn is_ok(self) -> bool {
+        self != Self::Failed
+    }
+}
+
+/// One thing that happened, in order. Lines carry no final newline and are at most
+/// [`MAX_LINE`](crate::MAX_LINE) bytes; what is not UTF-8 is replaced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    tag = "event",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+pub enum ChildEvent {
+    /// A document starts.
+    DocumentStarted {
+        /// Name as given in [`DocumentSpec::name`].
+        document: String,
+    },
+    /// A phase of the current document starts.
+    PhaseStarted {
+        /// Phase name.
+        phase: String,
+    },
+    /// A step starts (once, whatever the number of attempts).
+    StepStarted {
+        /// Phase name.
+        phase: String,
+        /// Step name.
+        step: String,
+        /// Action module.
+        action: String,
+        /// Seconds for each attempt, `None` without limit.
+        timeout_seconds: Option<u64>,
+        /// Attempts at most.
+        max_attempts: u32,
+    },
+    /// An attempt after the first one starts.
+    Retry {
+        /// Number of this attempt, from 2.
+        attempt: u32,
+        /// Why the one before failed.
+        reason: String,
+    },
+    /// A line of standard output of the current step or script.
+    Stdout {
+        /// The line.
+        line: String,
+    },
+    /// A line of standard error of the current step or script.
+    Stderr {
+        /// The line.
+        line: String,
+    },
+    /// A remark of the executor itself.
+    Note {
+        /// One sentence.
+        text: String,
+    },
+    /// A step ended.
+    StepFinished {
+        /// Phase name.
+        phase: String,
+        /// Step name.
+        step: String,
+        /// How.
+        status: Status,
+        /// Exit code of its last command, when it ran one that ended by itself.
+        exit_code: Option<i32>,
+        /// Attempts made.
+        attempt: u32,
+        /// Wall-clock seconds over all attempts.
+        seconds: f64,
+        /// What went wrong, when something did.
+        failure: Option<String>,
+    },
+    /// A phase ended.
+    PhaseFinished {
+        /// Phase name.
+        phase: String,
+        /// How.
+        status: Status,
+    },
+    /// A document ended.
+    DocumentFinished {
+        /// Name as given.
+        document: String,
+        /// How.
+        status: Status,
+    },
+}
+
+/// One component document to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DocumentSpec {
+    /// Path or name, for messages and logs.
+    pub name: String,
+    /// The YAML or JSON text.
+    pub text: String,
+    /// Parameter values by name; parameters the document does not declare are ignored, as AWSTOE does.
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// What to run. The same in a sandbox and in a guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunSpec {
+    /// Id of this run: part of the log folder's name, `context:executionId`.
+    pub execution_id: String,
+    /// The documents, run in this order.
+    pub documents: Vec<DocumentSpec>,
+    /// Phases to run, in whatever order: each document runs its own in its own order.
+    pub phases: Vec<String>,
+    /// Environment of the steps beside the fixed base (see `docs/sandbox.md`); wins over it.
+    pub env: BTreeMap<String, String>,
+    /// The time that `context:date` and `context:dateTime` show and `SOURCE_DATE_EPOCH` holds. A
+    /// test in a guest may give the real time.
+    pub clock: Timestamp,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunResult {
+    /// As in [`RunSpec`].
+    pub execution_id: String,
+    /// `Success`, `IgnoredFailure` or `Failed`.
+    pub status: Status,
+    /// Wall-clock start.
+    pub start: Timestamp,
+    /// Wall-clock end.
+    pub end: Timestamp,
+    /// One per document that was started.
+    pub documents: Vec<DocumentResult>,
+    /// The first failure that was not ignored.
+    pub failure: Option<Failure>,
+}
+
+/// What one document came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DocumentResult {
+    /// `name` of the document, else empty.
+    pub name: String,
+    /// Name as given in [`DocumentSpec::name`].
+    pub file: String,
+    /// `description` of the document, else empty.
+    pub description: String,
+    /// How it ended.
+    pub status: Status,
+    /// Wall-clock start.
+    pub start: Timestamp,
+    /// Wall-clock end.
+    pub end: Timestamp,
+    /// The phases of the document, also those not asked for (with [`Status::Skipped`] and no steps run).
+    pub phases: Vec<PhaseResult>,
+}
+
+/// What one phase came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PhaseResult {
+    /// Phase name.
+    pub name: String,
+    /// Whether the run asked for it.
+    pub selected: bool,
+    /// How it ended.
+    pub status: Status,
+    /// Wall-clock start.
+    pub start: Timestamp,
+    /// Wall-clock end.
+    pub end: Timestamp,
+    /// The steps that were reached.
+    pub steps: Vec<StepResult>,
+}
+
+/// What one step came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepResult {
+    /// Step name.
+    pub name: String,
+    /// Action module.
+    pub action: String,
+    /// How it ended.
+    pub status: Status,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Exit code of its last command, when it ran one that ended by itself.
+    pub exit_code: Option<i32>,
+    /// Wall-clock start.
+    pub start: Timestamp,
+    /// Wall-clock end.
+    pub end: Timestamp,
+    /// What went wrong, else empty.
+    pub failure_message: String,
+    /// Seconds for each attempt, `-1` without limit.
+    pub timeout_seconds: i64,
+    /// `Abort`, `Continue` or `Ignore`.
+    pub on_failure: String,
+    /// Attempts at most.
+    pub max_attempts: u32,
+    /// The resolved inputs, as a list (map-shaped inputs are a list of one).
+    pub inputs: serde_json::Value,
+    /// The outputs, one map per entry of the inputs (execution modules: one map).
+    pub outputs: Vec<BTreeMap<String, String>>,
+    /// `disableLogging` of the step: its inputs and outputs stay out of the logs.
+    pub quiet: bool,
+}
+
+/// Where and why a run failed: enough to act on without opening a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "camelCase")]
+#[error("{document}: phase {phase}, step {step} ({action}): {reason}")]
+pub struct Failure {
+    /// Name as given in [`DocumentSpec::name`].
+    pub document: String,
+    /// Phase name.
+    pub phase: String,
+    /// Step name.
+    pub step: String,
+    /// Action module.
+    pub action: String,
+    /// The command or the path it was about.
+    pub command: String,
+    /// Exit code, when a command ran and ended by itself.
+    pub exit_code: Option<i32>,
+    /// One sentence.
+    pub reason: String,
+    /// The last lines it wrote, standard output and error as they came.
+    pub tail: Vec<String>,
+}
+
+/// What a script came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScriptResult {
+    /// Exit code; `None` when a signal or the timeout ended it.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// True when the timeout ended it.
+    pub timed_out: bool,
+    /// The last lines it wrote, standard output and error as they came.
+    pub tail: Vec<String>,
+    /// Wall-clock start: files it wrote are not older.
+    pub start: Timestamp,
+    /// Wall-clock end.
+    pub end: Timestamp,
+}
+
+impl ScriptResult {
+    /// True when the script ended by itself with code 0.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.exit_code == Some(0)
+    }
+}

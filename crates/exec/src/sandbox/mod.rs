@@ -1,0 +1,368 @@
+//! The parent's side of a sandbox: starts the helper, writes its id map, hands it the job, and
+//! reads what happens.
+
+mod ids;
+mod probe;
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use amiforge_types::Timestamp;
+
+use crate::error::SandboxError;
+use crate::event::{ChildEvent, RunResult, RunSpec, ScriptResult};
+use crate::spec::{IdMap, RootSpec, ScriptSpec};
+use crate::wire::{FromChild, Job, JobResult, ToChild};
+
+pub(crate) use ids::CALLER_ID;
+pub use probe::{Probe, ProbeEntry};
+
+/// How often the cancel flag is looked at.
+const CANCEL_POLL: Duration = Duration::from_millis(100);
+
+/// Bytes kept of what the helper writes to standard error.
+const STDERR_TAIL: u64 = 64 << 10;
+
+/// The program that plays the child: it must call [`child_main`](crate::child_main) when started
+/// with `args`. The command uses its own executable with [`CHILD_ARG`](crate::CHILD_ARG).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Helper {
+    /// The executable.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+}
+
+impl Helper {
+    /// `program` with the one argument [`CHILD_ARG`](crate::CHILD_ARG).
+    #[must_use]
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            args: vec![crate::CHILD_ARG.into()],
+        }
+    }
+}
+
+/// Callback for what happens in a job, called on the thread that runs the job.
+pub type OnEvent<'a> = &'a mut dyn FnMut(ChildEvent);
+
+/// Runs jobs in child processes with their own users, mounts, processes and host name.
+///
+/// A value is only a configuration; every job has its own child, and two jobs may run at the same
+/// time. The child, and everything it started, dies when the thread that runs the job ends.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    helper: Helper,
+    ids: IdMap,
+}
+
+impl Sandbox {
+    /// Finds the ids to use for the calling user.
+    ///
+    /// # Errors
+    /// What the machine lacks; see [`SandboxError::hint`]. That the kernel allows namespaces shows
+    /// only with the first job, or with [`Sandbox::probe`].
+    pub fn new(helper: Helper) -> Result<Self, SandboxError> {
+        Ok(Self {
+            helper,
+            ids: ids::choose()?,
+        })
+    }
+
+    /// The host ids behind the image's ids. Directories made by [`Sandbox::materialise`] are of use
+    /// only with the same map: compare the owner of their root with `uid_base`.
+    #[must_use]
+    pub fn ids(&self) -> IdMap {
+        self.ids
+    }
+
+    /// Runs `script` as root in `root`.
+    ///
+    /// # Errors
+    /// When the sandbox could not be set up or was cancelled. A script that fails is a result.
+    pub fn run_script(
+        &self,
+        root: &RootSpec,
+        script: &ScriptSpec,
+        cancel: &AtomicBool,
+        on_event: OnEvent<'_>,
+    ) -> Result<ScriptResult, SandboxError> {
+        self.unit(Job::Prepare { root: root.clone() }, cancel)?;
+        match self.run(
+            Job::Script {
+                root: root.clone(),
+                script: script.clone(),
+            },
+            cancel,
+            on_event,
+        )? {
+            JobResult::Script(result) => Ok(result),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Runs phases of component documents in `root`. Logs are the caller's: feed the events and the
+    /// result to a [`ToeLog`](crate::ToeLog).
+    ///
+    /// # Errors
+    /// When the sandbox could not be set up or was cancelled. A step that fails is a result.
+    pub fn run_component(
+        &self,
+        root: &RootSpec,
+        run: &RunSpec,
+        cancel: &AtomicBool,
+        on_event: OnEvent<'_>,
+    ) -> Result<RunResult, SandboxError> {
+        self.unit(Job::Prepare { root: root.clone() }, cancel)?;
+        match self.run(
+            Job::Component {
+                root: root.clone(),
+                run: run.clone(),
+            },
+            cancel,
+            on_event,
+        )? {
+            JobResult::Run(result) => Ok(*result),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Writes `layers` (lowest first) one over the other into the new directory `dir`, with mapped
+    /// owners, so that it serves as a lower directory. `dir` appears whole or not at all.
+    ///
+    /// # Errors
+    /// When a layer is damaged or the directory cannot be written.
+    pub fn materialise(
+        &self,
+        layers: &[PathBuf],
+        dir: &Path,
+        cancel: &AtomicBool,
+    ) -> Result<(), SandboxError> {
+        self.unit(
+            Job::Materialise {
+                layers: layers.to_vec(),
+                dir: dir.to_owned(),
+            },
+            cancel,
+        )
+    }
+
+    /// Writes what is in the upper directory of a job into the layer file `layer`. Every time at or
+    /// after `since` (the wall-clock start of the job) becomes `clock`.
+    ///
+    /// # Errors
+    /// When a file cannot be read or the layer cannot be written.
+    pub fn harvest(
+        &self,
+        upper: &Path,
+        layer: &Path,
+        clock: Timestamp,
+        since: Option<Timestamp>,
+        cancel: &AtomicBool,
+    ) -> Result<(), SandboxError> {
+        self.unit(
+            Job::Harvest {
+                upper: upper.to_owned(),
+                layer: layer.to_owned(),
+                clock,
+                since,
+            },
+            cancel,
+        )
+    }
+
+    /// Removes directories that belong to mapped ids, with everything below. Missing ones are fine.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn remove_trees(&self, dirs: &[PathBuf]) -> Result<(), SandboxError> {
+        self.unit(
+            Job::RemoveTrees {
+                dirs: dirs.to_vec(),
+            },
+            &AtomicBool::new(false),
+        )
+    }
+
+    fn unit(&self, job: Job, cancel: &AtomicBool) -> Result<(), SandboxError> {
+        match self.run(job, cancel, &mut |_| ())? {
+            JobResult::Unit => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn run(
+        &self,
+        job: Job,
+        cancel: &AtomicBool,
+        on_event: OnEvent<'_>,
+    ) -> Result<JobResult, SandboxError> {
+        let trusted = job.trusted();
+        let mut command = Command::new(&self.helper.program);
+        command
+            .args(&self.helper.args)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        amiforge_sys::die_with_parent(&mut command);
+        let child = command.spawn().map_err(|source| SandboxError::Spawn {
+            helper: self.helper.program.clone(),
+            source,
+        })?;
+        let mut child = Reaper(child);
+        let lines = read_lines(child.0.stdout.take());
+        let stderr = read_tail(child.0.stderr.take());
+
+        let mut stdin = child.0.stdin.take();
+        let parent = rustix::process::getpid().as_raw_nonzero().get();
+        send(
+            stdin.as_mut(),
+            &serde_json::to_string(&ToChild { parent, job }).map_err(io::Error::from),
+        );
+
+        let outcome = loop {
+            if cancel.load(Ordering::Relaxed) {
+                break Some(Err(SandboxError::Cancelled));
+            }
+            let line = match lines.receiver.recv_timeout(CANCEL_POLL) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => break None,
+            };
+            match serde_json::from_slice(&line) {
+                Ok(FromChild::Unshared) => {
+                    if let Err(e) = ids::write(self.ids, child.0.id(), trusted) {
+                        break Some(Err(e));
+                    }
+                    send(stdin.as_mut(), &Ok("go".to_owned()));
+                }
+                Ok(FromChild::Event(event)) => on_event(event),
+                Ok(FromChild::Done(result)) => break Some(Ok(result)),
+                Ok(FromChild::Failed { what, refused }) => {
+                    break Some(Err(match refused {
+                        Some(errno) => SandboxError::Refused {
+                            what,
+                            source: io::Error::from_raw_os_error(errno),
+                        },
+                        None => SandboxError::Job { what },
+                    }));
+                }
+                Err(_) => {
+                    let what = format!(
+                        "a message of the sandbox is not understood: {}",
+                        String::from_utf8_lossy(&line)
+                    );
+                    break Some(Err(SandboxError::Job { what }));
+                }
+            }
+        };
+        drop(stdin);
+        if !matches!(outcome, Some(Ok(_)) | None) {
+            child.kill();
+        }
+        // Every process of the job holds the other end until it is gone, so this waits for all.
+        lines.join();
+        let status = child.wait();
+        let stderr = stderr.join().unwrap_or_default();
+        outcome.unwrap_or_else(|| {
+            let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
+            Err(SandboxError::Died { status, stderr })
+        })
+    }
+}
+
+fn unexpected(result: &JobResult) -> SandboxError {
+    SandboxError::Job {
+        what: format!("the sandbox answered another job: {result:?}"),
+    }
+}
+
+/// A child that does not outlive us, whatever way we leave.
+struct Reaper(Child);
+
+impl Reaper {
+    fn kill(&mut self) {
+        // Fails only when it is gone already.
+        let _gone = self.0.kill();
+    }
+
+    fn wait(&mut self) -> io::Result<std::process::ExitStatus> {
+        self.0.wait()
+    }
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.kill();
+        let _reaped = self.wait();
+    }
+}
+
+/// Sends one line. A child that is gone shows on its output, so the error is not looked at here.
+fn send(to: Option<&mut std::process::ChildStdin>, line: &io::Result<String>) {
+    if let (Some(to), Ok(line)) = (to, line) {
+        let _gone = to
+            .write_all(line.as_bytes())
+            .and_then(|()| to.write_all(b"\n"))
+            .and_then(|()| to.flush());
+    }
+}
+
+struct Lines {
+    receiver: mpsc::Receiver<Vec<u8>>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Lines {
+    fn join(self) {
+        drop(self.receiver);
+        // The thread does not panic; if it did, its output was complete anyway.
+        let _panicked = self.thread.join();
+    }
+}
+
+fn read_lines(stdout: Option<ChildStdout>) -> Lines {
+    let (sender, receiver) = mpsc::sync_channel(256);
+    let thread = std::thread::spawn(move || {
+        let Some(stdout) = stdout else { return };
+        let mut reader = io::BufReader::with_capacity(64 << 10, stdout);
+        let mut open = true;
+        loop {
+            let mut line = Vec::new();
+            match reader
+                .by_ref()
+                .take(crate::protocol::MAX_MESSAGE as u64)
+                .read_until(b'\n', &mut line)
+            {
+                Ok(0) | Err(_) => return,
+                // When nobody listens any more, go on reading until the last writer is gone.
+                Ok(_) => open = open && sender.send(line).is_ok(),
+            }
+        }
+    });
+    Lines { receiver, thread }
+}
+
+fn read_tail(stderr: Option<std::process::ChildStderr>) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut tail = VecDeque::new();
+        let mut buf = [0; 4096];
+        if let Some(mut stderr) = stderr {
+            while let Ok(n @ 1..) = stderr.read(&mut buf) {
+                tail.extend(&buf[..n]);
+                let excess = (tail.len() as u64).saturating_sub(STDERR_TAIL);
+                tail.drain(..usize::try_from(excess).unwrap_or(0));
+            }
+        }
+        let tail: Vec<u8> = tail.into();
+        String::from_utf8_lossy(&tail).trim().to_owned()
+    })
+}

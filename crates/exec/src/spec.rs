@@ -1,0 +1,67 @@
+//! What the sandbox is asked to do.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The root file system of a sandbox, and what the outside world lends it.
+///
+/// `upper` and `work` are made when missing (their parent must exist and be on a file system that
+/// overlayfs takes as upper: ext4, xfs, btrfs or tmpfs). After the job, `upper` holds what
+/// changed and nothing else: not the mounts, not the shims unless the job changed them, and
+/// nothing below `/dev`, `/proc`, `/sys`, `/run`, `/tmp`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootSpec {
+    /// Lower directories, topmost first, at least one; owned by mapped ids (see `Sandbox::materialise`).
+    pub lowers: Vec<PathBuf>,
+    /// Directory that receives the changes, in overlayfs form with `user.overlay.*` attributes.
+    pub upper: PathBuf,
+    /// Working directory of overlayfs on the same file system as `upper`; also holds the job's `/tmp`.
+    pub work: PathBuf,
+    /// Files that cover the image's own while the job runs, without a trace in `upper`.
+    pub shims: Vec<Shim>,
+    /// Text of `/etc/resolv.conf` while the job runs; `None` leaves the image's own.
+    pub resolv_conf: Option<String>,
+    /// True: the host's network. False: a network of its own with nothing but `lo`.
+    pub network: bool,
+}
+
+/// A file that is there while a job runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shim {
+    /// Absolute path in the image. Missing directories are lent too.
+    pub path: String,
+    /// Content.
+    pub text: String,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// A shell script to run as root of a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptSpec {
+    /// Program that reads the script, with its arguments, for example `["/bin/sh", "-e"]`. The path
+    /// of the script is added as last argument.
+    pub interpreter: Vec<String>,
+    /// The script.
+    pub text: String,
+    /// Environment beside the fixed base (see `docs/sandbox.md`); wins over it.
+    pub env: BTreeMap<String, String>,
+    /// Kill everything after this many seconds.
+    pub timeout_seconds: Option<u64>,
+}
+
+/// Which user and group ids of the host stand behind the ids `0..65536` of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMap {
+    /// Host user id behind user 0 of the image.
+    pub uid_base: u32,
+    /// Host group id behind group 0 of the image.
+    pub gid_base: u32,
+    /// True: written by newuidmap and newgidmap. False: written directly, as root.
+    pub helpers: bool,
+}
+
+/// Ids that an image can use: `0..65536`.
+pub const ID_COUNT: u32 = 65_536;

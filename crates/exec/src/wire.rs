@@ -1,0 +1,75 @@
+//! What the two halves of a sandbox say to one another over the child's standard input and output,
+//! one JSON object per line.
+//!
+//! ```text
+//! parent → child   ToChild            the job
+//! child → parent   Unshared           in its new user namespace, without ids yet
+//! parent → child   go                 the id map is written
+//! child → parent   Event …            while the job runs
+//! child → parent   Done or Failed     and the child ends
+//! ```
+
+use std::path::PathBuf;
+
+use amiforge_types::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::event::{ChildEvent, RunResult, RunSpec, ScriptResult};
+use crate::spec::{RootSpec, ScriptSpec};
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ToChild {
+    /// Process id of the parent, to notice that it died before we could ask to die with it.
+    pub(crate) parent: i32,
+    /// Wall-clock seconds; the child must not outlive its parent's patience in set-up.
+    pub(crate) job: Job,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Job {
+    /// Makes the upper and work directories. Trusted.
+    Prepare { root: RootSpec },
+    /// Writes layers into a directory. Trusted.
+    Materialise { layers: Vec<PathBuf>, dir: PathBuf },
+    /// Makes a layer of an upper directory. Trusted.
+    Harvest {
+        upper: PathBuf,
+        layer: PathBuf,
+        clock: Timestamp,
+        since: Option<Timestamp>,
+    },
+    /// Removes directories with everything below. Trusted.
+    RemoveTrees { dirs: Vec<PathBuf> },
+    /// Runs a script in a root.
+    Script { root: RootSpec, script: ScriptSpec },
+    /// Runs component phases in a root.
+    Component { root: RootSpec, run: RunSpec },
+}
+
+impl Job {
+    /// Trusted jobs run our own code only and may use the caller's files; the others run foreign
+    /// code, in namespaces where the caller's own ids do not exist.
+    pub(crate) fn trusted(&self) -> bool {
+        !matches!(self, Self::Script { .. } | Self::Component { .. })
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromChild {
+    Unshared,
+    Event(ChildEvent),
+    Done(JobResult),
+    Failed {
+        /// What was being done, with causes.
+        what: String,
+        /// The system's error number, when the machine refused something the sandbox is made of.
+        refused: Option<i32>,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum JobResult {
+    Unit,
+    Script(ScriptResult),
+    Run(Box<RunResult>),
+}
