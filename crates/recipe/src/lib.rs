@@ -1,1 +1,58 @@
-//! Image Builder and AWSTOE documents.
+//! Image Builder and AWSTOE documents: text → spanned nodes → typed documents.
+//!
+//! Every reader here returns what it could understand together with *all* problems it saw, each
+//! with its place, a stable code and, where there is one, a way out. Nothing is read from disk and
+//! nothing is run; a relative path in a document stays the text the author wrote.
+//!
+//! ```
+//! let text = "
+//! schemaVersion: 1.0
+//! phases:
+//!   - name: build
+//!     steps:
+//!       - name: Hello
+//!         action: ExecuteBash
+//!         inputs: {commands: [echo hello]}
+//! ";
+//! let (component, problems) = amiforge_recipe::parse_component(text);
+//! assert!(!problems.has_errors());
+//! assert_eq!(component.unwrap().phases[0].steps[0].name, "Hello");
+//! ```
+//!
+//! Entry points: [`parse_component`], [`parse_recipe`], [`parse_document`] (which tells the kinds
+//! apart), and, at run time, [`Scope::resolve`] followed by [`Step::decode_inputs`].
+//!
+//! What is *not* here: files, resolution of parents and wildcards, content ids (`amiforge-plan`),
+//! and running (`amiforge-exec`).
+#![forbid(unsafe_code)]
+
+pub mod actions;
+mod component;
+mod decode;
+mod image_recipe;
+mod kind;
+mod node;
+mod reference;
+mod scope;
+mod suggest;
+mod version;
+mod yaml;
+
+pub use actions::{ActionInputs, ActionKind};
+pub use component::{
+    Component, Condition, Constant, Loop, OnFailure, ParameterError, ParameterSpec, Phase, Step,
+    parse_component,
+};
+pub use image_recipe::{
+    AmiforgeSettings, AptSettings, AptVariant, BlockDeviceMapping, BootMode, ComponentRef,
+    ComponentSource, Ebs, ImageRecipe, OutputFormat, ParentImage, RootFilesystem, VolumeType,
+    parse_recipe,
+};
+pub use kind::{Document, DocumentKind, detect_kind, parse_document};
+pub use node::{Key, Node, NodeKind, Scalar, Style};
+pub use reference::{Chain, Piece, Reference, Side, pieces};
+pub use scope::{ResolveError, Scope, StepRecord};
+pub use version::{Version, VersionParseError, VersionPattern};
+pub use yaml::{
+    MAX_ALIASED_BYTES, MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_NODES, check_bytes, parse_node,
+};

@@ -1,0 +1,52 @@
+//! `CopyFile`: copy files within the image.
+//! Reference: AWSTOE action modules, CopyFile.
+
+use super::Entry;
+use crate::decode::{self, Cx, Fields};
+use crate::node::Node;
+
+/// One copy. `*` is a wildcard after the last `/` of `source` only; a `destination` that ends in
+/// `/` is a folder and keeps the source's name, and several matches need one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyFile {
+    /// The file, or files by wildcard.
+    pub source: String,
+    /// The file or folder to copy to; its folder is created.
+    pub destination: String,
+    /// False: an existing target is an error. True (default): it is replaced.
+    pub overwrite: bool,
+}
+
+impl Entry for CopyFile {
+    fn decode_entry(fields: &mut Fields<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let source = fields.required("source", cx, source);
+        let destination = fields.required("destination", cx, decode::path);
+        let overwrite = fields.optional("overwrite", cx, decode::boolean);
+        Some(Self {
+            source: source?,
+            destination: destination?,
+            overwrite: overwrite?.unwrap_or(true),
+        })
+    }
+}
+
+fn source(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
+    let path = decode::path(node, cx)?;
+    if cx.defers(&path) {
+        return Some(path);
+    }
+    if path
+        .rsplit_once('/')
+        .is_some_and(|(folder, _)| folder.contains('*'))
+    {
+        let help = Some("only the part after the last `/` may hold `*`".to_owned());
+        cx.error_help(
+            "invalid-wildcard",
+            node.span,
+            "a wildcard stands before the last `/`",
+            help,
+        );
+        return None;
+    }
+    Some(path)
+}

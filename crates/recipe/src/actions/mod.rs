@@ -1,0 +1,224 @@
+//! The action modules: their inputs as types, decoded purely.
+//!
+//! An action is one file here (inputs and decoding) and one line in the `actions!` table below.
+//! The table makes [`ActionInputs`]; `amiforge-exec` matches on it without a wildcard, so the
+//! compiler names what is left to do there. Names come from the AWSTOE action module reference.
+//!
+//! Inputs are decoded twice: when a document is read, with references still in place, to find
+//! mistakes early; and when the step runs, from the resolved tree.
+
+mod copy_file;
+mod create_file;
+mod create_folder;
+mod execute_bash;
+mod execute_binary;
+mod set_file_permissions;
+mod update_os;
+
+use amiforge_types::{Diagnostics, Span};
+
+pub use copy_file::CopyFile;
+pub use create_file::{CreateFile, Encoding};
+pub use create_folder::CreateFolder;
+pub use execute_bash::ExecuteBash;
+pub use execute_binary::ExecuteBinary;
+pub use set_file_permissions::SetFilePermissions;
+pub use update_os::UpdateOs;
+
+use crate::decode::{self, Cx, Fields};
+use crate::node::{Node, NodeKind};
+
+macro_rules! actions {
+    ($($name:literal => $variant:ident($inputs:ty), outputs $outputs:expr;)*) => {
+        /// The actions that amiforge runs.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum ActionKind {
+            $(#[doc = concat!("`", $name, "`")] $variant,)*
+        }
+
+        /// The decoded inputs of one step.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum ActionInputs {
+            $(#[doc = concat!("Inputs of `", $name, "`")] $variant($inputs),)*
+        }
+
+        impl ActionKind {
+            /// Every action that amiforge runs, sorted by name.
+            pub const ALL: &[ActionKind] = &[$(ActionKind::$variant,)*];
+
+            /// The name in documents.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The keys of the outputs that a step with this action produces.
+            #[must_use]
+            pub const fn outputs(self) -> &'static [&'static str] {
+                match self { $(Self::$variant => $outputs,)* }
+            }
+
+            fn decode_cx(self, inputs: Option<&Node>, step: Span, cx: &mut Cx<'_>) -> Option<ActionInputs> {
+                match self {
+                    $(Self::$variant => {
+                        <$inputs as Inputs>::decode_inputs(inputs, step, cx).map(ActionInputs::$variant)
+                    })*
+                }
+            }
+        }
+
+        impl ActionInputs {
+            /// Which action these inputs belong to.
+            #[must_use]
+            pub const fn kind(&self) -> ActionKind {
+                match self { $(Self::$variant(_) => ActionKind::$variant,)* }
+            }
+        }
+    };
+}
+
+// Sorted by name.
+actions! {
+    "CopyFile" => CopyFile(Vec<CopyFile>), outputs &[];
+    "CreateFile" => CreateFile(Vec<CreateFile>), outputs &[];
+    "CreateFolder" => CreateFolder(Vec<CreateFolder>), outputs &[];
+    "ExecuteBash" => ExecuteBash(ExecuteBash), outputs &["stdout"];
+    "ExecuteBinary" => ExecuteBinary(ExecuteBinary), outputs &["stdout"];
+    "SetFilePermissions" => SetFilePermissions(Vec<SetFilePermissions>), outputs &[];
+    "UpdateOS" => UpdateOs(UpdateOs), outputs &[];
+}
+
+/// Actions of the AWSTOE reference that amiforge knows by name only, sorted.
+pub const KNOWN_ONLY: &[&str] = &[
+    "AppendFile",
+    "Assert",
+    "CopyFolder",
+    "CreateSymlink",
+    "DeleteFile",
+    "DeleteFolder",
+    "ExecuteDocument",
+    "ExecutePowerShell",
+    "InstallMSI",
+    "ListFiles",
+    "MoveFile",
+    "MoveFolder",
+    "ReadFile",
+    "Reboot",
+    "S3Download",
+    "S3Upload",
+    "SetFileEncoding",
+    "SetFileOwner",
+    "SetFolderOwner",
+    "SetFolderPermissions",
+    "SetRegistry",
+    "UninstallMSI",
+    "WebDownload",
+];
+
+impl ActionKind {
+    /// The action called `name`; letter case counts, as in AWSTOE.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    /// Decodes resolved inputs. `step` is the place to blame when inputs are missing altogether.
+    /// `None` comes with at least one error.
+    #[must_use]
+    pub fn decode(self, inputs: Option<&Node>, step: Span) -> (Option<ActionInputs>, Diagnostics) {
+        let mut diags = Diagnostics::new();
+        let decoded = self.decode_cx(inputs, step, &mut Cx::new(&mut diags));
+        (decoded.filter(|_| !diags.has_errors()), diags)
+    }
+
+    /// Checks inputs whose references are not resolved yet.
+    pub(crate) fn check(self, inputs: Option<&Node>, step: Span, diags: &mut Diagnostics) {
+        let mut cx = Cx {
+            diags,
+            unresolved: true,
+        };
+        let _checked_only = self.decode_cx(inputs, step, &mut cx);
+    }
+}
+
+/// The whole `inputs` of a step.
+trait Inputs: Sized {
+    fn decode_inputs(inputs: Option<&Node>, step: Span, cx: &mut Cx<'_>) -> Option<Self>;
+}
+
+/// One entry of the `inputs` of an action that takes a list of them.
+trait Entry: Sized {
+    fn decode_entry(fields: &mut Fields<'_>, cx: &mut Cx<'_>) -> Option<Self>;
+}
+
+impl<T: Entry> Inputs for Vec<T> {
+    fn decode_inputs(inputs: Option<&Node>, step: Span, cx: &mut Cx<'_>) -> Option<Self> {
+        let node = required_inputs(inputs, step, cx)?;
+        if matches!(node.kind, NodeKind::Map(_)) {
+            cx.warning(
+                "inputs-not-a-list",
+                node.span,
+                "this action takes a list of entries; the single mapping is read as a list of one",
+                "put `- ` before the first field",
+            );
+            return Some(vec![entry(node, cx)?]);
+        }
+        let entries = decode::list(node, cx, entry)?;
+        if entries.is_empty() {
+            cx.error(
+                "empty-value",
+                node.span,
+                "`inputs` has no entry, so the step would do nothing",
+            );
+            return None;
+        }
+        Some(entries)
+    }
+}
+
+fn entry<T: Entry>(node: &Node, cx: &mut Cx<'_>) -> Option<T> {
+    let mut fields = Fields::of(node, "an entry of `inputs`", cx)?;
+    let decoded = T::decode_entry(&mut fields, cx);
+    fields.deny_unknown(cx);
+    decoded
+}
+
+fn required_inputs<'n>(inputs: Option<&'n Node>, step: Span, cx: &mut Cx<'_>) -> Option<&'n Node> {
+    let given = inputs.filter(|node| !node.is_null());
+    if given.is_none() {
+        let span = inputs.map_or(step, |node| node.span);
+        cx.error(
+            "missing-field",
+            span,
+            "this action needs the field `inputs`",
+        );
+    }
+    given
+}
+
+/// Permission bits of a file, `0` to `0o7777`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileMode(pub u16);
+
+/// Octal digits, with or without a leading zero: `644`, `0644`, `4755`, `04755`, `0o644`.
+fn file_mode(node: &Node, cx: &mut Cx<'_>) -> Option<FileMode> {
+    let text = decode::filled(node, cx)?;
+    if cx.defers(&text) {
+        return Some(FileMode(0));
+    }
+    let digits = text.strip_prefix("0o").unwrap_or(&text);
+    let octal = (1..=5).contains(&digits.len()) && digits.bytes().all(|b| matches!(b, b'0'..=b'7'));
+    match u16::from_str_radix(digits, 8) {
+        Ok(bits) if octal && bits <= 0o7777 => Some(FileMode(bits)),
+        _ => {
+            let message = format!("{} is not a file mode", decode::shown(&text));
+            cx.error_help(
+                "invalid-mode",
+                node.span,
+                message,
+                Some("write octal digits such as `0644`".to_owned()),
+            );
+            None
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! References of a component document, checked before anything runs.
+//!
+//! Works on the tree and not on the decoded component, so that a mistake elsewhere in the document
+//! does not hide one here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use amiforge_types::Span;
+
+use crate::actions::ActionKind;
+use crate::decode::{Cx, shown};
+use crate::node::{Node, NodeKind};
+use crate::reference::{Chain, Piece, Reference, Side, pieces};
+use crate::suggest;
+
+/// A step as far as references to it need it.
+struct StepInfo<'n> {
+    /// Order of running.
+    order: usize,
+    action: Option<ActionKind>,
+    inputs: Option<&'n Node>,
+}
+
+type Steps<'n> = BTreeMap<&'n str, BTreeMap<&'n str, StepInfo<'n>>>;
+
+/// Reports every reference that cannot have a value; `variables` are the declared names.
+pub(super) fn references(document: &Node, variables: &BTreeMap<String, Span>, cx: &mut Cx<'_>) {
+    let phases = items(document.get("phases"));
+    let mut known: Steps<'_> = BTreeMap::new();
+    let mut order = 0;
+    for (phase, step) in phases
+        .iter()
+        .flat_map(|p| items(p.get("steps")).iter().map(move |s| (p, s)))
+    {
+        order += 1;
+        if let (Some(phase), Some(name)) = (text(phase, "name"), text(step, "name")) {
+            let info = StepInfo {
+                order,
+                action: text(step, "action").and_then(ActionKind::from_name),
+                inputs: step.get("inputs"),
+            };
+            known.entry(phase).or_default().entry(name).or_insert(info);
+        }
+    }
+    let mut order = 0;
+    let mut used = BTreeSet::new();
+    for phase in phases {
+        let name = text(phase, "name").unwrap_or_default();
+        for step in items(phase.get("steps")) {
+            order += 1;
+            let Some(inputs) = step.get("inputs") else {
+                continue;
+            };
+            let loops = step.get("loop").is_some();
+            let at = Site {
+                steps: &known,
+                variables,
+                phase: name,
+                order,
+                loops,
+            };
+            each_scalar(inputs, &mut |node, text| {
+                at.check(node, text, &mut used, cx)
+            });
+        }
+    }
+}
+
+fn items(node: Option<&Node>) -> &[Node] {
+    match node.map(|n| &n.kind) {
+        Some(NodeKind::Seq(items)) => items,
+        _ => &[],
+    }
+}
+
+fn text<'n>(node: &'n Node, key: &str) -> Option<&'n str> {
+    node.get(key).and_then(Node::as_text)
+}
+
+fn each_scalar<'n>(node: &'n Node, visit: &mut impl FnMut(&'n Node, &'n str)) {
+    match &node.kind {
+        NodeKind::Scalar(scalar) => visit(node, &scalar.text),
+        NodeKind::Seq(items) => items.iter().for_each(|n| each_scalar(n, visit)),
+        NodeKind::Map(fields) => fields.iter().for_each(|(_, n)| each_scalar(n, visit)),
+    }
+}
+
+/// The step whose inputs are looked at.
+struct Site<'s, 'n> {
+    steps: &'s Steps<'n>,
+    variables: &'s BTreeMap<String, Span>,
+    phase: &'s str,
+    order: usize,
+    loops: bool,
+}
+
+impl<'n> Site<'_, 'n> {
+    fn check(&self, node: &'n Node, text: &'n str, used: &mut BTreeSet<String>, cx: &mut Cx<'_>) {
+        if !text.contains("{{") {
+            return;
+        }
+        for piece in pieces(text) {
+            match piece {
+                Piece::Literal(_) => {}
+                Piece::Foreign(source) => cx.warning(
+                    "foreign-reference",
+                    node.span,
+                    format!("{} is not a reference and stays as it is", shown(source)),
+                    "a reference is `{{ Name }}` or `{{ phase.step.outputs.stdout }}`",
+                ),
+                Piece::Reference(_, Reference::Variable(name)) => {
+                    if !self.variables.contains_key(&name) {
+                        self.undeclared(&name, node.span, cx);
+                    }
+                    used.insert(name);
+                }
+                Piece::Reference(_, Reference::Chain(chain)) => self.chain(&chain, node.span, cx),
+                Piece::Reference(source, Reference::LoopIndex(_) | Reference::LoopValue(_)) => {
+                    if !self.loops {
+                        let message =
+                            format!("{} stands outside a loop and stays as it is", shown(source));
+                        cx.warning(
+                            "foreign-reference",
+                            node.span,
+                            message,
+                            "only the step with the loop can use it",
+                        );
+                    }
+                }
+                Piece::Reference(
+                    source,
+                    Reference::Environment(_) | Reference::Context(_) | Reference::Aws(_),
+                ) => {
+                    let message = format!(
+                        "{} is a reference that amiforge cannot resolve yet",
+                        shown(source)
+                    );
+                    cx.error("unsupported-reference", node.span, message);
+                }
+            }
+        }
+    }
+
+    fn undeclared(&self, name: &str, span: Span, cx: &mut Cx<'_>) {
+        let help = suggest::did_you_mean(name, self.variables.keys().map(String::as_str))
+            .or_else(|| Some("declare it under `parameters` or `constants`".to_owned()));
+        let message = format!("`{name}` is neither a parameter nor a constant of this document");
+        cx.error_help("undeclared-name", span, message, help);
+    }
+
+    fn chain(&self, chain: &Chain, span: Span, cx: &mut Cx<'_>) {
+        let Some(phase) = self.steps.get(chain.phase.as_str()) else {
+            let help = suggest::did_you_mean(&chain.phase, self.steps.keys().copied());
+            let message = format!(
+                "`{chain}` names the phase `{}`, which does not exist",
+                chain.phase
+            );
+            return cx.error_help("missing-step", span, message, help);
+        };
+        let Some(step) = phase.get(chain.step.as_str()) else {
+            let help = suggest::did_you_mean(&chain.step, phase.keys().copied());
+            let message = format!(
+                "`{chain}` names the step `{}`, which phase `{}` has not",
+                chain.step, chain.phase
+            );
+            return cx.error_help("missing-step", span, message, help);
+        };
+        if step.order >= self.order {
+            let message = format!("`{chain}` names a step that has not run by then");
+            let help = Some("a step can use what earlier steps left".to_owned());
+            return cx.error_help("chain-to-later-step", span, message, help);
+        }
+        if self.phase == "test" && chain.phase != "test" {
+            let message =
+                format!("`{chain}` crosses from the build into the test of a fresh instance");
+            let help =
+                Some("write the value to a file of the image, and read it in the test".to_owned());
+            return cx.error_help("chain-across-stages", span, message, help);
+        }
+        match chain.side {
+            Side::Outputs => outputs(chain, step.action, span, cx),
+            Side::Inputs => inputs(chain, step.inputs, span, cx),
+        }
+    }
+}
+
+fn outputs(chain: &Chain, action: Option<ActionKind>, span: Span, cx: &mut Cx<'_>) {
+    let Some(action) = action else { return };
+    let known = action.outputs();
+    if known.contains(&chain.key.as_str()) {
+        return;
+    }
+    let help = if known.is_empty() {
+        format!("{} has no outputs", action.name())
+    } else {
+        format!("outputs of {}: {}", action.name(), known.join(", "))
+    };
+    cx.error_help(
+        "missing-output",
+        span,
+        format!("`{chain}` names an output that there is not"),
+        Some(help),
+    );
+}
+
+fn inputs(chain: &Chain, inputs: Option<&Node>, span: Span, cx: &mut Cx<'_>) {
+    let index = chain.index.unwrap_or(0);
+    let entry = match inputs.map(|n| (n, &n.kind)) {
+        Some((_, NodeKind::Seq(items))) => items.get(index),
+        Some((node, NodeKind::Map(_))) if index == 0 => Some(node),
+        _ => None,
+    };
+    if entry.is_none_or(|e| e.get(&chain.key).is_none()) {
+        let message = format!("`{chain}` names an input that the step has not");
+        cx.error_help("missing-input", span, message, None);
+    }
+}

@@ -1,0 +1,413 @@
+//! Reading a component document.
+
+use std::collections::BTreeMap;
+
+use amiforge_types::{Diagnostics, Span};
+
+use super::{Component, Constant, OnFailure, ParameterSpec, Phase, Step, check};
+use crate::actions::{ActionKind, KNOWN_ONLY};
+use crate::decode::{self, Cx, Fields, shown};
+use crate::node::{Key, Node, NodeKind};
+use crate::reference::{VARIABLE_NAME_CHARS, is_name};
+use crate::{suggest, yaml};
+
+/// Default of `timeoutSeconds`.
+const DEFAULT_TIMEOUT: u32 = 7_200;
+/// The longest inline document of the service, in characters.
+const SERVICE_INLINE_CHARS: usize = 16_000;
+
+/// Reads a component document. The component is there exactly when no problem is an error.
+#[must_use]
+pub fn parse_component(text: &str) -> (Option<Component>, Diagnostics) {
+    let mut diags = Diagnostics::new();
+    let component =
+        yaml::parse_node(text, &mut diags).and_then(|node| component(node, text, &mut diags));
+    (component.filter(|_| !diags.has_errors()), diags)
+}
+
+pub(crate) fn component(document: Node, text: &str, diags: &mut Diagnostics) -> Option<Component> {
+    let mut cx = Cx::new(diags);
+    let cx = &mut cx;
+    yaml::deny_tags(&document, cx);
+    let mut fields = Fields::of(&document, "a component document", cx)?;
+    let name = fields.optional("name", cx, decode::text);
+    let description = fields.optional("description", cx, decode::text);
+    let version = fields.required("schemaVersion", cx, schema_version);
+    let mut names = BTreeMap::new();
+    let parameters = fields.optional("parameters", cx, |n, cx| {
+        declarations(n, cx, &mut names, parameter)
+    });
+    let constants = fields.optional("constants", cx, |n, cx| {
+        declarations(n, cx, &mut names, constant)
+    });
+    let phases = fields.required("phases", cx, phases);
+    fields.deny_unknown(cx);
+    if text.chars().count() > SERVICE_INLINE_CHARS {
+        let message = format!("the document is longer than {SERVICE_INLINE_CHARS} characters");
+        cx.warning(
+            "aws-limit",
+            document.span,
+            message,
+            "the service takes it from S3 only; nothing changes here",
+        );
+    }
+    check::references(&document, &names, cx);
+
+    version?;
+    Some(Component {
+        name: name?,
+        description: description?,
+        parameters: parameters?.unwrap_or_default(),
+        constants: constants?.unwrap_or_default(),
+        phases: phases?,
+        document: document.clone(),
+    })
+}
+
+fn schema_version(node: &Node, cx: &mut Cx<'_>) -> Option<()> {
+    let text = decode::text(node, cx)?;
+    // AWS's own examples write both.
+    if text != "1.0" && text != "1" {
+        let message = format!("schema version {} is not supported", shown(&text));
+        cx.error_help(
+            "unsupported-schema",
+            node.span,
+            message,
+            Some("write `schemaVersion: 1.0`".to_owned()),
+        );
+        return None;
+    }
+    Some(())
+}
+
+/// A list of mappings with one key each: `- Name: {type: string, ...}`.
+fn declarations<T>(
+    node: &Node,
+    cx: &mut Cx<'_>,
+    names: &mut BTreeMap<String, Span>,
+    one: fn(&Key, &Node, &mut Cx<'_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let mut out = Vec::new();
+    let mut ok = true;
+    for item in decode::seq(node, cx)? {
+        let NodeKind::Map(fields) = &item.kind else {
+            decode::wrong_type(item, "a mapping with the name as its key", cx);
+            ok = false;
+            continue;
+        };
+        if fields.len() != 1 {
+            let help = "write `- Name: {type: string, ...}`, the fields indented below the name";
+            let message = format!(
+                "an entry declares exactly one name, this has {} keys",
+                fields.len()
+            );
+            cx.error_help("wrong-type", item.span, message, Some(help.to_owned()));
+            ok = false;
+            continue;
+        }
+        for (key, value) in fields {
+            check_variable_name(key, cx);
+            if let Some(first) = names.get(&key.text) {
+                let line = first.start.line;
+                cx.error(
+                    "duplicate-name",
+                    key.span,
+                    format!("`{}` is already declared in line {line}", key.text),
+                );
+            } else {
+                names.insert(key.text.clone(), key.span);
+            }
+            match one(key, value, cx) {
+                Some(declared) => out.push(declared),
+                None => ok = false,
+            }
+        }
+    }
+    ok.then_some(out)
+}
+
+fn check_variable_name(key: &Key, cx: &mut Cx<'_>) {
+    if !is_name(&key.text) || !VARIABLE_NAME_CHARS.contains(&key.text.len()) {
+        let message = format!(
+            "{} is not a name of a parameter or constant",
+            shown(&key.text)
+        );
+        let help = Some("use 3 to 128 letters, digits, `_` and `-`".to_owned());
+        cx.error_help("invalid-name", key.span, message, help);
+    }
+}
+
+fn string_type(node: &Node, cx: &mut Cx<'_>) -> Option<()> {
+    let text = decode::text(node, cx)?;
+    if text != "string" {
+        let message = format!("type {} is not supported", shown(&text));
+        cx.error_help(
+            "unsupported-type",
+            node.span,
+            message,
+            Some("write `type: string`".to_owned()),
+        );
+        return None;
+    }
+    Some(())
+}
+
+/// A plain `value:` with nothing after it is the empty text it looks like.
+fn value_text(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
+    match &node.kind {
+        NodeKind::Scalar(scalar) if scalar.text.is_empty() => Some(String::new()),
+        NodeKind::Scalar(scalar) => Some(scalar.text.clone()),
+        _ => decode::text(node, cx),
+    }
+}
+
+fn parameter(key: &Key, node: &Node, cx: &mut Cx<'_>) -> Option<ParameterSpec> {
+    let mut fields = Fields::of(node, "a parameter", cx)?;
+    let kind = fields.required("type", cx, string_type);
+    let default = fields.optional("default", cx, |n, cx| Some((value_text(n, cx)?, n.span)));
+    let description = fields.optional("description", cx, decode::text);
+    let allowed = fields.optional("allowedValues", cx, |n, cx| {
+        decode::list(n, cx, decode::text)
+    });
+    fields.deny_unknown(cx);
+    kind?;
+    let (default, allowed_values) = (default?, allowed?);
+    if let (Some((value, span)), Some(allowed)) = (&default, &allowed_values)
+        && !allowed.contains(value)
+    {
+        cx.error(
+            "invalid-choice",
+            *span,
+            format!("the default {} is not among `allowedValues`", shown(value)),
+        );
+        return None;
+    }
+    Some(ParameterSpec {
+        name: key.text.clone(),
+        default: default.map(|(value, _)| value),
+        description: description?,
+        allowed_values,
+        span: key.span,
+    })
+}
+
+fn constant(key: &Key, node: &Node, cx: &mut Cx<'_>) -> Option<Constant> {
+    let mut fields = Fields::of(node, "a constant", cx)?;
+    let kind = fields.required("type", cx, string_type);
+    let value = fields.required("value", cx, value_text);
+    fields.deny_unknown(cx);
+    kind?;
+    Some(Constant {
+        name: key.text.clone(),
+        value: value?,
+        span: key.span,
+    })
+}
+
+fn phases(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<Phase>> {
+    let items = decode::seq(node, cx)?;
+    let mut names = BTreeMap::new();
+    let phases: Vec<Option<Phase>> = items
+        .iter()
+        .map(|item| phase(item, &mut names, cx))
+        .collect();
+    if items.is_empty() {
+        cx.error("empty-value", node.span, "`phases` has no entry");
+        return None;
+    }
+    let standard = ["build", "validate", "test"];
+    if !names.is_empty() && !standard.iter().any(|s| names.contains_key(*s)) {
+        cx.warning(
+            "no-standard-phase",
+            node.span,
+            "no phase is called build, validate or test, so a build runs none of these steps",
+            "name at least one phase `build`, `validate` or `test`",
+        );
+    }
+    phases.into_iter().collect()
+}
+
+fn phase(node: &Node, names: &mut BTreeMap<String, Span>, cx: &mut Cx<'_>) -> Option<Phase> {
+    let mut fields = Fields::of(node, "a phase", cx)?;
+    let name = fields.required("name", cx, |n, cx| {
+        Some((part_name(n, "phase", names, cx)?, n.span))
+    });
+    let steps = fields.required("steps", cx, steps);
+    fields.deny_unknown(cx);
+    let ((name, span), steps) = (name?, steps?);
+    let known = ["build", "validate", "test", "container-host-test"];
+    if !known.contains(&name.as_str())
+        && let Some(near) = suggest::nearest(&name, known)
+    {
+        let message = format!("phase `{name}` is not run by a build");
+        cx.warning(
+            "unusual-phase",
+            span,
+            message,
+            &format!("did you mean `{near}`?"),
+        );
+    }
+    Some(Phase { name, steps, span })
+}
+
+/// The name of a phase or step: part of references, so no dots and no blanks.
+fn part_name(
+    node: &Node,
+    what: &str,
+    names: &mut BTreeMap<String, Span>,
+    cx: &mut Cx<'_>,
+) -> Option<String> {
+    let text = decode::filled(node, cx)?;
+    if !is_name(&text) || text.len() > 128 {
+        let message = format!("{} is not a name of a {what}", shown(&text));
+        let help = Some("use 1 to 128 letters, digits, `_` and `-`".to_owned());
+        cx.error_help("invalid-name", node.span, message, help);
+        return None;
+    }
+    if let Some(first) = names.get(&text) {
+        let line = first.start.line;
+        cx.error(
+            "duplicate-name",
+            node.span,
+            format!("a {what} called `{text}` is already in line {line}"),
+        );
+        return None;
+    }
+    names.insert(text.clone(), node.span);
+    Some(text)
+}
+
+fn steps(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<Step>> {
+    let items = decode::seq(node, cx)?;
+    let mut names = BTreeMap::new();
+    let steps: Vec<Option<Step>> = items
+        .iter()
+        .map(|item| step(item, &mut names, cx))
+        .collect();
+    if items.is_empty() {
+        cx.error("empty-value", node.span, "`steps` has no entry");
+        return None;
+    }
+    steps.into_iter().collect()
+}
+
+fn step(node: &Node, names: &mut BTreeMap<String, Span>, cx: &mut Cx<'_>) -> Option<Step> {
+    let mut fields = Fields::of(node, "a step", cx)?;
+    let name = fields.required("name", cx, |n, cx| {
+        Some((part_name(n, "step", names, cx)?, n.span))
+    });
+    let action = fields.required("action", cx, action);
+    for (key, what) in [("if", "conditions (`if`)"), ("loop", "loops (`loop`)")] {
+        if fields.node(key, cx).is_some() {
+            let span = key_span(node, key);
+            cx.error(
+                "unsupported-feature",
+                span,
+                format!("{what} are not yet supported"),
+            );
+        }
+    }
+    let timeout = fields.optional("timeoutSeconds", cx, timeout);
+    let on_failure = fields.optional("onFailure", cx, |n, cx| {
+        decode::choice(
+            n,
+            cx,
+            &[OnFailure::Abort, OnFailure::Continue, OnFailure::Ignore].map(|f| (f.name(), f)),
+        )
+    });
+    let attempts = fields.optional("maxAttempts", cx, |n, cx| {
+        u32::try_from(decode::integer(n, cx, 1..=1_000_000)?).ok()
+    });
+    let disable_logging = fields.optional("disableLogging", cx, decode::boolean);
+    let inputs = fields.node("inputs", cx);
+    if fields.node("outputs", cx).is_some() {
+        let help = Some(
+            "outputs exist when a step has run; read them with `{{ phase.step.outputs.stdout }}`"
+                .to_owned(),
+        );
+        cx.error_help(
+            "unknown-field",
+            key_span(node, "outputs"),
+            "a step declares no outputs",
+            help,
+        );
+    }
+    fields.deny_unknown(cx);
+    let span = name.as_ref().map_or(node.span, |(_, span)| *span);
+    if let Some(action) = action {
+        action.check(inputs, span, cx.diags);
+    }
+    let (name, _) = name?;
+    Some(Step {
+        name,
+        action: action?,
+        inputs: inputs.cloned(),
+        timeout_seconds: timeout?.unwrap_or(Some(DEFAULT_TIMEOUT)),
+        max_attempts: attempts?.unwrap_or(1),
+        on_failure: on_failure?.unwrap_or(OnFailure::Abort),
+        disable_logging: disable_logging?.unwrap_or(false),
+        condition: None,
+        repeat: None,
+        span,
+    })
+}
+
+fn key_span(node: &Node, key: &str) -> Span {
+    match &node.kind {
+        NodeKind::Map(fields) => fields
+            .iter()
+            .find(|(k, _)| k.text == key)
+            .map_or(node.span, |(k, _)| k.span),
+        _ => node.span,
+    }
+}
+
+fn action(node: &Node, cx: &mut Cx<'_>) -> Option<ActionKind> {
+    let text = decode::filled(node, cx)?;
+    if let Some(kind) = ActionKind::from_name(&text) {
+        return Some(kind);
+    }
+    if KNOWN_ONLY.contains(&text.as_str()) {
+        let message = format!("`{text}` is a known AWSTOE action that amiforge does not run yet");
+        cx.error("unsupported-action", node.span, message);
+        return None;
+    }
+    let known = ActionKind::ALL
+        .iter()
+        .map(|kind| kind.name())
+        .chain(KNOWN_ONLY.iter().copied());
+    let help = suggest::did_you_mean(&text, known).or_else(|| {
+        let names: Vec<&str> = ActionKind::ALL.iter().map(|kind| kind.name()).collect();
+        Some(format!("actions that amiforge runs: {}", names.join(", ")))
+    });
+    cx.error_help(
+        "unknown-action",
+        node.span,
+        format!("there is no action {}", shown(&text)),
+        help,
+    );
+    None
+}
+
+/// Seconds, or -1 for no limit.
+#[allow(
+    clippy::option_option,
+    reason = "the inner option is the limit, the outer one success"
+)]
+fn timeout(node: &Node, cx: &mut Cx<'_>) -> Option<Option<u32>> {
+    let seconds = decode::integer(node, cx, -1..=i64::from(u32::MAX))?;
+    match seconds {
+        -1 => Some(None),
+        0 => {
+            let help = Some("write -1 for no limit".to_owned());
+            cx.error_help(
+                "out-of-range",
+                node.span,
+                "a step cannot have 0 seconds",
+                help,
+            );
+            None
+        }
+        seconds => u32::try_from(seconds).ok().map(Some),
+    }
+}

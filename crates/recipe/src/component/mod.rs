@@ -1,0 +1,245 @@
+//! Component documents: AWSTOE, schema version 1.0.
+
+mod check;
+mod decode;
+
+use std::collections::BTreeMap;
+
+use amiforge_types::{Diagnostics, Digest, Span};
+
+use crate::actions::{ActionInputs, ActionKind};
+use crate::node::Node;
+
+pub(crate) use decode::component;
+pub use decode::parse_component;
+
+/// A component document without errors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Component {
+    /// Free text; unrelated to the name a recipe calls the component by.
+    pub name: Option<String>,
+    /// Free text.
+    pub description: Option<String>,
+    /// In the order of the document; names are unique across parameters and constants.
+    pub parameters: Vec<ParameterSpec>,
+    /// In the order of the document.
+    pub constants: Vec<Constant>,
+    /// In the order of the document, which is the order they run in; names are unique.
+    pub phases: Vec<Phase>,
+    /// The whole document as it was read.
+    pub document: Node,
+}
+
+/// A declared parameter; its type is always `string`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParameterSpec {
+    /// 3 to 128 letters, digits, `_` and `-`.
+    pub name: String,
+    /// The value when none is given.
+    pub default: Option<String>,
+    /// Free text.
+    pub description: Option<String>,
+    /// When given, the only values that are accepted.
+    pub allowed_values: Option<Vec<String>>,
+    /// Where the parameter is declared.
+    pub span: Span,
+}
+
+/// A declared constant; its type is always `string`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Constant {
+    /// 3 to 128 letters, digits, `_` and `-`.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// Where the constant is declared.
+    pub span: Span,
+}
+
+/// A list of steps with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Phase {
+    /// Unique in the document; the service runs `build`, `validate` and `test`.
+    pub name: String,
+    /// In running order.
+    pub steps: Vec<Step>,
+    /// Where the name stands.
+    pub span: Span,
+}
+
+/// One action with its inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Unique in its phase.
+    pub name: String,
+    /// What to do.
+    pub action: ActionKind,
+    /// The inputs as written, references included; `None` when absent.
+    pub inputs: Option<Node>,
+    /// Seconds one attempt may take (default 7,200); `None` is without limit.
+    pub timeout_seconds: Option<u32>,
+    /// Tries in all, at least 1.
+    pub max_attempts: u32,
+    /// What follows the last failed attempt.
+    pub on_failure: OnFailure,
+    /// True keeps the step's output out of the logs.
+    pub disable_logging: bool,
+    /// Whether the step runs at all. Always `None` until conditions are supported.
+    pub condition: Option<Condition>,
+    /// How often the step runs. Always `None` until loops are supported.
+    pub repeat: Option<Loop>,
+    /// Where the step's name stands.
+    pub span: Span,
+}
+
+/// What follows a step whose last attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum OnFailure {
+    /// Nothing more runs; the document failed.
+    Abort,
+    /// The remaining steps run; the document failed.
+    Continue,
+    /// The remaining steps run; the document succeeds with an ignored failure.
+    Ignore,
+}
+
+impl OnFailure {
+    /// The spelling of documents.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Abort => "Abort",
+            Self::Continue => "Continue",
+            Self::Ignore => "Ignore",
+        }
+    }
+}
+
+/// The `if` of a step, kept as written. Reading a document that has one is an error for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// The mapping below `if`.
+    pub node: Node,
+}
+
+/// The `loop` of a step, kept as written. Reading a document that has one is an error for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loop {
+    /// The mapping below `loop`.
+    pub node: Node,
+}
+
+/// Given values do not fit the declared parameters.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParameterError {
+    /// A parameter has no default and no value was given.
+    #[error("parameter `{name}` has no default, and no value was given")]
+    NoValue {
+        /// The parameter.
+        name: String,
+    },
+    /// The value is not among `allowedValues`.
+    #[error("{value:?} is not allowed for parameter `{name}`; allowed are {allowed:?}")]
+    NotAllowed {
+        /// The parameter.
+        name: String,
+        /// What was given.
+        value: String,
+        /// What may be given.
+        allowed: Vec<String>,
+    },
+    /// The name is a constant's.
+    #[error("`{name}` is a constant of the component and cannot be set")]
+    IsConstant {
+        /// The constant.
+        name: String,
+    },
+}
+
+impl Component {
+    /// The value of every parameter: what is given, else the default. Given names that the
+    /// document does not declare are ignored, as the service does (see
+    /// [`Component::undeclared`] for a warning).
+    ///
+    /// # Errors
+    /// The first parameter, in document order, that has no value or a value that is not allowed.
+    pub fn resolve_parameters(
+        &self,
+        given: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>, ParameterError> {
+        if let Some(constant) = self.constants.iter().find(|c| given.contains_key(&c.name)) {
+            return Err(ParameterError::IsConstant {
+                name: constant.name.clone(),
+            });
+        }
+        let mut resolved = BTreeMap::new();
+        for spec in &self.parameters {
+            let value = given.get(&spec.name).or(spec.default.as_ref());
+            let value = value.ok_or_else(|| ParameterError::NoValue {
+                name: spec.name.clone(),
+            })?;
+            if let Some(allowed) = spec.allowed_values.as_ref().filter(|a| !a.contains(value)) {
+                let (name, value, allowed) = (spec.name.clone(), value.clone(), allowed.clone());
+                return Err(ParameterError::NotAllowed {
+                    name,
+                    value,
+                    allowed,
+                });
+            }
+            resolved.insert(spec.name.clone(), value.clone());
+        }
+        Ok(resolved)
+    }
+
+    /// Names among `given` that are no parameter of this document.
+    pub fn undeclared<'g>(
+        &'g self,
+        given: &'g BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'g str> {
+        let declared = |name: &str| self.parameters.iter().any(|p| p.name == name);
+        given
+            .keys()
+            .map(String::as_str)
+            .filter(move |name| !declared(name))
+    }
+
+    /// Constants and resolved parameters together: what [`Scope`](crate::Scope) starts from.
+    #[must_use]
+    pub fn variables(&self, parameters: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let constants = self
+            .constants
+            .iter()
+            .map(|c| (c.name.clone(), c.value.clone()));
+        parameters.clone().into_iter().chain(constants).collect()
+    }
+
+    /// The phase called `name`.
+    #[must_use]
+    pub fn phase(&self, name: &str) -> Option<&Phase> {
+        self.phases.iter().find(|p| p.name == name)
+    }
+
+    /// Stable bytes of the document; see [`Node::canonical`].
+    #[must_use]
+    pub fn canonical(&self) -> Vec<u8> {
+        self.document.canonical()
+    }
+
+    /// The digest of [`Component::canonical`].
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.canonical())
+    }
+}
+
+impl Step {
+    /// Decodes inputs that [`Scope::resolve`](crate::Scope::resolve) has resolved.
+    /// `None` comes with at least one error.
+    #[must_use]
+    pub fn decode_inputs(&self, resolved: Option<&Node>) -> (Option<ActionInputs>, Diagnostics) {
+        self.action.decode(resolved, self.span)
+    }
+}
+
+#[cfg(test)]
+mod tests;

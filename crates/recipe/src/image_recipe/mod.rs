@@ -1,0 +1,93 @@
+//! Image recipes: the API's `CreateImageRecipe` input (camelCase) or CloudFormation's
+//! `AWS::ImageBuilder::ImageRecipe` properties (PascalCase), plus our one key `amiforge`.
+
+mod decode;
+mod devices;
+mod settings;
+mod sources;
+
+use std::collections::BTreeMap;
+
+use amiforge_types::{Digest, Span};
+
+use crate::node::Node;
+use crate::version::VersionPattern;
+
+pub use decode::parse_recipe;
+pub(crate) use decode::recipe;
+pub use devices::{BlockDeviceMapping, Ebs, VolumeType};
+pub use settings::{
+    AmiforgeSettings, AptSettings, AptVariant, BootMode, OutputFormat, RootFilesystem,
+};
+pub use sources::{ComponentRef, ComponentSource, ParentImage};
+
+/// An image recipe without errors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRecipe {
+    /// 3 to 128 letters, digits, `-`, `_`, and spaces inside.
+    pub name: String,
+    /// Free text, 1 to 1,024 characters.
+    pub description: Option<String>,
+    /// The version; `x` parts are chosen by the build.
+    pub version: VersionPattern,
+    /// What the image starts from.
+    pub parent: ParentImage,
+    /// Where the parent is named.
+    pub parent_span: Span,
+    /// In running order; at most 20.
+    pub components: Vec<ComponentRef>,
+    /// The volumes, in the order of the recipe; empty means one default root volume.
+    pub block_device_mappings: Vec<BlockDeviceMapping>,
+    /// The folder that components run in.
+    pub working_directory: Option<String>,
+    /// Tags of the recipe.
+    pub tags: BTreeMap<String, String>,
+    /// Tags of the resulting image.
+    pub ami_tags: BTreeMap<String, String>,
+    /// The settings below `amiforge`; the defaults when the key is absent.
+    pub amiforge: AmiforgeSettings,
+    /// The whole document as it was read.
+    pub document: Node,
+}
+
+impl ImageRecipe {
+    /// Stable bytes of the document; see [`Node::canonical`].
+    #[must_use]
+    pub fn canonical(&self) -> Vec<u8> {
+        self.document.canonical()
+    }
+
+    /// The digest of [`ImageRecipe::canonical`].
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.canonical())
+    }
+
+    /// The mapping of the root volume: the one of [`ImageRecipe::root_device_name`].
+    #[must_use]
+    pub fn root_mapping(&self) -> Option<&BlockDeviceMapping> {
+        let root = self.root_device_name();
+        self.block_device_mappings
+            .iter()
+            .find(|m| m.device_name == root)
+    }
+
+    /// The device that holds the root volume: `/dev/sda1` when mapped, else the first mapped EBS
+    /// volume (a recipe names its root first), else `/dev/xvda`.
+    #[must_use]
+    pub fn root_device_name(&self) -> &str {
+        let mapped = |name: &str| {
+            self.block_device_mappings
+                .iter()
+                .find(|m| m.device_name == name)
+        };
+        let first = || self.block_device_mappings.iter().find(|m| m.ebs.is_some());
+        let root = mapped("/dev/xvda")
+            .or_else(|| mapped("/dev/sda1"))
+            .or_else(first);
+        root.map_or("/dev/xvda", |m| &m.device_name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

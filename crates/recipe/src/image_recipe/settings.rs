@@ -1,0 +1,340 @@
+//! What stands below `amiforge:`.
+
+use amiforge_types::Span;
+
+use super::sources::is_suite;
+use crate::decode::{self, Cx, Fields};
+use crate::node::Node;
+
+/// Settings that an AWS recipe does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AmiforgeSettings {
+    /// Default: BIOS and UEFI.
+    pub boot_mode: BootMode,
+    /// In the order of the recipe, no duplicates, at least one. Default: raw and qcow2.
+    pub formats: Vec<OutputFormat>,
+    /// Default: ext4.
+    pub root_filesystem: RootFilesystem,
+    /// Replaces the plan's id as the source of UUIDs and salts.
+    pub seed: Option<String>,
+    /// How a `debian:` parent is made.
+    pub apt: AptSettings,
+}
+
+impl Default for AmiforgeSettings {
+    fn default() -> Self {
+        Self {
+            boot_mode: BootMode::UefiPreferred,
+            formats: vec![OutputFormat::Raw, OutputFormat::Qcow2],
+            root_filesystem: RootFilesystem::Ext4,
+            seed: None,
+            apt: AptSettings::default(),
+        }
+    }
+}
+
+/// The firmwares an image boots under, in EC2's words.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootMode {
+    /// BIOS only.
+    LegacyBios,
+    /// UEFI only.
+    Uefi,
+    /// Both.
+    UefiPreferred,
+}
+
+impl BootMode {
+    /// The spelling of EC2 and of recipes.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LegacyBios => "legacy-bios",
+            Self::Uefi => "uefi",
+            Self::UefiPreferred => "uefi-preferred",
+        }
+    }
+}
+
+/// A format of disk image.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputFormat {
+    /// Plain bytes with holes.
+    Raw,
+    /// QEMU's copy-on-write format.
+    Qcow2,
+}
+
+impl OutputFormat {
+    /// The spelling of recipes, and the file extension.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+        }
+    }
+}
+
+/// The file system of the root partition.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum RootFilesystem {
+    /// ext4.
+    Ext4,
+}
+
+impl RootFilesystem {
+    /// The spelling of recipes.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+        }
+    }
+}
+
+/// How a `debian:` parent is made; what is absent comes from the host's apt configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AptSettings {
+    /// Base URL of the archive.
+    pub mirror: Option<String>,
+    /// Suites to read instead of the parent's with its updates and security suites.
+    pub suites: Option<Vec<String>>,
+    /// Archive components (`main`, `contrib`, ...).
+    pub components: Option<Vec<String>>,
+    /// Path of the keyring that signs the suites, relative to the recipe's folder unless absolute.
+    pub keyring: Option<String>,
+    /// A point in time of the snapshot archive, `YYYYMMDDTHHMMSSZ`.
+    pub snapshot: Option<String>,
+    /// Replaces the default package set.
+    pub packages: Option<Vec<String>>,
+    /// Packages on top of the set.
+    pub include: Vec<String>,
+    /// Which packages come without being named, in mmdebstrap's words.
+    pub variant: AptVariant,
+    /// False accepts an expired index, which a snapshot needs. Default: true.
+    pub check_valid_until: Option<bool>,
+    /// Where the mapping `apt` stands.
+    pub span: Option<Span>,
+}
+
+/// Which packages a Debian root starts with.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum AptVariant {
+    /// Essential packages only.
+    Essential,
+    /// Essential packages and apt.
+    Apt,
+    /// Essential packages, apt and those of priority required.
+    #[default]
+    Required,
+    /// As `required`, and those of priority important.
+    Important,
+}
+
+impl AptVariant {
+    /// The spelling of recipes.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Essential => "essential",
+            Self::Apt => "apt",
+            Self::Required => "required",
+            Self::Important => "important",
+        }
+    }
+}
+
+pub(super) fn settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings> {
+    let mut fields = Fields::of(node, "`amiforge`", cx)?;
+    let modes = [
+        BootMode::LegacyBios,
+        BootMode::Uefi,
+        BootMode::UefiPreferred,
+    ]
+    .map(|m| (m.name(), m));
+    let boot_mode = fields.optional("bootMode", cx, |n, cx| decode::choice(n, cx, &modes));
+    let formats = fields.optional("formats", cx, formats);
+    let root_filesystem = fields.optional("rootFilesystem", cx, |n, cx| {
+        decode::choice(
+            n,
+            cx,
+            &[(RootFilesystem::Ext4.name(), RootFilesystem::Ext4)],
+        )
+    });
+    let seed = fields.optional("seed", cx, decode::filled);
+    let apt = fields.optional("apt", cx, apt);
+    fields.deny_unknown(cx);
+    let default = AmiforgeSettings::default();
+    Some(AmiforgeSettings {
+        boot_mode: boot_mode?.unwrap_or(default.boot_mode),
+        formats: formats?.unwrap_or(default.formats),
+        root_filesystem: root_filesystem?.unwrap_or(default.root_filesystem),
+        seed: seed?,
+        apt: apt?.unwrap_or_default(),
+    })
+}
+
+fn formats(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<OutputFormat>> {
+    let known = [OutputFormat::Raw, OutputFormat::Qcow2].map(|f| (f.name(), f));
+    let mut seen: Vec<OutputFormat> = Vec::new();
+    let formats = decode::list(node, cx, |n, cx| {
+        let format = decode::choice(n, cx, &known)?;
+        if seen.contains(&format) {
+            cx.error(
+                "duplicate-name",
+                n.span,
+                format!("`{}` is listed twice", format.name()),
+            );
+            return None;
+        }
+        seen.push(format);
+        Some(format)
+    })?;
+    if formats.is_empty() {
+        cx.error(
+            "empty-value",
+            node.span,
+            "`formats` names no format, so no image would be written",
+        );
+        return None;
+    }
+    Some(formats)
+}
+
+fn apt(node: &Node, cx: &mut Cx<'_>) -> Option<AptSettings> {
+    let mut fields = Fields::of(node, "`amiforge.apt`", cx)?;
+    let variants = [
+        AptVariant::Essential,
+        AptVariant::Apt,
+        AptVariant::Required,
+        AptVariant::Important,
+    ]
+    .map(|v| (v.name(), v));
+    let mirror = fields.optional("mirror", cx, mirror);
+    // `suite` is the short form for one.
+    let suite = fields.optional("suite", cx, |n, cx| {
+        Some(vec![word(n, cx, "suite", is_suite)?])
+    });
+    let suites = fields.optional("suites", cx, |n, cx| words(n, cx, "suite", is_suite));
+    let components = fields.optional("components", cx, |n, cx| {
+        words(n, cx, "archive component", is_suite)
+    });
+    let keyring = fields.optional("keyring", cx, decode::path);
+    let snapshot = fields.optional("snapshot", cx, |n, cx| {
+        word(n, cx, "snapshot time (YYYYMMDDTHHMMSSZ)", is_snapshot)
+    });
+    let packages = fields.optional("packages", cx, |n, cx| words(n, cx, "package", is_package));
+    let include = fields.optional("include", cx, |n, cx| words(n, cx, "package", is_package));
+    let variant = fields.optional("variant", cx, |n, cx| decode::choice(n, cx, &variants));
+    let check = fields.optional("checkValidUntil", cx, decode::boolean);
+    fields.deny_unknown(cx);
+    let (suite, suites) = (suite?, suites?);
+    if suite.is_some() && suites.is_some() {
+        cx.error(
+            "conflicting-fields",
+            node.span,
+            "`suite` and `suites` cannot both be given",
+        );
+        return None;
+    }
+    Some(AptSettings {
+        mirror: mirror?,
+        suites: suites.or(suite),
+        components: components?,
+        keyring: keyring?,
+        snapshot: snapshot?,
+        packages: packages?,
+        include: include?.unwrap_or_default(),
+        variant: variant?.unwrap_or_default(),
+        check_valid_until: check?,
+        span: Some(node.span),
+    })
+}
+
+fn mirror(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
+    let text = decode::filled(node, cx)?;
+    let known = ["http://", "https://", "file:///"]
+        .iter()
+        .any(|scheme| text.len() > scheme.len() && text.starts_with(scheme));
+    if !known || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        let message = format!("{} is not the URL of an archive", decode::shown(&text));
+        let help = Some("write http://, https:// or file:/// and the archive's folder".to_owned());
+        cx.error_help("invalid-url", node.span, message, help);
+        return None;
+    }
+    Some(text)
+}
+
+fn word(node: &Node, cx: &mut Cx<'_>, what: &str, fits: fn(&str) -> bool) -> Option<String> {
+    let text = decode::filled(node, cx)?;
+    if !fits(&text) {
+        cx.error(
+            "invalid-name",
+            node.span,
+            format!("{} is not a {what}", decode::shown(&text)),
+        );
+        return None;
+    }
+    Some(text)
+}
+
+fn words(node: &Node, cx: &mut Cx<'_>, what: &str, fits: fn(&str) -> bool) -> Option<Vec<String>> {
+    let words = decode::list(node, cx, |n, cx| word(n, cx, what, fits))?;
+    if words.is_empty() {
+        cx.error(
+            "empty-value",
+            node.span,
+            format!("this list names no {what}; leave the field out for the default"),
+        );
+        return None;
+    }
+    Some(words)
+}
+
+/// Debian policy 5.6.1, with an optional `:arch`, `=version` or `/suite` as apt takes them, and a
+/// trailing `-` for "not this one".
+fn is_package(text: &str) -> bool {
+    let end = text.find([':', '=', '/']).unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    let lead = name
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let name_ok = name
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
+    let rest_ok = rest.is_empty() || (rest.len() > 1 && rest.bytes().all(|b| b.is_ascii_graphic()));
+    lead && name_ok && name.len() >= 2 && rest_ok
+}
+
+fn is_snapshot(text: &str) -> bool {
+    text.len() == 16
+        && text.bytes().enumerate().all(|(i, b)| match i {
+            8 => b == b'T',
+            15 => b == b'Z',
+            _ => b.is_ascii_digit(),
+        })
+}

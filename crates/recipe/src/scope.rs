@@ -1,0 +1,257 @@
+//! Resolving references against what is known while a document runs.
+
+use std::collections::BTreeMap;
+
+use amiforge_types::Span;
+
+use crate::node::{Node, NodeKind, Scalar};
+use crate::reference::{Chain, Piece, Reference, Side, pieces};
+
+/// What references of one document can name. Plain data: it may be stored and read back, so that
+/// a later phase can see outputs of a phase that ran in another process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Scope {
+    /// Parameters and constants by name; see [`Component::variables`](crate::Component::variables).
+    pub variables: BTreeMap<String, String>,
+    /// Phase name → step name → what went in and came out.
+    pub steps: BTreeMap<String, BTreeMap<String, StepRecord>>,
+}
+
+/// What is known of one step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StepRecord {
+    /// The resolved inputs as a list; a mapping is a list of one.
+    pub inputs: Vec<serde_json::Value>,
+    /// The outputs as a list of key and value; most actions give at most one entry.
+    pub outputs: Vec<BTreeMap<String, String>>,
+    /// True for a step that was skipped: every output reads as the empty text.
+    #[serde(default)]
+    pub skipped: bool,
+}
+
+impl StepRecord {
+    /// A record of the given resolved inputs, with no outputs yet.
+    #[must_use]
+    pub fn of_inputs(inputs: Option<&Node>) -> Self {
+        let inputs = match inputs.map(Node::to_json) {
+            None | Some(serde_json::Value::Null) => Vec::new(),
+            Some(serde_json::Value::Array(items)) => items,
+            Some(other) => vec![other],
+        };
+        Self {
+            inputs,
+            outputs: Vec::new(),
+            skipped: false,
+        }
+    }
+}
+
+/// A reference that has no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// No such parameter or constant.
+    #[error("`{name}` is neither a parameter nor a constant")]
+    Undeclared {
+        /// The name as written.
+        name: String,
+        /// The text that holds it.
+        span: Span,
+    },
+    /// The step has not run, or never will in this run.
+    #[error("`{chain}` has no value: the step has not run")]
+    NotRun {
+        /// The reference.
+        chain: String,
+        /// The text that holds it.
+        span: Span,
+    },
+    /// The step ran and has no such input or output.
+    #[error("`{chain}` has no value: the step gave {given}")]
+    NoSuchKey {
+        /// The reference.
+        chain: String,
+        /// What there is instead.
+        given: String,
+        /// The text that holds it.
+        span: Span,
+    },
+    /// A form that amiforge cannot resolve yet.
+    #[error("`{reference}` is a reference that amiforge cannot resolve yet")]
+    Unsupported {
+        /// The reference as written.
+        reference: String,
+        /// The text that holds it.
+        span: Span,
+    },
+}
+
+impl Scope {
+    /// A scope with variables only.
+    #[must_use]
+    pub fn new(variables: BTreeMap<String, String>) -> Self {
+        Self {
+            variables,
+            steps: BTreeMap::new(),
+        }
+    }
+
+    /// Adds what is known of a step, in place of what was known.
+    pub fn record(&mut self, phase: &str, step: &str, record: StepRecord) {
+        self.steps
+            .entry(phase.to_owned())
+            .or_default()
+            .insert(step.to_owned(), record);
+    }
+
+    /// The tree with every reference in its scalars replaced. One pass: what a value brings in is
+    /// not looked at again. Keys are not touched. A resolved scalar counts as quoted.
+    ///
+    /// # Errors
+    /// The first reference without a value.
+    pub fn resolve(&self, node: &Node) -> Result<Node, ResolveError> {
+        let kind = match &node.kind {
+            NodeKind::Scalar(scalar) if !scalar.text.contains("{{") => {
+                NodeKind::Scalar(scalar.clone())
+            }
+            NodeKind::Scalar(scalar) => NodeKind::Scalar(Scalar {
+                text: self.resolve_text(&scalar.text, node.span)?,
+                style: crate::Style::Quoted,
+            }),
+            NodeKind::Seq(items) => NodeKind::Seq(
+                items
+                    .iter()
+                    .map(|n| self.resolve(n))
+                    .collect::<Result<_, _>>()?,
+            ),
+            NodeKind::Map(fields) => NodeKind::Map(
+                fields
+                    .iter()
+                    .map(|(k, v)| Ok((k.clone(), self.resolve(v)?)))
+                    .collect::<Result<_, _>>()?,
+            ),
+        };
+        Ok(Node {
+            span: node.span,
+            kind,
+            tag: node.tag.clone(),
+        })
+    }
+
+    /// The text with every reference replaced; `span` is where it stands, for errors.
+    ///
+    /// # Errors
+    /// The first reference without a value.
+    pub fn resolve_text(&self, text: &str, span: Span) -> Result<String, ResolveError> {
+        let mut out = String::with_capacity(text.len());
+        for piece in pieces(text) {
+            match piece {
+                Piece::Literal(text) | Piece::Foreign(text) => out.push_str(text),
+                Piece::Reference(source, reference) => {
+                    self.append(source, &reference, span, &mut out)?
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn append(
+        &self,
+        source: &str,
+        reference: &Reference,
+        span: Span,
+        out: &mut String,
+    ) -> Result<(), ResolveError> {
+        match reference {
+            Reference::Variable(name) => {
+                let value = self.variables.get(name);
+                out.push_str(value.ok_or_else(|| ResolveError::Undeclared {
+                    name: name.clone(),
+                    span,
+                })?);
+            }
+            Reference::Chain(chain) => out.push_str(&self.chained(chain, span)?),
+            // Outside a loop these are text by the reference (AWSTOE: looping constructs), and no
+            // step that loops gets here yet.
+            Reference::LoopIndex(_) | Reference::LoopValue(_) => out.push_str(source),
+            Reference::Environment(_) | Reference::Context(_) | Reference::Aws(_) => {
+                return Err(ResolveError::Unsupported {
+                    reference: source.to_owned(),
+                    span,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn chained(&self, chain: &Chain, span: Span) -> Result<String, ResolveError> {
+        let not_run = || ResolveError::NotRun {
+            chain: chain.to_string(),
+            span,
+        };
+        let record = self
+            .steps
+            .get(&chain.phase)
+            .and_then(|p| p.get(&chain.step))
+            .ok_or_else(not_run)?;
+        let index = chain.index.unwrap_or(0);
+        let missing = |given: Vec<&str>| {
+            let given = if given.is_empty() {
+                "nothing there".to_owned()
+            } else {
+                given.join(", ")
+            };
+            ResolveError::NoSuchKey {
+                chain: chain.to_string(),
+                given,
+                span,
+            }
+        };
+        match chain.side {
+            Side::Outputs if record.skipped => Ok(String::new()),
+            Side::Outputs => {
+                let entry = record
+                    .outputs
+                    .get(index)
+                    .ok_or_else(|| missing(Vec::new()))?;
+                let value = entry.get(&chain.key);
+                value
+                    .cloned()
+                    .ok_or_else(|| missing(entry.keys().map(String::as_str).collect()))
+            }
+            Side::Inputs => {
+                let entry = record
+                    .inputs
+                    .get(index)
+                    .ok_or_else(|| missing(Vec::new()))?;
+                let keys = || {
+                    entry
+                        .as_object()
+                        .map(|o| o.keys().map(String::as_str).collect())
+                        .unwrap_or_default()
+                };
+                match entry.get(&chain.key) {
+                    Some(serde_json::Value::String(text)) => Ok(text.clone()),
+                    Some(serde_json::Value::Null) => Ok(String::new()),
+                    Some(other) => Ok(other.to_string()),
+                    None => Err(missing(keys())),
+                }
+            }
+        }
+    }
+}
+
+impl ResolveError {
+    /// The place of the text that holds the reference.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        match self {
+            Self::Undeclared { span, .. }
+            | Self::NotRun { span, .. }
+            | Self::NoSuchKey { span, .. }
+            | Self::Unsupported { span, .. } => *span,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

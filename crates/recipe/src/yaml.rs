@@ -1,0 +1,618 @@
+//! Text → [`Node`]: the one module that names a YAML parser.
+//!
+//! YAML 1.2 (which JSON is part of) with what documents of people need and no more: one document
+//! per text, text keys, no merge keys. Scalars are not interpreted. Every foreign byte of a
+//! document comes through here, so this is also where the limits are:
+//! [`MAX_DOCUMENT_BYTES`], [`MAX_DEPTH`], [`MAX_NODES`], [`MAX_ALIASED_BYTES`].
+
+use std::collections::BTreeMap;
+
+use amiforge_types::{Diagnostic, Diagnostics, Position, Span};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
+
+use crate::decode::{Cx, shown};
+use crate::node::{Key, Node, NodeKind, Scalar, Style};
+
+/// The longest text that is read, in bytes. Callers that read files should stop there too.
+pub const MAX_DOCUMENT_BYTES: usize = 4 << 20;
+/// How deep lists and mappings may nest.
+pub const MAX_DEPTH: usize = 64;
+/// How many values a document may have, those that aliases repeat counted each time.
+pub const MAX_NODES: usize = 200_000;
+/// How many bytes of text aliases may repeat in all.
+pub const MAX_ALIASED_BYTES: usize = 4 << 20;
+
+/// The text of a file's bytes.
+///
+/// # Errors
+/// One problem when there are too many bytes or they are not UTF-8, with the place of the first
+/// wrong byte.
+pub fn check_bytes(bytes: &[u8]) -> Result<&str, Diagnostic> {
+    check_size(bytes.len())?;
+    let valid = match std::str::from_utf8(bytes) {
+        Ok(text) => return Ok(text),
+        Err(error) => error.valid_up_to(),
+    };
+    let before = String::from_utf8_lossy(&bytes[..valid]);
+    let line_start = before.rfind('\n').map_or(0, |i| i + 1);
+    let start = Position {
+        line: to_u32(before.matches('\n').count() + 1),
+        column: to_u32(before[line_start..].chars().count() + 1),
+        offset: valid,
+    };
+    let end = Position {
+        column: start.column + 1,
+        offset: valid + 1,
+        ..start
+    };
+    let byte = bytes.get(valid).copied().unwrap_or_default();
+    let utf16 = bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]);
+    let help = if utf16 {
+        "this looks like UTF-16; save the file as UTF-8"
+    } else {
+        "save the file as UTF-8"
+    };
+    let message = format!("byte 0x{byte:02x} at offset {valid} is not UTF-8");
+    Err(Diagnostic::error("not-utf8", Span { start, end }, message).with_help(help))
+}
+
+fn check_size(bytes: usize) -> Result<(), Diagnostic> {
+    if bytes <= MAX_DOCUMENT_BYTES {
+        return Ok(());
+    }
+    let message = format!("the document has {bytes} bytes, at most {MAX_DOCUMENT_BYTES} are read");
+    Err(
+        Diagnostic::error("document-too-large", start_of_text(), message)
+            .with_help("a document describes an image; put large content into files that it names"),
+    )
+}
+
+/// Reads one YAML or JSON document. `None` comes with an error; a tree may come with errors too
+/// (duplicate keys).
+pub fn parse_node(text: &str, diags: &mut Diagnostics) -> Option<Node> {
+    if let Err(problem) = check_size(text.len()) {
+        diags.push(problem);
+        return None;
+    }
+    let stripped = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let places = Places::new(stripped, text.len() - stripped.len());
+    if let Some(problem) = control_character(stripped, &places) {
+        diags.push(problem);
+        return None;
+    }
+    let mut builder = Builder {
+        text: stripped,
+        places,
+        diags,
+        frames: Vec::new(),
+        anchors: BTreeMap::new(),
+        root: None,
+        documents: 0,
+        nodes: 0,
+        aliased: 0,
+    };
+    match builder.run() {
+        Ok(()) => {}
+        Err(Stop) => return None,
+    }
+    let root = builder.root.filter(|node| !node.is_null());
+    if root.is_none() {
+        diags.push(Diagnostic::error(
+            "empty-document",
+            start_of_text(),
+            "the document is empty",
+        ));
+    }
+    root
+}
+
+/// Reports every explicit tag; no document kind has a use for one yet.
+pub(crate) fn deny_tags(node: &Node, cx: &mut Cx<'_>) {
+    if let Some(tag) = &node.tag {
+        cx.error(
+            "unsupported-tag",
+            node.span,
+            format!("the tag {} has no meaning here", shown(tag)),
+        );
+    }
+    match &node.kind {
+        NodeKind::Scalar(_) => {}
+        NodeKind::Seq(items) => items.iter().for_each(|n| deny_tags(n, cx)),
+        NodeKind::Map(fields) => fields.iter().for_each(|(_, n)| deny_tags(n, cx)),
+    }
+}
+
+/// A problem was reported after which reading makes no sense.
+struct Stop;
+
+/// A list or mapping whose end has not come yet.
+struct Frame {
+    span: Span,
+    anchor: usize,
+    tag: Option<String>,
+    /// Values inside, this one counted; bytes of text inside.
+    nodes: usize,
+    bytes: usize,
+    content: Content,
+}
+
+enum Content {
+    Seq(Vec<Node>),
+    Map {
+        fields: Vec<(Key, Node)>,
+        places: BTreeMap<String, Position>,
+        key: Pending,
+    },
+}
+
+/// What a mapping expects next.
+enum Pending {
+    Key,
+    Value(Key),
+    /// The value of a key that was refused; dropped.
+    Refused,
+}
+
+/// What an alias repeats.
+struct Anchored {
+    node: Node,
+    nodes: usize,
+    bytes: usize,
+}
+
+struct Builder<'t, 'd> {
+    text: &'t str,
+    places: Places<'t>,
+    diags: &'d mut Diagnostics,
+    frames: Vec<Frame>,
+    anchors: BTreeMap<usize, Anchored>,
+    root: Option<Node>,
+    documents: usize,
+    nodes: usize,
+    aliased: usize,
+}
+
+impl Builder<'_, '_> {
+    fn run(&mut self) -> Result<(), Stop> {
+        let mut parser = Parser::new_from_str(self.text);
+        while let Some(next) = parser.next_event() {
+            match next {
+                Ok((event, span)) => {
+                    let span = self.span(span.start, span.end);
+                    self.event(event, span)?;
+                }
+                Err(error) => {
+                    let problem = self.syntax_error(*error.marker(), error.info());
+                    return self.stop(problem);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stop<T>(&mut self, problem: Diagnostic) -> Result<T, Stop> {
+        self.diags.push(problem);
+        Err(Stop)
+    }
+
+    fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Stop> {
+        match event {
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
+            Event::DocumentStart(_) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    let message = "a second document starts here; a file holds one";
+                    return self.stop(Diagnostic::error("multiple-documents", span, message));
+                }
+                Ok(())
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let (tag, text_tag) = local_tag(tag.as_deref());
+                let style = match style {
+                    ScalarStyle::Plain if !text_tag => Style::Plain,
+                    _ => Style::Quoted,
+                };
+                let bytes = text.len();
+                let node = Node {
+                    span,
+                    kind: NodeKind::Scalar(Scalar {
+                        text: text.into_owned(),
+                        style,
+                    }),
+                    tag,
+                };
+                self.count(1, span)?;
+                self.finish(node, anchor, 1, bytes)
+            }
+            Event::Alias(anchor) => self.alias(anchor, span),
+            Event::SequenceStart(anchor, tag) => {
+                self.open(span, anchor, tag.as_deref(), Content::Seq(Vec::new()))
+            }
+            Event::MappingStart(anchor, tag) => {
+                let content = Content::Map {
+                    fields: Vec::new(),
+                    places: BTreeMap::new(),
+                    key: Pending::Key,
+                };
+                self.open(span, anchor, tag.as_deref(), content)
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close(),
+        }
+    }
+
+    /// Counts values against the budget.
+    fn count(&mut self, nodes: usize, span: Span) -> Result<(), Stop> {
+        self.nodes += nodes;
+        if self.nodes > MAX_NODES {
+            let message = format!("the document has more than {MAX_NODES} values");
+            return self.stop(Diagnostic::error("document-too-large", span, message));
+        }
+        Ok(())
+    }
+
+    fn open(
+        &mut self,
+        span: Span,
+        anchor: usize,
+        tag: Option<&Tag>,
+        content: Content,
+    ) -> Result<(), Stop> {
+        if let Some(Frame {
+            content: Content::Map {
+                key: Pending::Key, ..
+            },
+            ..
+        }) = self.frames.last()
+        {
+            return self.stop(Diagnostic::error(
+                "complex-key",
+                span,
+                "a key must be text, not a list or a mapping",
+            ));
+        }
+        if self.frames.len() >= MAX_DEPTH {
+            let message = format!("lists and mappings nest deeper than {MAX_DEPTH} levels");
+            return self.stop(Diagnostic::error("nested-too-deep", span, message));
+        }
+        self.count(1, span)?;
+        let (tag, _) = local_tag(tag);
+        self.frames.push(Frame {
+            span,
+            anchor,
+            tag,
+            nodes: 1,
+            bytes: 0,
+            content,
+        });
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Stop> {
+        let Some(frame) = self.frames.pop() else {
+            return Ok(());
+        };
+        let (kind, first) = match frame.content {
+            Content::Seq(items) => {
+                let first = items.first().map(|n| n.span);
+                (NodeKind::Seq(items), first)
+            }
+            Content::Map { fields, .. } => {
+                let first = fields.first().map(|(k, _)| k.span);
+                (NodeKind::Map(fields), first)
+            }
+        };
+        // A list or mapping is shown by its opening bracket, or by its first item or key.
+        let span = if frame.span.start == frame.span.end {
+            first.unwrap_or(frame.span)
+        } else {
+            frame.span
+        };
+        self.finish(
+            Node {
+                span,
+                kind,
+                tag: frame.tag,
+            },
+            frame.anchor,
+            frame.nodes,
+            frame.bytes,
+        )
+    }
+
+    fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Stop> {
+        if let Some(Frame {
+            content: Content::Map {
+                key: Pending::Key, ..
+            },
+            ..
+        }) = self.frames.last()
+        {
+            return self.stop(Diagnostic::error(
+                "complex-key",
+                span,
+                "a key must be text, not an alias",
+            ));
+        }
+        let Some(anchored) = self.anchors.get(&anchor) else {
+            let message = "this alias stands inside the value that it names";
+            return self.stop(Diagnostic::error("recursive-alias", span, message));
+        };
+        let (nodes, bytes) = (anchored.nodes, anchored.bytes);
+        self.aliased += bytes;
+        if self.nodes + nodes > MAX_NODES || self.aliased > MAX_ALIASED_BYTES {
+            let message = format!(
+                "aliases repeat too much: at most {MAX_NODES} values and {MAX_ALIASED_BYTES} bytes in all"
+            );
+            return self.stop(Diagnostic::error("alias-limit", span, message));
+        }
+        self.nodes += nodes;
+        let depth = self.frames.len() + depth_of(&anchored.node);
+        if depth > MAX_DEPTH {
+            let message =
+                format!("with this alias, lists and mappings nest deeper than {MAX_DEPTH} levels");
+            return self.stop(Diagnostic::error("nested-too-deep", span, message));
+        }
+        let node = Node {
+            span,
+            ..anchored.node.clone()
+        };
+        self.finish(node, 0, nodes, bytes)
+    }
+
+    /// Puts a complete value where it belongs.
+    fn finish(
+        &mut self,
+        node: Node,
+        anchor: usize,
+        nodes: usize,
+        bytes: usize,
+    ) -> Result<(), Stop> {
+        if anchor != 0 {
+            self.anchors.insert(
+                anchor,
+                Anchored {
+                    node: node.clone(),
+                    nodes,
+                    bytes,
+                },
+            );
+        }
+        let Some(frame) = self.frames.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        frame.nodes += nodes;
+        frame.bytes += bytes;
+        match &mut frame.content {
+            Content::Seq(items) => items.push(node),
+            Content::Map {
+                fields,
+                places,
+                key,
+            } => match std::mem::replace(key, Pending::Key) {
+                Pending::Value(key) => fields.push((key, node)),
+                Pending::Refused => {}
+                Pending::Key => *key = take_key(node, places, self.diags),
+            },
+        }
+        Ok(())
+    }
+
+    fn span(&self, start: Marker, end: Marker) -> Span {
+        let (start, end) = (self.places.of(start), self.places.of(end));
+        // The scanner looks past a value before it knows that it has ended.
+        let from = start.offset - self.places.shift;
+        let to = (end.offset - self.places.shift).max(from);
+        let trimmed = self.text[from..to].trim_end();
+        if trimmed.is_empty() {
+            return Span { start, end: start };
+        }
+        let mut place = start;
+        for c in trimmed.chars() {
+            place.offset += c.len_utf8();
+            if c == '\n' {
+                (place.line, place.column) = (place.line + 1, 1);
+            } else {
+                place.column += 1;
+            }
+        }
+        Span { start, end: place }
+    }
+
+    fn syntax_error(&self, at: Marker, info: &str) -> Diagnostic {
+        let place = self.places.of(at);
+        let offset = (place.offset - self.places.shift).min(self.text.len());
+        let line_start = self.text[..offset].rfind('\n').map_or(0, |i| i + 1);
+        let line = self.text[line_start..].lines().next().unwrap_or_default();
+        let indent = &line[..line.len() - line.trim_start().len()];
+        if let Some(tab) = indent.find('\t') {
+            let column = to_u32(tab + 1);
+            let start = Position {
+                column,
+                offset: line_start + tab + self.places.shift,
+                ..place
+            };
+            let end = Position {
+                column: column + 1,
+                offset: start.offset + 1,
+                ..start
+            };
+            return Diagnostic::error(
+                "tab-indentation",
+                Span { start, end },
+                "a tab indents this line",
+            )
+            .with_help("YAML is indented with spaces");
+        }
+        let span = Span {
+            start: place,
+            end: place,
+        };
+        if info.contains("unknown anchor") {
+            return Diagnostic::error(
+                "unknown-alias",
+                span,
+                "this alias names an anchor that does not exist",
+            );
+        }
+        if info.contains("recursion limit") {
+            return Diagnostic::error("nested-too-deep", span, "lists and mappings nest too deep");
+        }
+        let problem = Diagnostic::error("yaml-syntax", span, format!("not valid YAML: {info}"));
+        let value = line.trim_start().trim_start_matches("- ");
+        match value.split_once(": ") {
+            Some((_, rest))
+                if rest
+                    .trim_start()
+                    .starts_with(['{', '%', '@', '`', '*', '&'])
+                    || rest.contains(": ") =>
+            {
+                problem.with_help(
+                    "put quotes around a text that starts with a special character or holds `: `",
+                )
+            }
+            _ => problem,
+        }
+    }
+}
+
+fn take_key(
+    node: Node,
+    places: &mut BTreeMap<String, Position>,
+    diags: &mut Diagnostics,
+) -> Pending {
+    // `open` and `alias` refuse keys that are no scalars.
+    let NodeKind::Scalar(Scalar { text, style }) = node.kind else {
+        return Pending::Refused;
+    };
+    let span = node.span;
+    if text == "<<" && style == Style::Plain {
+        let problem = Diagnostic::error("merge-key", span, "merge keys (`<<`) are not read");
+        diags.push(problem.with_help("write the fields out, or alias the whole value"));
+        return Pending::Refused;
+    }
+    if let Some(first) = places.get(&text) {
+        let message = format!(
+            "`{text}` is already set in line {}, column {}",
+            first.line, first.column
+        );
+        let problem = Diagnostic::error("duplicate-key", span, message);
+        diags.push(problem.with_help("remove one of the two; the first would be hidden"));
+        return Pending::Refused;
+    }
+    places.insert(text.clone(), span.start);
+    Pending::Value(Key { text, span })
+}
+
+/// A tag to keep, and whether the tag says that a scalar is text. The tags of the core schema say
+/// nothing that a field's own type does not say.
+fn local_tag(tag: Option<&Tag>) -> (Option<String>, bool) {
+    match tag {
+        None => (None, false),
+        Some(tag) if tag.handle == "!" && tag.suffix.is_empty() => (None, true),
+        Some(tag) if tag.is_yaml_core_schema() => match tag.suffix.as_str() {
+            "str" => (None, true),
+            "int" | "float" | "bool" | "map" | "seq" => (None, false),
+            other => (Some(format!("!!{other}")), false),
+        },
+        Some(tag) => (Some(format!("{}{}", tag.handle, tag.suffix)), false),
+    }
+}
+
+/// Levels of lists and mappings, this one counted.
+fn depth_of(node: &Node) -> usize {
+    match &node.kind {
+        NodeKind::Scalar(_) => 0,
+        NodeKind::Seq(items) => 1 + items.iter().map(depth_of).max().unwrap_or(0),
+        NodeKind::Map(fields) => 1 + fields.iter().map(|(_, n)| depth_of(n)).max().unwrap_or(0),
+    }
+}
+
+/// Characters that YAML forbids (1.2.2, section 5.1); the parser would take NUL for the end.
+fn control_character(text: &str, places: &Places<'_>) -> Option<Diagnostic> {
+    let bad = |c: char| {
+        matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{84}'
+            | '\u{86}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}')
+    };
+    let (offset, c) = text.char_indices().find(|(_, c)| bad(*c))?;
+    let line_start = text[..offset].rfind('\n').map_or(0, |i| i + 1);
+    let start = Position {
+        line: to_u32(text[..offset].matches('\n').count() + 1),
+        column: to_u32(text[line_start..offset].chars().count() + 1),
+        offset: offset + places.shift,
+    };
+    let end = Position {
+        column: start.column + 1,
+        offset: start.offset + c.len_utf8(),
+        ..start
+    };
+    let message = format!(
+        "the character U+{:04X} cannot stand in a document",
+        u32::from(c)
+    );
+    let help = "inside double quotes it can be written as an escape such as \"\\x07\"";
+    Some(Diagnostic::error("control-character", Span { start, end }, message).with_help(help))
+}
+
+/// Turns the parser's character counts into byte offsets.
+struct Places<'t> {
+    text: &'t str,
+    /// Bytes cut off before the text (a byte order mark).
+    shift: usize,
+    /// Byte offset of every 64th character; empty when every character is one byte.
+    table: Vec<usize>,
+}
+
+impl<'t> Places<'t> {
+    const STEP: usize = 64;
+
+    fn new(text: &'t str, shift: usize) -> Self {
+        let table = if text.is_ascii() {
+            Vec::new()
+        } else {
+            text.char_indices()
+                .step_by(Self::STEP)
+                .map(|(offset, _)| offset)
+                .collect()
+        };
+        Self { text, shift, table }
+    }
+
+    fn of(&self, marker: Marker) -> Position {
+        let index = marker.index();
+        let offset = if self.table.is_empty() {
+            index.min(self.text.len())
+        } else {
+            match self.table.get(index / Self::STEP) {
+                None => self.text.len(),
+                Some(&base) => {
+                    let mut rest = self.text[base..].char_indices();
+                    rest.nth(index % Self::STEP)
+                        .map_or(self.text.len(), |(o, _)| base + o)
+                }
+            }
+        };
+        Position {
+            line: to_u32(marker.line().max(1)),
+            column: to_u32(marker.col() + 1),
+            offset: offset + self.shift,
+        }
+    }
+}
+
+fn start_of_text() -> Span {
+    let start = Position {
+        line: 1,
+        column: 1,
+        offset: 0,
+    };
+    Span { start, end: start }
+}
+
+/// Texts are shorter than [`MAX_DOCUMENT_BYTES`], so their counts fit.
+fn to_u32(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;
