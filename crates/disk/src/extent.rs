@@ -76,7 +76,11 @@ impl Extents {
             }
             end = e.offset.saturating_add(e.len);
             if end > size {
-                return Err(ExtentError::PastEnd { offset: e.offset, end, size });
+                return Err(ExtentError::PastEnd {
+                    offset: e.offset,
+                    end,
+                    size,
+                });
             }
         }
         Ok(Self { size, list })
@@ -96,7 +100,10 @@ impl Extents {
 
     /// The extents, moved by `offset` bytes: a file system's extents on its disk.
     pub fn shifted(self, offset: u64) -> impl Iterator<Item = Extent> {
-        self.list.into_iter().map(move |e| Extent { offset: e.offset + offset, ..e })
+        self.list.into_iter().map(move |e| Extent {
+            offset: e.offset + offset,
+            ..e
+        })
     }
 
     /// Bytes that are not hole.

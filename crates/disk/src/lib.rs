@@ -3,8 +3,30 @@
 //! The central idea: a disk is laid out once as [`Extents`] and emitted many times. Planning
 //! computes every metadata byte and the final place of every file's data; a sink (raw, qcow2,
 //! digests) consumes the same extents, so all outputs of one build have the same logical bytes.
+//!
+//! - [`emit`] writes extents in any number of formats and computes the digests on the way;
+//! - [`open`] gives the virtual disk inside a file of any format;
+//! - [`gpt`] writes and reads partition tables;
+//! - [`disk_info`] says what is on a disk.
+//!
+//! What is *not* here: file systems (`amiforge-fs`), and files: bytes come and go through
+//! [`ReadAt`](amiforge_types::ReadAt) and [`WriteAt`](amiforge_types::WriteAt).
 #![forbid(unsafe_code)]
 
+mod digest;
+mod emit;
 mod extent;
+mod format;
+pub mod gpt;
+mod info;
+#[cfg(test)]
+mod testing;
 
+pub use digest::{BLOCK_BYTES, content_digest};
+pub use emit::{Artifact, EmitError, EmitOptions, Emitted, Output, emit};
 pub use extent::{Extent, ExtentData, ExtentError, Extents};
+pub use format::{Compression, Format, FormatError, OpenError, open};
+pub use info::{
+    DiskInfo, FileSystemInfo, FileSystemKind, InfoError, PartitionInfo, disk_info,
+    probe_file_system,
+};

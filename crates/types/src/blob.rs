@@ -6,6 +6,7 @@
 //! [`Digest`](crate::Digest) instead.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -20,6 +21,13 @@ pub trait ReadAt: Send + Sync {
 
     /// Fills `buf` from `offset`; reading past the end is [`io::ErrorKind::UnexpectedEof`].
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// The first range at or after `offset` that may hold anything but zeros; `None` when the rest
+    /// reads as zero. A source that knows its holes overrides this, so that empty space costs
+    /// nothing to whoever reads all of it.
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        Ok((offset < self.size()).then(|| offset..self.size()))
+    }
 
     /// The file descriptor behind this source, when the bytes are exactly those of a file at the
     /// same offsets. Targets use it to copy inside the kernel.

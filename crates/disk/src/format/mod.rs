@@ -1,0 +1,246 @@
+//! Disk formats. One file (or folder) each, and one line in [`FORMATS`].
+
+pub(crate) mod qcow2;
+pub(crate) mod raw;
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use amiforge_types::ReadAt;
+
+use crate::emit::{Output, Sinks, WindowPlan};
+
+/// A disk format.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Format {
+    /// The bytes of the disk, sparse where the target can.
+    Raw,
+    /// QEMU copy-on-write, version 3 (versions 2 and 3 are read).
+    Qcow2,
+}
+
+/// How the clusters of a format that can compress are stored. Raw ignores it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// As they are: fastest to write and to run from.
+    #[default]
+    None,
+    /// Deflate, read by everything. The level is 1 to 9.
+    Zlib(u8),
+    /// Zstandard, QEMU 5.1 and later. The level is 1 to 19.
+    Zstd(u8),
+}
+
+/// The format's name or extension means nothing to us.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a disk format; known are {known}", known = Format::names())]
+pub struct FormatError(pub String);
+
+/// Why a disk could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The bytes are of another format than declared.
+    #[error("this is not a {declared} disk: it starts like {found}")]
+    Mismatch {
+        /// The format asked for.
+        declared: Format,
+        /// What the first bytes look like.
+        found: &'static str,
+    },
+    /// The file is damaged, or made to do harm.
+    #[error("the {format} file is corrupt: {what}")]
+    Corrupt {
+        /// Its format.
+        format: Format,
+        /// What does not hold.
+        what: &'static str,
+    },
+    /// A valid file that we do not read.
+    #[error("the {format} file uses {what}, which is not supported")]
+    Unsupported {
+        /// Its format.
+        format: Format,
+        /// The feature.
+        what: String,
+    },
+    /// The image names another file. Never followed: an image must not choose what is read.
+    #[error(
+        "the {format} file needs another file ({what}), and files named inside an image are never opened"
+    )]
+    ExternalFile {
+        /// Its format.
+        format: Format,
+        /// A backing file or a data file.
+        what: &'static str,
+    },
+    /// The file could not be read.
+    #[error("cannot read the {format} file")]
+    Io {
+        /// Its format.
+        format: Format,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Mismatch { .. } => {
+                Some("the format is taken from the file name; rename the file or name the format")
+            }
+            Self::ExternalFile { .. } => Some("flatten it first: qemu-img convert -O qcow2 IN OUT"),
+            _ => None,
+        }
+    }
+}
+
+/// What one format does.
+pub(crate) trait FormatDriver: Sync {
+    fn format(&self) -> Format;
+    /// Its name, also the usual extension.
+    fn name(&self) -> &'static str;
+    /// Further extensions, without the dot.
+    fn extensions(&self) -> &'static [&'static str];
+    /// True when the first bytes of a file are this format's; raw has none.
+    fn has_magic(&self, head: &[u8]) -> bool;
+    /// The virtual disk inside `file`.
+    fn open(&self, file: Arc<dyn ReadAt>) -> Result<Box<dyn ReadAt>, OpenError>;
+    /// The sinks that write one output.
+    fn sinks<'a>(&self, plan: &WindowPlan<'a>, output: &Output<'a>) -> io::Result<Sinks<'a>>;
+}
+
+/// Every format, in the order of [`Format`].
+pub(crate) static FORMATS: &[&dyn FormatDriver] = &[&raw::Raw, &qcow2::Qcow2];
+
+impl Format {
+    /// Every format.
+    pub fn all() -> impl Iterator<Item = Self> {
+        FORMATS.iter().map(|driver| driver.format())
+    }
+
+    /// Its name, which is also its usual extension.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.driver().name()
+    }
+
+    /// The format that a file's name declares by its extension.
+    pub fn from_file_name(name: &str) -> Result<Self, FormatError> {
+        let base = name.rsplit('/').next().unwrap_or(name);
+        match base.rsplit_once('.') {
+            Some((_, extension)) => extension.parse(),
+            None => Err(FormatError(base.to_owned())),
+        }
+    }
+
+    fn names() -> String {
+        FORMATS
+            .iter()
+            .map(|driver| driver.name())
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    pub(crate) fn driver(self) -> &'static dyn FormatDriver {
+        FORMATS[self as usize]
+    }
+}
+
+impl FromStr for Format {
+    type Err = FormatError;
+
+    /// Accepts a name or an extension, in any case.
+    fn from_str(text: &str) -> Result<Self, FormatError> {
+        let wanted = text.to_ascii_lowercase();
+        FORMATS
+            .iter()
+            .find(|driver| {
+                driver.name() == wanted || driver.extensions().contains(&wanted.as_str())
+            })
+            .map(|driver| driver.format())
+            .ok_or_else(|| FormatError(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Opens a file of a declared format and gives the virtual disk inside it.
+///
+/// The format is never guessed; the first bytes are only looked at to refuse a wrong declaration.
+pub fn open(format: Format, file: Arc<dyn ReadAt>) -> Result<Box<dyn ReadAt>, OpenError> {
+    let mut head = [0; 512];
+    let len = usize::try_from(file.size()).unwrap_or(512).min(512);
+    file.read_exact_at(&mut head[..len], 0)
+        .map_err(|source| OpenError::Io { format, source })?;
+    let head = &head[..len];
+    let found = FORMATS
+        .iter()
+        .find(|driver| driver.has_magic(head))
+        .map(|driver| driver.format());
+    match found {
+        Some(found) if found != format => Err(OpenError::Mismatch {
+            declared: format,
+            found: found.name(),
+        }),
+        None if format != Format::Raw => Err(OpenError::Mismatch {
+            declared: format,
+            found: "something else",
+        }),
+        _ => format.driver().open(file),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registry_is_in_the_order_of_the_enum() {
+        for (i, format) in Format::all().enumerate() {
+            assert_eq!(format as usize, i);
+            assert_eq!(format.name().parse(), Ok(format));
+        }
+    }
+
+    #[test]
+    fn file_names_declare_formats() {
+        assert_eq!(Format::from_file_name("a.b/disk.QCOW2"), Ok(Format::Qcow2));
+        assert_eq!(Format::from_file_name("disk.img"), Ok(Format::Raw));
+        assert!(Format::from_file_name("a.raw/disk").is_err());
+        let text = Format::from_file_name("x.docx").unwrap_err().to_string();
+        assert_eq!(text, "\"docx\" is not a disk format; known are raw, qcow2");
+    }
+
+    #[test]
+    fn a_wrong_declaration_is_refused() {
+        let mut bytes = vec![0; 1024];
+        bytes[..4].copy_from_slice(b"QFI\xFB");
+        let Err(error) = open(Format::Raw, Arc::new(bytes)) else {
+            panic!("opened")
+        };
+        assert_eq!(
+            error.to_string(),
+            "this is not a raw disk: it starts like qcow2"
+        );
+        assert!(error.hint().is_some());
+        assert!(matches!(
+            open(Format::Qcow2, Arc::new(vec![0; 1024])),
+            Err(OpenError::Mismatch { .. })
+        ));
+    }
+}

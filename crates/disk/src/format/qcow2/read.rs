@@ -1,0 +1,361 @@
+//! Reading versions 2 and 3: plain, deflate, zstd and zero clusters.
+//!
+//! The file is not trusted: every table is bounded by the file's length and by fixed limits before
+//! it is read, memory does not grow with what the file claims, and no other file is ever opened.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use amiforge_types::ReadAt;
+use flate2::{Decompress, FlushDecompress};
+
+use super::layout::{COMPRESSED, MAGIC};
+use crate::format::{Format, OpenError};
+
+/// Largest L1 table that is read, as in QEMU: 32 MiB.
+const MAX_L1_BYTES: u64 = 32 << 20;
+/// Memory for L2 tables, and for decompressed clusters.
+const CACHE_BYTES: usize = 8 << 20;
+/// Bits of a table entry that hold a host offset.
+const OFFSET_MASK: u64 = 0x00FF_FFFF_FFFF_FE00;
+
+const KNOWN_INCOMPAT: u64 = 0b1111;
+const INCOMPAT_CORRUPT: u64 = 1 << 1;
+const INCOMPAT_DATA_FILE: u64 = 1 << 2;
+
+type Cache<T> = Mutex<BTreeMap<u64, Arc<[T]>>>;
+
+pub(super) struct Qcow2Disk {
+    file: Arc<dyn ReadAt>,
+    cluster_bits: u32,
+    size: u64,
+    zstd: bool,
+    /// Version 3 knows explicit zero clusters; in version 2 their bit is reserved.
+    zero_flag: bool,
+    l1: Vec<u64>,
+    l2: Cache<u64>,
+    clusters: Cache<u8>,
+}
+
+/// What a guest cluster is.
+enum Cluster {
+    Zero,
+    Plain(u64),
+    Compressed { offset: u64, len: u64 },
+}
+
+fn corrupt(what: &'static str) -> OpenError {
+    OpenError::Corrupt {
+        format: Format::Qcow2,
+        what,
+    }
+}
+
+fn bad_data(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, corrupt(what))
+}
+
+impl Qcow2Disk {
+    pub(super) fn open(file: Arc<dyn ReadAt>) -> Result<Self, OpenError> {
+        let io_error = |source| OpenError::Io {
+            format: Format::Qcow2,
+            source,
+        };
+        let unsupported = |what: String| OpenError::Unsupported {
+            format: Format::Qcow2,
+            what,
+        };
+        let external = |what| OpenError::ExternalFile {
+            format: Format::Qcow2,
+            what,
+        };
+
+        let mut header = [0; 112];
+        let have = usize::try_from(file.size())
+            .unwrap_or(usize::MAX)
+            .min(header.len());
+        file.read_exact_at(&mut header[..have], 0)
+            .map_err(io_error)?;
+        let u32_at = |at: usize| {
+            u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        };
+        let u64_at = |at: usize| u64::from(u32_at(at)) << 32 | u64::from(u32_at(at + 4));
+        if have < 72 || header[..4] != MAGIC {
+            return Err(corrupt("the header is cut off"));
+        }
+        let version = u32_at(4);
+        let (mut incompatible, mut zstd) = (0, false);
+        match version {
+            2 => {}
+            3 => {
+                if have < 104 || u32_at(100) < 104 {
+                    return Err(corrupt("the header is cut off"));
+                }
+                incompatible = u64_at(72);
+                zstd = match if u32_at(100) > 104 { header[104] } else { 0 } {
+                    0 => false,
+                    1 => true,
+                    other => return Err(unsupported(format!("compression type {other}"))),
+                };
+            }
+            other => return Err(unsupported(format!("version {other}"))),
+        }
+        if incompatible & INCOMPAT_DATA_FILE != 0 {
+            return Err(external("a data file"));
+        }
+        if u64_at(8) != 0 {
+            return Err(external("a backing file"));
+        }
+        if incompatible & !KNOWN_INCOMPAT != 0 {
+            return Err(unsupported(format!(
+                "incompatible features {:#x}",
+                incompatible & !KNOWN_INCOMPAT
+            )));
+        }
+        if incompatible & INCOMPAT_CORRUPT != 0 {
+            return Err(corrupt("it is marked as corrupt"));
+        }
+        if u32_at(32) != 0 {
+            return Err(unsupported("encryption".to_owned()));
+        }
+        let cluster_bits = u32_at(20);
+        if !(9..=21).contains(&cluster_bits) {
+            return Err(corrupt("the cluster size is impossible"));
+        }
+        let cluster = 1u64 << cluster_bits;
+        let size = u64_at(24);
+        let needed = size.div_ceil(cluster * (cluster / 8));
+        let (l1_entries, l1_offset) = (u64::from(u32_at(36)), u64_at(40));
+        if needed > l1_entries || needed * 8 > MAX_L1_BYTES {
+            return Err(corrupt("the first-level table does not cover the disk"));
+        }
+        if !l1_offset.is_multiple_of(cluster)
+            || l1_offset
+                .checked_add(needed * 8)
+                .is_none_or(|end| end > file.size())
+        {
+            return Err(corrupt("the first-level table is outside the file"));
+        }
+        let mut bytes = vec![0; usize::try_from(needed * 8).unwrap_or(0)];
+        file.read_exact_at(&mut bytes, l1_offset)
+            .map_err(io_error)?;
+        Ok(Self {
+            file,
+            cluster_bits,
+            size,
+            zstd,
+            zero_flag: version == 3,
+            l1: be64(&bytes),
+            l2: Mutex::default(),
+            clusters: Mutex::default(),
+        })
+    }
+
+    fn cluster_len(&self) -> usize {
+        1 << self.cluster_bits
+    }
+
+    /// Guest clusters that one second-level table covers.
+    fn l2_entries(&self) -> u64 {
+        1 << (self.cluster_bits - 3)
+    }
+
+    /// A second-level table; `None` when the first level has none there.
+    fn l2(&self, number: u64) -> io::Result<Option<Arc<[u64]>>> {
+        let entry = usize::try_from(number)
+            .ok()
+            .and_then(|n| self.l1.get(n))
+            .copied()
+            .unwrap_or(0);
+        let offset = entry & OFFSET_MASK;
+        if offset == 0 {
+            return Ok(None);
+        }
+        if let Some(found) = get(&self.l2, number) {
+            return Ok(Some(found));
+        }
+        let len = self.cluster_len();
+        if offset % (len as u64) != 0
+            || offset
+                .checked_add(len as u64)
+                .is_none_or(|end| end > self.file.size())
+        {
+            return Err(bad_data("a second-level table is outside the file"));
+        }
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        Ok(Some(put(&self.l2, number, be64(&bytes).into(), len)))
+    }
+
+    fn decode(&self, entry: u64) -> Cluster {
+        if entry & COMPRESSED != 0 {
+            let shift = 62 - (self.cluster_bits - 8);
+            let offset = entry & ((1 << shift) - 1);
+            let sectors = (entry & (COMPRESSED - 1)) >> shift;
+            Cluster::Compressed {
+                offset,
+                len: (sectors + 1) * 512 - offset % 512,
+            }
+        } else if entry & OFFSET_MASK == 0 || self.zero_flag && entry & 1 != 0 {
+            Cluster::Zero
+        } else {
+            Cluster::Plain(entry & OFFSET_MASK)
+        }
+    }
+
+    fn locate(&self, cluster: u64) -> io::Result<Cluster> {
+        let table = self.l2(cluster / self.l2_entries())?;
+        let slot = usize::try_from(cluster % self.l2_entries()).map_err(io::Error::other)?;
+        Ok(table.map_or(Cluster::Zero, |table| self.decode(table[slot])))
+    }
+
+    /// Reads from the file; what is past its end but in the same cluster reads as zero, because QEMU
+    /// leaves the last cluster of a file short.
+    fn read_host(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let have = self
+            .file
+            .size()
+            .checked_sub(offset)
+            .filter(|have| *have > 0);
+        let have = have.ok_or_else(|| bad_data("a cluster is outside the file"))?;
+        let len = usize::try_from(have).unwrap_or(usize::MAX).min(buf.len());
+        self.file.read_exact_at(&mut buf[..len], offset)?;
+        buf[len..].fill(0);
+        Ok(())
+    }
+
+    fn decompressed(&self, cluster: u64, offset: u64, len: u64) -> io::Result<Arc<[u8]>> {
+        if let Some(found) = get(&self.clusters, cluster) {
+            return Ok(found);
+        }
+        let mut input = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+        self.read_host(&mut input, offset)?;
+        let mut out = vec![0; self.cluster_len()];
+        if self.zstd {
+            inflate_zstd(&input, &mut out)?;
+        } else {
+            // A larger window than the stream was made with does no harm.
+            let mut codec = Decompress::new(false);
+            codec
+                .decompress(&input, &mut out, FlushDecompress::Finish)
+                .map_err(|_| bad_data("a compressed cluster does not decompress"))?;
+            if codec.total_out() != out.len() as u64 {
+                return Err(bad_data("a compressed cluster is too short"));
+            }
+        }
+        Ok(put(&self.clusters, cluster, out.into(), self.cluster_len()))
+    }
+
+    fn read_in_cluster(&self, cluster: u64, within: usize, buf: &mut [u8]) -> io::Result<()> {
+        match self.locate(cluster)? {
+            Cluster::Zero => buf.fill(0),
+            Cluster::Plain(offset) => {
+                if offset % self.cluster_len() as u64 != 0 {
+                    return Err(bad_data("a cluster is not aligned"));
+                }
+                if offset >= self.file.size() {
+                    return Err(bad_data("a cluster is outside the file"));
+                }
+                let start = offset.saturating_add(within as u64);
+                if start >= self.file.size() {
+                    buf.fill(0)
+                } else {
+                    self.read_host(buf, start)?
+                }
+            }
+            Cluster::Compressed { offset, len } => {
+                let data = self.decompressed(cluster, offset, len)?;
+                buf.copy_from_slice(&data[within..within + buf.len()]);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ReadAt for Qcow2Disk {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+        if offset
+            .checked_add(buf.len() as u64)
+            .is_none_or(|end| end > self.size)
+        {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        while !buf.is_empty() {
+            let cluster = offset >> self.cluster_bits;
+            let within = usize::try_from(offset - (cluster << self.cluster_bits))
+                .map_err(io::Error::other)?;
+            let n = buf.len().min(self.cluster_len() - within);
+            let (head, rest) = buf.split_at_mut(n);
+            self.read_in_cluster(cluster, within, head)?;
+            (buf, offset) = (rest, offset + n as u64);
+        }
+        Ok(())
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        let end = self.size.div_ceil(1 << self.cluster_bits);
+        let mut cluster = offset >> self.cluster_bits;
+        while cluster < end {
+            let number = cluster / self.l2_entries();
+            let table_end = ((number + 1) * self.l2_entries()).min(end);
+            let Some(table) = self.l2(number)? else {
+                cluster = table_end;
+                continue;
+            };
+            let is_data = |c: u64| {
+                let slot = usize::try_from(c % self.l2_entries()).unwrap_or(0);
+                !matches!(self.decode(table[slot]), Cluster::Zero)
+            };
+            let Some(start) = (cluster..table_end).find(|c| is_data(*c)) else {
+                cluster = table_end;
+                continue;
+            };
+            let stop = (start..table_end)
+                .find(|c| !is_data(*c))
+                .unwrap_or(table_end);
+            let bytes = |c: u64| (c << self.cluster_bits).min(self.size);
+            return Ok(Some(bytes(start).max(offset)..bytes(stop)));
+        }
+        Ok(None)
+    }
+}
+
+/// Decodes one frame; bytes after it (the rest of the last sector) are no part of it.
+fn inflate_zstd(input: &[u8], out: &mut [u8]) -> io::Result<()> {
+    let bad = |_| bad_data("a compressed cluster does not decompress");
+    let mut decoder = zstd::stream::Decoder::with_buffer(input)
+        .map_err(bad)?
+        .single_frame();
+    io::Read::read_exact(&mut decoder, out).map_err(bad)
+}
+
+fn be64(bytes: &[u8]) -> Vec<u64> {
+    bytes
+        .chunks_exact(8)
+        .map(|c| u64::from_be_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]))
+        .collect()
+}
+
+fn get<T>(cache: &Cache<T>, key: u64) -> Option<Arc<[T]>> {
+    cache
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(&key)
+        .cloned()
+}
+
+/// Adds to a cache; a full one is emptied, which is enough for the mostly forward reads it sees.
+fn put<T>(cache: &Cache<T>, key: u64, value: Arc<[T]>, bytes: usize) -> Arc<[T]> {
+    let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+    if cache.len() >= (CACHE_BYTES / bytes).max(1) {
+        cache.clear();
+    }
+    cache.insert(key, Arc::clone(&value));
+    value
+}

@@ -1,0 +1,223 @@
+//! What is on a disk: partitions, and the file system in each by its magic numbers.
+
+use std::io;
+
+use amiforge_types::{ReadAt, SECTOR, Uuid};
+
+use crate::gpt::{self, GptReadError};
+
+/// A disk, as plain data.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskInfo {
+    /// Size of the disk in bytes.
+    pub virtual_bytes: u64,
+    /// Id of the disk; `None` without a partition table.
+    pub disk_guid: Option<Uuid>,
+    /// Partitions in slot order.
+    pub partitions: Vec<PartitionInfo>,
+    /// The file system that fills a disk without partitions.
+    pub file_system: Option<FileSystemInfo>,
+    /// What is wrong with one of the two partition tables while the other serves.
+    pub damage: Option<String>,
+}
+
+/// A partition and what is in it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartitionInfo {
+    /// 1-based number.
+    pub slot: u32,
+    /// Name in the partition table.
+    pub name: String,
+    /// What it is for.
+    pub type_guid: Uuid,
+    /// Its own id (`PARTUUID`).
+    pub guid: Uuid,
+    /// First sector of 512 bytes.
+    pub first_lba: u64,
+    /// Last sector, inclusive.
+    pub last_lba: u64,
+    /// The file system in it, when there is one we know.
+    pub file_system: Option<FileSystemInfo>,
+}
+
+impl PartitionInfo {
+    /// Byte offset on the disk.
+    #[must_use]
+    pub const fn offset(&self) -> u64 {
+        self.first_lba * SECTOR
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub const fn len_bytes(&self) -> u64 {
+        (self.last_lba - self.first_lba + 1) * SECTOR
+    }
+}
+
+/// A file system.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileSystemInfo {
+    /// Which.
+    pub kind: FileSystemKind,
+    /// Its id as `blkid` prints it (`XXXX-XXXX` for FAT).
+    pub uuid: Option<String>,
+    /// Its label.
+    pub label: Option<String>,
+}
+
+/// Kinds of file system that are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum FileSystemKind {
+    /// ext2, without a journal and without extents.
+    Ext2,
+    /// ext3: a journal, no extents.
+    Ext3,
+    /// ext4.
+    Ext4,
+    /// FAT12, FAT16 or FAT32.
+    Vfat,
+    /// XFS.
+    Xfs,
+    /// Btrfs.
+    Btrfs,
+    /// SquashFS.
+    Squashfs,
+    /// Linux swap.
+    Swap,
+}
+
+/// Why a disk cannot be described.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InfoError {
+    /// The partition table is damaged beyond use.
+    #[error("cannot use the partition table")]
+    Table(#[source] GptReadError),
+    /// The disk could not be read.
+    #[error("cannot read the disk")]
+    Io(#[source] io::Error),
+}
+
+/// Describes the virtual disk that [`open`](crate::open) gave.
+pub fn disk_info(disk: &dyn ReadAt) -> Result<DiskInfo, InfoError> {
+    let virtual_bytes = disk.size();
+    let table = match gpt::read_gpt(disk) {
+        Ok(table) => table,
+        Err(GptReadError::Missing) => {
+            let file_system = probe_file_system(disk, 0, virtual_bytes).map_err(InfoError::Io)?;
+            return Ok(DiskInfo {
+                virtual_bytes,
+                disk_guid: None,
+                partitions: Vec::new(),
+                file_system,
+                damage: None,
+            });
+        }
+        Err(error) => return Err(InfoError::Table(error)),
+    };
+    let mut partitions = Vec::with_capacity(table.partitions.len());
+    for part in table.partitions {
+        let file_system =
+            probe_file_system(disk, part.offset(), part.len_bytes()).map_err(InfoError::Io)?;
+        partitions.push(PartitionInfo {
+            slot: part.slot,
+            name: part.name,
+            type_guid: part.type_guid,
+            guid: part.guid,
+            first_lba: part.first_lba,
+            last_lba: part.last_lba,
+            file_system,
+        });
+    }
+    Ok(DiskInfo {
+        virtual_bytes,
+        disk_guid: Some(table.disk_guid),
+        partitions,
+        file_system: None,
+        damage: table.damage,
+    })
+}
+
+/// The file system in `len` bytes at `offset` of a disk, by its magic numbers.
+pub fn probe_file_system(
+    disk: &dyn ReadAt,
+    offset: u64,
+    len: u64,
+) -> io::Result<Option<FileSystemInfo>> {
+    let end = offset.saturating_add(len).min(disk.size());
+    let mut head = vec![0; 0x1_1000];
+    let have = usize::try_from(end.saturating_sub(offset))
+        .unwrap_or(usize::MAX)
+        .min(head.len());
+    disk.read_exact_at(&mut head[..have], offset)?;
+    Ok(probe(&head))
+}
+
+fn probe(head: &[u8]) -> Option<FileSystemInfo> {
+    let at = |offset: usize, magic: &[u8]| head[offset..].starts_with(magic);
+    let uuid = |offset: usize| {
+        let mut id = [0; 16];
+        id.copy_from_slice(&head[offset..offset + 16]);
+        (id != [0; 16]).then(|| Uuid::from_bytes(id).to_string())
+    };
+    let info = |kind, uuid, label| Some(FileSystemInfo { kind, uuid, label });
+    if at(0, b"XFSB") {
+        return info(FileSystemKind::Xfs, uuid(32), text(&head[108..120]));
+    }
+    if at(0, b"hsqs") {
+        return info(FileSystemKind::Squashfs, None, None);
+    }
+    if at(0x1_0040, b"_BHRfS_M") {
+        return info(
+            FileSystemKind::Btrfs,
+            uuid(0x1_0020),
+            text(&head[0x1_012B..0x1_022B]),
+        );
+    }
+    if at(0x438, &[0x53, 0xEF]) {
+        let word = |offset: usize| {
+            u32::from_le_bytes([
+                head[offset],
+                head[offset + 1],
+                head[offset + 2],
+                head[offset + 3],
+            ])
+        };
+        // Extents (0x40) or 64bit (0x80) or flex_bg (0x200) make it ext4; else the journal decides.
+        let kind = match (word(0x45C) & 0x4 != 0, word(0x460) & 0x2C0 != 0) {
+            (_, true) => FileSystemKind::Ext4,
+            (true, false) => FileSystemKind::Ext3,
+            (false, false) => FileSystemKind::Ext2,
+        };
+        return info(kind, uuid(0x468), text(&head[0x478..0x488]));
+    }
+    if at(4086, b"SWAPSPACE2") {
+        return info(FileSystemKind::Swap, uuid(0x40C), text(&head[0x41C..0x42C]));
+    }
+    let fat32 = at(82, b"FAT32   ");
+    if at(510, &[0x55, 0xAA]) && (fat32 || at(54, b"FAT12   ") || at(54, b"FAT16   ")) {
+        let id = if fat32 { 67 } else { 39 };
+        let uuid = format!(
+            "{:02X}{:02X}-{:02X}{:02X}",
+            head[id + 3],
+            head[id + 2],
+            head[id + 1],
+            head[id]
+        );
+        let label = text(&head[id + 4..id + 15]).filter(|label| label != "NO NAME");
+        return info(FileSystemKind::Vfat, Some(uuid), label);
+    }
+    None
+}
+
+/// A label: up to the first NUL, without spaces at the end; `None` when nothing is left.
+fn text(bytes: &[u8]) -> Option<String> {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    let text = String::from_utf8_lossy(&bytes[..end]).trim_end().to_owned();
+    (!text.is_empty()).then_some(text)
+}
