@@ -15,19 +15,25 @@ static ZEROS: [u8; 4096] = [0; 4096];
 impl DataExtent {
     /// Fills `buf` with the bytes of this run from `skip` bytes after its start.
     pub fn read_exact(&self, blobs: &BlobTable, buf: &mut [u8], skip: u64) -> io::Result<()> {
-        let end = skip.checked_add(buf.len() as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let end = skip
+            .checked_add(buf.len() as u64)
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
         if end > self.len {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         match &self.source {
             DataSource::Bytes(bytes) => {
                 let from = usize::try_from(skip).map_err(|_| io::ErrorKind::UnexpectedEof)?;
-                let range = bytes.get(from..from + buf.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+                let range = bytes
+                    .get(from..from + buf.len())
+                    .ok_or(io::ErrorKind::UnexpectedEof)?;
                 buf.copy_from_slice(range);
                 Ok(())
             }
             DataSource::Blob { id, offset } => {
-                let at = offset.checked_add(skip).ok_or(io::ErrorKind::UnexpectedEof)?;
+                let at = offset
+                    .checked_add(skip)
+                    .ok_or(io::ErrorKind::UnexpectedEof)?;
                 blobs.get(*id)?.read_exact_at(buf, at)
             }
         }
@@ -55,13 +61,21 @@ impl Content {
     /// Bytes that are not hole.
     #[must_use]
     pub fn data_len(&self) -> u64 {
-        self.extents.iter().map(|e| e.len).fold(0, u64::saturating_add)
+        self.extents
+            .iter()
+            .map(|e| e.len)
+            .fold(0, u64::saturating_add)
     }
 
     /// A reader over the whole content, holes as zeros.
     #[must_use]
     pub fn reader<'a>(&'a self, blobs: &'a BlobTable) -> ContentReader<'a> {
-        ContentReader { content: self, blobs, at: 0, next: 0 }
+        ContentReader {
+            content: self,
+            blobs,
+            at: 0,
+            next: 0,
+        }
     }
 
     /// The whole content in memory; an error of kind `FileTooLarge` above `limit` bytes.
@@ -91,7 +105,8 @@ impl Content {
                 buf.resize(DATA_CHUNK, 0);
                 let mut done = 0;
                 while done < extent.len {
-                    let n = usize::try_from((extent.len - done).min(DATA_CHUNK as u64)).unwrap_or(DATA_CHUNK);
+                    let n = usize::try_from((extent.len - done).min(DATA_CHUNK as u64))
+                        .unwrap_or(DATA_CHUNK);
                     extent.read_exact(blobs, &mut buf[..n], done)?;
                     hasher.update(&buf[..n]);
                     done += n as u64;
@@ -171,7 +186,10 @@ pub struct ContentReader<'a> {
 impl Read for ContentReader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let extents = &self.content.extents;
-        while extents.get(self.next).is_some_and(|e| e.offset.saturating_add(e.len) <= self.at) {
+        while extents
+            .get(self.next)
+            .is_some_and(|e| e.offset.saturating_add(e.len) <= self.at)
+        {
             self.next += 1;
         }
         let (until, extent) = match extents.get(self.next) {

@@ -6,7 +6,10 @@ use crate::{Ino, Inode, Kind, LayerDiff, LayerEntry, Tree, TreeError};
 
 /// A layer that does not fit the tree it is applied to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the layer's entry {:?} does not fit the tree", String::from_utf8_lossy(path))]
+#[error(
+    "the layer's entry {:?} does not fit the tree",
+    String::from_utf8_lossy(path)
+)]
 pub struct ApplyError {
     /// The entry's path.
     pub path: Vec<u8>,
@@ -21,12 +24,21 @@ impl Tree {
     /// keep the old one, as with files renamed over each other.
     pub fn apply(&mut self, diff: &LayerDiff) -> Result<(), ApplyError> {
         for (path, entry) in &diff.entries {
-            self.apply_entry(path, entry, diff).map_err(|source| ApplyError { path: path.clone(), source })?;
+            self.apply_entry(path, entry, diff)
+                .map_err(|source| ApplyError {
+                    path: path.clone(),
+                    source,
+                })?;
         }
         Ok(())
     }
 
-    fn apply_entry(&mut self, path: &[u8], entry: &LayerEntry, diff: &LayerDiff) -> Result<(), TreeError> {
+    fn apply_entry(
+        &mut self,
+        path: &[u8],
+        entry: &LayerEntry,
+        diff: &LayerDiff,
+    ) -> Result<(), TreeError> {
         match entry {
             LayerEntry::Put(inode) => self.put(path, inode, false),
             LayerEntry::PutOpaque(inode) => self.put(path, inode, true),
@@ -51,7 +63,10 @@ impl Tree {
         if (path.is_empty() || opaque) && !is_dir {
             return Err(TreeError::NotADirectory(path.to_vec()));
         }
-        match self.lookup(path).filter(|ino| is_dir && self.children(*ino).is_some()) {
+        match self
+            .lookup(path)
+            .filter(|ino| is_dir && self.children(*ino).is_some())
+        {
             Some(ino) => {
                 let old = self.inode_mut(ino);
                 old.stat = inode.stat;
@@ -93,9 +108,11 @@ impl Tree {
 
 fn without_children(inode: &Inode) -> Inode {
     match inode.kind {
-        Kind::Dir(_) => {
-            Inode { stat: inode.stat, kind: Kind::Dir(BTreeMap::new()), xattrs: inode.xattrs.clone() }
-        }
+        Kind::Dir(_) => Inode {
+            stat: inode.stat,
+            kind: Kind::Dir(BTreeMap::new()),
+            xattrs: inode.xattrs.clone(),
+        },
         _ => inode.clone(),
     }
 }
@@ -137,7 +154,9 @@ impl LayerDiff {
         // a directory that became something else.
         let mut stack = vec![(Vec::new(), Ino::ROOT, Ino::ROOT)];
         while let Some((path, old_dir, new_dir)) = stack.pop() {
-            let (Some(olds), Some(news)) = (old.children(old_dir), new.children(new_dir)) else { continue };
+            let (Some(olds), Some(news)) = (old.children(old_dir), new.children(new_dir)) else {
+                continue;
+            };
             for (name, old_child) in olds {
                 let mut child: Vec<u8> = path.clone();
                 if !child.is_empty() {
@@ -162,11 +181,20 @@ fn put_all_names(diff: &mut LayerDiff, inode: &Inode, names: Vec<Vec<u8>>) {
     for name in names {
         diff.entries.insert(name, LayerEntry::Link(first.clone()));
     }
-    diff.entries.insert(first, LayerEntry::Put(without_children(inode)));
+    diff.entries
+        .insert(first, LayerEntry::Put(without_children(inode)));
 }
 
-fn is_unchanged(old: &Tree, new: &Tree, slot: usize, names: &[Vec<u8>], old_names: &[Vec<Vec<u8>>]) -> bool {
-    let Some(was) = old.lookup(&names[0]) else { return false };
+fn is_unchanged(
+    old: &Tree,
+    new: &Tree,
+    slot: usize,
+    names: &[Vec<u8>],
+    old_names: &[Vec<Vec<u8>>],
+) -> bool {
+    let Some(was) = old.lookup(&names[0]) else {
+        return false;
+    };
     same_inode(old.inode(was), &new.inodes[slot])
         && names.iter().all(|name| old.lookup(name) == Some(was))
         // A former further name must be gone: one that now leads to an inode of its own has to be

@@ -54,7 +54,13 @@ pub fn dump_entries(tree: &Tree, content: DumpContent<'_>) -> io::Result<Vec<Str
         } else {
             first_name[ino.index()] = Some(line.clone());
             describe(tree.inode(ino), content, &mut line).map_err(|e| {
-                io::Error::new(e.kind(), format!("cannot read the data of /{}: {e}", String::from_utf8_lossy(&path)))
+                io::Error::new(
+                    e.kind(),
+                    format!(
+                        "cannot read the data of /{}: {e}",
+                        String::from_utf8_lossy(&path)
+                    ),
+                )
             })?;
         }
         lines.push(line);
@@ -74,7 +80,11 @@ fn describe(inode: &Inode, content: DumpContent<'_>, line: &mut String) -> io::R
     };
     let stat = &inode.stat;
     let (secs, nanos) = (stat.mtime.secs, stat.mtime.nanos);
-    let _ = write!(line, " {name} {:04o} {} {} {size} {secs}.{nanos:09}", stat.mode, stat.uid, stat.gid);
+    let _ = write!(
+        line,
+        " {name} {:04o} {} {} {size} {secs}.{nanos:09}",
+        stat.mode, stat.uid, stat.gid
+    );
     match &inode.kind {
         Kind::File(file) => {
             if let DumpContent::Digest(blobs) = content {

@@ -17,5 +17,6 @@ pub use content::{ContentReader, DATA_CHUNK};
 pub use diff::ApplyError;
 pub use dump::{DumpContent, dump_entries};
 pub use model::{
-    Content, DataExtent, DataSource, Ino, Inode, Kind, LayerDiff, LayerEntry, MAX_NAME, Stat, Tree, TreeError, XattrName,
+    Content, DataExtent, DataSource, Ino, Inode, Kind, LayerDiff, LayerEntry, MAX_NAME, Stat, Tree,
+    TreeError, XattrName,
 };

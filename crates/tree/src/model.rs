@@ -84,9 +84,17 @@ impl Content {
         let digest = Some(Digest::of(&bytes));
         let extents = match size {
             0 => Vec::new(),
-            len => vec![DataExtent { offset: 0, len, source: DataSource::Bytes(bytes) }],
+            len => vec![DataExtent {
+                offset: 0,
+                len,
+                source: DataSource::Bytes(bytes),
+            }],
         };
-        Self { size, extents, digest }
+        Self {
+            size,
+            extents,
+            digest,
+        }
     }
 
     /// One contiguous run of a blob.
@@ -94,9 +102,17 @@ impl Content {
     pub fn blob(id: BlobId, offset: u64, size: u64) -> Self {
         let extents = match size {
             0 => Vec::new(),
-            len => vec![DataExtent { offset: 0, len, source: DataSource::Blob { id, offset } }],
+            len => vec![DataExtent {
+                offset: 0,
+                len,
+                source: DataSource::Blob { id, offset },
+            }],
         };
-        Self { size, extents, digest: None }
+        Self {
+            size,
+            extents,
+            digest: None,
+        }
     }
 }
 
@@ -144,7 +160,11 @@ impl Inode {
     /// An inode without extended attributes.
     #[must_use]
     pub fn new(stat: Stat, kind: Kind) -> Self {
-        Self { stat, kind, xattrs: BTreeMap::new() }
+        Self {
+            stat,
+            kind,
+            xattrs: BTreeMap::new(),
+        }
     }
 }
 
@@ -201,7 +221,9 @@ impl Tree {
     /// A tree with nothing but a root directory.
     #[must_use]
     pub fn new(root: Stat) -> Self {
-        Self { inodes: vec![Inode::new(root, Kind::Dir(BTreeMap::new()))] }
+        Self {
+            inodes: vec![Inode::new(root, Kind::Dir(BTreeMap::new()))],
+        }
     }
 
     /// The inode behind a number of this tree.
@@ -243,7 +265,9 @@ impl Tree {
     pub fn lookup(&self, path: &[u8]) -> Option<Ino> {
         path.split(|b| *b == b'/')
             .filter(|part| !part.is_empty() && *part != b".")
-            .try_fold(Ino::ROOT, |dir, name| self.children(dir)?.get(name).copied())
+            .try_fold(Ino::ROOT, |dir, name| {
+                self.children(dir)?.get(name).copied()
+            })
     }
 
     /// Puts `inode` at `path`, replacing what was there. The parent must exist.
@@ -268,7 +292,9 @@ impl Tree {
 
     /// Removes a name, and with a directory everything below it. True when it was there.
     pub fn remove(&mut self, path: &[u8]) -> bool {
-        let Ok((dir, name)) = self.parent(path) else { return false };
+        let Ok((dir, name)) = self.parent(path) else {
+            return false;
+        };
         match &mut self.inode_mut(dir).kind {
             Kind::Dir(children) => children.remove(&name).is_some(),
             _ => false,
@@ -304,7 +330,9 @@ impl Tree {
         let mut counts = vec![0; self.inodes.len()];
         counts[0] = 1;
         for (_, ino) in self.walk() {
-            let Some(children) = self.children(ino) else { continue };
+            let Some(children) = self.children(ino) else {
+                continue;
+            };
             counts[ino.index()] += 1;
             for child in children.values() {
                 counts[child.index()] += 1;
@@ -323,14 +351,27 @@ impl Tree {
             Some(at) => (&trimmed[..at], &trimmed[at + 1..]),
             None => (&trimmed[..0], trimmed),
         };
-        if name.is_empty() || name == b"." || name == b".." || name.len() > MAX_NAME || name.contains(&0) {
+        if name.is_empty()
+            || name == b"."
+            || name == b".."
+            || name.len() > MAX_NAME
+            || name.contains(&0)
+        {
             return Err(TreeError::BadName(name.to_vec()));
         }
-        let dir = self.lookup(dir).ok_or_else(|| TreeError::NoParent(path.to_vec()))?;
+        let dir = self
+            .lookup(dir)
+            .ok_or_else(|| TreeError::NoParent(path.to_vec()))?;
         Ok((dir, name.to_vec()))
     }
 
-    fn set_child(&mut self, dir: Ino, name: Vec<u8>, child: Ino, path: &[u8]) -> Result<(), TreeError> {
+    fn set_child(
+        &mut self,
+        dir: Ino,
+        name: Vec<u8>,
+        child: Ino,
+        path: &[u8],
+    ) -> Result<(), TreeError> {
         match &mut self.inode_mut(dir).kind {
             Kind::Dir(children) => {
                 children.insert(name, child);

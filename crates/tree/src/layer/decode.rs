@@ -32,7 +32,9 @@ pub enum LayerReadError {
         offset: u64,
     },
     /// Written by a newer release.
-    #[error("the layer file has version {version} and features {features:#x}; this release reads version {VERSION}")]
+    #[error(
+        "the layer file has version {version} and features {features:#x}; this release reads version {VERSION}"
+    )]
     Unsupported {
         /// Its version.
         version: u32,
@@ -40,7 +42,10 @@ pub enum LayerReadError {
         features: u32,
     },
     /// The data of a file is not what the index says.
-    #[error("the data of {:?} is damaged: its digest is {found}, not {expected}", String::from_utf8_lossy(path))]
+    #[error(
+        "the data of {:?} is damaged: its digest is {found}, not {expected}",
+        String::from_utf8_lossy(path)
+    )]
     Data {
         /// Path in the image.
         path: Vec<u8>,
@@ -57,7 +62,9 @@ pub enum LayerReadError {
 pub fn read(layer: &dyn ReadAt, id: BlobId) -> Result<(LayerDiff, LayerInfo), LayerReadError> {
     let corrupt = |what, offset| LayerReadError::Corrupt { what, offset };
     let read_at = |buf: &mut [u8], offset| {
-        layer.read_exact_at(buf, offset).map_err(|source| LayerReadError::Read { offset, source })
+        layer
+            .read_exact_at(buf, offset)
+            .map_err(|source| LayerReadError::Read { offset, source })
     };
     let size = layer.size();
     let trailer_at = size
@@ -72,9 +79,13 @@ pub fn read(layer: &dyn ReadAt, id: BlobId) -> Result<(LayerDiff, LayerInfo), La
     }
     let mut bytes = [0; format::TRAILER_LEN];
     read_at(&mut bytes, trailer_at)?;
-    let trailer = Trailer::from_bytes(&bytes).ok_or_else(|| corrupt("its trailer is missing or changed", trailer_at))?;
+    let trailer = Trailer::from_bytes(&bytes)
+        .ok_or_else(|| corrupt("its trailer is missing or changed", trailer_at))?;
     if trailer.version != VERSION || trailer.features != 0 {
-        return Err(LayerReadError::Unsupported { version: trailer.version, features: trailer.features });
+        return Err(LayerReadError::Unsupported {
+            version: trailer.version,
+            features: trailer.features,
+        });
     }
     if header != expected_header {
         return Err(corrupt("its header was changed", 0));
@@ -86,43 +97,79 @@ pub fn read(layer: &dyn ReadAt, id: BlobId) -> Result<(LayerDiff, LayerInfo), La
     {
         return Err(corrupt("its index is out of place", trailer_at));
     }
-    let index_len = usize::try_from(trailer.index_len).map_err(|_| corrupt("its index is too large", trailer_at))?;
+    let index_len = usize::try_from(trailer.index_len)
+        .map_err(|_| corrupt("its index is too large", trailer_at))?;
     let mut index = vec![0; index_len];
     read_at(&mut index, index_at)?;
     if Digest::of(&index) != trailer.index_digest {
         return Err(corrupt("its index was changed", index_at));
     }
-    let mut cursor = Cursor { bytes: &index, at: 0, data_end: index_at, id };
+    let mut cursor = Cursor {
+        bytes: &index,
+        at: 0,
+        data_end: index_at,
+        id,
+    };
     let mut entries = Vec::new();
     let mut data_bytes = 0_u64;
     while cursor.at < index.len() {
         let at = index_at + cursor.at as u64;
-        let (path, entry, data) = cursor.entry().ok_or_else(|| corrupt("an entry is malformed", at))?;
-        if entries.last().is_some_and(|(last, _): &(Vec<u8>, _)| *last >= path) {
+        let (path, entry, data) = cursor
+            .entry()
+            .ok_or_else(|| corrupt("an entry is malformed", at))?;
+        if entries
+            .last()
+            .is_some_and(|(last, _): &(Vec<u8>, _)| *last >= path)
+        {
             return Err(corrupt("its entries are not sorted", at));
         }
         data_bytes = data_bytes.saturating_add(data);
         entries.push((path, entry));
     }
     if entries.len() as u64 != trailer.entries || data_bytes != trailer.data_bytes {
-        return Err(corrupt("its trailer does not count what the index holds", trailer_at));
+        return Err(corrupt(
+            "its trailer does not count what the index holds",
+            trailer_at,
+        ));
     }
-    let diff = LayerDiff { entries: entries.into_iter().collect::<BTreeMap<_, _>>() };
+    let diff = LayerDiff {
+        entries: entries.into_iter().collect::<BTreeMap<_, _>>(),
+    };
     check_links(&diff).map_err(|()| corrupt("a hard link has no target", index_at))?;
-    let info = LayerInfo { digest: trailer.index_digest, entries: trailer.entries, data_bytes, bytes: size };
+    let info = LayerInfo {
+        digest: trailer.index_digest,
+        entries: trailer.entries,
+        data_bytes,
+        bytes: size,
+    };
     Ok((diff, info))
 }
 
 /// Compares the data of every file with the digests of the index.
 pub fn verify(diff: &LayerDiff, blobs: &BlobTable) -> Result<(), LayerReadError> {
     for (path, entry) in &diff.entries {
-        let LayerEntry::Put(inode) = entry else { continue };
-        let Kind::File(content) = &inode.kind else { continue };
-        let Some(expected) = content.digest else { continue };
-        let unknown = Content { digest: None, ..content.clone() };
-        let found = unknown.sha256(blobs).map_err(|source| LayerReadError::Read { offset: 0, source })?;
+        let LayerEntry::Put(inode) = entry else {
+            continue;
+        };
+        let Kind::File(content) = &inode.kind else {
+            continue;
+        };
+        let Some(expected) = content.digest else {
+            continue;
+        };
+        let unknown = Content {
+            digest: None,
+            ..content.clone()
+        };
+        let found = unknown
+            .sha256(blobs)
+            .map_err(|source| LayerReadError::Read { offset: 0, source })?;
         if found != expected {
-            return Err(LayerReadError::Data { path: path.clone(), expected, found });
+            return Err(LayerReadError::Data {
+                path: path.clone(),
+                expected,
+                found,
+            });
         }
     }
     Ok(())
@@ -173,7 +220,11 @@ impl Cursor<'_> {
                 if !is_dir && (opaque || path.is_empty()) {
                     return None;
                 }
-                let entry = if opaque { LayerEntry::PutOpaque(inode) } else { LayerEntry::Put(inode) };
+                let entry = if opaque {
+                    LayerEntry::PutOpaque(inode)
+                } else {
+                    LayerEntry::Put(inode)
+                };
                 Some((path, entry, data))
             }
             _ => None,
@@ -210,13 +261,24 @@ impl Cursor<'_> {
                 }
                 Kind::Symlink(target)
             }
-            format::KIND_CHAR => Kind::CharDev { major: self.u32()?, minor: self.u32()? },
-            format::KIND_BLOCK => Kind::BlockDev { major: self.u32()?, minor: self.u32()? },
+            format::KIND_CHAR => Kind::CharDev {
+                major: self.u32()?,
+                minor: self.u32()?,
+            },
+            format::KIND_BLOCK => Kind::BlockDev {
+                major: self.u32()?,
+                minor: self.u32()?,
+            },
             format::KIND_FIFO => Kind::Fifo,
             format::KIND_SOCKET => Kind::Socket,
             _ => return None,
         };
-        let stat = Stat { mode, uid, gid, mtime: Timestamp { secs, nanos } };
+        let stat = Stat {
+            mode,
+            uid,
+            gid,
+            mtime: Timestamp { secs, nanos },
+        };
         Some((Inode { stat, kind, xattrs }, data))
     }
 
@@ -231,9 +293,20 @@ impl Cursor<'_> {
             if place < format::HEADER_LEN || end > self.data_end || !place.is_multiple_of(ALIGN) {
                 return None;
             }
-            extents.push(DataExtent { offset, len, source: DataSource::Blob { id: self.id, offset: place } });
+            extents.push(DataExtent {
+                offset,
+                len,
+                source: DataSource::Blob {
+                    id: self.id,
+                    offset: place,
+                },
+            });
         }
-        let content = Content { size, extents, digest: Some(digest) };
+        let content = Content {
+            size,
+            extents,
+            digest: Some(digest),
+        };
         content.is_well_formed().then_some(content)
     }
 

@@ -13,7 +13,12 @@ type Placed<'a> = BTreeMap<&'a [u8], (&'a [u64], Digest)>;
 /// Refuses what the reader would refuse.
 pub(super) fn check(diff: &LayerDiff) -> Result<(), LayerWriteError> {
     for (path, entry) in &diff.entries {
-        let fail = |what| Err(LayerWriteError::Entry { path: path.clone(), what });
+        let fail = |what| {
+            Err(LayerWriteError::Entry {
+                path: path.clone(),
+                what,
+            })
+        };
         if !format::is_entry_path(path) {
             return fail("not a path");
         }
@@ -28,7 +33,8 @@ pub(super) fn check(diff: &LayerDiff) -> Result<(), LayerWriteError> {
                 }
             }
             LayerEntry::Link(target) => match diff.entries.get(target) {
-                Some(LayerEntry::Put(inode)) if target < path && !matches!(inode.kind, Kind::Dir(_)) => {}
+                Some(LayerEntry::Put(inode))
+                    if target < path && !matches!(inode.kind, Kind::Dir(_)) => {}
                 _ => return fail("its target is not an earlier file of the layer"),
             },
             LayerEntry::Whiteout if path.is_empty() => return fail("the root cannot go"),
@@ -54,10 +60,14 @@ fn inode_fault(inode: &Inode) -> Option<&'static str> {
     }
     match &inode.kind {
         Kind::File(content) if !content.is_well_formed() => Some("malformed extents"),
-        Kind::Symlink(target) if target.is_empty() || target.len() > format::MAX_PATH || target.contains(&0) => {
+        Kind::Symlink(target)
+            if target.is_empty() || target.len() > format::MAX_PATH || target.contains(&0) =>
+        {
             Some("malformed link target")
         }
-        Kind::Dir(children) if !children.is_empty() => Some("a directory entry that holds children"),
+        Kind::Dir(children) if !children.is_empty() => {
+            Some("a directory entry that holds children")
+        }
         _ => None,
     }
 }
@@ -71,8 +81,10 @@ pub(super) fn tail(
 ) -> Result<(Vec<u8>, LayerInfo), LayerWriteError> {
     let mut out = Vec::with_capacity(diff.entries.len() * 160);
     for (path, entry) in &diff.entries {
-        put_entry(&mut out, path, entry, placed)
-            .ok_or_else(|| LayerWriteError::Entry { path: path.clone(), what: "a field is out of range" })?;
+        put_entry(&mut out, path, entry, placed).ok_or_else(|| LayerWriteError::Entry {
+            path: path.clone(),
+            what: "a field is out of range",
+        })?;
     }
     let trailer = Trailer {
         version: VERSION,
@@ -93,7 +105,12 @@ pub(super) fn tail(
     Ok((out, info))
 }
 
-fn put_entry(out: &mut Vec<u8>, path: &[u8], entry: &LayerEntry, placed: &Placed<'_>) -> Option<()> {
+fn put_entry(
+    out: &mut Vec<u8>,
+    path: &[u8],
+    entry: &LayerEntry,
+    placed: &Placed<'_>,
+) -> Option<()> {
     let (op, inode) = match entry {
         LayerEntry::Put(inode) => (format::OP_PUT, Some(inode)),
         LayerEntry::PutOpaque(inode) => (format::OP_PUT_OPAQUE, Some(inode)),

@@ -72,7 +72,15 @@ impl Trailer {
         out[..8].copy_from_slice(&TRAILER_MAGIC);
         out[8..12].copy_from_slice(&self.version.to_le_bytes());
         out[12..16].copy_from_slice(&self.features.to_le_bytes());
-        for (i, field) in [self.index_offset, self.index_len, self.entries, self.data_bytes].iter().enumerate() {
+        for (i, field) in [
+            self.index_offset,
+            self.index_len,
+            self.entries,
+            self.data_bytes,
+        ]
+        .iter()
+        .enumerate()
+        {
             out[16 + 8 * i..24 + 8 * i].copy_from_slice(&field.to_le_bytes());
         }
         out[48..80].copy_from_slice(self.index_digest.as_bytes());

@@ -25,7 +25,10 @@ pub enum LayerWriteError {
     #[error("writing the layer failed")]
     Write(#[source] io::Error),
     /// An entry that the format cannot hold.
-    #[error("the entry {:?} cannot be stored: {what}", String::from_utf8_lossy(path))]
+    #[error(
+        "the entry {:?} cannot be stored: {what}",
+        String::from_utf8_lossy(path)
+    )]
     Entry {
         /// Path in the image.
         path: Vec<u8>,
@@ -33,7 +36,10 @@ pub enum LayerWriteError {
         what: &'static str,
     },
     /// The file's content is not what its known digest says.
-    #[error("the content of {:?} has the digest {found}, expected {expected}", String::from_utf8_lossy(path))]
+    #[error(
+        "the content of {:?} has the digest {found}, expected {expected}",
+        String::from_utf8_lossy(path)
+    )]
     Digest {
         /// Path in the image.
         path: Vec<u8>,
@@ -69,7 +75,10 @@ impl PlannedFile<'_> {
         buf: &mut Vec<u8>,
         put: &mut dyn FnMut(&[u8], u64) -> io::Result<()>,
     ) -> Result<Digest, LayerWriteError> {
-        let read_error = |source| LayerWriteError::Read { path: self.path.to_vec(), source };
+        let read_error = |source| LayerWriteError::Read {
+            path: self.path.to_vec(),
+            source,
+        };
         let mut hasher = amiforge_types::Hasher::new();
         let mut at = 0;
         for (extent, place) in self.runs() {
@@ -81,8 +90,11 @@ impl PlannedFile<'_> {
                 buf.resize(DATA_CHUNK, 0);
                 let mut done = 0;
                 while done < extent.len {
-                    let n = usize::try_from((extent.len - done).min(DATA_CHUNK as u64)).unwrap_or(DATA_CHUNK);
-                    extent.read_exact(blobs, &mut buf[..n], done).map_err(read_error)?;
+                    let n = usize::try_from((extent.len - done).min(DATA_CHUNK as u64))
+                        .unwrap_or(DATA_CHUNK);
+                    extent
+                        .read_exact(blobs, &mut buf[..n], done)
+                        .map_err(read_error)?;
                     hasher.update(&buf[..n]);
                     put(&buf[..n], place + done).map_err(LayerWriteError::Write)?;
                     done += n as u64;
@@ -93,9 +105,11 @@ impl PlannedFile<'_> {
         hash_zeros(&mut hasher, self.content.size - at);
         let found = hasher.finish();
         match self.content.digest {
-            Some(expected) if expected != found => {
-                Err(LayerWriteError::Digest { path: self.path.to_vec(), expected, found })
-            }
+            Some(expected) if expected != found => Err(LayerWriteError::Digest {
+                path: self.path.to_vec(),
+                expected,
+                found,
+            }),
             _ => Ok(found),
         }
     }
@@ -117,18 +131,37 @@ pub fn plan(diff: &LayerDiff) -> Result<LayerPlan<'_>, LayerWriteError> {
     let mut files = Vec::new();
     let mut data_bytes = 0_u64;
     for (path, entry) in &diff.entries {
-        let LayerEntry::Put(inode) = entry else { continue };
-        let Kind::File(content) = &inode.kind else { continue };
-        let too_big = || LayerWriteError::Entry { path: path.clone(), what: "too much data" };
+        let LayerEntry::Put(inode) = entry else {
+            continue;
+        };
+        let Kind::File(content) = &inode.kind else {
+            continue;
+        };
+        let too_big = || LayerWriteError::Entry {
+            path: path.clone(),
+            what: "too much data",
+        };
         let mut places = Vec::with_capacity(content.extents.len());
         for extent in &content.extents {
             places.push(at);
-            at = at.checked_add(extent.len).and_then(align_up).ok_or_else(too_big)?;
+            at = at
+                .checked_add(extent.len)
+                .and_then(align_up)
+                .ok_or_else(too_big)?;
             data_bytes += extent.len;
         }
-        files.push(PlannedFile { path, content, places });
+        files.push(PlannedFile {
+            path,
+            content,
+            places,
+        });
     }
-    Ok(LayerPlan { diff, files, data_end: at, data_bytes })
+    Ok(LayerPlan {
+        diff,
+        files,
+        data_end: at,
+        data_bytes,
+    })
 }
 
 impl LayerPlan<'_> {
@@ -164,7 +197,11 @@ impl LayerPlan<'_> {
 }
 
 /// Writes a layer file front to back: `sink` needs no seek. The caller syncs it.
-pub fn write(diff: &LayerDiff, blobs: &BlobTable, sink: &mut dyn io::Write) -> Result<LayerInfo, LayerWriteError> {
+pub fn write(
+    diff: &LayerDiff,
+    blobs: &BlobTable,
+    sink: &mut dyn io::Write,
+) -> Result<LayerInfo, LayerWriteError> {
     let plan = plan(diff)?;
     let header = plan.header();
     sink.write_all(&header).map_err(LayerWriteError::Write)?;

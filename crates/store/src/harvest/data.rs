@@ -1,0 +1,193 @@
+//! File data: digests and holes first, in parallel, then the copy to its place in the layer.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
+
+use amiforge_tree::layer::{LayerWriteError, PlannedFile};
+use amiforge_tree::{Content, DATA_CHUNK, DataExtent, DataSource};
+use amiforge_types::{BlobId, BlobTable, Hasher, WriteAt};
+use rayon::prelude::*;
+use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use super::walk::FileState;
+use super::{HOLE_BLOCK, HOLE_BYTES, HarvestError};
+use crate::dirfd::{open_beneath, retry};
+use crate::{FileBlob, FileTarget};
+
+static ZEROS: [u8; DATA_CHUNK] = [0; DATA_CHUNK];
+
+type Files = BTreeMap<Vec<u8>, FileState>;
+
+/// Size, digest and data runs of every file, in order. The runs' source is a placeholder: the copy
+/// reads from the file itself.
+pub(super) fn scan(upper: BorrowedFd<'_>, files: &Files) -> Result<Vec<Content>, HarvestError> {
+    let placeholder = BlobTable::new().add(std::sync::Arc::new(Vec::new()));
+    let list: Vec<_> = files.iter().collect();
+    list.par_iter()
+        .map_init(Vec::new, |buf, (path, state)| {
+            if state.size == 0 {
+                return Ok(Content {
+                    digest: Some(Hasher::new().finish()),
+                    ..Content::default()
+                });
+            }
+            let file = open(upper, path, state)?;
+            scan_file(&file, state, placeholder, buf).map_err(HarvestError::io("read", path))
+        })
+        .collect()
+}
+
+/// Copies every run to its place.
+pub(super) fn copy(
+    upper: BorrowedFd<'_>,
+    files: &Files,
+    planned: &[PlannedFile<'_>],
+    target: &FileTarget,
+) -> Result<(), HarvestError> {
+    planned.par_iter().try_for_each(|plan| {
+        let path = plan.path;
+        let Some(state) = files.get(path) else {
+            return Ok(());
+        };
+        if plan.content.extents.is_empty() {
+            return Ok(());
+        }
+        let file = open(upper, path, state)?;
+        let blob = FileBlob::from_file(file).map_err(HarvestError::io("read", path))?;
+        for (run, place) in plan.runs() {
+            target
+                .copy_from(&blob, run.offset, run.len, place)
+                .map_err(LayerWriteError::Write)?;
+        }
+        // Once more, for a write during the copy.
+        open(upper, path, state).map(|_| ())
+    })
+}
+
+fn open(upper: BorrowedFd<'_>, path: &[u8], state: &FileState) -> Result<File, HarvestError> {
+    let fd = open_beneath(upper, path, OFlags::RDONLY | OFlags::NOATIME, Mode::empty())
+        // Only the owner may ask not to touch the access time.
+        .or_else(|_| open_beneath(upper, path, OFlags::RDONLY, Mode::empty()))
+        .map_err(HarvestError::io("open", path))?;
+    let stat = retry(|| rustix::fs::fstat(&fd)).map_err(HarvestError::io("stat", path))?;
+    if FileState::of(&stat) != *state {
+        return Err(HarvestError::Changed(path.to_vec()));
+    }
+    Ok(File::from(fd))
+}
+
+fn scan_file(file: &File, state: &FileState, id: BlobId, buf: &mut Vec<u8>) -> io::Result<Content> {
+    let mut scan = Scan {
+        hasher: Hasher::new(),
+        runs: Vec::new(),
+        zeros: 0,
+        at: 0,
+    };
+    buf.resize(DATA_CHUNK, 0);
+    while scan.at < state.size {
+        let data_end = if state.sparse {
+            let (data, end) = next_data(file, scan.at, state.size)?;
+            scan.hole(data - scan.at);
+            end
+        } else {
+            state.size
+        };
+        while scan.at < data_end {
+            // Chunks end at multiples of the chunk size, so that blocks are whole.
+            let chunk = DATA_CHUNK as u64;
+            let n = usize::try_from((chunk - scan.at % chunk).min(data_end - scan.at))
+                .unwrap_or(DATA_CHUNK);
+            file.read_exact_at(&mut buf[..n], scan.at)?;
+            scan.bytes(&buf[..n]);
+        }
+    }
+    if scan.zeros < HOLE_BYTES {
+        scan.data(0);
+    }
+    let runs = scan.runs.into_iter().map(|(offset, end)| DataExtent {
+        offset,
+        len: end - offset,
+        source: DataSource::Blob { id, offset },
+    });
+    Ok(Content {
+        size: state.size,
+        extents: runs.collect(),
+        digest: Some(scan.hasher.finish()),
+    })
+}
+
+/// The next run that may hold data at or after `at`.
+fn next_data(file: &File, at: u64, size: u64) -> io::Result<(u64, u64)> {
+    match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(data) => {
+            // Whole blocks, so that smaller blocks of the host's file system do not show.
+            let data = (data - data % HOLE_BLOCK).max(at).min(size);
+            let end = rustix::fs::seek(file, SeekFrom::Hole(data)).unwrap_or(size);
+            Ok((
+                data,
+                end.max(data + 1).next_multiple_of(HOLE_BLOCK).min(size),
+            ))
+        }
+        // Nothing but a hole up to the end.
+        Err(Errno::NXIO) => Ok((size, size)),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok((at, size)),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Finds the holes of a file by content while hashing it.
+struct Scan {
+    hasher: Hasher,
+    /// Start and end of each run of data.
+    runs: Vec<(u64, u64)>,
+    /// Zero bytes in whole blocks just before `at` that may become a hole.
+    zeros: u64,
+    at: u64,
+}
+
+impl Scan {
+    fn hole(&mut self, mut len: u64) {
+        while len > 0 {
+            let n = usize::try_from(len).unwrap_or(ZEROS.len()).min(ZEROS.len());
+            self.hasher.update(&ZEROS[..n]);
+            len -= n as u64;
+            self.at += n as u64;
+            self.zeros += n as u64;
+        }
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let to_boundary = HOLE_BLOCK - self.at % HOLE_BLOCK;
+            let n = usize::try_from(to_boundary)
+                .unwrap_or(rest.len())
+                .min(rest.len());
+            let (block, next) = rest.split_at(n);
+            if *block == ZEROS[..n] {
+                self.zeros += n as u64;
+                self.at += n as u64;
+            } else {
+                self.data(n as u64);
+            }
+            rest = next;
+        }
+    }
+
+    /// Counts `len` bytes of data, and the zeros before them if they are too few for a hole.
+    fn data(&mut self, len: u64) {
+        let start = self.at;
+        self.at += len;
+        match self.runs.last_mut() {
+            Some((_, end)) if self.zeros < HOLE_BYTES => *end = self.at,
+            None if self.zeros < HOLE_BYTES => self.runs.push((0, self.at)),
+            _ => self.runs.push((start, self.at)),
+        }
+        self.zeros = 0;
+    }
+}

@@ -1,0 +1,231 @@
+//! The walk over an upper directory: everything but file data.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use amiforge_tree::{Content, Inode, Kind, LayerDiff, LayerEntry, Stat};
+use amiforge_types::Timestamp;
+use rustix::fs::{AtFlags, Dir, FileType};
+
+use super::{HarvestError, HarvestOptions, xattr};
+use crate::dirfd::{open_dir, retry};
+
+/// What identifies a state of a regular file, to notice that it changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileState {
+    pub(super) ino: u64,
+    pub(super) size: u64,
+    pub(super) mtime: (i64, u64),
+    pub(super) ctime: (i64, u64),
+    /// Whether the file has fewer blocks than bytes.
+    pub(super) sparse: bool,
+}
+
+impl FileState {
+    pub(super) fn of(stat: &rustix::fs::Stat) -> Self {
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        Self {
+            ino: stat.st_ino,
+            size,
+            mtime: (stat.st_mtime, stat.st_mtime_nsec),
+            ctime: (stat.st_ctime, stat.st_ctime_nsec),
+            sparse: u64::try_from(stat.st_blocks)
+                .unwrap_or(0)
+                .saturating_mul(512)
+                < size,
+        }
+    }
+}
+
+/// The result: the diff with empty files, and the files that data is to be read for, by the name
+/// that their entry has.
+pub(super) struct Walked {
+    pub(super) diff: LayerDiff,
+    pub(super) files: BTreeMap<Vec<u8>, FileState>,
+}
+
+struct Walker<'a> {
+    upper: BorrowedFd<'a>,
+    device: u64,
+    options: &'a HarvestOptions,
+    out: Walked,
+    /// Inodes with more than one name: all names found.
+    linked: BTreeMap<u64, Vec<Vec<u8>>>,
+    pending: Vec<Vec<u8>>,
+}
+
+pub(super) fn walk(
+    upper: BorrowedFd<'_>,
+    options: &HarvestOptions,
+) -> Result<Walked, HarvestError> {
+    let stat = retry(|| rustix::fs::fstat(upper)).map_err(HarvestError::io("stat", b"/"))?;
+    let attrs =
+        xattr::read(upper, b"").map_err(HarvestError::io("read the attributes of", b"/"))?;
+    let mut walker = Walker {
+        upper,
+        device: stat.st_dev,
+        options,
+        out: Walked {
+            diff: LayerDiff::default(),
+            files: BTreeMap::new(),
+        },
+        linked: BTreeMap::new(),
+        pending: vec![Vec::new()],
+    };
+    walker.put(Vec::new(), &stat, Kind::Dir(BTreeMap::new()), attrs)?;
+    while let Some(dir) = walker.pending.pop() {
+        walker.directory(&dir)?;
+    }
+    Ok(walker.finish())
+}
+
+impl Walker<'_> {
+    fn directory(&mut self, path: &[u8]) -> Result<(), HarvestError> {
+        let fd = open_dir(self.upper, path).map_err(HarvestError::io("open", path))?;
+        let mut listing = Dir::read_from(&fd)
+            .map_err(io::Error::from)
+            .map_err(HarvestError::io("list", path))?;
+        while let Some(entry) = listing.read() {
+            let entry = entry
+                .map_err(io::Error::from)
+                .map_err(HarvestError::io("list", path))?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let mut child = Vec::with_capacity(path.len() + 1 + name.len());
+            child.extend_from_slice(path);
+            if !path.is_empty() {
+                child.push(b'/');
+            }
+            child.extend_from_slice(name);
+            if !self.options.exclude.contains(&child) {
+                self.entry(fd.as_fd(), name, child)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &[u8],
+        path: Vec<u8>,
+    ) -> Result<(), HarvestError> {
+        let stat =
+            retry(|| rustix::fs::statat(dir, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW))
+                .map_err(HarvestError::io("stat", &path))?;
+        if stat.st_dev != self.device {
+            return Err(HarvestError::Mount(path));
+        }
+        let attrs =
+            xattr::read(dir, name).map_err(HarvestError::io("read the attributes of", &path))?;
+        if let Some(feature) = attrs.unsupported {
+            return Err(HarvestError::Overlay { path, feature });
+        }
+        let (major, minor) = (
+            rustix::fs::major(stat.st_rdev),
+            rustix::fs::minor(stat.st_rdev),
+        );
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                self.pending.push(path.clone());
+                Kind::Dir(BTreeMap::new())
+            }
+            FileType::RegularFile if attrs.whiteout => return self.whiteout(path),
+            FileType::RegularFile => Kind::File(Content::default()),
+            FileType::Symlink => {
+                let target =
+                    retry(|| rustix::fs::readlinkat(dir, OsStr::from_bytes(name), Vec::new()))
+                        .map_err(HarvestError::io("read the link", &path))?;
+                Kind::Symlink(target.into_bytes())
+            }
+            FileType::CharacterDevice if (major, minor) == (0, 0) => return self.whiteout(path),
+            FileType::CharacterDevice => Kind::CharDev { major, minor },
+            FileType::BlockDevice => Kind::BlockDev { major, minor },
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            FileType::Unknown => {
+                return Err(HarvestError::io("tell the type of", &path)(
+                    io::ErrorKind::Unsupported.into(),
+                ));
+            }
+        };
+        self.put(path, &stat, kind, attrs)
+    }
+
+    fn whiteout(&mut self, path: Vec<u8>) -> Result<(), HarvestError> {
+        self.out.diff.entries.insert(path, LayerEntry::Whiteout);
+        Ok(())
+    }
+
+    fn put(
+        &mut self,
+        path: Vec<u8>,
+        stat: &rustix::fs::Stat,
+        kind: Kind,
+        attrs: xattr::Attrs,
+    ) -> Result<(), HarvestError> {
+        let is_dir = matches!(kind, Kind::Dir(_));
+        if !is_dir && stat.st_nlink > 1 {
+            self.linked
+                .entry(stat.st_ino)
+                .or_default()
+                .push(path.clone());
+        }
+        if matches!(kind, Kind::File(_)) {
+            self.out.files.insert(path.clone(), FileState::of(stat));
+        }
+        let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+        let mtime = Timestamp {
+            secs: stat.st_mtime,
+            nanos,
+        };
+        let stat = Stat {
+            mode: u16::try_from(stat.st_mode & 0o7777).unwrap_or(0),
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: if mtime >= self.options.newer_than {
+                self.options.build_clock
+            } else {
+                mtime
+            },
+        };
+        let inode = Inode {
+            stat,
+            kind,
+            xattrs: attrs.kept,
+        };
+        // The root of an overlay cannot hide anything, whatever it is marked with.
+        let opaque = is_dir && attrs.opaque && !path.is_empty();
+        let entry = if opaque {
+            LayerEntry::PutOpaque(inode)
+        } else {
+            LayerEntry::Put(inode)
+        };
+        self.out.diff.entries.insert(path, entry);
+        Ok(())
+    }
+
+    /// Makes hard links of the further names. Names that the layer does not have (outside, or
+    /// excluded) do not count.
+    fn finish(mut self) -> Walked {
+        for mut names in self.linked.into_values() {
+            names.sort_unstable();
+            let Some((first, others)) = names.split_first() else {
+                continue;
+            };
+            for name in others {
+                self.out.files.remove(name);
+                self.out
+                    .diff
+                    .entries
+                    .insert(name.clone(), LayerEntry::Link(first.clone()));
+            }
+        }
+        self.out
+    }
+}
