@@ -1,0 +1,132 @@
+//! Which input changed between two plans.
+
+use std::collections::BTreeMap;
+
+use amiforge_types::LayerId;
+use serde::Serialize;
+
+use crate::plan::{LayerKind, LayerPlan, Plan};
+
+/// The difference between an old plan and a new one, for people and for `--json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Why {
+    /// One entry per layer of the new plan, in its order.
+    pub layers: Vec<LayerWhy>,
+    /// Titles of layers that only the old plan has.
+    pub removed: Vec<String>,
+    /// Changed inputs of the image.
+    pub image: Vec<InputChange>,
+}
+
+/// What became of one layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LayerWhy {
+    /// The layer of the new plan.
+    pub id: LayerId,
+    /// Its title.
+    pub title: String,
+    /// What became of it.
+    pub reason: Reason,
+}
+
+/// Why a layer has the id it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum Reason {
+    /// The old plan has the same layer.
+    Unchanged,
+    /// The old plan has no layer to compare with.
+    New,
+    /// The old plan has this layer with other inputs.
+    #[serde(rename_all = "camelCase")]
+    Changed {
+        /// The inputs that differ, by name.
+        inputs: Vec<InputChange>,
+        /// True when the layer below differs too.
+        parent: bool,
+    },
+}
+
+/// One input that differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InputChange {
+    /// The input's name.
+    pub input: String,
+    /// Its value in the old plan, if it was there.
+    pub old: Option<String>,
+    /// Its value in the new plan, if it is there.
+    pub new: Option<String>,
+}
+
+/// Names, for each layer of `new`, what makes it differ from `old`.
+///
+/// Layers are paired by what they are: the parent's with the parent's, a component's with that of
+/// the component of the same name (the second with the second, where a recipe uses it twice).
+#[must_use]
+pub fn why(old: &Plan, new: &Plan) -> Why {
+    let mut before: BTreeMap<Identity<'_>, &LayerPlan> = identities(old).collect();
+    let layers = identities(new)
+        .map(|(identity, layer)| {
+            let reason = match before.remove(&identity) {
+                None => Reason::New,
+                Some(old) if old.id == layer.id => Reason::Unchanged,
+                Some(old) => Reason::Changed {
+                    inputs: changes(&old.inputs, &layer.inputs),
+                    parent: old.parent != layer.parent,
+                },
+            };
+            LayerWhy {
+                id: layer.id,
+                title: layer.title.clone(),
+                reason,
+            }
+        })
+        .collect();
+    let removed = before
+        .into_values()
+        .map(|layer| layer.title.clone())
+        .collect();
+    Why {
+        layers,
+        removed,
+        image: changes(&old.image_inputs, &new.image_inputs),
+    }
+}
+
+/// Which layer of one plan is which of the other: rank of the kind, component name, occurrence.
+type Identity<'p> = (u8, &'p str, usize);
+
+fn identities(plan: &Plan) -> impl Iterator<Item = (Identity<'_>, &LayerPlan)> {
+    let mut seen: BTreeMap<(u8, &str), usize> = BTreeMap::new();
+    plan.layers.iter().map(move |layer| {
+        let (rank, name) = match &layer.kind {
+            LayerKind::ParentUnpacked => (0, ""),
+            LayerKind::ParentConfigured => (1, ""),
+            LayerKind::Component { .. } => {
+                (2, plan.component_of(layer).map_or("", |c| c.name.as_str()))
+            }
+        };
+        let count = seen.entry((rank, name)).or_default();
+        *count += 1;
+        ((rank, name, *count), layer)
+    })
+}
+
+fn changes(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Vec<InputChange> {
+    let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
+    names.sort();
+    names.dedup();
+    let changed = names
+        .into_iter()
+        .filter(|name| old.get(*name) != new.get(*name));
+    changed
+        .map(|name| InputChange {
+            input: name.clone(),
+            old: old.get(name).cloned(),
+            new: new.get(name).cloned(),
+        })
+        .collect()
+}
