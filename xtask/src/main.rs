@@ -9,6 +9,7 @@
     reason = "a development tool for a terminal"
 )]
 
+mod bench;
 mod demo;
 mod setup;
 mod test;
@@ -26,6 +27,7 @@ Development tasks of amiforge.
   cargo xtask test                install what the tests need, then every check and test (what CI runs)
   cargo xtask setup [demo|test]   only the installing part
   cargo xtask tidy                only the house rules
+  cargo xtask bench [disk|build]  compare with the peers; writes docs/benchmarks.md
 ";
 
 fn main() -> ExitCode {
@@ -37,6 +39,9 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(),
         ["test"] => test::run(),
         ["tidy"] => tidy::run(),
+        ["bench"] | ["bench", "all"] => bench::run(bench::What::All),
+        ["bench", "disk"] => bench::run(bench::What::Disk),
+        ["bench", "build"] => bench::run(bench::What::Build),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -1,0 +1,159 @@
+//! `build recipes/debian-minimal` against mmdebstrap and the hand-written disk pipeline.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use super::Bench;
+use super::disk::{Layout, check_peer, peer, peer_script};
+use super::measure::{median, peak_mib, seconds};
+use super::report::{Row, Table};
+use crate::util::{Missing, root, stdout};
+
+const RUNS: usize = 3;
+const RECIPE: &str = "recipes/debian-minimal";
+
+/// mmdebstrap into a folder, from a local archive of exactly the packages: nothing is downloaded.
+const BOOTSTRAP: &str = "mmdebstrap --quiet --variant=apt --format=directory --include=\"$(cat \"$input/names\")\" \
+    --skip=cleanup/apt,cleanup/reproducible \"$(cat \"$input/suite\")\" \"$out/root\" \"deb [trusted=yes] file:$input/archive ./\"";
+
+pub(super) fn run(bench: &Bench) -> Result<Table> {
+    if !rustix::process::geteuid().is_root() {
+        bail!(Missing(
+            "this benchmark runs as root: mmdebstrap must leave a folder with all owners"
+                .to_owned()
+        ));
+    }
+    let log = bench.dir.join("log");
+    let home = bench.fresh("home")?;
+    let build = |offline: bool| {
+        let mut command = Command::new(&bench.amiforge);
+        command.current_dir(root()).env("AMIFORGE_HOME", &home);
+        command
+            .args(["build", RECIPE, "--no-test", "--quiet", "--out"])
+            .arg(bench.dir.join("ours/out"));
+        command.args(offline.then_some("--offline"));
+        command
+    };
+    // The first run downloads the packages, and shows the peer what to make.
+    bench.fresh("ours")?;
+    seconds(&mut build(false), &log)?;
+    let ours = bench.dir.join("ours/out");
+    let script = bench.dir.join("peer.sh");
+    fs_err::write(
+        &script,
+        peer_script(&Layout::of(&ours.join("disk.raw"))?, BOOTSTRAP),
+    )?;
+    let input = bench.fresh("archive")?;
+    let packages = local_archive(&home.join("cache"), &ours, &input)?;
+
+    let (mut firsts, mut seconds_, mut peers) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        forget(&home)?;
+        bench.fresh("ours")?;
+        firsts.push(seconds(&mut build(true), &log)?);
+        bench.fresh("ours")?;
+        seconds_.push(seconds(&mut build(true), &log)?);
+        let dir = bench.fresh("peer")?;
+        peers.push(seconds(&mut peer(&script, &input, &dir), &log)?);
+    }
+    check_peer(&bench.dir.join("peer/disk.raw"))?;
+    bench.fresh("peer")?;
+    forget(&home)?;
+    bench.fresh("ours")?;
+    let memory = peak_mib(&mut build(true), &log)?;
+    let formats = fs_err::read_dir(&ours)?
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().starts_with("disk."));
+    Ok(Table {
+        input: format!(
+            "{packages} packages, downloaded before; ours writes {} disk formats, the peer raw",
+            formats.count()
+        ),
+        runs: RUNS,
+        rows: vec![
+            Row {
+                work: "recipe → bootable disk, empty store".into(),
+                ours: median(&firsts),
+                peer: Some((
+                    "mmdebstrap, mke2fs -d, sfdisk, mtools, grub-mkimage".into(),
+                    median(&peers),
+                )),
+            },
+            Row {
+                work: "the same again, nothing changed".into(),
+                ours: median(&seconds_),
+                peer: Some(("the first build".into(), median(&firsts))),
+            },
+        ],
+        memory_mib: memory,
+    })
+}
+
+/// Empties the store and keeps the downloads.
+fn forget(home: &Path) -> Result<()> {
+    let store = home.join("store");
+    if store.exists() {
+        fs_err::remove_dir_all(store)?;
+    }
+    Ok(())
+}
+
+/// A flat archive of the packages that our build used, with `names` and `suite` beside it.
+fn local_archive(cache: &Path, ours: &Path, dir: &Path) -> Result<usize> {
+    let archive = dir.join("archive");
+    fs_err::create_dir(&archive)?;
+    let mut pending = vec![cache.to_path_buf()];
+    let mut count = 0;
+    while let Some(folder) = pending.pop() {
+        for entry in fs_err::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                pending.push(entry.path());
+            } else if is_package(&entry.path())? {
+                fs_err::hard_link(entry.path(), archive.join(format!("{count}.deb")))?;
+                count += 1;
+            }
+        }
+    }
+    let index = stdout(
+        Command::new("dpkg-scanpackages")
+            .args(["--multiversion", "."])
+            .current_dir(&archive),
+    )?;
+    let names: BTreeSet<&str> = index
+        .lines()
+        .filter_map(|line| line.strip_prefix("Package: "))
+        .collect();
+    if names.len() != count {
+        bail!(
+            "the cache holds {count} packages of {} names; an older version is among them",
+            names.len()
+        );
+    }
+    fs_err::write(
+        dir.join("names"),
+        names.into_iter().collect::<Vec<_>>().join(","),
+    )?;
+    fs_err::write(archive.join("Packages"), &index)?;
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(ours.join("manifest.json"))?)?;
+    let asked = manifest["parentImage"]["asked"]
+        .as_str()
+        .unwrap_or_default();
+    fs_err::write(
+        dir.join("suite"),
+        asked.strip_prefix("debian:").unwrap_or(asked),
+    )?;
+    Ok(count)
+}
+
+/// A Debian package is an `ar` archive (deb(5)).
+fn is_package(path: &PathBuf) -> Result<bool> {
+    let mut magic = [0; 8];
+    let read = fs_err::File::open(path)?.read(&mut magic)?;
+    Ok(read == 8 && magic == *b"!<arch>\n")
+}
