@@ -40,7 +40,7 @@ pub(super) struct Row {
     pub(super) work: String,
     pub(super) ours: f64,
     /// What it is compared with, and its seconds.
-    pub(super) peer: Option<(String, f64)>,
+    pub(super) peer: (String, f64),
 }
 
 /// The result of one benchmark.
@@ -115,17 +115,11 @@ fn render(table: &Table, machine: &str) -> String {
         "| Work | amiforge | compared with | | ratio |\n| --- | --- | --- | --- | --- |\n",
     );
     for row in &table.rows {
-        let (peer, seconds, ratio) = match &row.peer {
-            Some((peer, s)) => (
-                peer.as_str(),
-                format!("{s:.2} s"),
-                format!("{:.2}×", s / row.ours),
-            ),
-            None => ("", String::new(), String::new()),
-        };
+        let (peer, seconds) = &row.peer;
+        let ratio = seconds / row.ours;
         let _ = writeln!(
             text,
-            "| {} | {:.2} s | {peer} | {seconds} | {ratio} |",
+            "| {} | {:.2} s | {peer} | {seconds:.2} s | {ratio:.2}× |",
             row.work, row.ours
         );
     }
@@ -211,7 +205,7 @@ mod tests {
         let row = Row {
             work: "w".into(),
             ours: 0.5,
-            peer: Some(("p".into(), 2.0)),
+            peer: ("p".into(), 2.0),
         };
         let table = Table {
             input: "i".into(),

@@ -43,7 +43,7 @@ pub(crate) fn run(purpose: Purpose) -> Result<()> {
     if purpose == Purpose::Test {
         venv::ensure()?;
     }
-    eprintln!("Everything that the {} needs is installed.", purpose.name());
+    eprintln!("Everything for the {} is installed.", purpose.name());
     Ok(())
 }
 
