@@ -7,13 +7,35 @@
 //!
 //! The same tree, data lengths and options give the same bytes, wherever the file data comes from.
 
+mod checksum;
+mod dir;
+mod emit;
+mod extent_tree;
+mod geometry;
+mod group;
+mod hash;
+mod inode;
+mod journal;
+mod place;
 mod reader;
+mod scan;
+mod superblock;
+#[cfg(test)]
+mod tests;
+mod write;
+mod xattr;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use amiforge_disk::{ExtentError, Extents};
-use amiforge_tree::Tree;
+use amiforge_tree::{Inode, Kind, Stat, Tree};
 use amiforge_types::{BlobId, ByteSize, Timestamp, Uuid};
+
+use geometry::Geometry;
+use hash::HashSeed;
+use place::Placement;
+use scan::Scan;
+use write::Writer;
 
 pub use reader::{DirEntry, FileKind, FileStat, ReadError, Reader};
 
@@ -22,6 +44,9 @@ pub const BLOCK_SIZE: u64 = 4096;
 
 /// The smallest file system we make: room for a journal and a resize inode.
 pub const SMALLEST: u64 = 16 << 20;
+
+/// Most blocks: 32 bits count them, and the last numbers stay unused.
+const MAX_BLOCKS: u64 = (1 << 32) - (1 << 15);
 
 /// One inode for each 16 KiB of volume, as mke2fs has it.
 pub const DEFAULT_BYTES_PER_INODE: u64 = 16384;
@@ -221,12 +246,123 @@ fn lossy(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
 }
 
 /// Lays out a file system that holds `tree`.
-pub fn plan(_tree: &Tree, options: &Options) -> Result<Plan, Ext4Error> {
-    Err(Ext4Error::Label(options.label.clone()))
+pub fn plan(tree: &Tree, options: &Options) -> Result<Plan, Ext4Error> {
+    check(options)?;
+    let lost_found = lost_found(options);
+    let scan = scan::scan(tree, &lost_found, HashSeed::new(&options.hash_seed))?;
+    let (volume, geometry, placement) = match options.size {
+        Size::Volume(bytes) => {
+            let (geometry, placement) = fit_volume(&scan, options, bytes)?;
+            (bytes, geometry, placement)
+        }
+        Size::Minimum { free } => {
+            let (geometry, placement) = smallest(&scan, options, free.div_ceil(BLOCK_SIZE), 0)?;
+            (geometry.blocks * BLOCK_SIZE, geometry, placement)
+        }
+    };
+    Writer {
+        options,
+        scan: &scan,
+        geometry: &geometry,
+        placement: &placement,
+        volume,
+    }
+    .write()
 }
 
-/// The smallest volume that holds `tree` with these options, in bytes; `options.size` is ignored
-/// but for the free space asked for.
-pub fn minimum_size(_tree: &Tree, options: &Options) -> Result<u64, Ext4Error> {
-    Err(Ext4Error::Label(options.label.clone()))
+/// The smallest volume that holds `tree` with these options, in bytes. Of `options.size` only the
+/// free space that [`Size::Minimum`] asks for counts.
+pub fn minimum_size(tree: &Tree, options: &Options) -> Result<u64, Ext4Error> {
+    check(options)?;
+    let free = match options.size {
+        Size::Minimum { free } => free.div_ceil(BLOCK_SIZE),
+        Size::Volume(_) => 0,
+    };
+    let lost_found = lost_found(options);
+    let scan = scan::scan(tree, &lost_found, HashSeed::new(&options.hash_seed))?;
+    Ok(smallest(&scan, options, free, 0)?.0.blocks * BLOCK_SIZE)
+}
+
+fn check(options: &Options) -> Result<(), Ext4Error> {
+    if options.label.len() > 16 {
+        return Err(Ext4Error::Label(options.label.clone()));
+    }
+    if !(1024..=64 << 20).contains(&options.bytes_per_inode) {
+        return Err(Ext4Error::InodeRatio(options.bytes_per_inode));
+    }
+    if options.reserved_percent > 50 {
+        return Err(Ext4Error::Reserved(options.reserved_percent));
+    }
+    Ok(())
+}
+
+fn lost_found(options: &Options) -> Inode {
+    let stat = Stat {
+        mode: 0o700,
+        uid: 0,
+        gid: 0,
+        mtime: options.clock,
+    };
+    Inode::new(stat, Kind::Dir(BTreeMap::new()))
+}
+
+/// Lays out a given volume. Where the usual journal is what makes it too small, a smaller one serves.
+fn fit_volume(
+    scan: &Scan<'_>,
+    options: &Options,
+    bytes: u64,
+) -> Result<(Geometry, Placement), Ext4Error> {
+    let blocks = bytes / BLOCK_SIZE;
+    if blocks > MAX_BLOCKS {
+        return Err(Ext4Error::TooLarge(bytes));
+    }
+    if bytes >= SMALLEST
+        && let Ok(geometry) = Geometry::new(blocks, scan.used_inodes(), options.bytes_per_inode)
+    {
+        let mut journal = Some(geometry::journal_blocks(geometry.blocks));
+        while let Some(size) = journal {
+            if let Ok(placement) = place::place(scan, &geometry, size, 0) {
+                return Ok((geometry, placement));
+            }
+            journal = geometry::smaller_journal(size);
+        }
+    }
+    let needed = smallest(scan, options, 0, blocks + 1)?.0.blocks * BLOCK_SIZE;
+    Err(Ext4Error::TooSmall {
+        size: bytes,
+        needed,
+    })
+}
+
+/// The first volume of at least `from` blocks that holds everything, leaves `free` blocks, and has
+/// the usual journal.
+fn smallest(
+    scan: &Scan<'_>,
+    options: &Options,
+    free: u64,
+    from: u64,
+) -> Result<(Geometry, Placement), Ext4Error> {
+    let mut blocks = from
+        .max(SMALLEST / BLOCK_SIZE)
+        .max(scan.blocks.saturating_add(free));
+    while blocks <= MAX_BLOCKS {
+        let Ok(geometry) = Geometry::new(blocks, scan.used_inodes(), options.bytes_per_inode)
+        else {
+            // Only more groups make room for more inodes.
+            blocks = (blocks + 1).next_multiple_of(geometry::BLOCKS_PER_GROUP);
+            continue;
+        };
+        let journal = geometry::journal_blocks(geometry.blocks);
+        match place::place(scan, &geometry, journal, free) {
+            Ok(placement) if geometry.blocks >= from => return Ok((geometry, placement)),
+            Ok(_) => blocks = geometry.next_group_from().max(blocks + 1),
+            Err(missing) if geometry.blocks == blocks => blocks += missing,
+            Err(missing) => {
+                blocks = (geometry.blocks + missing)
+                    .max(geometry.next_group_from())
+                    .max(blocks + 1)
+            }
+        }
+    }
+    Err(Ext4Error::TooLarge(blocks.saturating_mul(BLOCK_SIZE)))
 }

@@ -1,0 +1,66 @@
+//! Extents to a file on the host.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use amiforge_disk::{ExtentData, Extents};
+use amiforge_types::{BlobTable, ReadAt};
+
+/// A folder with an image in it.
+pub struct Image {
+    pub folder: tempfile::TempDir,
+    pub path: PathBuf,
+}
+
+/// Writes extents into a sparse file.
+pub fn write(extents: &Extents, blobs: &BlobTable) -> Image {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk.img");
+    write_to(&path, extents, blobs);
+    Image { folder, path }
+}
+
+pub fn write_to(path: &Path, extents: &Extents, blobs: &BlobTable) {
+    let file = File::create(path).unwrap();
+    file.set_len(extents.size()).unwrap();
+    for extent in extents.list() {
+        match &extent.data {
+            ExtentData::Bytes(bytes) => {
+                assert_eq!(bytes.len() as u64, extent.len);
+                file.write_all_at(bytes, extent.offset).unwrap();
+            }
+            ExtentData::Blob { id, offset } => {
+                let mut done = 0;
+                let mut buf = vec![0; 1 << 20];
+                while done < extent.len {
+                    let n = (extent.len - done).min(1 << 20) as usize;
+                    blobs.get(*id).unwrap().read_exact_at(&mut buf[..n], offset + done).unwrap();
+                    file.write_all_at(&buf[..n], extent.offset + done).unwrap();
+                    done += n as u64;
+                }
+            }
+        }
+    }
+}
+
+/// A file of the host as a source.
+pub struct HostFile(File, u64);
+
+impl HostFile {
+    pub fn open(path: &Path) -> Arc<dyn ReadAt> {
+        let file = File::open(path).unwrap();
+        let size = file.metadata().unwrap().len();
+        Arc::new(Self(file, size))
+    }
+}
+
+impl ReadAt for HostFile {
+    fn size(&self) -> u64 {
+        self.1
+    }
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
+        self.0.read_exact_at(buf, offset)
+    }
+}

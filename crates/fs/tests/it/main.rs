@@ -1,0 +1,19 @@
+//! Outside tools judge what this crate writes. A missing tool is a failure.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    missing_docs,
+    reason = "tests run tools on files"
+)]
+
+mod compare;
+mod corpus;
+mod ext4;
+mod fat;
+mod image;
+mod property;
+mod size;
+mod speed;
+mod tool;
