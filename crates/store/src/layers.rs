@@ -247,6 +247,14 @@ pub struct RootWriter {
 }
 
 impl RootWriter {
+    /// The name that [`RootWriter::commit`] gives the directory. A directory that belongs to a mapped
+    /// id can only be moved from inside the user namespace (rename(2) wants to write to it), which
+    /// then takes the place of the commit.
+    #[must_use]
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// The directory to fill.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -11,7 +11,7 @@ mod diff;
 mod dump;
 pub mod layer;
 mod model;
-// pub mod tar;
+pub mod tar;
 
 pub use content::{ContentReader, DATA_CHUNK};
 pub use diff::ApplyError;

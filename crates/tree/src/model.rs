@@ -279,6 +279,20 @@ impl Tree {
         Ok(ino)
     }
 
+    /// Puts `inode` under a checked name of a directory, replacing what was there.
+    pub(crate) fn insert_at(
+        &mut self,
+        dir: Ino,
+        name: Vec<u8>,
+        inode: Inode,
+    ) -> Result<Ino, TreeError> {
+        let ino = Ino(u32::try_from(self.inodes.len()).map_err(|_| TreeError::TooMany)?);
+        self.inodes.push(inode);
+        let path = name.clone();
+        self.set_child(dir, name, ino, &path)?;
+        Ok(ino)
+    }
+
     /// Gives the inode at `target` the further name `path`.
     pub fn link(&mut self, path: &[u8], target: &[u8]) -> Result<Ino, TreeError> {
         let ino = self
@@ -365,7 +379,7 @@ impl Tree {
         Ok((dir, name.to_vec()))
     }
 
-    fn set_child(
+    pub(crate) fn set_child(
         &mut self,
         dir: Ino,
         name: Vec<u8>,

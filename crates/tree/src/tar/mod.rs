@@ -20,8 +20,8 @@ use std::io;
 
 use amiforge_types::{BlobId, ReadAt, Timestamp};
 
-
-
+mod acl;
+mod compression;
 mod header;
 mod input;
 mod pax;
@@ -175,9 +175,16 @@ pub fn read_stream(
     spool: &mut dyn io::Write,
     options: &ReadOptions,
 ) -> Result<SpooledTree, TarError> {
-    let at_start = |e| TarError { offset: 0, member: None, kind: TarErrorKind::Read(e) };
+    let at_start = |e| TarError {
+        offset: 0,
+        member: None,
+        kind: TarErrorKind::Read(e),
+    };
     let mut decoder = compression::decoder(archive).map_err(at_start)?;
     let mut input = input::StreamInput::new(&mut *decoder, spool);
     let tree = read::read(&mut input, options)?;
-    Ok(SpooledTree { tree, spool_bytes: input.spooled() })
+    Ok(SpooledTree {
+        tree,
+        spool_bytes: input.spooled(),
+    })
 }

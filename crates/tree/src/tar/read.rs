@@ -1,0 +1,471 @@
+//! The member loop: headers and extensions to inodes.
+
+use std::collections::BTreeMap;
+
+use amiforge_types::Timestamp;
+
+use super::header::{self, BLOCK, BLOCK_BYTES, Header};
+use super::input::Input;
+use super::pax::Pax;
+use super::{ReadOptions, TarError, TarErrorKind, acl, sparse};
+use crate::{Content, Ino, Inode, Kind, MAX_NAME, Stat, Tree, TreeError};
+
+/// Symbolic links followed on the way to one parent, as many as Linux follows.
+const MAX_HOPS: usize = 40;
+
+struct Reader<'a> {
+    input: &'a mut dyn Input,
+    options: &'a ReadOptions,
+    tree: Tree,
+    global: Pax,
+    entries: u64,
+    data_bytes: u64,
+    /// The last parent, since members of a directory come together. Dropped when a name changes its
+    /// meaning.
+    parent: Option<(Vec<u8>, Ino)>,
+}
+
+/// Extensions in front of a member.
+#[derive(Default)]
+struct Ahead {
+    pax: Option<Pax>,
+    name: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    bytes: u64,
+}
+
+pub(super) fn read(input: &mut dyn Input, options: &ReadOptions) -> Result<Tree, TarError> {
+    let root = Stat {
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime: options.build_clock,
+    };
+    let mut reader = Reader {
+        input,
+        options,
+        tree: Tree::new(root),
+        global: Pax::default(),
+        entries: 0,
+        data_bytes: 0,
+        parent: None,
+    };
+    let mut ahead = Ahead::default();
+    loop {
+        let offset = reader.input.position();
+        let mut block = [0; BLOCK];
+        let mut member = None;
+        match reader.step(&mut block, &mut ahead, &mut member) {
+            Ok(true) => {}
+            Ok(false) => return Ok(reader.tree),
+            Err(kind) => {
+                return Err(TarError {
+                    offset,
+                    member,
+                    kind,
+                });
+            }
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// One header with what belongs to it. False at the end of the archive.
+    fn step(
+        &mut self,
+        block: &mut [u8; BLOCK],
+        ahead: &mut Ahead,
+        member: &mut Option<Vec<u8>>,
+    ) -> Result<bool, TarErrorKind> {
+        if !self.input.read(block)? {
+            // An archive ends with blocks of zeros; without them the rest is missing.
+            return Err(TarErrorKind::Truncated);
+        }
+        if block.iter().all(|b| *b == 0) {
+            if ahead.bytes > 0 {
+                return Err(TarErrorKind::Truncated);
+            }
+            self.input.finish()?;
+            return Ok(false);
+        }
+        if !header::checksum_matches(block) {
+            return Err(TarErrorKind::Checksum);
+        }
+        let header = header::parse(block)?;
+        match header.typeflag {
+            b'x' | b'X' => {
+                let records = self.extension(&header, ahead)?;
+                let pax = match &mut ahead.pax {
+                    Some(pax) => pax,
+                    none => none.insert(self.global.clone()),
+                };
+                pax.add(&records)?;
+            }
+            b'g' => {
+                let records = self.extension(&header, ahead)?;
+                ahead.bytes = 0;
+                self.global.add(&records)?;
+            }
+            b'L' => ahead.name = Some(header::until_nul(&self.extension(&header, ahead)?).to_vec()),
+            b'K' => ahead.link = Some(header::until_nul(&self.extension(&header, ahead)?).to_vec()),
+            // A volume label.
+            b'V' => self.input.skip(padded(header.size)?)?,
+            _ => self.member(block, header, std::mem::take(ahead), member)?,
+        }
+        Ok(true)
+    }
+
+    /// The data of an extension header.
+    fn extension(&mut self, header: &Header, ahead: &mut Ahead) -> Result<Vec<u8>, TarErrorKind> {
+        let limit = self.options.limits.extension_bytes;
+        // The header counts as well, so that empty ones cannot go on for ever.
+        ahead.bytes = ahead
+            .bytes
+            .saturating_add(header.size)
+            .saturating_add(BLOCK_BYTES);
+        let len = usize::try_from(header.size)
+            .ok()
+            .filter(|_| ahead.bytes <= limit);
+        let len = len.ok_or(TarErrorKind::Limit {
+            what: "bytes of extension records",
+            limit,
+        })?;
+        let mut data = Vec::new();
+        // In steps, so that a size that the archive does not have costs nothing.
+        while data.len() < len {
+            let at = data.len();
+            data.resize(len.min(at + (64 << 10)), 0);
+            if !self.input.read(&mut data[at..])? {
+                return Err(TarErrorKind::Truncated);
+            }
+        }
+        self.input.skip(padded(header.size)? - header.size)?;
+        Ok(data)
+    }
+
+    fn member(
+        &mut self,
+        block: &[u8; BLOCK],
+        header: Header,
+        ahead: Ahead,
+        member: &mut Option<Vec<u8>>,
+    ) -> Result<(), TarErrorKind> {
+        let limits = &self.options.limits;
+        let pax = ahead.pax.unwrap_or_else(|| self.global.clone());
+        let raw_name = match (&pax.sparse.name, pax.path, ahead.name) {
+            (Some(name), _, _) => name.clone(),
+            (None, Some(name), _) | (None, None, Some(name)) => name,
+            (None, None, None) => header.name,
+        };
+        *member = Some(raw_name.clone());
+        self.count_entry()?;
+        let raw_link = pax.link.or(ahead.link).unwrap_or(header.link);
+        if raw_name.len().max(raw_link.len()) as u64 > limits.name_bytes {
+            return Err(TarErrorKind::Limit {
+                what: "bytes of a name",
+                limit: limits.name_bytes,
+            });
+        }
+        let path = normalise(&raw_name)?;
+        let stat = Stat {
+            mode: header.mode,
+            uid: pax.uid.unwrap_or(header.uid),
+            gid: pax.gid.unwrap_or(header.gid),
+            mtime: pax.mtime.unwrap_or(Timestamp::from_secs(header.mtime)),
+        };
+        let mut xattrs = pax.xattrs;
+        for (name, text) in [
+            (acl::ACCESS, &pax.acl_access),
+            (acl::DEFAULT, &pax.acl_default),
+        ] {
+            if let Some(text) = text {
+                xattrs.insert(name.to_vec(), acl::from_text(text)?);
+            }
+        }
+        let size = pax.size.unwrap_or(header.size);
+        let kind = match header.typeflag {
+            // Before ustar a directory was a file whose name ends with a slash.
+            b'0' | 0 if raw_name.ends_with(b"/") => Kind::Dir(BTreeMap::new()),
+            b'0' | 0 | b'7' if pax.sparse.is_sparse() => {
+                let mut left = size;
+                let map = pax.sparse.map(self.input, &mut left, limits)?;
+                Kind::File(self.sparse_content(&map, left)?)
+            }
+            b'0' | 0 | b'7' => Kind::File(self.content(size)?),
+            b'S' => {
+                let map = sparse::read_old_gnu(block, self.input, limits)?;
+                Kind::File(self.sparse_content(&map, size)?)
+            }
+            b'1' => return self.hard_link(&path, &raw_link),
+            b'2' if raw_link.is_empty() || raw_link.contains(&0) => {
+                return Err(TarErrorKind::Field("link target"));
+            }
+            b'2' => Kind::Symlink(raw_link),
+            b'3' => Kind::CharDev {
+                major: header.major,
+                minor: header.minor,
+            },
+            b'4' => Kind::BlockDev {
+                major: header.major,
+                minor: header.minor,
+            },
+            b'5' => Kind::Dir(BTreeMap::new()),
+            // An incremental archive's directory: its data lists the names in it.
+            b'D' => {
+                self.input.skip(padded(size)?)?;
+                Kind::Dir(BTreeMap::new())
+            }
+            b'6' => Kind::Fifo,
+            b'M' => {
+                return Err(TarErrorKind::Unsupported(
+                    "a file that continues from another volume".to_owned(),
+                ));
+            }
+            other => {
+                return Err(TarErrorKind::Unsupported(format!(
+                    "the member type {:?}",
+                    char::from(other)
+                )));
+            }
+        };
+        self.put(&path, Inode { stat, kind, xattrs })
+    }
+
+    fn count_entry(&mut self) -> Result<(), TarErrorKind> {
+        let limit = self.options.limits.entries;
+        self.entries += 1;
+        if self.entries > limit {
+            Err(TarErrorKind::Limit {
+                what: "entries",
+                limit,
+            })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Passes over the data of a file.
+    fn data(&mut self, size: u64) -> Result<(amiforge_types::BlobId, u64), TarErrorKind> {
+        let limit = self.options.limits.data_bytes;
+        self.data_bytes = self.data_bytes.saturating_add(size);
+        if self.data_bytes > limit {
+            return Err(TarErrorKind::Limit {
+                what: "bytes of file data",
+                limit,
+            });
+        }
+        let padding = padded(size)? - size;
+        let place = self.input.data(size)?;
+        self.input.skip(padding)?;
+        Ok(place)
+    }
+
+    fn content(&mut self, size: u64) -> Result<Content, TarErrorKind> {
+        self.check_file_size(size)?;
+        if size == 0 {
+            return Ok(Content::default());
+        }
+        let (id, at) = self.data(size)?;
+        Ok(Content::blob(id, at, size))
+    }
+
+    fn sparse_content(
+        &mut self,
+        map: &sparse::SparseMap,
+        size: u64,
+    ) -> Result<Content, TarErrorKind> {
+        self.check_file_size(map.real_size)?;
+        let (id, at) = self.data(size)?;
+        map.content(id, at, size)
+    }
+
+    fn check_file_size(&self, size: u64) -> Result<(), TarErrorKind> {
+        let limit = self.options.limits.file_bytes;
+        if size > limit {
+            Err(TarErrorKind::Limit {
+                what: "bytes in one file",
+                limit,
+            })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn put(&mut self, path: &[u8], inode: Inode) -> Result<(), TarErrorKind> {
+        let is_dir = matches!(inode.kind, Kind::Dir(_));
+        let (dir, name) = split(path);
+        if name.is_empty() {
+            if !is_dir {
+                return Err(TarErrorKind::Name(path.to_vec()));
+            }
+            let root = self.tree.inode_mut(Ino::ROOT);
+            (root.stat, root.xattrs) = (inode.stat, inode.xattrs);
+            return Ok(());
+        }
+        let parent = self.parent(dir, true)?;
+        if let Some(old) = self.child(parent, name) {
+            match self.tree.children(old) {
+                Some(_) if is_dir => {
+                    let old = self.tree.inode_mut(old);
+                    (old.stat, old.xattrs) = (inode.stat, inode.xattrs);
+                    return Ok(());
+                }
+                Some(children) if !children.is_empty() => {
+                    return Err(TarErrorKind::ReplacesDirectory);
+                }
+                _ => self.parent = None,
+            }
+        }
+        self.tree
+            .insert_at(parent, name.to_vec(), inode)
+            .map(|_| ())
+            .map_err(tree_error)
+    }
+
+    fn hard_link(&mut self, path: &[u8], raw_target: &[u8]) -> Result<(), TarErrorKind> {
+        let bad_target = || TarErrorKind::LinkTarget(raw_target.to_vec());
+        let target = normalise(raw_target).map_err(|_| bad_target())?;
+        let (dir, name) = split(&target);
+        let target_dir = self.parent(dir, false).map_err(|_| bad_target())?;
+        let ino = self
+            .child(target_dir, name)
+            .filter(|ino| self.tree.children(*ino).is_none());
+        let ino = ino.ok_or_else(bad_target)?;
+        let (dir, name) = split(path);
+        if name.is_empty() {
+            return Err(TarErrorKind::Name(path.to_vec()));
+        }
+        let parent = self.parent(dir, true)?;
+        if let Some(old) = self.child(parent, name) {
+            if self
+                .tree
+                .children(old)
+                .is_some_and(|children| !children.is_empty())
+            {
+                return Err(TarErrorKind::ReplacesDirectory);
+            }
+            self.parent = None;
+        }
+        self.tree
+            .set_child(parent, name.to_vec(), ino, path)
+            .map_err(tree_error)
+    }
+
+    fn child(&self, dir: Ino, name: &[u8]) -> Option<Ino> {
+        self.tree.children(dir)?.get(name).copied()
+    }
+
+    /// The directory `path`, links followed inside the tree, missing directories made if `make`.
+    fn parent(&mut self, path: &[u8], make: bool) -> Result<Ino, TarErrorKind> {
+        if let Some((cached, ino)) = &self.parent
+            && cached == path
+        {
+            return Ok(*ino);
+        }
+        let bad = || TarErrorKind::Parent(path.to_vec());
+        let mut dirs = vec![Ino::ROOT];
+        let mut hops = 0;
+        // What is left to walk, in reverse; true for components that a link brought in, which must
+        // exist.
+        let mut todo: Vec<(Vec<u8>, bool)> = path
+            .split(|b| *b == b'/')
+            .rev()
+            .map(|name| (name.to_vec(), false))
+            .collect();
+        while let Some((name, from_link)) = todo.pop() {
+            let dir = *dirs.last().unwrap_or(&Ino::ROOT);
+            match name.as_slice() {
+                b"" | b"." => continue,
+                b".." => {
+                    // Above the root is the root.
+                    if dirs.len() > 1 {
+                        dirs.pop();
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            match self.child(dir, &name) {
+                None if make && !from_link => {
+                    self.count_entry()?;
+                    let stat = Stat {
+                        mode: 0o755,
+                        uid: 0,
+                        gid: 0,
+                        mtime: self.options.build_clock,
+                    };
+                    let inode = Inode::new(stat, Kind::Dir(BTreeMap::new()));
+                    dirs.push(self.tree.insert_at(dir, name, inode).map_err(tree_error)?);
+                }
+                None => return Err(bad()),
+                Some(ino) => match &self.tree.inode(ino).kind {
+                    Kind::Dir(_) => dirs.push(ino),
+                    Kind::Symlink(target) => {
+                        hops += 1;
+                        if hops > MAX_HOPS {
+                            return Err(bad());
+                        }
+                        if target.first() == Some(&b'/') {
+                            dirs.truncate(1);
+                        }
+                        todo.extend(
+                            target
+                                .split(|b| *b == b'/')
+                                .rev()
+                                .map(|name| (name.to_vec(), true)),
+                        );
+                    }
+                    _ => return Err(bad()),
+                },
+            }
+        }
+        let ino = *dirs.last().unwrap_or(&Ino::ROOT);
+        self.parent = Some((path.to_vec(), ino));
+        Ok(ino)
+    }
+}
+
+fn tree_error(error: TreeError) -> TarErrorKind {
+    match error {
+        TreeError::TooMany => TarErrorKind::Limit {
+            what: "inodes",
+            limit: u64::from(u32::MAX),
+        },
+        TreeError::NotADirectory(path) | TreeError::NoParent(path) => TarErrorKind::Parent(path),
+        TreeError::BadName(path) | TreeError::BadLink(path) => TarErrorKind::Name(path),
+    }
+}
+
+/// Parent and last component of a normalised path.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (&[], path),
+    }
+}
+
+/// A member name as a path of the tree: no leading, trailing or double slashes, no `.`.
+fn normalise(name: &[u8]) -> Result<Vec<u8>, TarErrorKind> {
+    let mut path = Vec::with_capacity(name.len());
+    for part in name.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => continue,
+            b".." => return Err(TarErrorKind::Name(name.to_vec())),
+            _ if part.len() > MAX_NAME || part.contains(&0) => {
+                return Err(TarErrorKind::Name(name.to_vec()));
+            }
+            _ => {}
+        }
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(part);
+    }
+    Ok(path)
+}
+
+/// Bytes that `size` bytes of data take up in the archive.
+fn padded(size: u64) -> Result<u64, TarErrorKind> {
+    size.checked_next_multiple_of(BLOCK_BYTES)
+        .ok_or(TarErrorKind::Field("size"))
+}
