@@ -140,7 +140,11 @@ fn conclude(
         return Ok(run);
     }
     let failed = |code: &str, message: String| {
-        run.failure = Some(Failure { code: code.to_owned(), message, console_tail });
+        run.failure = Some(Failure {
+            code: code.to_owned(),
+            message,
+            console_tail,
+        });
         Box::new(run)
     };
     if let Some(device) = changed {
@@ -374,9 +378,6 @@ impl Machine {
             scope.spawn(|| {
                 qmp::events(qmp, |shutdown| {
                     shared.update(|state| state.shutdown = Some(shutdown));
-                    if shutdown == Shutdown::PowerOff {
-                        shared.reach(Milestone::PowerOff);
-                    }
                 });
                 shared.update(|state| state.open_channels -= 1);
             });
@@ -446,6 +447,11 @@ fn finish(
 fn watch(shared: &Shared, qemu: &Mutex<Qemu>, spec: &BootSpec, hooks: &BootHooks<'_>) {
     let mut told = 0;
     loop {
+        let gone = shared.lock().gone();
+        if gone && shared.lock().shutdown == Some(Shutdown::PowerOff) {
+            // Only now, so that it comes after whatever the console still held.
+            shared.reach(Milestone::PowerOff);
+        }
         let status = qemu
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -482,11 +488,10 @@ fn watch(shared: &Shared, qemu: &Mutex<Qemu>, spec: &BootSpec, hooks: &BootHooks
                 Duration::try_from_secs_f64(record.seconds).unwrap_or_default(),
             );
         }
-        if status.is_some() {
-            if shared.lock().gone() {
-                return;
-            }
-        } else if kill {
+        if gone {
+            return;
+        }
+        if kill {
             qemu.lock().unwrap_or_else(PoisonError::into_inner).kill();
         }
         std::thread::sleep(TICK);

@@ -199,12 +199,16 @@ impl ConsoleScanner {
         if rules::leaves_initrd(line) {
             self.in_initrd = false;
         }
-        if let Some(milestone) = rules::milestone(line, self.stage, self.in_initrd, complete) {
+        if let Some(milestone) = rules::milestone(line, self.stage, self.in_initrd) {
             self.stage = Some(milestone);
             events.push(ConsoleEvent::Milestone(milestone));
         }
         if !self.failed
-            && let Some(failure) = rules::failure(line, self.stage)
+            && let Some(failure) = if complete {
+                rules::failure(line, self.stage)
+            } else {
+                rules::prompt(line, self.stage)
+            }
         {
             self.failed = true;
             events.push(ConsoleEvent::Failure(failure));

@@ -51,6 +51,15 @@ impl TinyGuest {
                 0xCD, 0x13, // int 0x13
             ]);
         }
+        if !self.message.is_empty() {
+            // SeaBIOS prints to the serial line from its timer interrupt: wait until it has done.
+            code.extend([
+                0xFB, // sti
+                0xB9, 0x08, 0x00, // mov cx, 8: ticks of 55 ms
+                0xF4, // tick: hlt
+                0xE2, 0xFD, // loop tick
+            ]);
+        }
         code.push(0xBE); // mov si, message
         let message_operand = code.len();
         code.extend([0, 0]);

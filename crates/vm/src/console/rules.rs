@@ -14,12 +14,11 @@ pub(super) fn milestone(
     line: &str,
     stage: Option<Milestone>,
     in_initrd: bool,
-    complete: bool,
 ) -> Option<Milestone> {
     let order = [
-        (Milestone::Login, is_login(line, stage, complete)),
-        (Milestone::Target, is_target(line, stage)),
-        (Milestone::Init, !in_initrd && is_init(line, stage)),
+        (Milestone::Login, is_login(line)),
+        (Milestone::Target, is_target(line)),
+        (Milestone::Init, !in_initrd && is_init(line)),
         (Milestone::Kernel, is_kernel(line)),
         (Milestone::Bootloader, is_bootloader(line)),
         (Milestone::Firmware, is_firmware(line)),
@@ -71,10 +70,9 @@ fn is_kernel(line: &str) -> bool {
     })
 }
 
-fn is_init(line: &str, stage: Option<Milestone>) -> bool {
-    if stage < Some(Milestone::Kernel) {
-        return false;
-    }
+// A kernel told to be quiet prints no first line, so the rules below ask for no kernel before.
+
+fn is_init(line: &str) -> bool {
     any(line, &["systemd[1]: ", "INIT: version ", "OpenRC "])
         || (line.starts_with("Welcome to ")
             && line.ends_with('!')
@@ -82,9 +80,8 @@ fn is_init(line: &str, stage: Option<Milestone>) -> bool {
             && !enters_initrd(line))
 }
 
-fn is_target(line: &str, stage: Option<Milestone>) -> bool {
-    stage >= Some(Milestone::Kernel)
-        && line.contains("Reached target ")
+fn is_target(line: &str) -> bool {
+    line.contains("Reached target ")
         && any(
             line,
             &[
@@ -96,15 +93,11 @@ fn is_target(line: &str, stage: Option<Milestone>) -> bool {
         )
 }
 
-fn is_login(line: &str, stage: Option<Milestone>, complete: bool) -> bool {
-    // agetty prints "<host> login: " and waits: it is the unfinished line. A name typed behind it,
-    // or a kernel message in the same line, finishes it.
-    let Some(at) = line.find(" login: ").filter(|at| *at > 0) else {
-        return false;
-    };
-    stage >= Some(Milestone::Kernel)
-        && !line[..at].contains(char::is_whitespace)
-        && (!complete || line.len() > at)
+fn is_login(line: &str) -> bool {
+    // agetty prints "<host> login: " and waits, so it is usually the unfinished line; a kernel
+    // message may follow in the same one.
+    line.split_once(" login: ")
+        .is_some_and(|(host, _)| !host.is_empty() && !host.contains(char::is_whitespace))
 }
 
 /// An initramfs with its own systemd (dracut, mkinitcpio).
@@ -131,6 +124,14 @@ pub(super) fn leaves_initrd(line: &str) -> bool {
     )
 }
 
+/// SeaBIOS without a bootable disk, OVMF likewise, and OVMF's shell, which it falls back to.
+const NOTHING_TO_BOOT: &[&str] = &[
+    "No bootable device",
+    "Boot failed: not a bootable disk",
+    "No bootable option or device was found",
+    "UEFI Interactive Shell v",
+];
+
 /// The failure that `line` shows to a guest in `stage`.
 pub(super) fn failure(line: &str, stage: Option<Milestone>) -> Option<GuestFailure> {
     let shown = || line.trim().chars().take(300).collect::<String>();
@@ -138,43 +139,29 @@ pub(super) fn failure(line: &str, stage: Option<Milestone>) -> Option<GuestFailu
     let booted = stage >= Some(Milestone::Target);
 
     if before_kernel {
-        if any(
-            line,
-            &[
-                "No bootable device",
-                "Boot failed: not a bootable disk",
-                "No bootable option or device was found",
-                "UEFI Interactive Shell v",
-            ],
-        ) {
+        if any(line, NOTHING_TO_BOOT) {
             return Some(GuestFailure::NoBootDevice(shown()));
         }
-        let trimmed = line.trim();
-        if matches!(trimmed, "grub>" | "grub rescue>") || line.contains("Entering rescue mode...") {
+        if line.contains("Entering rescue mode...") {
             return Some(GuestFailure::BootloaderPrompt(shown()));
         }
-        // Without a bootloader's word the panic below cannot happen.
-        return None;
     }
-    if line.contains("Kernel panic - not syncing")
-        && (line.trim_start().starts_with('[') || !booted)
-    {
+    let printk = line.trim_start().starts_with('[');
+    if line.contains("Kernel panic - not syncing") && (printk || !booted) {
         return Some(GuestFailure::KernelPanic(shown()));
     }
     if booted {
         return None;
     }
-    if line.trim() == "(initramfs)"
-        || any(
-            line,
-            &[
-                "Dropping to a shell!",
-                "Gave up waiting for root",
-                "dracut-emergency",
-                "rdsosreport.txt",
-            ],
-        )
-    {
+    if any(
+        line,
+        &[
+            "Dropping to a shell!",
+            "Gave up waiting for root",
+            "dracut-emergency",
+            "rdsosreport.txt",
+        ],
+    ) {
         return Some(GuestFailure::Initramfs(shown()));
     }
     if any(
@@ -191,4 +178,18 @@ pub(super) fn failure(line: &str, stage: Option<Milestone>) -> Option<GuestFailu
         return Some(GuestFailure::Emergency(shown()));
     }
     None
+}
+
+/// The failure that an unfinished line shows: a prompt that waits for somebody who is not there.
+pub(super) fn prompt(line: &str, stage: Option<Milestone>) -> Option<GuestFailure> {
+    let text = line.trim();
+    match text {
+        "grub>" | "grub rescue>" if stage < Some(Milestone::Kernel) => {
+            Some(GuestFailure::BootloaderPrompt(text.to_owned()))
+        }
+        "(initramfs)" if stage < Some(Milestone::Target) => {
+            Some(GuestFailure::Initramfs(text.to_owned()))
+        }
+        _ => None,
+    }
 }
