@@ -177,7 +177,7 @@ impl Qcow2Disk {
             return Ok(Some(found));
         }
         let len = self.cluster_len();
-        if offset % (len as u64) != 0
+        if !offset.is_multiple_of(len as u64)
             || offset
                 .checked_add(len as u64)
                 .is_none_or(|end| end > self.file.size())
@@ -252,7 +252,7 @@ impl Qcow2Disk {
         match self.locate(cluster)? {
             Cluster::Zero => buf.fill(0),
             Cluster::Plain(offset) => {
-                if offset % self.cluster_len() as u64 != 0 {
+                if !offset.is_multiple_of(self.cluster_len() as u64) {
                     return Err(bad_data("a cluster is not aligned"));
                 }
                 if offset >= self.file.size() {

@@ -102,7 +102,7 @@ pub(super) fn sinks<'a>(plan: &WindowPlan<'a>, output: &Output<'a>) -> io::Resul
     let mut l1 = vec![0; usize::try_from(l1_entries).map_err(io::Error::other)?];
     for (index, number) in l2_tables.iter().enumerate() {
         if let Some(slot) = usize::try_from(*number).ok().and_then(|n| l1.get_mut(n)) {
-            *slot = (l2_at + index as u64) * CLUSTER | COPIED;
+            *slot = ((l2_at + index as u64) * CLUSTER) | COPIED;
         }
     }
     front.put(&table(l1.into_iter()))?;
