@@ -154,7 +154,7 @@ pub struct RunResult {
     pub execution_id: String,
     /// `Success`, `IgnoredFailure` or `Failed`.
     pub status: Status,
-    /// Wall-clock start.
+    /// Wall-clock start: no file that the run wrote is older.
     pub start: Timestamp,
     /// Wall-clock end.
     pub end: Timestamp,

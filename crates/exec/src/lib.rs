@@ -6,32 +6,39 @@
 //!  host ◀── protocol over virtio-serial ──▶ guest agent ────────────────────▶ executor ─▶ actions
 //! ```
 //!
-//! [`Sandbox`] is the parent's side. The child is any program that calls `child_main`. One
+//! [`Sandbox`] is the parent's side. The child is any program that calls [`child_main`]. One
 //! executor runs component phases on the live root `/` of wherever it is: in a sandbox, or in a
-//! guest. It streams [`ChildEvent`]s and returns a [`RunResult`]; `ToeLog` turns both into the
+//! guest. It streams [`ChildEvent`]s and returns a [`RunResult`]; [`ToeLog`] turns both into the
 //! log folder that AWSTOE leaves.
 //!
 //! What is not here: which layers to run and when (`engine`), and what a layer file looks like
 //! (`tree`, `store`).
 #![forbid(unsafe_code)]
 
+mod actions;
+mod child;
 mod error;
 mod event;
+mod executor;
+mod logs;
 pub mod protocol;
 mod sandbox;
 mod spec;
 mod wire;
 
+pub use child::child_main;
 pub use error::SandboxError;
 pub use event::{
     ChildEvent, DocumentResult, DocumentSpec, Failure, PhaseResult, RunResult, RunSpec,
     ScriptResult, Status, StepResult,
 };
+pub use executor::run as run_here;
+pub use logs::ToeLog;
 pub use sandbox::{Helper, OnEvent, Probe, ProbeEntry, Sandbox};
 pub use spec::{ID_COUNT, IdMap, RootSpec, ScriptSpec, Shim};
 
 /// The argument with which a program is asked to play the child of a [`Sandbox`].
 pub const CHILD_ARG: &str = "__sandbox";
 
-/// Longest line of output that is kept, in bytes; the rest of a longer line is dropped.
+/// Longest line of output, in bytes; a longer one arrives as several.
 pub const MAX_LINE: usize = 16 << 10;

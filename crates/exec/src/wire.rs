@@ -21,7 +21,6 @@ use crate::spec::{RootSpec, ScriptSpec};
 pub(crate) struct ToChild {
     /// Process id of the parent, to notice that it died before we could ask to die with it.
     pub(crate) parent: i32,
-    /// Wall-clock seconds; the child must not outlive its parent's patience in set-up.
     pub(crate) job: Job,
 }
 
@@ -29,8 +28,8 @@ pub(crate) struct ToChild {
 pub(crate) enum Job {
     /// Makes the upper and work directories. Trusted.
     Prepare { root: RootSpec },
-    /// Writes layers into a directory. Trusted.
-    Materialise { layers: Vec<PathBuf>, dir: PathBuf },
+    /// Writes a layer into a directory and renames that. Trusted.
+    Materialise { layer: PathBuf, dir: PathBuf, place: PathBuf },
     /// Makes a layer of an upper directory. Trusted.
     Harvest {
         upper: PathBuf,

@@ -20,7 +20,6 @@ use crate::event::{ChildEvent, RunResult, RunSpec, ScriptResult};
 use crate::spec::{IdMap, RootSpec, ScriptSpec};
 use crate::wire::{FromChild, Job, JobResult, ToChild};
 
-pub(crate) use ids::CALLER_ID;
 pub use probe::{Probe, ProbeEntry};
 
 /// How often the cancel flag is looked at.
@@ -134,27 +133,25 @@ impl Sandbox {
         }
     }
 
-    /// Writes `layers` (lowest first) one over the other into the new directory `dir`, with mapped
-    /// owners, so that it serves as a lower directory. `dir` appears whole or not at all.
+    /// Writes one layer file into the new or empty directory `dir`, with mapped owners, so that it
+    /// serves as a lower directory, and renames that to `place`. (The rename happens inside too: a
+    /// directory that belongs to a mapped id cannot be moved by the caller.) When `place` is there
+    /// already it stays and `dir` goes.
     ///
     /// # Errors
-    /// When a layer is damaged or the directory cannot be written.
+    /// When the layer is damaged or the directory cannot be written.
     pub fn materialise(
         &self,
-        layers: &[PathBuf],
+        layer: &Path,
         dir: &Path,
+        place: &Path,
         cancel: &AtomicBool,
     ) -> Result<(), SandboxError> {
-        self.unit(
-            Job::Materialise {
-                layers: layers.to_vec(),
-                dir: dir.to_owned(),
-            },
-            cancel,
-        )
+        let job = Job::Materialise { layer: layer.to_owned(), dir: dir.to_owned(), place: place.to_owned() };
+        self.unit(job, cancel)
     }
 
-    /// Writes what is in the upper directory of a job into the layer file `layer`. Every time at or
+    /// Writes what is in the upper directory of a job into the existing file `layer`. Every time at or
     /// after `since` (the wall-clock start of the job) becomes `clock`.
     ///
     /// # Errors

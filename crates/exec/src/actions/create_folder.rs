@@ -1,0 +1,27 @@
+//! `CreateFolder`: makes folders with those above them.
+//! Reference: AWSTOE action modules, CreateFolder. Whether an existing folder loses its content is
+//! not documented clearly; here it keeps it.
+
+use amiforge_recipe::actions::CreateFolder;
+
+use super::files::{look, make_folders, set_attributes};
+use super::{Action, Outputs, StepCx, StepError};
+
+impl Action for Vec<CreateFolder> {
+    fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
+        for folder in self {
+            cx.check_deadline()?;
+            cx.about(&folder.path);
+            match look(&folder.path)? {
+                Some(found) if !found.is_dir() => {
+                    return Err(StepError::WrongType { path: folder.path.clone(), is: "a file", wanted: "a folder" });
+                }
+                Some(_) if !folder.overwrite => return Err(StepError::Exists { path: folder.path.clone() }),
+                Some(_) => {}
+                None => make_folders(&folder.path)?,
+            }
+            set_attributes(&folder.path, folder.owner.as_deref(), folder.group.as_deref(), folder.permissions)?;
+        }
+        Ok(Vec::new())
+    }
+}

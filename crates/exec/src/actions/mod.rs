@@ -1,0 +1,166 @@
+//! Action modules, one file each. To add one: its inputs in `amiforge-recipe`, a file here, and its
+//! line in [`run`]; see `docs/adding/action.md`.
+
+mod copy_file;
+mod create_file;
+mod create_folder;
+mod execute_bash;
+mod execute_binary;
+mod files;
+mod set_file_permissions;
+mod temp_script;
+mod update_os;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::time::Instant;
+
+use amiforge_recipe::ActionInputs;
+
+use crate::event::ChildEvent;
+use crate::executor::accounts::AccountError;
+use crate::executor::{Sink, process};
+
+pub(crate) use temp_script::TempScript;
+
+/// What one entry of a step's inputs produced.
+pub(crate) type Outputs = BTreeMap<String, String>;
+
+/// An action module: resolved inputs that can be carried out on the live root.
+trait Action {
+    fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError>;
+}
+
+/// Runs one step's inputs. Every action, sorted by name.
+pub(crate) fn run(inputs: &ActionInputs, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
+    match inputs {
+        ActionInputs::CopyFile(inputs) => inputs.run(cx),
+        ActionInputs::CreateFile(inputs) => inputs.run(cx),
+        ActionInputs::CreateFolder(inputs) => inputs.run(cx),
+        ActionInputs::ExecuteBash(inputs) => inputs.run(cx),
+        ActionInputs::ExecuteBinary(inputs) => inputs.run(cx),
+        ActionInputs::SetFilePermissions(inputs) => inputs.run(cx),
+        ActionInputs::UpdateOs(inputs) => inputs.run(cx),
+    }
+}
+
+/// One attempt of one step: what it may use, and what is known about it when it fails.
+pub(crate) struct StepCx<'a> {
+    env: &'a BTreeMap<String, String>,
+    deadline: Option<Instant>,
+    loud: bool,
+    sink: Sink<'a>,
+    /// Exit code of the last command that ended by itself.
+    pub(crate) exit_code: Option<i32>,
+    /// The command or path at hand.
+    pub(crate) command: String,
+    /// The last lines of output.
+    pub(crate) tail: Vec<String>,
+}
+
+/// Characters of a command that a report shows.
+const MAX_COMMAND: usize = 400;
+
+impl<'a> StepCx<'a> {
+    pub(crate) fn new(
+        env: &'a BTreeMap<String, String>,
+        deadline: Option<Instant>,
+        loud: bool,
+        sink: Sink<'a>,
+    ) -> Self {
+        Self { env, deadline, loud, sink, exit_code: None, command: String::new(), tail: Vec::new() }
+    }
+
+    /// Names what is being done, for the report of a failure. Steps without logging stay silent.
+    fn about(&mut self, what: &str) {
+        self.command = match what.char_indices().nth(MAX_COMMAND) {
+            _ if !self.loud => String::new(),
+            Some((end, _)) => format!("{}…", &what[..end]),
+            None => what.to_owned(),
+        };
+    }
+
+    /// Checks the deadline between the entries of a list.
+    fn check_deadline(&self) -> Result<(), StepError> {
+        match self.deadline {
+            Some(deadline) if Instant::now() >= deadline => Err(StepError::TimedOut),
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs a command to its end; anything but exit code 0 is an error. Returns its output.
+    fn command(&mut self, argv: &[String]) -> Result<String, StepError> {
+        let spec = process::Spec { argv, env: self.env, deadline: self.deadline, loud: self.loud };
+        let program = argv.first().cloned().unwrap_or_default();
+        self.exit_code = None;
+        let done = process::run(&spec, self.sink).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => StepError::NoProgram { program: program.clone() },
+            _ => StepError::Start { program: program.clone(), source },
+        })?;
+        self.tail = done.tail;
+        let status = done.status.ok_or(StepError::TimedOut)?;
+        self.exit_code = status.code();
+        match (status.code(), status.signal()) {
+            (Some(0), _) => Ok(done.stdout),
+            (Some(code), _) => Err(StepError::Exit { program, code }),
+            (None, signal) => Err(StepError::Signal { program, signal: signal.unwrap_or(0) }),
+        }
+    }
+
+    fn note(&mut self, text: impl Into<String>) {
+        (self.sink)(ChildEvent::Note { text: text.into() });
+    }
+}
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StepError {
+    #[error("timed out")]
+    TimedOut,
+    #[error("there is no program {program:?}")]
+    NoProgram { program: String },
+    #[error("cannot start {program:?}")]
+    Start {
+        program: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{program} ended with exit code {code}")]
+    Exit { program: String, code: i32 },
+    #[error("{program} was ended by signal {signal}")]
+    Signal { program: String, signal: i32 },
+    #[error("cannot {action} {path}")]
+    File {
+        action: &'static str,
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path} exists and `overwrite` is false")]
+    Exists { path: String },
+    #[error("{path} is {is}, not {wanted}")]
+    WrongType { path: String, is: &'static str, wanted: &'static str },
+    #[error("nothing matches {pattern}")]
+    NoMatch { pattern: String },
+    #[error("several files match {pattern}, so `destination` must end in `/`")]
+    ManyMatches { pattern: String },
+    #[error("{path} would be copied onto itself")]
+    OntoItself { path: String },
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    #[error("neither apt-get nor dnf nor yum is installed")]
+    NoPackageManager,
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        next = error.source();
+    }
+    text
+}

@@ -1,0 +1,19 @@
+//! `SetFilePermissions`: changes the mode of files, links followed.
+//! Reference: AWSTOE action modules, SetFilePermissions.
+
+use amiforge_recipe::actions::{FileMode, SetFilePermissions};
+
+use super::files::set_mode;
+use super::{Action, Outputs, StepCx, StepError};
+
+impl Action for Vec<SetFilePermissions> {
+    fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
+        for entry in self {
+            cx.check_deadline()?;
+            cx.about(&entry.path);
+            let FileMode(mode) = entry.permissions;
+            set_mode(&entry.path, u32::from(mode))?;
+        }
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,48 @@
+//! The first process of the sandbox's pid namespace.
+
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{DumpableBehavior, Signal};
+
+use super::{ChildError, Out, mounts, refused};
+use super::dirs::Opened;
+use crate::executor;
+use crate::wire::{FromChild, Job, JobResult};
+
+/// Builds the root and runs the job in it. `alive` is the reading end of a pipe that the parent
+/// process holds open.
+pub(super) fn run(job: Job, opened: Opened, alive: &OwnedFd, out: &mut Out) -> Result<JobResult, ChildError> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|e| refused("die with the parent", e))?;
+    let mut poll = [PollFd::new(alive, PollFlags::IN)];
+    let died = rustix::event::poll(&mut poll, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    if !matches!(died, Ok(0)) {
+        return Err(ChildError::plain("the parent is gone"));
+    }
+    // Kernels without keyrings have none to leave.
+    let _no_keyrings = amiforge_sys::join_new_session_keyring();
+
+    let (Job::Script { root, .. } | Job::Component { root, .. }) = &job else {
+        return Err(ChildError::plain("this job is a trusted one"));
+    };
+    mounts::enter(root, opened)?;
+    rustix::system::sethostname(b"localhost").map_err(|e| refused("set the host name", e))?;
+    if !root.network {
+        amiforge_sys::loopback_up().map_err(|e| refused("bring up the loopback interface", e))?;
+    }
+    // The steps are root in the same user namespace. Without this they could reach our way to the
+    // parent through /proc/1/fd, and the helper program through /proc/1/exe.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|e| refused("hide from the steps", e))?;
+
+    let mut sink = |event| out.send(&FromChild::Event(event));
+    Ok(match job {
+        Job::Script { script, .. } => JobResult::Script(
+            executor::run_script(&script, &mut sink)
+                .map_err(|e| ChildError::job("cannot run the script", &e))?,
+        ),
+        Job::Component { run, .. } => JobResult::Run(Box::new(executor::run(&run, &mut sink))),
+        _ => return Err(ChildError::plain("this job is a trusted one")),
+    })
+}

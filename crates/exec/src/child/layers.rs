@@ -1,0 +1,84 @@
+//! Layers in and out of directories with mapped owners.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use amiforge_store::{FileBlob, HarvestOptions};
+use amiforge_tree::layer;
+use amiforge_types::{BlobTable, Timestamp};
+use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::ChildError;
+
+/// Fills the new or empty directory `dir` with one layer, then gives it the name `place`. When
+/// somebody else was quicker, theirs stays.
+pub(super) fn materialise(layer_file: &Path, dir: &Path, place: &Path) -> Result<(), ChildError> {
+    let fail = |path: &Path| format!("cannot make {}", path.display());
+    let blob = Arc::new(
+        FileBlob::open(layer_file)
+            .map_err(|e| ChildError::job(format!("cannot read {}", layer_file.display()), &e))?,
+    );
+    let mut blobs = BlobTable::new();
+    let id = blobs.add(blob.clone());
+    let (diff, _) = layer::read(&*blob, id)
+        .map_err(|e| ChildError::job(format!("cannot read {}", layer_file.display()), &e))?;
+    match rustix::fs::mkdir(dir, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(e) => return Err(ChildError::job(fail(dir), &e)),
+    }
+    let target = open(dir)?;
+    amiforge_store::materialise(&diff, &blobs, &target).map_err(|e| ChildError::job(fail(dir), &e))?;
+    if !diff.entries.contains_key(&b""[..]) {
+        // A layer that leaves the root directory alone still needs one that overlayfs can show.
+        rustix::fs::fchown(&target, Some(rustix::thread::Uid::ROOT), Some(rustix::thread::Gid::ROOT))
+            .and_then(|()| rustix::fs::fchmod(&target, Mode::from_raw_mode(0o755)))
+            .map_err(|e| ChildError::job(fail(dir), &e))?;
+    }
+    // A directory that lost its data in a power failure would be taken for whole.
+    rustix::fs::syncfs(&target).map_err(|e| ChildError::job(fail(dir), &e))?;
+    match rustix::fs::renameat_with(rustix::fs::CWD, dir, rustix::fs::CWD, place, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) if place.is_dir() => amiforge_store::remove_tree(dir)
+            .map_err(|e| ChildError::job(format!("cannot remove {}", dir.display()), &e)),
+        Err(e) => Err(ChildError::job(fail(place), &e)),
+    }
+}
+
+/// Writes the upper directory into the layer file, which exists.
+pub(super) fn harvest(
+    upper: &Path,
+    layer_file: &Path,
+    clock: Timestamp,
+    since: Option<Timestamp>,
+) -> Result<(), ChildError> {
+    let out = File::options()
+        .read(true)
+        .write(true)
+        .open(layer_file)
+        .map_err(|e| ChildError::job(format!("cannot open {}", layer_file.display()), &e))?;
+    // Nothing is excluded: mounts and shims never show in an upper directory of ours.
+    let options = HarvestOptions {
+        newer_than: since.unwrap_or(Timestamp { secs: i64::MAX, nanos: 0 }),
+        build_clock: clock,
+        exclude: Vec::new(),
+    };
+    amiforge_store::harvest(open(upper)?, &out, &options)
+        .map(|_info| ())
+        .map_err(|e| ChildError::job(format!("cannot make a layer of {}", upper.display()), &e))
+}
+
+/// Removes directories with everything below.
+pub(super) fn remove(dirs: &[std::path::PathBuf]) -> Result<(), ChildError> {
+    dirs.iter().try_for_each(|dir| {
+        amiforge_store::remove_tree(dir)
+            .map_err(|e| ChildError::job(format!("cannot remove {}", dir.display()), &e))
+    })
+}
+
+fn open(dir: &Path) -> Result<std::os::fd::OwnedFd, ChildError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::empty())
+        .map_err(|e| ChildError::job(format!("cannot open {}", dir.display()), &e))
+}

@@ -1,0 +1,209 @@
+//! The child's side of a sandbox.
+//!
+//! ```text
+//! S  helper process   reads the job, unshares, waits for its id map, becomes root of the namespace
+//! ├─ trusted job      runs in S: our own code only, the caller's own id mapped beside the image's
+//! └─ I  pid 1         builds the root, pivots into it, runs the foreign commands, reports
+//! ```
+//!
+//! Host directories are opened by S *after* it left the host's mount namespace and *before* its
+//! ids change: then it may still reach them as the caller does, and overlayfs takes them.
+
+mod dirs;
+mod init;
+mod layers;
+mod mounts;
+mod shims;
+mod trusted;
+
+use std::fs::File;
+use std::io::{self, BufRead, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::process::ExitCode;
+
+use amiforge_sys::{Fork, Namespaces};
+use rustix::process::{Signal, WaitOptions};
+use rustix::thread::{Gid, Uid};
+
+use crate::wire::{FromChild, Job, JobResult, ToChild};
+
+/// A failure in the child, as the parent will tell it.
+#[derive(Debug)]
+pub(crate) struct ChildError {
+    what: String,
+    refused: Option<i32>,
+}
+
+impl ChildError {
+    /// The machine refused something that the sandbox is made of.
+    pub(crate) fn refused(what: impl Into<String>, error: impl Into<io::Error>) -> Self {
+        let error = error.into();
+        match error.raw_os_error() {
+            Some(errno) => Self { what: what.into(), refused: Some(errno) },
+            None => Self::job(format!("cannot {}", what.into()), &error),
+        }
+    }
+
+    /// The job failed: `what`, and why.
+    pub(crate) fn job(what: impl Into<String>, error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut what = what.into();
+        let mut next = Some(error);
+        while let Some(error) = next {
+            what.push_str(": ");
+            what.push_str(&error.to_string());
+            next = error.source();
+        }
+        Self { what, refused: None }
+    }
+
+    /// The job failed for a reason that is one sentence.
+    pub(crate) fn plain(what: impl Into<String>) -> Self {
+        Self { what: what.into(), refused: None }
+    }
+}
+
+/// Short for [`ChildError::refused`].
+pub(crate) fn refused(what: impl Into<String>, error: impl Into<io::Error>) -> ChildError {
+    ChildError::refused(what, error)
+}
+
+/// The way to the parent.
+pub(crate) struct Out(File);
+
+impl Out {
+    pub(crate) fn send(&mut self, message: &FromChild) {
+        let Ok(mut line) = serde_json::to_vec(message) else { return };
+        line.push(b'\n');
+        // A parent that is gone kills us; there is nobody to tell.
+        let _gone = self.0.write_all(&line);
+    }
+}
+
+/// Plays the child of a [`Sandbox`](crate::Sandbox): reads a job from standard input, carries it
+/// out, and writes what happens to standard output. A program calls it first thing in `main`,
+/// before it starts a thread, when its only argument is [`CHILD_ARG`](crate::CHILD_ARG).
+///
+/// The exit code says nothing; the messages do.
+#[must_use]
+pub fn child_main() -> ExitCode {
+    let Ok(stdout) = io::stdout().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
+    let mut out = Out(File::from(stdout));
+    match serve(&mut out) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(ChildError { what, refused }) => {
+            out.send(&FromChild::Failed { what, refused });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(out: &mut Out) -> Result<(), ChildError> {
+    amiforge_sys::close_on_exec_from_3().map_err(|e| refused("close inherited files", e))?;
+    // No terminal: a ctrl-C is the parent's to handle, and no step can type into the terminal.
+    rustix::process::setsid().map_err(|e| refused("start a session", e))?;
+    let mut stdin = io::stdin().lock();
+    let Some(line) = read_line(&mut stdin)? else { return Ok(()) };
+    let ToChild { parent, job } =
+        serde_json::from_slice(&line).map_err(|e| ChildError::job("the job is not understood", &e))?;
+
+    let dirs = dirs::Dirs::of(&job)?;
+    unshare(&job)?;
+    let opened = dirs.open(&job)?;
+    out.send(&FromChild::Unshared);
+    if read_line(&mut stdin)?.is_none() {
+        return Ok(()); // the parent gave up
+    }
+    become_root()?;
+    // Changing ids cleared the parent-death signal that the parent had set.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| refused("die with the parent", e))?;
+    if rustix::process::getppid().map(|p| p.as_raw_nonzero().get()) != Some(parent) {
+        return Ok(());
+    }
+    rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
+
+    if job.trusted() {
+        trusted::run(job)?;
+        out.send(&FromChild::Done(JobResult::Unit));
+        return Ok(());
+    }
+    supervise(job, opened, out)
+}
+
+fn unshare(job: &Job) -> Result<(), ChildError> {
+    let network = match job {
+        Job::Script { root, .. } | Job::Component { root, .. } => root.network,
+        _ => true,
+    };
+    let mut flags = Namespaces::NEWUSER;
+    if !job.trusted() {
+        // An older kernel may lack cgroup namespaces; nothing depends on them.
+        if std::path::Path::new("/proc/self/ns/cgroup").exists() {
+            flags |= Namespaces::NEWCGROUP;
+        }
+        flags |= Namespaces::NEWNS | Namespaces::NEWPID | Namespaces::NEWIPC | Namespaces::NEWUTS;
+        if !network {
+            flags |= Namespaces::NEWNET;
+        }
+    }
+    amiforge_sys::unshare(flags).map_err(|e| ChildError::refused("create a user namespace", e))
+}
+
+fn become_root() -> Result<(), ChildError> {
+    let failed = |e| refused("become root of the user namespace", e);
+    rustix::thread::set_thread_groups(&[]).map_err(failed)?;
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(failed)?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(failed)
+}
+
+/// Starts the first process of the new pid namespace and waits for it.
+fn supervise(job: Job, opened: dirs::Opened, out: &mut Out) -> Result<(), ChildError> {
+    let (alive, our_end) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| ChildError::refused("make a pipe", e))?;
+    match amiforge_sys::fork().map_err(|e| ChildError::refused("start the first process", e))? {
+        Fork::Child => {
+            drop(our_end);
+            let code = match init::run(job, opened, &alive, out) {
+                Ok(result) => {
+                    out.send(&FromChild::Done(result));
+                    0
+                }
+                Err(ChildError { what, refused }) => {
+                    out.send(&FromChild::Failed { what, refused });
+                    0
+                }
+            };
+            // As pid 1: the kernel now kills whatever the job left running.
+            amiforge_sys::exit_now(code)
+        }
+        Fork::Parent(pid) => {
+            drop(opened);
+            let status = loop {
+                match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
+                    Ok(Some((_, status))) => break status,
+                    Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                    Err(e) => return Err(ChildError::refused("wait for the first process", e)),
+                }
+            };
+            drop(our_end);
+            match status.terminating_signal() {
+                // reboot(2) in a pid namespace ends its first process with SIGHUP or SIGINT.
+                Some(signal @ (1 | 2)) => Err(ChildError::plain(format!(
+                    "a step asked the kernel to reboot or halt, which ended the sandbox (signal {signal})"
+                ))),
+                Some(signal) => {
+                    Err(ChildError::plain(format!("the first process of the sandbox was ended by signal {signal}")))
+                }
+                None if status.exit_status() == Some(0) => Ok(()),
+                None => Err(ChildError::plain("the first process of the sandbox failed")),
+            }
+        }
+    }
+}
+
+fn read_line(from: &mut impl BufRead) -> Result<Option<Vec<u8>>, ChildError> {
+    let mut line = Vec::new();
+    from.take(crate::protocol::MAX_MESSAGE as u64)
+        .read_until(b'\n', &mut line)
+        .map_err(|e| ChildError::job("cannot read from the parent", &e))?;
+    Ok(line.pop().is_some().then_some(line))
+}

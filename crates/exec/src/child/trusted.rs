@@ -1,0 +1,72 @@
+//! Jobs of our own code, run as root of a user namespace in which the caller's own id is mapped
+//! too: the caller's files can be used, and files can be given to the image's users.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+use rustix::thread::{Gid, Uid};
+
+use super::{ChildError, layers};
+use crate::spec::RootSpec;
+use crate::wire::Job;
+
+pub(super) fn run(job: Job) -> Result<(), ChildError> {
+    match job {
+        Job::Prepare { root } => prepare(&root),
+        Job::Materialise { layer, dir, place } => layers::materialise(&layer, &dir, &place),
+        Job::Harvest { upper, layer, clock, since } => layers::harvest(&upper, &layer, clock, since),
+        Job::RemoveTrees { dirs } => layers::remove(&dirs),
+        Job::Script { .. } | Job::Component { .. } => Err(ChildError::plain("this job is not a trusted one")),
+    }
+}
+
+/// Makes the upper directory a twin of the topmost lower one, and the work directory empty.
+fn prepare(root: &RootSpec) -> Result<(), ChildError> {
+    let top = root.lowers.first().ok_or_else(|| ChildError::plain("a root needs a lower directory"))?;
+    let like = rustix::fs::stat(top).map_err(|e| ChildError::job(format!("cannot read {}", top.display()), &e))?;
+    if make_dir(&root.upper)? {
+        let upper = open_dir(&root.upper)?;
+        let mode = Mode::from_raw_mode(like.st_mode & 0o7777);
+        let failed = |e| ChildError::job(format!("cannot prepare {}", root.upper.display()), &e);
+        rustix::fs::fchown(&upper, Some(Uid::from_raw(like.st_uid)), Some(Gid::from_raw(like.st_gid))).map_err(failed)?;
+        rustix::fs::fchmod(&upper, mode).map_err(failed)?;
+        let time = Timespec { tv_sec: like.st_mtime, tv_nsec: i64::try_from(like.st_mtime_nsec).unwrap_or(0) };
+        rustix::fs::futimens(&upper, &Timestamps { last_access: time, last_modification: time }).map_err(failed)?;
+    }
+    // A work directory of an earlier mount holds a mark that forbids to use it again.
+    amiforge_store::remove_tree(&root.work)
+        .map_err(|e| ChildError::job(format!("cannot clear {}", root.work.display()), &e))?;
+    make_dir(&root.work)?;
+    let work = open_dir(&root.work)?;
+    give_to_root(work.as_fd(), &root.work, 0o700)?;
+    for (name, mode) in [("overlay", 0o700), ("tmp", 0o1777)] {
+        let path = root.work.join(name);
+        rustix::fs::mkdirat(&work, name, Mode::RWXU)
+            .map_err(|e| ChildError::job(format!("cannot create {}", path.display()), &e))?;
+        give_to_root(open_dir(&path)?.as_fd(), &path, mode)?;
+    }
+    Ok(())
+}
+
+/// True when it was not there.
+fn make_dir(path: &Path) -> Result<bool, ChildError> {
+    match rustix::fs::mkdir(path, Mode::RWXU) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        Err(e) => Err(ChildError::job(format!("cannot create {}", path.display()), &e)),
+    }
+}
+
+fn give_to_root(dir: BorrowedFd<'_>, path: &Path, mode: u32) -> Result<(), ChildError> {
+    let failed = |e| ChildError::job(format!("cannot prepare {}", path.display()), &e);
+    rustix::fs::fchown(dir, Some(Uid::ROOT), Some(Gid::ROOT)).map_err(failed)?;
+    rustix::fs::fchmod(dir, Mode::from_raw_mode(mode)).map_err(failed)
+}
+
+fn open_dir(path: &Path) -> Result<OwnedFd, ChildError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path, flags, Mode::empty())
+        .map_err(|e| ChildError::job(format!("cannot open {}", path.display()), &e))
+}

@@ -1,0 +1,302 @@
+//! Runs one command: output line by line, a deadline, and nothing of it left behind on time-out.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{self, Read};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+use crate::MAX_LINE;
+use crate::event::ChildEvent;
+
+/// Lines kept for the report of a failure.
+const TAIL_LINES: usize = 25;
+
+/// Bytes of standard output that become the `stdout` output of a step.
+const MAX_CAPTURE: usize = 4 << 20;
+
+/// Bytes of output passed on as events for one command; what is beyond runs unseen.
+const MAX_STREAM: usize = 64 << 20;
+
+/// How long output may still come after the command ended: something it started may hold the pipes.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// File mode mask of every command.
+const UMASK: u16 = 0o022;
+
+/// What to run and how.
+pub(crate) struct Spec<'a> {
+    /// Program and arguments; a name without slash is looked up in `PATH` of `env`.
+    pub(crate) argv: &'a [String],
+    /// The whole environment.
+    pub(crate) env: &'a BTreeMap<String, String>,
+    /// When to give up.
+    pub(crate) deadline: Option<Instant>,
+    /// False keeps the output out of the events.
+    pub(crate) loud: bool,
+}
+
+/// What a command did.
+pub(crate) struct Done {
+    /// `None` when the deadline ended it.
+    pub(crate) status: Option<ExitStatus>,
+    /// Standard output, up to a limit, without the last newline.
+    pub(crate) stdout: String,
+    /// The last lines of both outputs.
+    pub(crate) tail: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Out,
+    Err,
+}
+
+enum Message {
+    Line(Stream, Vec<u8>),
+    Eof,
+    Exit(io::Result<ExitStatus>),
+}
+
+/// Runs the command to its end or its deadline.
+///
+/// # Errors
+/// When it cannot be started.
+pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Result<Done> {
+    let (program, args) = spec.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .env_clear()
+        .envs(spec.env)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    amiforge_sys::new_session(&mut command, UMASK);
+    let mut child = command.spawn()?;
+    let pid = child.id();
+    let (sender, messages) = mpsc::sync_channel(1024);
+    let mut streams = 0;
+    if let Some(stdout) = child.stdout.take() {
+        read_lines(stdout, Stream::Out, sender.clone());
+        streams += 1;
+    }
+    if let Some(stderr) = child.stderr.take() {
+        read_lines(stderr, Stream::Err, sender.clone());
+        streams += 1;
+    }
+    std::thread::spawn(move || {
+        // Nobody listening means that the run was given up.
+        let _unheard = sender.send(Message::Exit(child.wait()));
+    });
+
+    let mut output = Output { stdout: Vec::new(), tail: VecDeque::new(), passed: 0, loud: spec.loud };
+    let mut status = None;
+    let mut until = spec.deadline;
+    let mut timed_out = false;
+    while status.is_none() || streams > 0 {
+        let message = match until {
+            None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(until) => messages.recv_timeout(until.saturating_duration_since(Instant::now())),
+        };
+        match message {
+            Ok(Message::Line(stream, line)) => output.take(stream, &line, sink),
+            Ok(Message::Eof) => streams -= 1,
+            Ok(Message::Exit(ended)) => {
+                status = Some(ended?);
+                until = Some(Instant::now() + DRAIN);
+            }
+            Err(RecvTimeoutError::Timeout) if status.is_some() => break,
+            Err(RecvTimeoutError::Timeout) => {
+                timed_out = true;
+                kill_all(pid);
+                // It is dead within moments, unless it hangs in the kernel; then go on without it.
+                until = Some(Instant::now() + Duration::from_secs(10));
+                if let Some(ended) = await_exit(&messages, until, &mut output, sink) {
+                    status = Some(ended?);
+                }
+                break;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    Ok(Done {
+        status: if timed_out { None } else { status },
+        stdout: stdout.strip_suffix('\n').unwrap_or(&stdout).to_owned(),
+        tail: output.tail.into(),
+    })
+}
+
+fn await_exit(
+    messages: &mpsc::Receiver<Message>,
+    until: Option<Instant>,
+    output: &mut Output,
+    sink: &mut dyn FnMut(ChildEvent),
+) -> Option<io::Result<ExitStatus>> {
+    loop {
+        let left = until.map(|u| u.saturating_duration_since(Instant::now())).unwrap_or_default();
+        match messages.recv_timeout(left) {
+            Ok(Message::Exit(ended)) => return Some(ended),
+            Ok(Message::Line(stream, line)) => output.take(stream, &line, sink),
+            Ok(Message::Eof) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+struct Output {
+    stdout: Vec<u8>,
+    tail: VecDeque<String>,
+    passed: usize,
+    loud: bool,
+}
+
+impl Output {
+    fn take(&mut self, stream: Stream, line: &[u8], sink: &mut dyn FnMut(ChildEvent)) {
+        if stream == Stream::Out && self.stdout.len() < MAX_CAPTURE {
+            let room = MAX_CAPTURE - self.stdout.len();
+            self.stdout.extend_from_slice(&line[..line.len().min(room)]);
+        }
+        if !self.loud {
+            return;
+        }
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = String::from_utf8_lossy(line).into_owned();
+        if self.tail.len() == TAIL_LINES {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(line.clone());
+        let before = self.passed;
+        self.passed = before.saturating_add(line.len() + 1);
+        if before >= MAX_STREAM {
+            return;
+        }
+        sink(match stream {
+            Stream::Out => ChildEvent::Stdout { line },
+            Stream::Err => ChildEvent::Stderr { line },
+        });
+        if self.passed >= MAX_STREAM {
+            sink(ChildEvent::Note { text: format!("more than {MAX_STREAM} bytes of output; the rest is not shown") });
+        }
+    }
+}
+
+/// Cuts a stream into lines of at most [`MAX_LINE`] bytes each, so that a line without end costs no
+/// memory. Reads on when nobody listens, since a full pipe would stop the command.
+fn read_lines(mut from: impl Read + Send + 'static, stream: Stream, to: mpsc::SyncSender<Message>) {
+    std::thread::spawn(move || {
+        let mut buf = [0; MAX_LINE];
+        let mut line = Vec::new();
+        let mut open = true;
+        loop {
+            let n = match from.read(&mut buf) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            for part in buf[..n].split_inclusive(|b| *b == b'\n') {
+                if line.len() + part.len() > MAX_LINE {
+                    open = open && to.send(Message::Line(stream, std::mem::take(&mut line))).is_ok();
+                    line.clear();
+                }
+                line.extend_from_slice(part);
+                if part.ends_with(b"\n") {
+                    open = open && to.send(Message::Line(stream, std::mem::take(&mut line))).is_ok();
+                    line.clear();
+                }
+            }
+        }
+        if open && (line.is_empty() || to.send(Message::Line(stream, line)).is_ok()) {
+            let _unheard = to.send(Message::Eof);
+        }
+    });
+}
+
+/// Kills a command with everything it started: its session, and whoever descends from it.
+fn kill_all(root: u32) {
+    // Stopping comes first so that nothing is born between the look and the kill.
+    for signal in [Signal::STOP, Signal::KILL] {
+        for pid in family(root) {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                let _gone = rustix::process::kill_process(pid, signal);
+            }
+        }
+    }
+}
+
+fn family(root: u32) -> BTreeSet<u32> {
+    let mut processes = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        // pid (name) state ppid pgrp session …; the name may hold anything, also brackets.
+        let Some((_, rest)) = stat.rsplit_once(')') else { continue };
+        let mut fields = rest.split_ascii_whitespace().skip(1).map(str::parse::<u32>);
+        let (Some(Ok(parent)), Some(_), Some(Ok(session))) = (fields.next(), fields.next(), fields.next()) else { continue };
+        processes.push((pid, parent, session));
+    }
+    let mut family = BTreeSet::from([root]);
+    loop {
+        let before = family.len();
+        family.extend(
+            processes.iter().filter(|(_, parent, session)| *session == root || family.contains(parent)).map(|p| p.0).collect::<Vec<_>>(),
+        );
+        if family.len() == before {
+            return family;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str, seconds: u64) -> (Done, Vec<ChildEvent>) {
+        let argv = ["/bin/sh", "-c", script].map(str::to_owned);
+        let env = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
+        let mut events = Vec::new();
+        let deadline = Some(Instant::now() + Duration::from_secs(seconds));
+        let done =
+            run(&Spec { argv: &argv, env: &env, deadline, loud: true }, &mut |e| events.push(e)).unwrap();
+        (done, events)
+    }
+
+    #[test]
+    fn captures_both_streams_and_the_exit_code() {
+        let (done, events) = sh("echo one; echo; echo two >&2; printf three; exit 7", 60);
+        assert_eq!(done.status.unwrap().code(), Some(7));
+        assert_eq!(done.stdout, "one\n\nthree");
+        assert_eq!(events.len(), 4);
+        assert!(events.contains(&ChildEvent::Stderr { line: "two".into() }));
+    }
+
+    #[test]
+    fn ends_a_command_with_its_descendants_at_the_deadline() {
+        let start = Instant::now();
+        let (done, events) = sh("setsid sh -c 'echo $$; exec sleep 300' & wait", 1);
+        assert!(done.status.is_none() && start.elapsed() < Duration::from_secs(9));
+        let ChildEvent::Stdout { line: pid } = &events[0] else { panic!("{events:?}") };
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    }
+
+    #[test]
+    fn does_not_wait_for_what_runs_in_the_background() {
+        let start = Instant::now();
+        let (done, _) = sh("sleep 20 & echo started", 60);
+        assert_eq!(done.stdout, "started");
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn cuts_endless_lines() {
+        let (done, events) = sh("head -c 100000 /dev/zero | tr '\\0' x", 60);
+        assert_eq!(done.stdout.len(), 100_000);
+        assert!(events.iter().all(|e| matches!(e, ChildEvent::Stdout { line } if line.len() <= MAX_LINE)));
+    }
+}

@@ -1,0 +1,235 @@
+//! The executor on the live root of the test machine: only commands that change nothing outside a
+//! temporary folder.
+
+use super::*;
+use crate::ToeLog;
+
+fn run_text(text: &str, parameters: &[(&str, &str)]) -> (RunResult, Vec<ChildEvent>) {
+    let parameters = parameters.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let spec = RunSpec {
+        execution_id: "00000000-0000-1000-8000-000000000001".to_owned(),
+        documents: vec![DocumentSpec { name: "/docs/test.yaml".to_owned(), text: text.to_owned(), parameters }],
+        phases: vec!["build".to_owned()],
+        env: BTreeMap::from([("EXTRA".to_owned(), "yes".to_owned())]),
+        clock: Timestamp::from_secs(1_700_000_000),
+    };
+    let mut events = Vec::new();
+    let result = run(&spec, &mut |event| events.push(event));
+    (result, events)
+}
+
+fn steps(result: &RunResult) -> Vec<(&str, Status, u32, Option<i32>)> {
+    result.documents[0].phases[0]
+        .steps
+        .iter()
+        .map(|s| (s.name.as_str(), s.status, s.attempts, s.exit_code))
+        .collect()
+}
+
+#[test]
+fn chains_outputs_parameters_and_constants() {
+    let (result, events) = run_text(
+        "
+name: chain
+schemaVersion: 1.0
+parameters:
+  - Greeting: {type: string, default: hello}
+constants:
+  - Mark: {type: string, value: '!'}
+phases:
+  - name: other
+    steps:
+      - {name: Never, action: ExecuteBash, inputs: {commands: ['exit 1']}}
+  - name: build
+    steps:
+      - name: One
+        action: ExecuteBash
+        inputs: {commands: ['x={{ Greeting }}', 'echo \"$x{{Mark}}\"', 'echo second']}
+      - name: Two
+        action: ExecuteBinary
+        inputs: {path: printf, arguments: ['%s|%s', '{{ build.One.outputs.stdout }}', '{{build.One.inputs.commands}}']}
+",
+        &[("Greeting", "hej"), ("Unknown", "x")],
+    );
+    assert_eq!(result.status, Status::Success, "{:?}", result.failure);
+    let two = &result.documents[0].phases[1].steps[1];
+    assert!(two.outputs[0]["stdout"].starts_with("hej!\nsecond|"), "{two:?}");
+    assert!(events.contains(&ChildEvent::Stdout { line: "hej!".to_owned() }));
+    assert_eq!(result.documents[0].phases[0].status, Status::Skipped);
+}
+
+#[test]
+fn a_failure_says_where_what_and_quotes_the_end() {
+    let (result, _) = run_text(
+        "
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Fine
+        action: ExecuteBash
+        inputs: {commands: ['true']}
+      - name: Bad
+        action: ExecuteBash
+        inputs: {commands: ['for i in $(seq 100); do echo line $i; done', 'echo sorry >&2; exit 3']}
+      - name: After
+        action: ExecuteBash
+        inputs: {commands: ['true']}
+",
+        &[],
+    );
+    let failure = result.failure.as_ref().unwrap();
+    assert_eq!(result.status, Status::Failed);
+    assert_eq!((failure.step.as_str(), failure.action.as_str(), failure.exit_code), ("Bad", "ExecuteBash", Some(3)));
+    assert!(failure.command.contains("echo sorry"));
+    assert!(failure.tail.iter().any(|l| l == "sorry") && failure.tail.iter().any(|l| l == "line 100"), "{:?}", failure.tail);
+    assert_eq!(steps(&result).len(), 2, "nothing runs after an abort");
+}
+
+#[test]
+fn attempts_and_on_failure() {
+    let temp = tempfile::tempdir().unwrap();
+    let count = temp.path().join("count");
+    let text = format!(
+        "
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Third
+        action: ExecuteBash
+        maxAttempts: 3
+        inputs: {{commands: ['echo x >> {0}', 'test $(wc -l < {0}) = 3']}}
+      - name: Ignored
+        action: ExecuteBash
+        onFailure: Ignore
+        inputs: {{commands: ['exit 4']}}
+      - name: Continued
+        action: ExecuteBash
+        onFailure: Continue
+        inputs: {{commands: ['exit 5']}}
+      - name: Slow
+        action: ExecuteBash
+        onFailure: Continue
+        timeoutSeconds: 1
+        maxAttempts: 2
+        inputs: {{commands: ['sleep 100']}}
+      - name: Last
+        action: ExecuteBash
+        inputs: {{commands: ['true']}}
+",
+        count.display()
+    );
+    let (result, events) = run_text(&text, &[]);
+    assert_eq!(
+        steps(&result),
+        [
+            ("Third", Status::Success, 3, Some(0)),
+            ("Ignored", Status::IgnoredFailure, 1, Some(4)),
+            ("Continued", Status::Failed, 1, Some(5)),
+            ("Slow", Status::Failed, 2, None),
+            ("Last", Status::Success, 1, Some(0)),
+        ]
+    );
+    assert_eq!(result.failure.unwrap().step, "Continued");
+    assert_eq!(events.iter().filter(|e| matches!(e, ChildEvent::Retry { .. })).count(), 3);
+    let slow = &result.documents[0].phases[0].steps[3];
+    assert_eq!(slow.failure_message, "timed out after 1 seconds");
+}
+
+#[test]
+fn a_step_that_asks_for_a_reboot_is_run_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let mark = temp.path().join("mark");
+    let text = format!(
+        "{{schemaVersion: 1.0, phases: [{{name: build, steps: [{{name: R, action: ExecuteBash, inputs: {{commands: ['test -e {0} || {{ touch {0}; exit 194; }}']}}}}]}}]}}",
+        mark.display()
+    );
+    let (result, _) = run_text(&text, &[]);
+    assert_eq!(steps(&result), [("R", Status::Success, 1, Some(0))]);
+    let always = "{schemaVersion: 1.0, phases: [{name: build, steps: [{name: R, action: ExecuteBash, inputs: {commands: ['exit 194']}}]}]}";
+    assert_eq!(steps(&run_text(always, &[]).0), [("R", Status::Failed, 1, Some(194))]);
+}
+
+#[test]
+fn the_environment_is_ours() {
+    let (result, _) = run_text(
+        "{schemaVersion: 1.0, phases: [{name: build, steps: [{name: E, action: ExecuteBash, inputs: {commands: ['env; umask; pwd']}}]}]}",
+        &[],
+    );
+    let stdout = &result.documents[0].phases[0].steps[0].outputs[0]["stdout"];
+    let mut names: Vec<&str> = stdout.lines().filter_map(|l| Some(l.split_once('=')?.0)).collect();
+    names.sort_unstable();
+    names.retain(|n| !["_", "SHLVL", "PWD", "OLDPWD"].contains(n));
+    assert_eq!(
+        names,
+        ["DEBIAN_FRONTEND", "EXTRA", "HOME", "LANG", "LOGNAME", "PATH", "SHELL", "SOURCE_DATE_EPOCH", "TZ", "USER"]
+    );
+    assert!(stdout.ends_with("0022\n/"), "{stdout}");
+}
+
+#[test]
+fn silent_steps_stay_out_of_everything() {
+    let (result, events) = run_text(
+        "{schemaVersion: 1.0, phases: [{name: build, steps: [{name: S, action: ExecuteBash, disableLogging: true, inputs: {commands: ['echo s3cret; exit 1']}}]}]}",
+        &[],
+    );
+    let temp = tempfile::tempdir().unwrap();
+    let spec = RunSpec {
+        execution_id: "x".into(),
+        documents: Vec::new(),
+        phases: Vec::new(),
+        env: BTreeMap::new(),
+        clock: Timestamp::default(),
+    };
+    let mut log = ToeLog::create(temp.path(), &spec).unwrap();
+    events.iter().for_each(|e| log.event(e));
+    let dir = log.dir().to_owned();
+    log.finish(&result).unwrap();
+    for name in ["console.log", "application.log", "detailedoutput.json", "chaining.json"] {
+        let text = fs_err::read_to_string(dir.join(name)).unwrap();
+        assert!(!text.is_empty() && !text.contains("s3cret"), "{name}: {text}");
+    }
+    assert!(!format!("{result:?}").contains("s3cret"));
+}
+
+#[test]
+fn bad_documents_and_parameters_are_failures_with_a_place() {
+    let (result, _) = run_text("schemaVersion: 1.0\nphases:\n  - name: build\n    steps: [{name: A, action: Nope}]\n", &[]);
+    let reason = result.failure.unwrap().reason;
+    assert!(reason.contains("4:") && reason.contains("Nope"), "{reason}");
+    let no_value = "{schemaVersion: 1.0, parameters: [{Need: {type: string}}], phases: [{name: build, steps: [{name: S, action: ExecuteBash, inputs: {commands: ['true']}}]}]}";
+    assert!(run_text(no_value, &[]).0.failure.unwrap().reason.contains("Need"));
+}
+
+#[test]
+fn the_log_folder_has_the_shape_of_the_real_tool() {
+    let (result, events) = run_text(
+        "{name: doc, schemaVersion: 1.0, phases: [{name: build, steps: [{name: Hi, action: ExecuteBash, inputs: {commands: ['echo hi']}}]}]}",
+        &[],
+    );
+    let temp = tempfile::tempdir().unwrap();
+    let spec = RunSpec {
+        execution_id: result.execution_id.clone(),
+        documents: vec![DocumentSpec { name: "/a/b c.yaml".into(), text: "x".into(), parameters: BTreeMap::new() }],
+        phases: Vec::new(),
+        env: BTreeMap::new(),
+        clock: Timestamp::default(),
+    };
+    let mut log = ToeLog::create(&temp.path().join("logs"), &spec).unwrap();
+    events.iter().for_each(|e| log.event(e));
+    let dir = log.dir().to_owned();
+    log.finish(&result).unwrap();
+    let name = dir.file_name().unwrap().to_str().unwrap();
+    assert!(name.starts_with("TOE_20") && name.ends_with("_UTC-0_00000000-0000-1000-8000-000000000001"), "{name}");
+    assert!(dir.join("D0__b_c.yaml").is_file());
+    let console = fs_err::read_to_string(dir.join("console.log")).unwrap();
+    assert!(console.contains(" Stdout: hi\n") && console.ends_with(" TOE has completed execution successfully\n"));
+    let detailed = fs_err::read_to_string(dir.join("detailedoutput.json")).unwrap();
+    assert!(detailed.starts_with("{\n    \"executionId\": \""), "{detailed}");
+    let value: serde_json::Value = serde_json::from_str(&detailed).unwrap();
+    let step = &value["documents"][0]["phases"][0]["steps"][0];
+    assert_eq!(step["inputs"], r#"[{"commands":["echo hi"]}]"#);
+    assert_eq!(step["outputs"], r#"[{"stdout":"hi"}]"#);
+    assert_eq!(step["status"], "success");
+}
