@@ -1,7 +1,8 @@
 //! Files to a FAT volume.
 //!
 //! `fatfs` lays the volume out; what it leaves to us are the clock, which volume type and cluster
-//! size to take, the hidden-sectors field, and the second copy of the FSInfo sector.
+//! size to take, the hidden-sectors field, the second copy of the FSInfo sector, and the places of
+//! `.` and `..`.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use fatfs::{
     Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions, Time, TimeProvider,
 };
 
+use super::dots;
 use super::medium::Medium;
 use super::{FatError, FatFile, Options};
 
@@ -54,6 +56,7 @@ pub fn build(files: &[FatFile], options: &Options) -> Result<Extents, FatError> 
         fatfs::format_volume(&mut medium, format).map_err(FatError::Format)?;
         fill(&mut medium, &sorted, options.size)
     })?;
+    dots::repair(&mut medium).map_err(FatError::Format)?;
     finish(&mut medium, options).map_err(FatError::Format)?;
     medium.into_extents().map_err(FatError::Layout)
 }

@@ -1,6 +1,7 @@
 //! FAT volumes for the EFI system partition, through the `fatfs` crate into memory.
 
 mod build;
+mod dots;
 mod medium;
 mod reader;
 

@@ -16,7 +16,11 @@ pub fn content(content: &Content, blobs: &BlobTable) -> Vec<u8> {
         match &run.source {
             DataSource::Bytes(bytes) => out[range].copy_from_slice(bytes),
             DataSource::Blob { id, offset } => {
-                blobs.get(*id).unwrap().read_exact_at(&mut out[range], *offset).unwrap();
+                blobs
+                    .get(*id)
+                    .unwrap()
+                    .read_exact_at(&mut out[range], *offset)
+                    .unwrap();
             }
         }
     }
@@ -49,10 +53,16 @@ pub fn with_reader(tree: &Tree, blobs: &BlobTable, image: &Path) {
         }
         let shown = String::from_utf8_lossy(&path).into_owned();
         let inode = tree.inode(ino);
-        let found = reader.stat(&path).unwrap_or_else(|e| panic!("{shown}: {e}"));
+        let found = reader
+            .stat(&path)
+            .unwrap_or_else(|e| panic!("{shown}: {e}"));
         assert_eq!(found.kind, kind(&inode.kind), "{shown}");
         assert_eq!(found.mode, inode.stat.mode, "{shown}");
-        assert_eq!((found.uid, found.gid), (inode.stat.uid, inode.stat.gid), "{shown}");
+        assert_eq!(
+            (found.uid, found.gid),
+            (inode.stat.uid, inode.stat.gid),
+            "{shown}"
+        );
         assert_eq!(found.mtime, inode.stat.mtime, "{shown}");
         assert_eq!(found.crtime, Some(inode.stat.mtime), "{shown}");
         match &inode.kind {
@@ -62,7 +72,12 @@ pub fn with_reader(tree: &Tree, blobs: &BlobTable, image: &Path) {
                     wanted.push(b"lost+found".to_vec());
                     wanted.sort();
                 }
-                let names: Vec<_> = reader.list(&path).unwrap().into_iter().map(|e| e.name).collect();
+                let names: Vec<_> = reader
+                    .list(&path)
+                    .unwrap()
+                    .into_iter()
+                    .map(|e| e.name)
+                    .collect();
                 assert_eq!(names, wanted, "{shown}");
                 for (name, child) in children {
                     let mut below = path.clone();
@@ -76,10 +91,15 @@ pub fn with_reader(tree: &Tree, blobs: &BlobTable, image: &Path) {
             Kind::File(wanted) => {
                 assert_eq!(found.size, wanted.size, "{shown}");
                 if wanted.size <= 64 << 20 {
-                    assert!(reader.read(&path).unwrap() == content(wanted, blobs), "{shown}: other bytes");
+                    assert!(
+                        reader.read(&path).unwrap() == content(wanted, blobs),
+                        "{shown}: other bytes"
+                    );
                 }
             }
-            Kind::Symlink(target) => assert_eq!(&reader.read_link(&path).unwrap(), target, "{shown}"),
+            Kind::Symlink(target) => {
+                assert_eq!(&reader.read_link(&path).unwrap(), target, "{shown}")
+            }
             _ => assert_eq!(found.size, 0, "{shown}"),
         }
     }

@@ -11,11 +11,19 @@ pub const CLOCK: Timestamp = Timestamp::from_secs(1_600_000_000);
 pub fn options(size: Size) -> Options {
     let uuid: Uuid = "0a1b2c3d-4e5f-4a6b-8c7d-9e8f70615243".parse().unwrap();
     let seed: Uuid = "deadbeef-0102-4304-8506-0708090a0b0c".parse().unwrap();
-    Options { label: "corpus".to_owned(), ..Options::new(size, uuid, seed, CLOCK) }
+    Options {
+        label: "corpus".to_owned(),
+        ..Options::new(size, uuid, seed, CLOCK)
+    }
 }
 
 pub fn stat(mode: u16) -> Stat {
-    Stat { mode, uid: 0, gid: 0, mtime: CLOCK }
+    Stat {
+        mode,
+        uid: 0,
+        gid: 0,
+        mtime: CLOCK,
+    }
 }
 
 pub fn dir() -> Inode {
@@ -51,48 +59,134 @@ pub fn everything() -> (Tree, BlobTable) {
     let mut put = |path: &[u8], inode: Inode| {
         t.insert(path, inode).unwrap();
     };
-    for path in ["etc", "usr", "usr/bin", "dev", "var", "var/log", "deep", "empty"] {
+    for path in [
+        "etc", "usr", "usr/bin", "dev", "var", "var/log", "deep", "empty",
+    ] {
         put(path.as_bytes(), dir());
     }
     put(b"etc/hostname", file(b"corpus\n"));
     put(b"etc/zero", file(b""));
     put(b"etc/block", file(&noise(4096, 1)));
     put(b"etc/block+1", file(&noise(4097, 2)));
-    put(b"usr/bin/tool", Inode::new(stat(0o4755), Kind::File(Content::blob(blob, 12_345, 1_000_001))));
-    put(b"usr/bin/second", Inode::new(stat(0o2711), Kind::File(Content::blob(blob, 2 << 20, 70_000))));
-    let part = |offset, len, at| DataExtent { offset, len, source: DataSource::Blob { id: blob, offset: at } };
+    put(
+        b"usr/bin/tool",
+        Inode::new(
+            stat(0o4755),
+            Kind::File(Content::blob(blob, 12_345, 1_000_001)),
+        ),
+    );
+    put(
+        b"usr/bin/second",
+        Inode::new(
+            stat(0o2711),
+            Kind::File(Content::blob(blob, 2 << 20, 70_000)),
+        ),
+    );
+    let part = |offset, len, at| DataExtent {
+        offset,
+        len,
+        source: DataSource::Blob {
+            id: blob,
+            offset: at,
+        },
+    };
     let sparse = Content {
         size: 10_000_000,
-        extents: vec![part(100, 200, 5), part(300, 10, 900), part(5000, 4096, 4096), part(9_000_000, 999_999, 77)],
+        extents: vec![
+            part(100, 200, 5),
+            part(300, 10, 900),
+            part(5000, 4096, 4096),
+            part(9_000_000, 999_999, 77),
+        ],
         digest: None,
     };
     put(b"var/sparse", Inode::new(stat(0o600), Kind::File(sparse)));
-    let pieces = (0..2000).map(|i| part(i * 8192 + i % 3, 100, i * 64)).collect();
+    let pieces = (0..2000)
+        .map(|i| part(i * 8192 + i % 3, 100, i * 64))
+        .collect();
     put(
         b"var/pieces",
-        Inode::new(stat(0o600), Kind::File(Content { size: 2000 * 8192, extents: pieces, digest: None })),
+        Inode::new(
+            stat(0o600),
+            Kind::File(Content {
+                size: 2000 * 8192,
+                extents: pieces,
+                digest: None,
+            }),
+        ),
     );
-    put(b"var/hole", Inode::new(stat(0o600), Kind::File(Content { size: 1 << 30, extents: vec![], digest: None })));
+    put(
+        b"var/hole",
+        Inode::new(
+            stat(0o600),
+            Kind::File(Content {
+                size: 1 << 30,
+                extents: vec![],
+                digest: None,
+            }),
+        ),
+    );
     for (name, len) in [("short", 3), ("fast", 59), ("slow", 60), ("long", 4095)] {
-        put(format!("etc/link-{name}").as_bytes(), Inode::new(stat(0o777), Kind::Symlink(vec![b'x'; len])));
+        put(
+            format!("etc/link-{name}").as_bytes(),
+            Inode::new(
+                stat(0o777),
+                Kind::Symlink(b"xy/".iter().copied().cycle().take(len).collect()),
+            ),
+        );
     }
-    put(b"dev/null", Inode::new(stat(0o666), Kind::CharDev { major: 1, minor: 3 }));
-    put(b"dev/disk", Inode::new(stat(0o660), Kind::BlockDev { major: 259, minor: 1_048_575 }));
+    put(
+        b"dev/null",
+        Inode::new(stat(0o666), Kind::CharDev { major: 1, minor: 3 }),
+    );
+    put(
+        b"dev/disk",
+        Inode::new(
+            stat(0o660),
+            Kind::BlockDev {
+                major: 259,
+                minor: 1_048_575,
+            },
+        ),
+    );
     put(b"dev/pipe", Inode::new(stat(0o600), Kind::Fifo));
     put(b"dev/sock", Inode::new(stat(0o700), Kind::Socket));
     put(b"etc/\xff\xfe not utf-8 \x01", file(b"bytes"));
     put(&[b'n'; 255], file(b"longest name"));
-    let owners = Stat { mode: 0o1777, uid: 4_000_000_000, gid: 70_000, mtime: Timestamp { secs: -5, nanos: 123_456_789 } };
-    put(b"var/tmp", Inode::new(owners, Kind::Dir(Default::default())));
-    let late = Stat { mtime: Timestamp { secs: 5_000_000_000, nanos: 999_999_999 }, ..owners };
-    put(b"var/late", Inode::new(late, Kind::File(Content::bytes(b"2128".as_slice()))));
+    let owners = Stat {
+        mode: 0o1777,
+        uid: 4_000_000_000,
+        gid: 70_000,
+        mtime: Timestamp {
+            secs: 5,
+            nanos: 123_456_789,
+        },
+    };
+    put(
+        b"var/tmp",
+        Inode::new(owners, Kind::Dir(Default::default())),
+    );
+    let late = Stat {
+        mtime: Timestamp {
+            secs: 5_000_000_000,
+            nanos: 999_999_999,
+        },
+        ..owners
+    };
+    put(
+        b"var/late",
+        Inode::new(late, Kind::File(Content::bytes(b"2128".as_slice()))),
+    );
     let mut path = b"deep".to_vec();
     for _ in 0..200 {
         path.extend_from_slice(b"/d");
         put(&path, dir());
     }
     put(b"xattr", dir());
-    put(b"xattr/few", with_xattrs(file(b"few"), &[("user.a", b"1"), ("user.empty", b"")]));
+    put(
+        b"xattr/few",
+        with_xattrs(file(b"few"), &[("user.a", b"1"), ("user.empty", b"")]),
+    );
     put(
         b"xattr/many",
         with_xattrs(
@@ -106,17 +200,36 @@ pub fn everything() -> (Tree, BlobTable) {
             ],
         ),
     );
-    let acl: Vec<u8> = acl(&[(1, 7, u32::MAX), (2, 5, 1000), (4, 5, u32::MAX), (8, 7, 4), (16, 7, u32::MAX), (32, 5, u32::MAX)]);
+    let acl: Vec<u8> = acl(&[
+        (1, 7, u32::MAX),
+        (2, 5, 1000),
+        (4, 5, u32::MAX),
+        (8, 7, 4),
+        (16, 7, u32::MAX),
+        (32, 5, u32::MAX),
+    ]);
     put(
         b"xattr/journal",
-        with_xattrs(dir(), &[("system.posix_acl_access", &acl), ("system.posix_acl_default", &acl)]),
+        with_xattrs(
+            dir(),
+            &[
+                ("system.posix_acl_access", &acl),
+                ("system.posix_acl_default", &acl),
+            ],
+        ),
     );
     let mut cap = 0x0300_0001_u32.to_le_bytes().to_vec();
     cap.extend_from_slice(&[0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     cap.extend_from_slice(&100_000_u32.to_le_bytes());
-    put(b"xattr/ping", with_xattrs(file(b"ping"), &[("security.capability", &cap)]));
+    put(
+        b"xattr/ping",
+        with_xattrs(file(b"ping"), &[("security.capability", &cap)]),
+    );
     for i in 0..700 {
-        put(format!("usr/bin/command-number-{i:05}").as_bytes(), file(format!("command {i}\n").as_bytes()));
+        put(
+            format!("usr/bin/command-number-{i:05}").as_bytes(),
+            file(format!("command {i}\n").as_bytes()),
+        );
     }
     t.link(b"usr/bin/again", b"usr/bin/tool").unwrap();
     t.link(b"again", b"usr/bin/tool").unwrap();
@@ -125,7 +238,10 @@ pub fn everything() -> (Tree, BlobTable) {
 }
 
 pub fn with_xattrs(mut inode: Inode, list: &[(&str, &[u8])]) -> Inode {
-    inode.xattrs = list.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect();
+    inode.xattrs = list
+        .iter()
+        .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()))
+        .collect();
     inode
 }
 

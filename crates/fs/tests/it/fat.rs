@@ -1,1 +1,250 @@
-//! .
+//! FAT against dosfstools, mtools and our own reader.
+
+use std::sync::Arc;
+
+use amiforge_disk::Extents;
+use amiforge_fs::fat::{self, FatError, FatFile, Options, Reader};
+use amiforge_types::{BlobTable, MIB, Timestamp};
+
+use crate::image::{self, HostFile, Image};
+use crate::{corpus, tool};
+
+fn options(size: u64) -> Options {
+    Options {
+        size,
+        volume_id: 0x1234_ABCD,
+        label: "efi".into(),
+        clock: corpus::CLOCK,
+        hidden_sectors: 0,
+    }
+}
+
+fn files() -> Vec<FatFile> {
+    let mut files = vec![
+        FatFile::new("EFI/BOOT/BOOTX64.EFI", corpus::noise(948_768, 1)),
+        FatFile::new("EFI/BOOT/grubx64.efi", corpus::noise(600_001, 2)),
+        FatFile::new("EFI/debian/grub.cfg", b"configfile\n".to_vec()),
+        FatFile::new(
+            "EFI/debian/fonts/a name with spaces and \u{e9}.pf2",
+            corpus::noise(513, 3),
+        ),
+        FatFile::new("empty.txt", Vec::new()),
+        FatFile::new("meta-data", b"instance-id: x\n".to_vec()),
+    ];
+    files.extend(
+        (0..100).map(|i| FatFile::new(format!("loader/entries/entry-{i:03}.conf"), vec![i; 700])),
+    );
+    files
+}
+
+fn made(files: &[FatFile], options: &Options) -> (Extents, Image) {
+    let extents = fat::build(files, options).unwrap();
+    let image = image::write(&extents, &BlobTable::new());
+    let out = tool::run("fsck.vfat", &["-n", &image.path.to_string_lossy()]);
+    let text = String::from_utf8_lossy(&out.stdout);
+    // The version, and the summary: nothing else.
+    assert!(out.status.success() && text.lines().count() == 2, "{text}");
+    (extents, image)
+}
+
+fn open(image: &Image) -> Reader {
+    let source = HostFile::open(&image.path);
+    let len = source.size();
+    Reader::open(source, 0, len).unwrap()
+}
+
+#[test]
+fn volumes_of_all_sizes_hold_their_files() {
+    let files = files();
+    for (size, kind) in [
+        (4 * MIB, "FAT12"),
+        (8 * MIB, "FAT16"),
+        (16 * MIB, "FAT16"),
+        (33 * MIB - 512, "FAT16"),
+        (33 * MIB, "FAT32"),
+        (64 * MIB, "FAT32"),
+        (124 * MIB, "FAT32"),
+        (512 * MIB, "FAT32"),
+    ] {
+        let (extents, image) = made(&files, &options(size));
+        assert_eq!(extents.size(), size);
+        let reader = open(&image);
+        assert_eq!(
+            (reader.kind(), reader.volume_id(), reader.label().as_str()),
+            (kind, 0x1234_ABCD, "EFI"),
+            "{size}"
+        );
+        let disk = image.path.to_string_lossy();
+        for file in &files {
+            assert!(
+                reader.read(&file.path).unwrap() == *file.content,
+                "{size} {}",
+                file.path
+            );
+            if file.path.is_ascii() {
+                let bytes = tool::stdout("mtype", &["-i", &disk, &format!("::/{}", file.path)]);
+                assert!(bytes == *file.content, "{size} {}", file.path);
+            }
+        }
+        let list = tool::text("mdir", &["-i", &disk, "-a", "::/EFI/BOOT"]);
+        assert!(
+            list.contains("BOOTX64") && list.contains("2020-09-13  12:26"),
+            "{list}"
+        );
+        let entries = reader.list("/loader/entries").unwrap();
+        assert_eq!(entries.len(), 100);
+        assert_eq!(
+            (entries[7].name.as_str(), entries[7].stat.size),
+            ("entry-007.conf", 700)
+        );
+        assert_eq!(entries[7].stat.mtime, Some(corpus::CLOCK));
+    }
+}
+
+#[test]
+fn a_large_volume_with_little_in_it_is_cheap() {
+    let files = [FatFile::new(
+        "EFI/BOOT/BOOTX64.EFI",
+        corpus::noise(5 << 20, 1),
+    )];
+    let (extents, _) = made(&files, &options(64 * MIB));
+    assert!(
+        extents.data_len() < (5 << 20) + 200_000,
+        "{}",
+        extents.data_len()
+    );
+    let (extents, _) = made(&[], &options(512 * MIB));
+    assert!(extents.data_len() < 40_000, "{}", extents.data_len());
+}
+
+#[test]
+fn same_input_same_bytes_in_any_order() {
+    let mut files = files();
+    let a = fat::build(&files, &options(64 * MIB)).unwrap();
+    files.reverse();
+    assert_eq!(a, fat::build(&files, &options(64 * MIB)).unwrap());
+    // The clock is that of the options: nothing is left of an earlier one.
+    let other = Options {
+        clock: Timestamp::from_secs(0),
+        ..options(64 * MIB)
+    };
+    let image = made(&files, &other).1;
+    let list = tool::text("mdir", &["-i", &image.path.to_string_lossy(), "::/EFI"]);
+    assert!(list.contains("1980-01-01   0:00"), "{list}");
+    assert_eq!(a, fat::build(&files, &options(64 * MIB)).unwrap());
+}
+
+#[test]
+fn hidden_sectors_are_in_both_boot_sectors() {
+    for (size, copies) in [(64 * MIB, vec![0, 6]), (16 * MIB, vec![0])] {
+        let options = Options {
+            hidden_sectors: 2_099_200,
+            ..options(size)
+        };
+        let (_, image) = made(&files(), &options);
+        let bytes = std::fs::read(&image.path).unwrap();
+        for sector in &copies {
+            let at = sector * 512 + 28;
+            assert_eq!(
+                bytes[at..at + 4],
+                2_099_200_u32.to_le_bytes(),
+                "{size} {sector}"
+            );
+        }
+        if copies.len() == 2 {
+            assert_eq!(bytes[..512], bytes[6 * 512..7 * 512]);
+            assert_eq!(bytes[512..1024], bytes[7 * 512..8 * 512]);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_stored_is_named() {
+    let build = |paths: &[&str], size: u64| {
+        let files: Vec<_> = paths
+            .iter()
+            .map(|p| FatFile::new(*p, vec![1; 100_000]))
+            .collect();
+        fat::build(&files, &options(size)).unwrap_err()
+    };
+    for path in [
+        "",
+        "/EFI",
+        "a//b",
+        "a/",
+        "a:b",
+        "../x.",
+        "nul\0",
+        "a/..",
+        &"n".repeat(256),
+    ] {
+        assert!(
+            matches!(build(&[path], MIB), FatError::BadPath(p) if p == path),
+            "{path:?}"
+        );
+    }
+    assert!(matches!(
+        build(&["a/B", "A/b"], MIB),
+        FatError::Duplicate(_)
+    ));
+    assert!(matches!(build(&["a", "a/b"], MIB), FatError::Duplicate(p) if p == "a"));
+    match build(&["a", "b", "c"], 128 << 10) {
+        FatError::TooSmall { size, needed } => {
+            assert!(size == 128 << 10 && needed > 300_000, "{size} {needed}")
+        }
+        other => panic!("{other}"),
+    }
+    for size in [0, 1000, 4096, 513 * 1024 + 1, 4 << 40] {
+        assert!(
+            matches!(build(&["a"], size), FatError::Size(s) if s == size),
+            "{size}"
+        );
+    }
+    let label = Options {
+        label: "twelve chars".into(),
+        ..options(MIB)
+    };
+    assert!(matches!(fat::build(&[], &label), Err(FatError::Label(_))));
+}
+
+#[test]
+fn many_names_in_a_full_directory_fail_cleanly() {
+    // The fixed root directory of FAT12 and FAT16 has 512 slots.
+    let files: Vec<_> = (0..600)
+        .map(|i| FatFile::new(format!("a-long-name-number-{i}"), vec![]))
+        .collect();
+    let error = fat::build(&files, &options(8 * MIB)).unwrap_err();
+    assert!(matches!(error, FatError::Write { .. }), "{error:?}");
+    made(&files, &options(64 * MIB));
+}
+
+#[test]
+fn the_reader_names_what_is_wrong() {
+    let image = made(&files(), &options(64 * MIB)).1;
+    let reader = open(&image);
+    assert!(matches!(reader.read("EFI"), Err(FatError::IsADirectory(_))));
+    assert!(matches!(
+        reader.list("meta-data"),
+        Err(FatError::NotADirectory(_))
+    ));
+    assert!(matches!(reader.list("nothing"), Err(FatError::NotFound(_))));
+    assert!(matches!(
+        reader.stat("EFI/nothing"),
+        Err(FatError::NotFound(_))
+    ));
+    assert!(reader.stat("/").unwrap().directory);
+    assert_eq!(reader.stat("efi/boot/GRUBX64.EFI").unwrap().size, 600_001);
+    let mut buf = [0; 10];
+    assert_eq!(
+        reader
+            .read_at("EFI/BOOT/grubx64.efi", 599_995, &mut buf)
+            .unwrap(),
+        6
+    );
+    assert_eq!(buf[..6], corpus::noise(600_001, 2)[599_995..]);
+    let junk: Arc<dyn amiforge_types::ReadAt> = Arc::new(corpus::noise(1 << 20, 1));
+    assert!(matches!(
+        Reader::open(junk, 0, 1 << 20),
+        Err(FatError::Open(_))
+    ));
+}

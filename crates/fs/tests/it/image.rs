@@ -36,8 +36,14 @@ pub fn write_to(path: &Path, extents: &Extents, blobs: &BlobTable) {
                 let mut buf = vec![0; 1 << 20];
                 while done < extent.len {
                     let n = (extent.len - done).min(1 << 20) as usize;
-                    blobs.get(*id).unwrap().read_exact_at(&mut buf[..n], offset + done).unwrap();
-                    file.write_all_at(&buf[..n], extent.offset + done).unwrap();
+                    blobs
+                        .get(*id)
+                        .unwrap()
+                        .read_exact_at(&mut buf[..n], offset + done)
+                        .unwrap();
+                    if buf[..n].iter().any(|b| *b != 0) {
+                        file.write_all_at(&buf[..n], extent.offset + done).unwrap();
+                    }
                     done += n as u64;
                 }
             }

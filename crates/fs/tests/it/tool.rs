@@ -49,7 +49,8 @@ pub fn e2fsck(image: &Path) {
     let all = format!("{text}\n{errors}");
     assert!(out.status.success(), "e2fsck: {}\n{all}", out.status);
     for line in text.lines() {
-        let known = line.starts_with("Pass ") || line.contains(" files (") && line.ends_with(" blocks");
+        let known =
+            line.starts_with("Pass ") || line.contains(" files (") && line.ends_with(" blocks");
         assert!(known, "e2fsck says {line:?} in\n{all}");
     }
     assert!(errors.lines().count() <= 1, "{all}");
