@@ -1,11 +1,12 @@
 //! Helpers of this crate's tests.
 
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use amiforge_types::{BlobTable, ReadAt, WriteAt};
+use proptest::prelude::*;
 
-use crate::{Extents, emit::read_extent};
+use crate::{Extent, ExtentData, Extents, emit::read_extent};
 
 /// The bytes of a disk, the slow and obvious way.
 pub(crate) fn flatten(extents: &Extents, blobs: &BlobTable) -> Vec<u8> {
@@ -53,4 +54,79 @@ impl ReadAt for Memory {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.lock().unwrap().read_exact_at(buf, offset)
     }
+}
+
+/// A disk made for a test.
+#[derive(Debug)]
+pub(crate) struct Fragments {
+    pub(crate) extents: Extents,
+    pub(crate) blobs: BlobTable,
+}
+
+impl Fragments {
+    /// Pieces are (offset, length, from a blob); their bytes are half noise and half pattern, so
+    /// that some clusters compress and some do not.
+    pub(crate) fn new(size: u64, pieces: &[(u64, u64, bool)]) -> Self {
+        let mut blobs = BlobTable::new();
+        let mut noise = 0x9E37_79B9_7F4A_7C15u64;
+        let mut blob = Vec::new();
+        let mut list = Vec::new();
+        let mut blob_parts = Vec::new();
+        for (n, (offset, len, from_blob)) in pieces.iter().enumerate() {
+            let bytes: Vec<u8> = (0..*len)
+                .map(|i| {
+                    noise ^= noise << 13;
+                    noise ^= noise >> 7;
+                    noise ^= noise << 17;
+                    let [random, ..] = noise.to_le_bytes();
+                    match (n % 3, (i >> 15) % 3) {
+                        (0, _) | (_, 0) => random,
+                        (1, 1) => 0,
+                        _ => b'a' + random % 4,
+                    }
+                })
+                .collect();
+            if *from_blob {
+                blob_parts.push((*offset, *len, blob.len() as u64));
+                blob.extend(bytes);
+            } else {
+                list.push(Extent {
+                    offset: *offset,
+                    len: *len,
+                    data: ExtentData::Bytes(bytes.into()),
+                });
+            }
+        }
+        let id = blobs.add(Arc::new(blob));
+        list.extend(blob_parts.into_iter().map(|(offset, len, at)| Extent {
+            offset,
+            len,
+            data: ExtentData::Blob { id, offset: at },
+        }));
+        Self {
+            extents: Extents::new(size, list).unwrap(),
+            blobs,
+        }
+    }
+}
+
+/// Disks of odd sizes with extents of odd lengths at odd places.
+pub(crate) fn fragments() -> impl Strategy<Value = Fragments> {
+    let piece = (
+        prop_oneof![0u64..10_000, 0u64..700_000],
+        prop_oneof![1u64..600, 1u64..400_000],
+        any::<bool>(),
+    );
+    (proptest::collection::vec(piece, 0..24), 0u64..200_000).prop_map(|(pieces, tail)| {
+        let mut at = 0;
+        let placed: Vec<_> = pieces
+            .into_iter()
+            .map(|(gap, len, from_blob)| {
+                let offset = at + gap;
+                at = offset + len;
+                (offset, len, from_blob)
+            })
+            .collect();
+        Fragments::new(at + tail, &placed)
+    })
 }

@@ -1,1 +1,302 @@
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the reference is qemu-img"
+)]
 
+use std::path::Path;
+use std::process::Command;
+
+use amiforge_types::{BlobTable, Digest};
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::{Fragments, Memory, flatten, fragments};
+use crate::{EmitOptions, Extents, emit, open};
+
+const COMPRESSIONS: [Compression; 4] = [
+    Compression::None,
+    Compression::Zlib(1),
+    Compression::Zlib(9),
+    Compression::Zstd(3),
+];
+
+fn qcow2(disk: &Fragments, compression: Compression) -> Vec<u8> {
+    let target = Memory::default();
+    let output = Output {
+        format: Format::Qcow2,
+        target: &target,
+        readback: None,
+        sha256: false,
+        compression,
+    };
+    let options = EmitOptions {
+        threads: 2,
+        content_digest: false,
+    };
+    emit(&disk.extents, &disk.blobs, &[output], options).unwrap();
+    target.take()
+}
+
+fn qemu_img(args: &[&str], paths: &[&Path]) {
+    let output = Command::new("qemu-img")
+        .args(args)
+        .args(paths)
+        .output()
+        .expect("qemu-img (package qemu-utils)");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "qemu-img {args:?}: {text}");
+}
+
+fn read_all(disk: &dyn ReadAt) -> Vec<u8> {
+    let mut out = vec![0xAA; usize::try_from(disk.size()).unwrap()];
+    // Pieces that straddle clusters.
+    for (i, piece) in out.chunks_mut(100_001).enumerate() {
+        disk.read_exact_at(piece, i as u64 * 100_001).unwrap();
+    }
+    out
+}
+
+fn check_with_qemu(disk: &Fragments) {
+    let dir = tempfile::tempdir().unwrap();
+    let (raw, image) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"));
+    std::fs::write(&raw, flatten(&disk.extents, &disk.blobs)).unwrap();
+    for compression in COMPRESSIONS {
+        std::fs::write(&image, qcow2(disk, compression)).unwrap();
+        qemu_img(&["check", "-f", "qcow2"], &[&image]);
+        qemu_img(&["compare", "-f", "raw", "-F", "qcow2"], &[&raw, &image]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+    #[test]
+    fn qemu_accepts_any_extents(disk in fragments()) {
+        check_with_qemu(&disk);
+    }
+}
+
+#[test]
+fn qemu_accepts_special_disks() {
+    check_with_qemu(&Fragments::new(1 << 20, &[]));
+    check_with_qemu(&Fragments::new(3 << 20, &[(0, 3 << 20, true)]));
+    check_with_qemu(&Fragments::new(
+        (600 << 20) + 512,
+        &[
+            (0, 1, true),
+            (511 << 20, 2 << 20, false),
+            (600 << 20, 512, true),
+        ],
+    ));
+}
+
+#[test]
+fn empty_space_of_a_huge_disk_costs_nothing() {
+    let disk = Fragments::new(
+        1 << 44,
+        &[(1 << 43, 5, true), ((1 << 44) - 512, 512, false)],
+    );
+    for compression in COMPRESSIONS {
+        let bytes = qcow2(&disk, compression);
+        assert!(bytes.len() < 2 << 20, "{} bytes", bytes.len());
+        let back = open(Format::Qcow2, Arc::new(bytes)).unwrap();
+        assert_eq!(back.size(), 1 << 44);
+        let first = back.next_data(0).unwrap().unwrap();
+        assert!(first.start <= 1 << 43 && first.end > 1 << 43);
+        let second = back.next_data(first.end).unwrap().unwrap();
+        assert_eq!(second.end, 1 << 44);
+        assert_eq!(back.next_data(second.end).unwrap(), None);
+    }
+}
+
+#[test]
+fn zero_clusters_of_compressed_files_are_not_allocated() {
+    let zeros = crate::Extent {
+        offset: 0,
+        len: 10 << 20,
+        data: crate::ExtentData::Bytes(vec![0; 10 << 20].into()),
+    };
+    let extents = Extents::new(10 << 20, vec![zeros]).unwrap();
+    let disk = Fragments {
+        extents,
+        blobs: BlobTable::new(),
+    };
+    assert!(qcow2(&disk, Compression::Zstd(3)).len() <= 6 << 16);
+}
+
+/// What qemu-img makes, our reader reads.
+#[test]
+fn files_of_qemu_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (raw, image) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"));
+    let disk = Fragments::new(
+        5 << 20,
+        &[
+            (0, 700_000, true),
+            (2 << 20, 65_536, false),
+            ((4 << 20) + 3, 400_000, true),
+        ],
+    );
+    let flat = flatten(&disk.extents, &disk.blobs);
+    std::fs::write(&raw, &flat).unwrap();
+    for options in [
+        &["-O", "qcow2"][..],
+        &["-O", "qcow2", "-o", "compat=0.10"],
+        &["-O", "qcow2", "-o", "cluster_size=512"],
+        &["-O", "qcow2", "-o", "cluster_size=2M"],
+        &["-O", "qcow2", "-o", "preallocation=metadata"],
+        &["-O", "qcow2", "-c"],
+        &["-O", "qcow2", "-c", "-o", "cluster_size=4k"],
+        &["-O", "qcow2", "-c", "-o", "compat=0.10"],
+        &["-O", "qcow2", "-c", "-o", "compression_type=zstd"],
+        &[
+            "-O",
+            "qcow2",
+            "-c",
+            "-o",
+            "compression_type=zstd,cluster_size=256k",
+        ],
+        &["-O", "qcow2", "-S", "0"],
+    ] {
+        let args: Vec<&str> = ["convert", "-f", "raw"]
+            .iter()
+            .chain(options)
+            .copied()
+            .collect();
+        qemu_img(&args, &[&raw, &image]);
+        let back = open(Format::Qcow2, Arc::new(std::fs::read(&image).unwrap())).unwrap();
+        assert!(read_all(&*back) == flat, "{options:?}");
+        let digest = crate::content_digest(&flat, 1).unwrap();
+        assert_eq!(
+            crate::content_digest(&*back, 2).unwrap(),
+            digest,
+            "{options:?}"
+        );
+    }
+    // Explicit zero clusters over data.
+    qemu_img(&["convert", "-f", "raw", "-O", "qcow2"], &[&raw, &image]);
+    let status = Command::new("qemu-io")
+        .args(["-f", "qcow2", "-c", "write -z 0 128k"])
+        .arg(&image)
+        .output()
+        .unwrap();
+    assert!(status.status.success());
+    let back = open(Format::Qcow2, Arc::new(std::fs::read(&image).unwrap())).unwrap();
+    let mut expected = flat.clone();
+    expected[..128 << 10].fill(0);
+    assert!(read_all(&*back) == expected);
+}
+
+#[test]
+fn other_files_are_never_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let (base, image) = (dir.path().join("base.qcow2"), dir.path().join("top.qcow2"));
+    qemu_img(&["create", "-f", "qcow2"], &[&base, Path::new("1M")]);
+    qemu_img(
+        &["create", "-f", "qcow2", "-F", "qcow2", "-b"],
+        &[&base, &image],
+    );
+    let open_file = || open(Format::Qcow2, Arc::new(std::fs::read(&image).unwrap())).map(|_| ());
+    assert!(matches!(
+        open_file(),
+        Err(OpenError::ExternalFile {
+            what: "a backing file",
+            ..
+        })
+    ));
+    std::fs::remove_file(&image).unwrap();
+    let data = format!("data_file={}", dir.path().join("data").display());
+    qemu_img(
+        &["create", "-f", "qcow2", "-o", &data],
+        &[&image, Path::new("1M")],
+    );
+    assert!(matches!(
+        open_file(),
+        Err(OpenError::ExternalFile {
+            what: "a data file",
+            ..
+        })
+    ));
+}
+
+#[test]
+fn impossible_headers_are_refused() {
+    let good = qcow2(
+        &Fragments::new(2 << 20, &[(0, 100, true)]),
+        Compression::None,
+    );
+    for (at, bytes) in [
+        (4, &9u32.to_be_bytes()[..]),
+        (20, &8u32.to_be_bytes()),
+        (20, &22u32.to_be_bytes()),
+        (20, &u32::MAX.to_be_bytes()),
+        (24, &u64::MAX.to_be_bytes()),
+        (24, &(1u64 << 62).to_be_bytes()),
+        (32, &1u32.to_be_bytes()),
+        (36, &0u32.to_be_bytes()),
+        (40, &u64::MAX.to_be_bytes()),
+        (40, &3u64.to_be_bytes()),
+        (72, &(1u64 << 1).to_be_bytes()),
+        (72, &(1u64 << 4).to_be_bytes()),
+        (72, &(1u64 << 63).to_be_bytes()),
+        (100, &0u32.to_be_bytes()),
+        (104, &[7]),
+    ] {
+        let mut file = good.clone();
+        file[at..at + bytes.len()].copy_from_slice(bytes);
+        assert!(
+            open(Format::Qcow2, Arc::new(file)).is_err(),
+            "{bytes:?} at {at}"
+        );
+    }
+    assert!(open(Format::Qcow2, Arc::new(good[..80].to_vec())).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    /// Whatever bytes change, opening and reading ends, with data or an error.
+    #[test]
+    fn damage_never_panics(
+        kind in 0usize..4,
+        hits in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>(), any::<bool>()), 1..12),
+        cut in proptest::option::of(any::<proptest::sample::Index>()),
+    ) {
+        let disk = Fragments::new((1 << 20) + 512, &[(0, 70_000, true), (300_000, 90_000, false)]);
+        let mut file = qcow2(&disk, COMPRESSIONS[kind]);
+        for (place, value, in_tables) in hits {
+            // Half of the hits go where the tables are.
+            let range = if in_tables { 128 } else { file.len() };
+            let mut at = place.index(range);
+            if in_tables && at >= 112 {
+                at = (at - 112) * 65_536 % file.len();
+            }
+            file[at] = value;
+        }
+        if let Some(cut) = cut {
+            file.truncate(cut.index(file.len()));
+        }
+        if let Ok(disk) = open(Format::Qcow2, Arc::new(file)) {
+            let mut buf = vec![0; 65_536];
+            let mut at = 0;
+            while at + 65_536 <= disk.size().min(2 << 20) {
+                let _ = disk.read_exact_at(&mut buf, at);
+                at += 65_536;
+            }
+            let _ = disk.next_data(0);
+        }
+    }
+}
+
+/// The bytes of a known disk, pinned: a change here changes every published digest.
+#[test]
+fn files_are_stable() {
+    let disk = Fragments::new(
+        (2 << 20) + 512,
+        &[(0, 300_000, true), (1 << 20, 5_000, false)],
+    );
+    let digests: Vec<String> = COMPRESSIONS[..1]
+        .iter()
+        .map(|c| Digest::of(&qcow2(&disk, *c)).short())
+        .collect();
+    assert_eq!(digests, ["ad297991ebfd"]);
+}
