@@ -1,2 +1,110 @@
-//! The amiforge command.
-fn main() {}
+//! The `amiforge` command: parse, call one operation of the engine, draw its events, map errors to
+//! exit codes.
+#![forbid(unsafe_code)]
+
+mod agent_blob;
+mod args;
+mod commands;
+mod progress;
+mod render;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use amiforge_engine::{Engine, EngineError, Settings};
+use clap::Parser;
+
+use crate::args::{Cli, Command, Disk};
+use crate::progress::Progress;
+
+fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == amiforge_exec::CHILD_ARG) {
+        return amiforge_exec::child_main();
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let progress = match Progress::new(cli.quiet, cli.events.as_deref()) {
+        Ok(progress) => Arc::new(progress),
+        Err(error) => {
+            let path = cli.events.unwrap_or_default();
+            eprint_line(&format!("error: {}: cannot write events: {error}", path.display()));
+            return ExitCode::from(2);
+        }
+    };
+    let result = run(cli.command, &progress);
+    progress.finish();
+    match result {
+        Ok(code) => code,
+        Err(CommandError::Engine(error)) => {
+            render::error(&error);
+            ExitCode::from(error.exit_code())
+        }
+        // Whoever read our output has seen enough.
+        Err(CommandError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CommandError::Output(error)) => {
+            eprint_line(&format!("error: cannot write to standard output: {error}"));
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Why a command ended.
+pub(crate) enum CommandError {
+    Engine(EngineError),
+    Output(std::io::Error),
+}
+
+impl From<EngineError> for CommandError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<std::io::Error> for CommandError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+fn run(command: Command, progress: &Arc<Progress>) -> Result<ExitCode, CommandError> {
+    if let Command::Completions { shell } = command {
+        return commands::completions(shell);
+    }
+    let engine = Engine::new(Settings::from_environment(
+        progress.clone(),
+        amiforge_exec::Helper::new("/proc/self/exe"),
+        agent_blob::AGENT,
+    )?);
+    let interrupted = engine.interruption();
+    if let Err(error) = ctrlc::set_handler(move || {
+        eprint_line("interrupted");
+        interrupted.clean_up();
+        // The sandbox and QEMU are told by the kernel when this process ends.
+        #[allow(clippy::exit, reason = "the only way out of a blocked operation")]
+        std::process::exit(130);
+    }) {
+        eprint_line(&format!("warning: ctrl-C cannot be caught: {error}"));
+    }
+    match command {
+        Command::Build(args) => commands::build(&engine, args),
+        Command::Plan(args) => commands::plan(&engine, &args),
+        Command::Validate(args) => commands::validate(&engine, &args),
+        Command::Test(args) => commands::test(&engine, &args),
+        Command::Disk(Disk::Assemble(args)) => commands::assemble(&engine, args),
+        Command::Disk(Disk::Info(args)) => commands::info(&engine, &args),
+        Command::Inspect(args) => commands::inspect(&engine, args),
+        Command::Doctor(args) => commands::doctor(&engine, &args),
+        Command::Completions { shell } => commands::completions(shell),
+    }
+}
+
+fn eprint_line(text: &str) {
+    use std::io::Write;
+    // A closed standard error leaves nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -36,6 +36,7 @@ pub(crate) enum Job {
         layer: PathBuf,
         clock: Timestamp,
         since: Option<Timestamp>,
+        exclude: Vec<String>,
     },
     /// Removes directories with everything below. Trusted.
     RemoveTrees { dirs: Vec<PathBuf> },

@@ -22,7 +22,9 @@ pub struct PlanRequest<'r> {
     /// The version of what runs steps and harvests their results; an input of every layer.
     pub executor_version: &'r str,
     /// The time that files get which the build itself makes; an input of every layer.
-    pub build_clock: Timestamp,
+    /// `None` lets the newest time among the parent's packages be the clock: a function of inputs that
+    /// are named anyway.
+    pub build_clock: Option<Timestamp>,
     /// What the recipe's parent resolved to.
     pub parent: ResolvedParent,
     /// One per entry of the recipe's `components`, in that order.
@@ -262,11 +264,11 @@ fn text_of(value: &Value) -> String {
 }
 
 /// Exact to the nanosecond, unlike the form for people.
-fn clock_text(clock: Timestamp) -> String {
-    if clock.nanos == 0 {
-        clock.secs.to_string()
-    } else {
-        format!("{}.{:09}", clock.secs, clock.nanos)
+fn clock_text(clock: Option<Timestamp>) -> String {
+    match clock {
+        None => "newest package".to_owned(),
+        Some(clock) if clock.nanos == 0 => clock.secs.to_string(),
+        Some(clock) => format!("{}.{:09}", clock.secs, clock.nanos),
     }
 }
 

@@ -15,7 +15,7 @@
 //!     arch: Arch::X86_64,
 //!     tool_version: "0.0.0",
 //!     executor_version: "1",
-//!     build_clock: Timestamp::from_secs(1_700_000_000),
+//!     build_clock: Some(Timestamp::from_secs(1_700_000_000)),
 //!     parent: ResolvedParent {
 //!         unpacked: BTreeMap::from([("packages".to_owned(), "sha256:...".to_owned())]),
 //!         configured: BTreeMap::new(),

@@ -148,11 +148,15 @@ impl Store {
         })
     }
 
-    fn layer_path(&self, id: LayerId) -> PathBuf {
+    /// Where the file of a layer is, or would be.
+    #[must_use]
+    pub fn layer_path(&self, id: LayerId) -> PathBuf {
         self.root.join("layers").join(format!("{id}.layer"))
     }
 
-    fn root_path(&self, id: LayerId) -> PathBuf {
+    /// Where the root directory of a layer is, or would be.
+    #[must_use]
+    pub fn root_path(&self, id: LayerId) -> PathBuf {
         self.root.join("roots").join(id.to_string())
     }
 }
@@ -264,11 +268,9 @@ impl RootWriter {
     /// Gives the directory its name. When another process was quicker, its directory stays, and
     /// this one is left in the temporary space.
     ///
-    /// The file system is synced first (it is one call whatever the number of files): a root that
-    /// lost its data in a power failure would be taken for whole.
+    /// Nothing is synced: that would cost more than making the root again. After a power failure a
+    /// root may have lost data, so whoever uses one checks that it was made since the last boot.
     pub fn commit(self) -> Result<PathBuf, StoreError> {
-        let dir = File::open(&self.temp).map_err(StoreError::io("open", &self.temp))?;
-        rustix::fs::syncfs(&dir).map_err(|e| StoreError::io("sync", &self.temp)(e.into()))?;
         match fs_err::rename(&self.temp, &self.target) {
             Ok(()) => {}
             Err(_) if self.target.is_dir() => {}

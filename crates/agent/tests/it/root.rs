@@ -88,7 +88,7 @@ impl Bench {
     pub(crate) fn harvest(&self, root: &RootSpec, since: Timestamp) -> BTreeMap<Vec<u8>, LayerEntry> {
         let file = root.upper.with_extension("layer");
         fs_err::write(&file, b"").unwrap();
-        self.sandbox.harvest(&root.upper, &file, CLOCK, Some(since), &never()).unwrap();
+        self.sandbox.harvest(&root.upper, &file, CLOCK, Some(since), &[], &never()).unwrap();
         let blob = std::sync::Arc::new(FileBlob::open(&file).unwrap());
         let mut table = BlobTable::new();
         let id = table.add(blob.clone());

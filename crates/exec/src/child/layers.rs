@@ -52,17 +52,18 @@ pub(super) fn harvest(
     layer_file: &Path,
     clock: Timestamp,
     since: Option<Timestamp>,
+    exclude: Vec<String>,
 ) -> Result<(), ChildError> {
     let out = File::options()
         .read(true)
         .write(true)
         .open(layer_file)
         .map_err(|e| ChildError::job(format!("cannot open {}", layer_file.display()), &e))?;
-    // Nothing is excluded: mounts and shims never show in an upper directory of ours.
+    // Mounts and shims need no mention: they never show in an upper directory of ours.
     let options = HarvestOptions {
         newer_than: since.unwrap_or(Timestamp { secs: i64::MAX, nanos: 0 }),
         build_clock: clock,
-        exclude: Vec::new(),
+        exclude: exclude.into_iter().map(String::into_bytes).collect(),
     };
     amiforge_store::harvest(open(upper)?, &out, &options)
         .map(|_info| ())

@@ -16,7 +16,9 @@ pub(super) fn run(job: Job) -> Result<(), ChildError> {
     match job {
         Job::Prepare { root } => prepare(&root),
         Job::Materialise { layer, dir, place } => layers::materialise(&layer, &dir, &place),
-        Job::Harvest { upper, layer, clock, since } => layers::harvest(&upper, &layer, clock, since),
+        Job::Harvest { upper, layer, clock, since, exclude } => {
+            layers::harvest(&upper, &layer, clock, since, exclude)
+        }
         Job::RemoveTrees { dirs } => layers::remove(&dirs),
         Job::Script { .. } | Job::Component { .. } => Err(ChildError::plain("this job is not a trusted one")),
     }

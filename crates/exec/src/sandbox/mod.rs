@@ -152,7 +152,8 @@ impl Sandbox {
     }
 
     /// Writes what is in the upper directory of a job into the existing file `layer`. Every time at or
-    /// after `since` (the wall-clock start of the job) becomes `clock`.
+    /// after `since` (the wall-clock start of the job) becomes `clock`. The paths of `exclude`
+    /// (without leading slash) stay out of the layer with everything below them.
     ///
     /// # Errors
     /// When a file cannot be read or the layer cannot be written.
@@ -162,6 +163,7 @@ impl Sandbox {
         layer: &Path,
         clock: Timestamp,
         since: Option<Timestamp>,
+        exclude: &[&str],
         cancel: &AtomicBool,
     ) -> Result<(), SandboxError> {
         self.unit(
@@ -170,6 +172,7 @@ impl Sandbox {
                 layer: layer.to_owned(),
                 clock,
                 since,
+                exclude: exclude.iter().map(|path| (*path).to_owned()).collect(),
             },
             cancel,
         )

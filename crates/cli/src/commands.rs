@@ -1,0 +1,226 @@
+//! The verbs: each lowers its arguments, calls one operation and prints its result.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use amiforge_engine as engine;
+use amiforge_engine::{Engine, EngineError, ErrorKind};
+use amiforge_types::ByteSize;
+use clap::CommandFactory;
+use serde::Serialize;
+
+use crate::CommandError;
+use crate::args::{self, BootArg, ChecksumsArg, FirmwareArg, InspectWhat};
+use crate::render;
+
+type Outcome = Result<ExitCode, CommandError>;
+
+fn usage(message: String) -> CommandError {
+    EngineError::new(ErrorKind::Invalid, message).into()
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
+    let text = serde_json::to_string_pretty(value).map_err(std::io::Error::from)?;
+    print_line(&text)
+}
+
+fn print_line(text: &str) -> Result<(), CommandError> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()?;
+    Ok(())
+}
+
+fn recipe_request(args: args::RecipeArgs) -> Result<engine::RecipeRequest, CommandError> {
+    let parameters = args
+        .params
+        .iter()
+        .map(|text| match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+            _ => Err(usage(format!("--param {text}: write NAME=VALUE"))),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(engine::RecipeRequest { recipe: args.recipe, parameters, offline: args.offline, locked: args.locked })
+}
+
+pub(crate) fn build(engine: &Engine, args: args::Build) -> Outcome {
+    let json = args.json;
+    if args.jobs == Some(0) {
+        return Err(usage("--jobs 0: at least one thread is needed".to_owned()));
+    }
+    let outcome = engine.build(&engine::BuildRequest {
+        recipe: recipe_request(args.recipe)?,
+        out: args.out,
+        test: !args.no_test,
+        rebuild: args.rebuild,
+        jobs: args.jobs,
+        boot_timeout_seconds: args.boot_timeout,
+    })?;
+    if json {
+        print_json(&outcome)?;
+    } else {
+        print_line(&format!("{} {}", outcome.image_id, outcome.out.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn plan(engine: &Engine, args: &args::Plan) -> Outcome {
+    let report = engine.plan(&recipe_request(args::RecipeArgs {
+        recipe: args.recipe.recipe.clone(),
+        params: args.recipe.params.clone(),
+        offline: args.recipe.offline,
+        locked: args.recipe.locked,
+    })?)?;
+    if args.json {
+        print_json(&report)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for layer in &report.layers {
+        let state = if layer.cached { "cached" } else { "build " };
+        print_line(&format!("{state} {} {}", &layer.id[..12], layer.title))?;
+        if args.why {
+            for reason in &layer.why {
+                print_line(&format!("       {reason}"))?;
+            }
+        }
+    }
+    print_line(&format!("plan   {}", &report.plan_id[..12]))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn validate(engine: &Engine, args: &args::Validate) -> Outcome {
+    let reports = engine.validate(&args.files)?;
+    let bad = reports.iter().any(engine::DocumentReport::has_errors);
+    if args.json {
+        #[derive(Serialize)]
+        struct Row<'a> {
+            file: &'a std::path::Path,
+            valid: bool,
+            diagnostics: &'a [amiforge_types::Diagnostic],
+        }
+        let rows: Vec<Row<'_>> = reports
+            .iter()
+            .map(|r| Row { file: &r.path, valid: !r.has_errors(), diagnostics: &r.diagnostics })
+            .collect();
+        print_json(&rows)?;
+    } else {
+        for report in &reports {
+            render::document(report);
+            if !report.has_errors() {
+                print_line(&format!("{}: valid", report.path.display()))?;
+            }
+        }
+    }
+    Ok(ExitCode::from(if bad { 2 } else { 0 }))
+}
+
+pub(crate) fn test(engine: &Engine, args: &args::Test) -> Outcome {
+    let firmware = match args.firmware {
+        FirmwareArg::Bios => engine::FirmwareChoice::Bios,
+        FirmwareArg::Uefi => engine::FirmwareChoice::Uefi,
+        FirmwareArg::All => engine::FirmwareChoice::All,
+    };
+    let report = engine.test(&engine::TestRequest { image: args.image.clone(), firmware, timeout_seconds: args.timeout })?;
+    if args.json {
+        print_json(&report)?;
+    } else {
+        for (firmware, passed) in report.verdicts() {
+            print_line(&format!("{firmware}: {}", if passed { "passed" } else { "failed" }))?;
+        }
+    }
+    Ok(ExitCode::from(u8::from(!report.passed())))
+}
+
+pub(crate) fn assemble(engine: &Engine, args: args::Assemble) -> Outcome {
+    let size = args
+        .size
+        .map(|text| text.parse::<ByteSize>().map_err(|error| usage(format!("--size: {error}"))))
+        .transpose()?
+        .map(|size| size.0);
+    let report = engine.assemble(&engine::AssembleRequest {
+        rootfs: args.rootfs,
+        out: args.out,
+        size,
+        boot: match args.boot {
+            BootArg::Bios => engine::BootChoice::Bios,
+            BootArg::Uefi => engine::BootChoice::Uefi,
+            BootArg::Hybrid => engine::BootChoice::Hybrid,
+            BootArg::None => engine::BootChoice::None,
+        },
+        checksums: match args.checksums {
+            ChecksumsArg::Full => engine::Checksums::Full,
+            ChecksumsArg::Fast => engine::Checksums::Fast,
+            ChecksumsArg::None => engine::Checksums::None,
+        },
+    })?;
+    if args.json {
+        print_json(&report)?;
+    } else {
+        for file in &report.files {
+            match &file.sha256 {
+                Some(sha256) => print_line(&format!("{sha256}  {}", file.path.display()))?,
+                None => print_line(&file.path.display().to_string())?,
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn info(engine: &Engine, args: &args::Info) -> Outcome {
+    let info = engine.disk_info(&args.file)?;
+    if args.json {
+        print_json(&info)?;
+    } else {
+        print_line(info.table().trim_end())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn inspect(engine: &Engine, args: args::Inspect) -> Outcome {
+    let partition = args.partition;
+    let image: PathBuf = args.image;
+    match args.what {
+        InspectWhat::Ls { path, json } => {
+            let entries = engine.inspect_ls(&image, partition, path.as_bytes())?;
+            if json {
+                print_json(&entries)?;
+            } else {
+                for entry in entries {
+                    print_line(&entry.line())?;
+                }
+            }
+        }
+        InspectWhat::Cat { path } => {
+            let mut out = std::io::stdout().lock();
+            engine.inspect_cat(&image, partition, path.as_bytes(), &mut out)?;
+            out.flush()?;
+        }
+        InspectWhat::Stat { path, json } => {
+            let entry = engine.inspect_stat(&image, partition, path.as_bytes())?;
+            if json {
+                print_json(&entry)?;
+            } else {
+                print_line(entry.details().trim_end())?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn doctor(engine: &Engine, args: &args::Doctor) -> Outcome {
+    let report = engine.doctor();
+    if args.json {
+        print_json(&report)?;
+    } else {
+        print_line(report.table().trim_end())?;
+    }
+    Ok(ExitCode::from(if report.can_build() { 0 } else { 3 }))
+}
+
+pub(crate) fn completions(shell: clap_complete::Shell) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut args::Cli::command(), "amiforge", &mut script);
+    std::io::stdout().lock().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
+}

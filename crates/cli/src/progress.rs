@@ -1,0 +1,154 @@
+//! Draws events: bars on a terminal, plain lines in a pipe, JSON lines where asked for.
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use amiforge_engine::{Event, EventSink};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Where the events of one run go.
+pub(crate) struct Progress {
+    quiet: bool,
+    json: Option<Mutex<Box<dyn Write + Send>>>,
+    bar: Option<Mutex<Bar>>,
+}
+
+struct Bar {
+    bar: ProgressBar,
+    stage: &'static str,
+}
+
+impl Progress {
+    /// Events drawn on standard error, and written to `events` (`-` is standard output).
+    pub(crate) fn new(quiet: bool, events: Option<&Path>) -> std::io::Result<Self> {
+        let json: Option<Box<dyn Write + Send>> = match events {
+            None => None,
+            Some(path) if path == Path::new("-") => Some(Box::new(std::io::stdout())),
+            Some(path) => Some(Box::new(File::create(path)?)),
+        };
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            Mutex::new(Bar { bar, stage: "" })
+        });
+        Ok(Self { quiet, json: json.map(Mutex::new), bar })
+    }
+
+    /// Removes the bar.
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.bar
+            && let Ok(bar) = bar.lock()
+        {
+            bar.bar.finish_and_clear();
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => {
+                if let Ok(bar) = bar.lock() {
+                    bar.bar.suspend(|| {
+                        let _ = writeln!(std::io::stderr(), "{text}");
+                    });
+                }
+            }
+            None => {
+                let _ = writeln!(std::io::stderr(), "{text}");
+            }
+        }
+    }
+
+    fn spin(&self, message: String) {
+        if let Some(bar) = &self.bar
+            && let Ok(mut bar) = bar.lock()
+        {
+            bar.stage = "";
+            bar.bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.bar.set_message(message);
+        }
+    }
+
+    fn advance(&self, name: &'static str, done: u64, total: u64, unit: &'static str) {
+        let Some(bar) = &self.bar else { return };
+        let Ok(mut bar) = bar.lock() else { return };
+        if bar.stage != name {
+            let template = if unit == "bytes" {
+                "{spinner} {msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}"
+            } else {
+                "{spinner} {msg} {wide_bar} {pos}/{len}"
+            };
+            bar.stage = name;
+            bar.bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.bar.set_message(name);
+        }
+        bar.bar.set_length(total);
+        bar.bar.set_position(done);
+    }
+}
+
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+impl EventSink for Progress {
+    fn event(&self, event: Event) {
+        if let Some(json) = &self.json
+            && let Ok(text) = serde_json::to_string(&event)
+            && let Ok(mut json) = json.lock()
+        {
+            // A reader that went away is not a reason to stop a build.
+            let _ = writeln!(json, "{text}").and_then(|()| json.flush());
+        }
+        if let Event::Warning { message } = &event {
+            self.line(&format!("warning: {message}"));
+        }
+        if self.quiet {
+            return;
+        }
+        match event {
+            Event::Stage { name, detail } => {
+                if self.bar.is_some() {
+                    self.spin(format!("{name} {detail}"));
+                } else {
+                    self.line(&format!("{name:>9} {detail}"));
+                }
+            }
+            Event::Progress { name, done, total, unit } => self.advance(name, done, total, unit),
+            Event::LayerCached { id, title } => self.line(&format!("   cached {} {title}", short(&id))),
+            Event::LayerStarted { id, title, reason } => {
+                self.line(&format!("    layer {} {title} ({reason})", short(&id)));
+                self.spin(title);
+            }
+            Event::LayerFinished { id, title, seconds, .. } => {
+                self.line(&format!("     done {} {title} in {seconds:.1} s", short(&id)));
+            }
+            Event::StepStarted { component, phase, step, action } => {
+                self.line(&format!("     step {component} {phase}/{step} ({action})"));
+                self.spin(format!("{component} {phase}/{step}"));
+            }
+            Event::Output { line, .. } => self.line(&format!("          | {line}")),
+            Event::StepFinished { component, phase, step, status, seconds } if status != "success" => {
+                self.line(&format!("     step {component} {phase}/{step} {status} after {seconds:.1} s"));
+            }
+            Event::Artifact { file, bytes, .. } => {
+                self.line(&format!("    wrote {file} ({})", amiforge_types::ByteSize(bytes)));
+            }
+            Event::BootStarted { firmware, acceleration } => {
+                self.line(&format!("     boot {firmware} ({acceleration})"));
+                self.spin(format!("boot {firmware}"));
+            }
+            Event::Milestone { firmware, milestone, seconds } => {
+                self.line(&format!("     boot {firmware} {seconds:>6.1} s {milestone}"));
+            }
+            Event::BootFinished { firmware, passed, seconds } => {
+                let verdict = if passed { "passed" } else { "FAILED" };
+                self.line(&format!("     boot {firmware} {verdict} after {seconds:.1} s"));
+            }
+            Event::Unchanged { out, detail } => self.line(&format!("unchanged {out}: {detail}")),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Draws the problems of documents and the chain of an error.
+
+use std::error::Error;
+use std::io::{IsTerminal, Write};
+
+use amiforge_engine::{DocumentReport, EngineError};
+use amiforge_types::{Diagnostic, Severity};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+/// Draws every problem of a document to standard error.
+pub(crate) fn document(report: &DocumentReport) {
+    let renderer = if std::io::stderr().is_terminal() { Renderer::styled() } else { Renderer::plain() };
+    let mut err = std::io::stderr().lock();
+    for diagnostic in &report.diagnostics {
+        let text = renderer.render(&[group(report, diagnostic)]).to_string();
+        // A closed standard error leaves nobody to tell.
+        let _ = writeln!(err, "{text}\n");
+    }
+}
+
+/// A source longer than this is shown as an excerpt around the problem, so that a report about a
+/// huge file stays readable and cheap.
+const EXCERPT: usize = 64 << 10;
+
+fn group<'a>(report: &'a DocumentReport, diagnostic: &'a Diagnostic) -> Group<'a> {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let mut group = Group::with_title(level.primary_title(diagnostic.message.as_str()).id(diagnostic.code));
+    if let Some(span) = diagnostic.span {
+        let text = report.text.as_str();
+        let mut start = floor(text, span.start.offset);
+        let mut end = floor(text, span.end.offset).max(start);
+        // One line is enough to see the place; a span over a whole block would draw all of it.
+        if let Some(line_end) = text[start..end].find('\n') {
+            end = start + line_end;
+        }
+        end = end.min(floor(text, start + 200));
+        let mut source = text;
+        let mut first_line = 1;
+        if text.len() > EXCERPT {
+            let from = floor(text, start.saturating_sub(200));
+            let from = text[from..start].find('\n').map_or(from, |at| from + at + 1);
+            source = &text[from..floor(text, end + 200)];
+            first_line = span.start.line as usize - text[from..start].matches('\n').count();
+            start -= from;
+            end -= from;
+        }
+        group = group.element(
+            Snippet::source(source)
+                .line_start(first_line)
+                .path(report.path.to_string_lossy().into_owned())
+                .annotation(AnnotationKind::Primary.span(start..end)),
+        );
+    } else {
+        group = group.element(annotate_snippets::Origin::path(report.path.to_string_lossy().into_owned()));
+    }
+    if let Some(help) = &diagnostic.help {
+        group = group.element(Level::HELP.message(help.as_str()));
+    }
+    group
+}
+
+fn floor(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// Prints an error: what failed, the causes, the hint.
+pub(crate) fn error(error: &EngineError) {
+    let mut err = std::io::stderr().lock();
+    if let EngineError::Documents(reports) = error {
+        drop(err);
+        reports.iter().for_each(document);
+        err = std::io::stderr().lock();
+    }
+    let _ = writeln!(err, "error: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let _ = writeln!(err, "  caused by: {}", cause.to_string().replace('\n', "\n    "));
+        source = cause.source();
+    }
+    if let Some(hint) = error.hint() {
+        let _ = writeln!(err, "  hint: {hint}");
+    }
+}

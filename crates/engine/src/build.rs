@@ -1,0 +1,434 @@
+//! `build`: from a recipe to an output folder that was proven to boot.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use amiforge_ami::{
+    Artifact, ArtifactFormat, BootMode, ComponentRecord, CreationDate, LayerRecord, Manifest, ManifestSpec, ParentImage, PartitionInfo,
+    VolumeInfo, register_image_request, run_instances_mappings,
+};
+use amiforge_disk::{Compression, EmitOptions, Format, Output};
+use amiforge_exec::DocumentSpec;
+use amiforge_plan::Plan;
+use amiforge_recipe::{ImageRecipe, OutputFormat};
+use amiforge_source::ResolvedDebian;
+use amiforge_store::{CatalogImage, FileTarget, Store};
+use amiforge_tree::Tree;
+use amiforge_types::{Arch, Digest, GIB, Seed};
+use serde::{Deserialize, Serialize};
+
+use crate::assemble::BootChoice;
+use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::event::Event;
+use crate::layers::{Made, Work};
+use crate::load::{LoadedRecipe, RecipeRequest};
+use crate::look::threads;
+use crate::output::OutFolder;
+use crate::plans::{TOOL_VERSION, record_key};
+use crate::prove::{DOCUMENTS_FILE, FirmwareChoice, Subject};
+use crate::settings::Engine;
+
+/// Kind of the records that say what an output folder held when it was finished.
+const OUTPUT: &str = "output";
+
+/// What to build.
+#[derive(Clone, Debug)]
+pub struct BuildRequest {
+    /// The recipe.
+    pub recipe: RecipeRequest,
+    /// The output folder; `./out/<name>-<version>` when absent.
+    pub out: Option<PathBuf>,
+    /// Boot the result and run its test phases.
+    pub test: bool,
+    /// Make every layer again.
+    pub rebuild: bool,
+    /// Threads.
+    pub jobs: Option<usize>,
+    /// Limit of a boot.
+    pub boot_timeout_seconds: Option<u64>,
+}
+
+/// What a build came to.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildOutcome {
+    /// `ami-…`
+    pub image_id: String,
+    /// The output folder.
+    pub out: PathBuf,
+    /// Layers that were made; the others came from the store.
+    pub layers_built: usize,
+    /// Layers in all.
+    pub layers: usize,
+    /// True when the folder already held exactly this build.
+    pub unchanged: bool,
+    /// Whether the image was proven to boot.
+    pub proven: bool,
+}
+
+/// What an output folder held when it was finished; `record version 1`.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OutputRecord {
+    version: u32,
+    plan_id: Digest,
+    proven: bool,
+    /// Size, inode, change time in ns, by file name.
+    files: BTreeMap<String, (u64, u64, i128)>,
+}
+
+impl Engine {
+    /// Builds a recipe.
+    pub fn build(&self, request: &BuildRequest) -> Result<BuildOutcome, EngineError> {
+        let recipe = self.load(&request.recipe)?;
+        let store = self.open_store()?;
+        self.clear_leftovers(&store);
+        let resolved = self.resolve_parent(&recipe, request.recipe.offline)?;
+        let plan = self.compile(&recipe, &resolved)?;
+        let version = recipe.recipe.version.first().to_string();
+        let target = request
+            .out
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("out").join(format!("{}-{version}", recipe.recipe.name.replace(' ', "-"))));
+        if request.recipe.locked {
+            check_lock(&target, &resolved)?;
+        }
+        if !request.rebuild
+            && let Some(outcome) = self.unchanged(&store, &target, &plan, request.test)?
+        {
+            return Ok(outcome);
+        }
+        let folder = OutFolder::begin(&target, &self.interruption())?;
+        let result = self.build_into(request, &recipe, &store, &resolved, &plan, &version, &folder);
+        match result {
+            Ok((manifest, built, proven)) => {
+                let out = folder.commit()?;
+                self.keep_output(&store, &out, &plan, proven)?;
+                self.keep_plan(&store, &plan)?;
+                self.register(&store, &manifest, &out)?;
+                Ok(BuildOutcome {
+                    image_id: manifest.image_id.as_str().to_owned(),
+                    out,
+                    layers_built: built,
+                    layers: plan.layers.len(),
+                    unchanged: false,
+                    proven,
+                })
+            }
+            Err(error) => match folder.fail() {
+                Some(failed) if error.hint().is_none() => Err(error.with_hint(format!("logs and plan are in {}", failed.display()))),
+                _ => Err(error),
+            },
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the one body of `build`, apart only so that its failure can keep the logs")]
+    fn build_into(
+        &self,
+        request: &BuildRequest,
+        recipe: &LoadedRecipe,
+        store: &Store,
+        resolved: &ResolvedDebian,
+        plan: &Plan,
+        version: &str,
+        folder: &OutFolder,
+    ) -> Result<(Manifest, usize, bool), EngineError> {
+        let internal = |what: &'static str| move || format!("cannot write {what}");
+        folder.write("plan.json", &json(plan).or_fail(ErrorKind::Internal, internal("plan.json"))?)?;
+        folder.write("lock.json", &json(resolved).or_fail(ErrorKind::Internal, internal("lock.json"))?)?;
+        let logs = folder.path("logs");
+        fs_err::create_dir(&logs).or_fail(ErrorKind::Failed, internal("logs"))?;
+        let documents: Vec<DocumentSpec> = recipe
+            .components
+            .iter()
+            .map(|c| DocumentSpec { name: c.shown.clone(), text: c.text.clone(), parameters: c.parameters.clone() })
+            .collect();
+        folder.write(DOCUMENTS_FILE, &json(&documents).or_fail(ErrorKind::Internal, internal(DOCUMENTS_FILE))?)?;
+        let jobs = request.jobs.unwrap_or_else(threads);
+        let made = self.make_layers(&Work {
+            store,
+            recipe,
+            resolved,
+            plan,
+            rebuild: request.rebuild,
+            offline: request.recipe.offline,
+            jobs,
+            epoch: self.settings.source_date_epoch,
+            logs,
+        })?;
+        if made.built == 0 {
+            self.stage("layers", format!("all {} from the store, no step runs", plan.layers.len()));
+        }
+        let tree = crate::assemble::image_tree(&made)?;
+        let packages = crate::parent::installed_packages(&tree, &made.blobs)?;
+        let agent = packages.iter().any(|p| p.name == "cloud-init");
+        folder.write("packages.json", &json(&packages).or_fail(ErrorKind::Internal, internal("packages.json"))?)?;
+
+        let built = made.built;
+        let (mut manifest, sums) = self.write_disks(recipe, version, resolved, plan, tree, made, folder, jobs)?;
+        folder.write("manifest.json", &manifest.to_json())?;
+        folder.write("block-device-mappings.json", &run_instances_mappings(&manifest))?;
+        folder.write("register-image.json", &register_image_request(&manifest))?;
+
+        let mut proven = false;
+        if request.test {
+            let subject = Subject {
+                manifest: &manifest,
+                dir: folder.dir(),
+                logs: folder.dir(),
+                documents,
+                agent,
+                clock: self.settings.now,
+            };
+            let (report, failures) = self.prove(&subject, FirmwareChoice::All, request.boot_timeout_seconds)?;
+            folder.write("boot-report.json", &report.to_json())?;
+            if !failures.is_empty() || !report.passed {
+                return Err(EngineError::new(ErrorKind::Failed, format!("the boot proof failed\n{}", failures.join("\n"))));
+            }
+            manifest.boot_proof = report.boot_proof("boot-report.json");
+            folder.write("manifest.json", &manifest.to_json())?;
+            proven = true;
+        }
+        folder.write_sums(&sums)?;
+        Ok((manifest, built, proven))
+    }
+
+    /// Lays the disk out once and writes it in every format, with the manifest of the result.
+    #[allow(clippy::too_many_arguments, reason = "one call site; a struct would name the same eight things")]
+    fn write_disks(
+        &self,
+        recipe: &LoadedRecipe,
+        version: &str,
+        resolved: &ResolvedDebian,
+        plan: &Plan,
+        tree: Tree,
+        made: Made,
+        folder: &OutFolder,
+        jobs: usize,
+    ) -> Result<(Manifest, Vec<(String, Digest)>), EngineError> {
+        let image_recipe: &ImageRecipe = &recipe.recipe;
+        let volumes = crate::volumes::of_recipe(image_recipe)?;
+        let seed = match &image_recipe.amiforge.seed {
+            Some(text) => Seed::new(Digest::of(text.as_bytes())),
+            None => Seed::new(plan.plan_id),
+        };
+        let boot_mode = crate::volumes::boot_mode(image_recipe.amiforge.boot_mode);
+        let records = layer_records(&made);
+        let Made { layers, mut blobs, clock, .. } = made;
+        self.stage("layout", format!("{} files", tree.slots()));
+        let padded = layers.iter().map(|layer| layer.blob).collect();
+        let spec = crate::assemble::image_spec(volumes.root_gib.map(|gib| u64::from(gib) * GIB), boot_mode_choice(boot_mode), seed, clock, padded);
+        let disk = crate::assemble::lay_out(tree, &spec, &mut blobs)?;
+
+        let formats: Vec<(Format, ArtifactFormat)> = image_recipe
+            .amiforge
+            .formats
+            .iter()
+            .map(|f| match f {
+                OutputFormat::Raw => (Format::Raw, ArtifactFormat::Raw),
+                OutputFormat::Qcow2 => (Format::Qcow2, ArtifactFormat::Qcow2),
+            })
+            .collect();
+        let names: Vec<String> = formats.iter().map(|(f, _)| format!("disk.{}", f.name())).collect();
+        self.stage("emit", names.join(", "));
+        let context = || "cannot write the disk".to_owned();
+        let targets = names
+            .iter()
+            .map(|name| FileTarget::create(folder.path(name)))
+            .collect::<Result<Vec<_>, _>>()
+            .or_fail(ErrorKind::Failed, context)?;
+        let outputs: Vec<Output<'_>> = formats
+            .iter()
+            .zip(&targets)
+            .map(|((format, _), target)| Output { format: *format, target, readback: None, sha256: true, compression: Compression::None })
+            .collect();
+        let emitted = amiforge_disk::emit(&disk.extents, &blobs, &outputs, EmitOptions { threads: jobs, content_digest: true })
+            .or_fail(ErrorKind::Failed, context)?;
+        let content_digest =
+            emitted.content_digest.ok_or_else(|| EngineError::new(ErrorKind::Internal, "the disk has no content digest"))?;
+
+        let mut artifacts = Vec::new();
+        let mut sums = Vec::new();
+        for (((_, format), name), written) in formats.iter().zip(&names).zip(&emitted.artifacts) {
+            self.emit(Event::Artifact { file: name.clone(), bytes: written.bytes, sha256: written.sha256.map(|d| d.hex()) });
+            if let Some(sha256) = written.sha256 {
+                sums.push((name.clone(), sha256));
+            }
+            artifacts.push(Artifact {
+                device: volumes.root.clone(),
+                file: name.clone(),
+                format: *format,
+                bytes: written.bytes,
+                virtual_bytes: written.virtual_bytes,
+                sha256: written.sha256,
+            });
+        }
+        let size = disk.extents.size();
+        let manifest = Manifest::new(ManifestSpec {
+            name: image_recipe.name.clone(),
+            version: version.to_owned(),
+            architecture: Arch::X86_64,
+            boot_mode,
+            root_device_name: volumes.root.clone(),
+            ena_support: true,
+            imds_v2: true,
+            tpm_v2: false,
+            creation_date: CreationDate::new(clock),
+            volumes: vec![VolumeInfo {
+                device: volumes.root.clone(),
+                size,
+                partitions: disk.partitions.iter().map(partition_info).collect(),
+                content_digest,
+            }],
+            block_device_mappings: volumes.with_root_size(size),
+            artifacts,
+            parent_image: ParentImage {
+                asked: image_recipe.parent.to_string(),
+                resolved: format!("debian:{}@sha256:{}", resolved.codename, crate::parent::digest(resolved)),
+            },
+            components: plan
+                .components
+                .iter()
+                .map(|c| ComponentRecord {
+                    name: c.name.clone(),
+                    version: c.version.clone().unwrap_or_else(|| "0.0.0".to_owned()),
+                    digest: c.digest,
+                    parameters: c.parameters.iter().map(|(k, v)| (k.clone(), vec![v.clone()])).collect(),
+                    layer: c.layer,
+                })
+                .collect(),
+            layers: records,
+            recipe_digest: plan.recipe.digest,
+            plan_id: plan.plan_id,
+            tool_version: TOOL_VERSION.to_owned(),
+            tags: image_recipe.ami_tags.clone(),
+        })
+        .or_fail(ErrorKind::Invalid, || "the recipe describes an image that EC2 would refuse".to_owned())?;
+        Ok((manifest, sums))
+    }
+
+    /// The folder, when it still holds exactly what this plan made.
+    fn unchanged(&self, store: &Store, target: &Path, plan: &Plan, test: bool) -> Result<Option<BuildOutcome>, EngineError> {
+        let Ok(target) = std::path::absolute(target) else { return Ok(None) };
+        let key = record_key(&target.to_string_lossy());
+        let Ok(Some(record)) = store.get_record(OUTPUT, &key) else { return Ok(None) };
+        let Ok(record) = serde_json::from_value::<OutputRecord>(record) else { return Ok(None) };
+        if record.version != 1 || record.plan_id != plan.plan_id || (test && !record.proven) || files_of(&target) != record.files {
+            return Ok(None);
+        }
+        let Ok(bytes) = std::fs::read(target.join("manifest.json")) else { return Ok(None) };
+        let Ok(manifest) = Manifest::from_json(&bytes) else { return Ok(None) };
+        for layer in &plan.layers {
+            self.emit(Event::LayerCached { id: layer.id.to_string(), title: layer.title.clone() });
+        }
+        self.emit(Event::Unchanged {
+            out: target.display().to_string(),
+            detail: format!("same plan {}, no step ran", &plan.plan_id.hex()[..12]),
+        });
+        Ok(Some(BuildOutcome {
+            image_id: manifest.image_id.as_str().to_owned(),
+            out: target,
+            layers_built: 0,
+            layers: plan.layers.len(),
+            unchanged: true,
+            proven: record.proven,
+        }))
+    }
+
+    fn keep_output(&self, store: &Store, out: &Path, plan: &Plan, proven: bool) -> Result<(), EngineError> {
+        let context = || "cannot write the build record".to_owned();
+        let record = OutputRecord { version: 1, plan_id: plan.plan_id, proven, files: files_of(out) };
+        let value = serde_json::to_value(record).or_fail(ErrorKind::Internal, context)?;
+        store.put_record(OUTPUT, &record_key(&out.to_string_lossy()), &value).or_fail(ErrorKind::Failed, context)
+    }
+
+    fn register(&self, store: &Store, manifest: &Manifest, out: &Path) -> Result<(), EngineError> {
+        let context = || "cannot register the image in the catalog".to_owned();
+        let image = CatalogImage {
+            image_id: manifest.image_id.as_str().to_owned(),
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            path: out.to_owned(),
+            manifest: serde_json::to_value(manifest).or_fail(ErrorKind::Internal, context)?,
+        };
+        store.put_image(&image).or_fail(ErrorKind::Failed, context)
+    }
+
+    /// The store of this environment.
+    pub(crate) fn open_store(&self) -> Result<Store, EngineError> {
+        Store::open(&self.settings.home)
+            .or_fail(ErrorKind::Environment, || format!("cannot open the store {}", self.settings.home.store.display()))
+    }
+}
+
+fn layer_records(made: &Made) -> Vec<LayerRecord> {
+    made.layers.iter().map(|l| LayerRecord { id: l.id, digest: l.info.digest, bytes: l.info.bytes }).collect()
+}
+
+fn boot_mode_choice(mode: BootMode) -> BootChoice {
+    match mode {
+        BootMode::LegacyBios => BootChoice::Bios,
+        BootMode::Uefi => BootChoice::Uefi,
+        BootMode::UefiPreferred => BootChoice::Hybrid,
+    }
+}
+
+/// Refuses a parent that differs from the lock of the last build.
+fn check_lock(out: &Path, resolved: &ResolvedDebian) -> Result<(), EngineError> {
+    let path = out.join("lock.json");
+    let context = || format!("--locked: cannot read {}", path.display());
+    let bytes = fs_err::read(&path).or_fail(ErrorKind::Invalid, context)?;
+    let lock: ResolvedDebian = serde_json::from_slice(&bytes).or_fail(ErrorKind::Invalid, context)?;
+    let mut changes = Vec::new();
+    for package in &resolved.packages {
+        match lock.package(&package.name) {
+            Some(old) if old.sha256 == package.sha256 => {}
+            Some(old) => changes.push(format!("{} {} -> {}", package.name, old.version, package.version)),
+            None => changes.push(format!("{} {} is new", package.name, package.version)),
+        }
+    }
+    changes.extend(lock.packages.iter().filter(|p| resolved.package(&p.name).is_none()).map(|p| format!("{} is gone", p.name)));
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let shown = changes.iter().take(10).map(|c| format!("\n  {c}")).collect::<String>();
+    let more = changes.len().saturating_sub(10);
+    let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
+    Err(EngineError::new(ErrorKind::Failed, format!("--locked: the packages differ from {}{shown}{more}", path.display()))
+        .with_hint("build without --locked to take the new packages"))
+}
+
+/// Files of a finished folder, so that a change shows without reading gigabytes.
+fn files_of(dir: &Path) -> BTreeMap<String, (u64, u64, i128)> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return BTreeMap::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let meta = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
+            let changed = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
+            Some((entry.file_name().to_string_lossy().into_owned(), (meta.len(), meta.ino(), changed)))
+        })
+        .collect()
+}
+
+fn json(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(value)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn partition_info(part: &amiforge_disk::PartitionInfo) -> PartitionInfo {
+    let fs = part.file_system.as_ref();
+    PartitionInfo {
+        number: part.slot,
+        offset: part.offset(),
+        size: part.len_bytes(),
+        type_guid: part.type_guid,
+        guid: part.guid,
+        name: Some(part.name.clone()).filter(|n| !n.is_empty()),
+        filesystem: fs.and_then(|f| serde_json::to_value(f.kind).ok()?.as_str().map(str::to_owned)),
+        uuid: fs.and_then(|f| f.uuid.clone()),
+        label: fs.and_then(|f| f.label.clone()),
+    }
+}

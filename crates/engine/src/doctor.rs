@@ -1,0 +1,120 @@
+//! What this host can do, and what to install.
+
+use amiforge_exec::Sandbox;
+use amiforge_vm::QemuTools;
+use serde::Serialize;
+
+use crate::settings::Engine;
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// What it is for: `steps`, `boot`, `uefi` …
+    pub topic: String,
+    /// Whether it is there.
+    pub ok: bool,
+    /// Whether a build without boot proof needs it.
+    pub needed_to_build: bool,
+    /// What was found, or what is missing.
+    pub detail: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// All findings.
+#[derive(Clone, Debug, Serialize)]
+pub struct DoctorReport {
+    /// In the order of a build.
+    pub findings: Vec<Finding>,
+}
+
+impl DoctorReport {
+    /// True when an image can be built (if not booted) here.
+    #[must_use]
+    pub fn can_build(&self) -> bool {
+        self.findings.iter().all(|f| f.ok || !f.needed_to_build)
+    }
+
+    /// The report for people.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut text = String::new();
+        for finding in &self.findings {
+            let mark = if finding.ok { "ok     " } else { "MISSING" };
+            text.push_str(&format!("{mark} {:<13} {}\n", finding.topic, finding.detail));
+            if let Some(hint) = &finding.hint {
+                text.push_str(&format!("        {:<13} -> {hint}\n", ""));
+            }
+        }
+        text
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+impl Engine {
+    /// Looks at everything a build and a boot proof need.
+    #[must_use]
+    pub fn doctor(&self) -> DoctorReport {
+        let mut findings = Vec::new();
+        let mut add = |topic: &str, needed: bool, result: Result<String, (String, Option<String>)>| {
+            let (ok, detail, hint) = match result {
+                Ok(detail) => (true, detail, None),
+                Err((detail, hint)) => (false, detail, hint),
+            };
+            findings.push(Finding { topic: topic.to_owned(), ok, needed_to_build: needed, detail, hint });
+        };
+        let store = self.open_store();
+        match &store {
+            Ok(store) => {
+                add("store", true, Ok(store.path().display().to_string()));
+                match store.temp_dir("probe") {
+                    Ok(scratch) => {
+                        for entry in Sandbox::probe(self.settings.helper.clone(), &scratch).entries {
+                            add(entry.what, true, entry.result.map_err(|e| (chain(&e), e.hint())));
+                        }
+                    }
+                    Err(error) => add("store", true, Err((chain(&error), None))),
+                }
+            }
+            Err(error) => add("store", true, Err((chain(error), error.hint().map(str::to_owned)))),
+        }
+        add("packages", true, crate::parent::describe_host(self));
+        match QemuTools::find() {
+            Ok(tools) => {
+                add("qemu", false, Ok(format!("{} {}", tools.qemu.display(), tools.version)));
+                add(
+                    "uefi",
+                    false,
+                    tools
+                        .ovmf()
+                        .map(|ovmf| ovmf.code.display().to_string())
+                        .map_err(|e| (chain(&e), Some("install OVMF (Debian: ovmf)".to_owned()))),
+                );
+                if store.is_ok() {
+                    add(
+                        "acceleration",
+                        false,
+                        self.acceleration(&tools)
+                            .map(|a| format!("{}: {}", a.accelerator.as_str(), a.reason))
+                            .map_err(|e| (chain(&e), None)),
+                    );
+                }
+            }
+            Err(error) => {
+                add("qemu", false, Err((chain(&error), Some("install QEMU (Debian: qemu-system-x86 ovmf)".to_owned()))));
+            }
+        }
+        DoctorReport { findings }
+    }
+}

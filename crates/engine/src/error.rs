@@ -1,0 +1,122 @@
+//! One error for all operations, sorted by what its user can do about it.
+
+use std::path::PathBuf;
+
+use amiforge_types::Diagnostic;
+
+/// Which exit code an error has (DESIGN, command line).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The build or test failed: 1.
+    Failed,
+    /// Usage or an invalid document: 2.
+    Invalid,
+    /// The environment lacks something: 3.
+    Environment,
+    /// A bug of ours: 70.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The process exit code.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Invalid => 2,
+            Self::Environment => 3,
+            Self::Internal => 70,
+        }
+    }
+}
+
+/// The problems of one document, with its text so that they can be drawn.
+#[derive(Clone, Debug)]
+pub struct DocumentReport {
+    /// The file, as the user named it.
+    pub path: PathBuf,
+    /// Its text (lossy where it was not UTF-8).
+    pub text: String,
+    /// The problems, in the order of the text.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl DocumentReport {
+    /// True when at least one problem is an error.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(|d| d.severity == amiforge_types::Severity::Error)
+    }
+}
+
+/// Why an operation ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// Documents have errors; the reports say which.
+    #[error("{} cannot be used", .0.iter().filter(|r| r.has_errors()).map(|r| r.path.display().to_string()).collect::<Vec<_>>().join(", "))]
+    Documents(Vec<DocumentReport>),
+    /// A failure with its place, cause and hint.
+    #[error("{context}")]
+    Context {
+        /// What failed, where.
+        context: String,
+        /// What kind of failure this is.
+        kind: ErrorKind,
+        /// What to do about it.
+        hint: Option<String>,
+        /// The cause.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl EngineError {
+    /// The exit code's class.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Documents(_) => ErrorKind::Invalid.exit_code(),
+            Self::Context { kind, .. } => kind.exit_code(),
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// A hint that can be acted on.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Context { hint, .. } => hint.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// A failure without a cause below it.
+    pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
+        Self::Context { context: context.into(), kind, hint: None, source: None }
+    }
+
+    /// Adds the hint.
+    #[must_use]
+    pub fn with_hint(mut self, text: impl Into<String>) -> Self {
+        if let Self::Context { hint, .. } = &mut self {
+            *hint = Some(text.into());
+        }
+        self
+    }
+}
+
+/// Adds kind and context to any error.
+pub(crate) trait Contextual<T> {
+    /// Wraps the error.
+    fn or_fail(self, kind: ErrorKind, context: impl FnOnce() -> String) -> Result<T, EngineError>;
+}
+
+impl<T, E: std::error::Error + Send + Sync + 'static> Contextual<T> for Result<T, E> {
+    fn or_fail(self, kind: ErrorKind, context: impl FnOnce() -> String) -> Result<T, EngineError> {
+        self.map_err(|e| EngineError::Context { context: context(), kind, hint: None, source: Some(Box::new(e)) })
+    }
+}

@@ -1,0 +1,144 @@
+//! What an operation tells while it runs. The command line draws these as bars, plain lines or JSON.
+
+use serde::Serialize;
+
+/// One thing that happened. In JSON, `event` names the variant in kebab case.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+#[non_exhaustive]
+pub enum Event {
+    /// A part of the operation begins.
+    Stage {
+        /// Short name: `resolve`, `download`, `unpack`, `layout`, `emit`, `boot` …
+        name: &'static str,
+        /// What it works on, for people.
+        detail: String,
+    },
+    /// How far a stage is.
+    Progress {
+        /// The stage's name.
+        name: &'static str,
+        /// Units done.
+        done: u64,
+        /// Units in all.
+        total: u64,
+        /// `bytes` or a countable noun.
+        unit: &'static str,
+    },
+    /// A layer is in the store already; nothing of it runs.
+    LayerCached {
+        /// Layer id.
+        id: String,
+        /// Title, for people.
+        title: String,
+    },
+    /// A layer has to be made.
+    LayerStarted {
+        /// Layer id.
+        id: String,
+        /// Title, for people.
+        title: String,
+        /// Why it is not cached.
+        reason: String,
+    },
+    /// A layer was made and is in the store.
+    LayerFinished {
+        /// Layer id.
+        id: String,
+        /// Title, for people.
+        title: String,
+        /// Seconds it took.
+        seconds: f64,
+        /// Bytes of its file.
+        bytes: u64,
+    },
+    /// A step of a component begins.
+    StepStarted {
+        /// Component name.
+        component: String,
+        /// Phase name.
+        phase: String,
+        /// Step name.
+        step: String,
+        /// Action module.
+        action: String,
+    },
+    /// A line that a step or script printed.
+    Output {
+        /// `stdout` or `stderr`.
+        stream: &'static str,
+        /// The line, without its end.
+        line: String,
+    },
+    /// A step of a component ended.
+    StepFinished {
+        /// Component name.
+        component: String,
+        /// Phase name.
+        phase: String,
+        /// Step name.
+        step: String,
+        /// `success`, `failed`, `skipped`, `ignoredFailure`.
+        status: String,
+        /// Seconds it took.
+        seconds: f64,
+    },
+    /// A file of the output folder is complete.
+    Artifact {
+        /// File name in the output folder.
+        file: String,
+        /// Bytes of the file.
+        bytes: u64,
+        /// SHA-256, where asked for.
+        sha256: Option<String>,
+    },
+    /// A boot begins.
+    BootStarted {
+        /// `bios` or `uefi`.
+        firmware: String,
+        /// `kvm` or `tcg`.
+        acceleration: String,
+    },
+    /// A boot got this far.
+    Milestone {
+        /// `bios` or `uefi`.
+        firmware: String,
+        /// Milestone name.
+        milestone: String,
+        /// Seconds since power-on.
+        seconds: f64,
+    },
+    /// A boot ended.
+    BootFinished {
+        /// `bios` or `uefi`.
+        firmware: String,
+        /// Whether the proof holds.
+        passed: bool,
+        /// Seconds from power-on to power-off.
+        seconds: f64,
+    },
+    /// Something the user should know.
+    Warning {
+        /// One sentence.
+        message: String,
+    },
+    /// Nothing had to be done.
+    Unchanged {
+        /// The output folder.
+        out: String,
+        /// What was found unchanged.
+        detail: String,
+    },
+}
+
+/// Takes events, from any thread.
+pub trait EventSink: Send + Sync {
+    /// Takes one.
+    fn event(&self, event: Event);
+}
+
+impl<F: Fn(Event) + Send + Sync> EventSink for F {
+    fn event(&self, event: Event) {
+        self(event);
+    }
+}

@@ -1,0 +1,231 @@
+//! From a path to a checked recipe with its components. Every problem of every document is found
+//! in one go.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use amiforge_recipe::{
+    Component, ComponentRef, ComponentSource, Document, ImageRecipe, MAX_DOCUMENT_BYTES, ParameterError, check_bytes, parse_component,
+    parse_document, parse_recipe,
+};
+use amiforge_types::{Diagnostic, Diagnostics};
+use fs_err as fs;
+
+use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
+use crate::settings::Engine;
+
+/// A recipe and how to read it.
+#[derive(Clone, Debug)]
+pub struct RecipeRequest {
+    /// A file, or a folder with a `recipe.yaml`, `recipe.yml` or `recipe.json`.
+    pub recipe: PathBuf,
+    /// Values by parameter name or `component.parameter`, in the order given.
+    pub parameters: Vec<(String, String)>,
+    /// Use nothing but the cache.
+    pub offline: bool,
+    /// Refuse packages other than those of the last lock.
+    pub locked: bool,
+}
+
+/// A recipe that can be built.
+pub(crate) struct LoadedRecipe {
+    pub(crate) path: PathBuf,
+    pub(crate) recipe: ImageRecipe,
+    pub(crate) components: Vec<LoadedComponent>,
+}
+
+/// A component of a recipe, with the value of every parameter.
+pub(crate) struct LoadedComponent {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    /// As the recipe names it; part of messages and logs, never of an id.
+    pub(crate) shown: String,
+    pub(crate) text: String,
+    pub(crate) component: Component,
+    pub(crate) parameters: BTreeMap<String, String>,
+}
+
+impl LoadedRecipe {
+    /// Folder that relative paths of the recipe start from.
+    pub(crate) fn dir(&self) -> &Path {
+        folder_of(&self.path)
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The text of a document; what is not text at all is a diagnostic of it.
+fn read(path: &Path) -> Result<Result<String, DocumentReport>, EngineError> {
+    let context = || format!("cannot read {}", path.display());
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).or_fail(ErrorKind::Invalid, context)?;
+    // One byte more than is accepted shows that there is more, without reading all of it.
+    file.take(MAX_DOCUMENT_BYTES as u64 + 1).read_to_end(&mut bytes).or_fail(ErrorKind::Invalid, context)?;
+    Ok(match check_bytes(&bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(diagnostic) => Err(DocumentReport {
+            path: path.to_owned(),
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+            diagnostics: vec![diagnostic],
+        }),
+    })
+}
+
+/// The recipe file that a path means.
+fn recipe_file(path: &Path) -> Result<PathBuf, EngineError> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    const NAMES: [&str; 3] = ["recipe.yaml", "recipe.yml", "recipe.json"];
+    NAMES.iter().map(|name| path.join(name)).find(|p| p.is_file()).ok_or_else(|| {
+        EngineError::new(ErrorKind::Invalid, format!("{}: the folder has no recipe", path.display()))
+            .with_hint("name a recipe file, or put a recipe.yaml into the folder")
+    })
+}
+
+impl Engine {
+    /// Reads a recipe and its components. Warnings are told as events.
+    pub(crate) fn load(&self, request: &RecipeRequest) -> Result<LoadedRecipe, EngineError> {
+        let (loaded, reports) = self.load_all(request)?;
+        match loaded {
+            Some(loaded) if !reports.iter().any(DocumentReport::has_errors) => {
+                for report in &reports {
+                    for diagnostic in &report.diagnostics {
+                        self.warn(format!("{}:{diagnostic}", report.path.display()));
+                    }
+                }
+                Ok(loaded)
+            }
+            _ => Err(EngineError::Documents(reports)),
+        }
+    }
+
+    fn load_all(&self, request: &RecipeRequest) -> Result<(Option<LoadedRecipe>, Vec<DocumentReport>), EngineError> {
+        let path = recipe_file(&request.recipe)?;
+        let text = match read(&path)? {
+            Ok(text) => text,
+            Err(report) => return Ok((None, vec![report])),
+        };
+        let (recipe, mut diagnostics) = parse_recipe(&text);
+        let mut reports = Vec::new();
+        let Some(recipe) = recipe else {
+            return Ok((None, vec![DocumentReport { path, text, diagnostics: diagnostics.into_sorted() }]));
+        };
+        let mut components = Vec::new();
+        let mut used = vec![false; request.parameters.len()];
+        for reference in &recipe.components {
+            components.extend(load_component(&path, reference, request, &mut used, &mut diagnostics, &mut reports)?);
+        }
+        let own = DocumentReport { path: path.clone(), text, diagnostics: diagnostics.into_sorted() };
+        reports.insert(0, own);
+        if !reports.iter().any(DocumentReport::has_errors)
+            && let Some(unused) = used.iter().position(|used| !used)
+        {
+            let name = &request.parameters[unused].0;
+            return Err(EngineError::new(ErrorKind::Invalid, format!("--param {name}: no component has this parameter")));
+        }
+        Ok((Some(LoadedRecipe { path, recipe, components }), reports))
+    }
+
+    /// Checks documents of any kind; a recipe is checked together with its components.
+    pub fn validate(&self, files: &[PathBuf]) -> Result<Vec<DocumentReport>, EngineError> {
+        let mut reports: Vec<DocumentReport> = Vec::new();
+        let mut add = |report: DocumentReport| {
+            if !reports.iter().any(|r| r.path == report.path) {
+                reports.push(report);
+            }
+        };
+        for file in files {
+            let path = recipe_file(file)?;
+            let text = match read(&path)? {
+                Ok(text) => text,
+                Err(report) => {
+                    add(report);
+                    continue;
+                }
+            };
+            let (_, document, diagnostics) = parse_document(&text);
+            if matches!(document, Some(Document::ImageRecipe(_))) {
+                let request = RecipeRequest { recipe: path, parameters: Vec::new(), offline: true, locked: false };
+                self.load_all(&request)?.1.into_iter().for_each(&mut add);
+            } else {
+                add(DocumentReport { path, text, diagnostics: diagnostics.into_sorted() });
+            }
+        }
+        Ok(reports)
+    }
+}
+
+fn load_component(
+    recipe_path: &Path,
+    reference: &ComponentRef,
+    request: &RecipeRequest,
+    used: &mut [bool],
+    diagnostics: &mut Diagnostics,
+    reports: &mut Vec<DocumentReport>,
+) -> Result<Option<LoadedComponent>, EngineError> {
+    let relative = match &reference.source {
+        ComponentSource::Path(path) => path,
+        ComponentSource::Named { name, version } => {
+            diagnostics.push(
+                Diagnostic::error("unknown-component", reference.span, format!("there is no component {name}/{version} in the library"))
+                    .with_help("name a document of your own by its path, for example ./components/web.yaml"),
+            );
+            return Ok(None);
+        }
+    };
+    let path = folder_of(recipe_path).join(relative);
+    let text = match read(&path) {
+        Ok(Ok(text)) => text,
+        Ok(Err(report)) => {
+            reports.push(report);
+            return Ok(None);
+        }
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map_or_else(String::new, |c| format!(": {c}"));
+            diagnostics.push(Diagnostic::error("unknown-component", reference.span, format!("{error}{cause}")));
+            return Ok(None);
+        }
+    };
+    let (component, found) = parse_component(&text);
+    let found = found.into_sorted();
+    if !found.is_empty() && !reports.iter().any(|r| r.path == path) {
+        reports.push(DocumentReport { path: path.clone(), text: text.clone(), diagnostics: found });
+    }
+    let Some(component) = component else { return Ok(None) };
+    let stem = path.file_stem().map_or_else(|| "component".into(), |s| s.to_string_lossy().into_owned());
+    let name = component.name.clone().filter(|n| !n.is_empty()).unwrap_or(stem);
+    for unknown in component.undeclared(&reference.parameters) {
+        diagnostics.push(Diagnostic::warning(
+            "undeclared-parameter",
+            reference.span,
+            format!("the component {name} has no parameter {unknown}; the value is ignored"),
+        ));
+    }
+    let mut given = reference.parameters.clone();
+    for (at, (key, value)) in request.parameters.iter().enumerate() {
+        let own = key.strip_prefix(&name).and_then(|rest| rest.strip_prefix('.')).unwrap_or(key);
+        if component.parameters.iter().any(|p| p.name == own) {
+            given.insert(own.to_owned(), value.clone());
+            used[at] = true;
+        }
+    }
+    match component.resolve_parameters(&given) {
+        Ok(parameters) => {
+            // A local document has no version of its own; the digest is what identifies it.
+            Ok(Some(LoadedComponent { name, version: "0.0.0".to_owned(), shown: relative.clone(), text, component, parameters }))
+        }
+        Err(error) => {
+            diagnostics.push(parameter_problem(reference, &name, &error));
+            Ok(None)
+        }
+    }
+}
+
+fn parameter_problem(reference: &ComponentRef, component: &str, error: &ParameterError) -> Diagnostic {
+    Diagnostic::error("invalid-parameter", reference.span, format!("component {component}: {error}"))
+        .with_help("give the value in the recipe's `parameters`, or with --param")
+}

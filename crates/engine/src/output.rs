@@ -1,0 +1,196 @@
+//! The output folder: built beside its place, then renamed; whole or not at all.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use amiforge_types::{Digest, Hasher};
+use fs_err as fs;
+use rustix::fs::{FlockOperation, RenameFlags};
+
+use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::settings::Interruption;
+
+/// An output folder under construction, `.<name>.tmp-<pid>` beside its final place.
+///
+/// The open directory is locked, so a later build can tell an unfinished folder of a dead process
+/// from one that is being written.
+pub(crate) struct OutFolder {
+    target: PathBuf,
+    building: PathBuf,
+    interruption: Interruption,
+    _lock: File,
+    done: bool,
+}
+
+impl OutFolder {
+    /// Starts a folder that will become `target`. Unfinished folders of dead processes go.
+    pub(crate) fn begin(target: &Path, interruption: &Interruption) -> Result<Self, EngineError> {
+        let context = || format!("cannot write the output folder {}", target.display());
+        let target = std::path::absolute(target).or_fail(ErrorKind::Failed, context)?;
+        let name = target
+            .file_name()
+            .ok_or_else(|| EngineError::new(ErrorKind::Invalid, format!("--out {}: not a folder name", target.display())))?
+            .to_string_lossy()
+            .into_owned();
+        if let Ok(meta) = std::fs::symlink_metadata(&target)
+            && !meta.is_dir()
+        {
+            return Err(EngineError::new(ErrorKind::Invalid, format!("--out {}: exists and is not a folder", target.display())));
+        }
+        if target.is_dir() && !is_ours(&target) {
+            return Err(EngineError::new(
+                ErrorKind::Invalid,
+                format!("--out {}: the folder has other files in it", target.display()),
+            )
+            .with_hint("name a folder that does not exist yet, or one that amiforge wrote"));
+        }
+        let parent = target.parent().unwrap_or(Path::new("/")).to_owned();
+        fs::create_dir_all(&parent).or_fail(ErrorKind::Failed, context)?;
+        let prefix = format!(".{name}.tmp-");
+        sweep(&parent, &prefix);
+        let building = parent.join(format!("{prefix}{}", std::process::id()));
+        fs::create_dir(&building).or_fail(ErrorKind::Failed, context)?;
+        interruption.watch(&building);
+        let lock = File::open(&building).or_fail(ErrorKind::Failed, context)?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).or_fail(ErrorKind::Failed, context)?;
+        Ok(Self { target, building, interruption: interruption.clone(), _lock: lock, done: false })
+    }
+
+    /// Path of a file in the folder while it is being built.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.building.join(name)
+    }
+
+    /// The folder while it is being built.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.building
+    }
+
+    /// Where the folder will be.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Writes a small file.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), EngineError> {
+        let path = self.path(name);
+        fs::write(&path, bytes).or_fail(ErrorKind::Failed, || format!("cannot write {name} of the output folder"))
+    }
+
+    /// Writes `SHA256SUMS` over every file of the folder, in path order; `known` spares reading
+    /// the large ones again.
+    pub(crate) fn write_sums(&self, known: &[(String, Digest)]) -> Result<(), EngineError> {
+        let context = || "cannot write SHA256SUMS of the output folder".to_owned();
+        let mut names = Vec::new();
+        list(&self.building, "", &mut names).or_fail(ErrorKind::Failed, context)?;
+        names.retain(|name| name != "SHA256SUMS");
+        names.sort();
+        let mut text = String::new();
+        for name in names {
+            let digest = match known.iter().find(|(k, _)| *k == name) {
+                Some((_, digest)) => *digest,
+                None => {
+                    let mut hasher = Hasher::new();
+                    let mut file = fs::File::open(self.building.join(&name)).or_fail(ErrorKind::Failed, context)?;
+                    std::io::copy(&mut file, &mut hasher).or_fail(ErrorKind::Failed, context)?;
+                    hasher.finish()
+                }
+            };
+            text.push_str(&format!("{digest}  {name}\n"));
+        }
+        self.write("SHA256SUMS", text.as_bytes())
+    }
+
+    /// Puts the folder in its place, atomically also when an older one is there.
+    pub(crate) fn commit(mut self) -> Result<PathBuf, EngineError> {
+        let context = || format!("cannot put the output folder at {}", self.target.display());
+        if self.target.exists() {
+            rustix::fs::renameat_with(rustix::fs::CWD, &self.building, rustix::fs::CWD, &self.target, RenameFlags::EXCHANGE)
+                .or_fail(ErrorKind::Failed, context)?;
+            // What is at `building` now is the old folder.
+            let _ = fs::remove_dir_all(&self.building);
+        } else {
+            fs::rename(&self.building, &self.target).or_fail(ErrorKind::Failed, context)?;
+        }
+        sync_parent(&self.target);
+        self.done = true;
+        self.interruption.unwatch(&self.building);
+        Ok(self.target.clone())
+    }
+
+    /// Keeps logs and plan as `<target>.failed`, without the large artefacts, and returns its path.
+    pub(crate) fn fail(mut self) -> Option<PathBuf> {
+        let mut failed = self.target.clone().into_os_string();
+        failed.push(".failed");
+        let failed = PathBuf::from(failed);
+        for entry in std::fs::read_dir(&self.building).ok()?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with("disk") {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        let _ = std::fs::remove_dir_all(&failed);
+        std::fs::rename(&self.building, &failed).ok()?;
+        self.done = true;
+        self.interruption.unwatch(&self.building);
+        Some(failed)
+    }
+}
+
+impl Drop for OutFolder {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = std::fs::remove_dir_all(&self.building);
+            self.interruption.unwatch(&self.building);
+        }
+    }
+}
+
+fn is_ours(dir: &Path) -> bool {
+    let Ok(mut entries) = std::fs::read_dir(dir) else { return false };
+    dir.join("manifest.json").is_file() || entries.next().is_none()
+}
+
+fn sweep(parent: &Path, prefix: &str) {
+    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(prefix) {
+            continue;
+        }
+        let Ok(dir) = File::open(entry.path()) else { continue };
+        if rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn list(dir: &Path, prefix: &str, out: &mut Vec<String>) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            list(&entry.path(), &format!("{name}/"), out)?;
+        } else if entry.file_type()?.is_file() {
+            out.push(name);
+        }
+    }
+    Ok(())
+}
+
+fn sync_parent(path: &Path) {
+    if let Some(parent) = path.parent()
+        && let Ok(dir) = File::open(parent)
+    {
+        let _ = dir.sync_all();
+    }
+}
+
+/// Writes a file whole or not at all.
+pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}

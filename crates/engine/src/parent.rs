@@ -1,0 +1,206 @@
+//! The parent image: resolving it, and making its lowest layer.
+
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use amiforge_recipe::{AptVariant, ParentImage};
+use amiforge_source::{AptSettings, Context, DebianRequest, FetchedDebian, ResolvedDebian, SHIMS, SourceError, SourceEvent, Variant};
+use amiforge_store::FileBlob;
+use amiforge_tree::Tree;
+use amiforge_tree::layer::LayerInfo;
+use amiforge_types::{Arch, BlobTable, Digest, LayerId};
+use serde::Serialize;
+
+use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::event::Event;
+use crate::layers::Work;
+use crate::load::LoadedRecipe;
+use crate::look::threads;
+use crate::settings::Engine;
+
+/// Largest dpkg database that is read.
+const MAX_STATUS: u64 = 64 << 20;
+
+/// A package of the finished image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct InstalledPackage {
+    /// Name.
+    pub(crate) name: String,
+    /// Version.
+    pub(crate) version: String,
+    /// Architecture.
+    pub(crate) architecture: String,
+}
+
+impl Engine {
+    /// The packages of the recipe's parent.
+    pub(crate) fn resolve_parent(&self, recipe: &LoadedRecipe, offline: bool) -> Result<ResolvedDebian, EngineError> {
+        let settings = &recipe.recipe.amiforge.apt;
+        let ParentImage::Debian { suite } = &recipe.recipe.parent else {
+            return Err(EngineError::new(ErrorKind::Invalid, format!("{} is not supported as parent", recipe.recipe.parent)));
+        };
+        let mut request = DebianRequest::new(suite, Arch::X86_64);
+        request.apt = AptSettings {
+            mirror: settings.mirror.clone(),
+            suites: settings.suites.clone(),
+            components: settings.components.clone(),
+            keyring: settings.keyring.as_ref().map(|k| recipe.dir().join(k)),
+            snapshot: settings.snapshot.clone(),
+            check_valid_until: settings.check_valid_until,
+        };
+        request.variant = match settings.variant {
+            AptVariant::Essential => Variant::Essential,
+            AptVariant::Apt => Variant::Apt,
+            AptVariant::Required => Variant::Required,
+            AptVariant::Important => Variant::Important,
+        };
+        request.packages.clone_from(&settings.packages);
+        request.include.clone_from(&settings.include);
+        self.stage("resolve", recipe.recipe.parent.to_string());
+        let events = |event| self.source_event(event);
+        let cache = self.settings.home.downloads();
+        amiforge_source::resolve(&request, &self.context(&cache, &events, offline, threads()))
+            .map_err(|error| source_error(error, format!("cannot resolve {}", recipe.recipe.parent)))
+    }
+
+    /// Brings the packages into the cache.
+    pub(crate) fn fetch_parent(&self, resolved: &ResolvedDebian, offline: bool, jobs: usize) -> Result<FetchedDebian, EngineError> {
+        let events = |event| self.source_event(event);
+        let cache = self.settings.home.downloads();
+        amiforge_source::fetch(resolved, &self.context(&cache, &events, offline, jobs))
+            .map_err(|error| source_error(error, "cannot fetch the packages".to_owned()))
+    }
+
+    fn context<'a>(&'a self, cache: &'a Path, events: &'a (dyn Fn(SourceEvent) + Sync), offline: bool, jobs: usize) -> Context<'a> {
+        Context {
+            host_root: &self.settings.host_root,
+            cache,
+            now: self.settings.now,
+            offline,
+            jobs,
+            proxy: self.settings.proxy.as_deref(),
+            events,
+        }
+    }
+
+    fn source_event(&self, event: SourceEvent) {
+        match event {
+            SourceEvent::Warning(message) => self.warn(message),
+            SourceEvent::FetchStarted { packages, bytes } => {
+                self.stage("download", format!("{packages} packages, {}", amiforge_types::ByteSize(bytes)));
+            }
+            SourceEvent::FetchProgress { bytes, total } => {
+                self.emit(Event::Progress { name: "download", done: bytes, total, unit: "bytes" });
+            }
+            SourceEvent::Retry { uri, attempt, reason } => self.warn(format!("{uri}: attempt {attempt} failed: {reason}")),
+            SourceEvent::Unpacked { done, total } => {
+                self.emit(Event::Progress { name: "unpack", done: done as u64, total: total as u64, unit: "packages" });
+            }
+            _ => {}
+        }
+    }
+}
+
+fn source_error(error: SourceError, context: String) -> EngineError {
+    let kind = if error.is_environment() { ErrorKind::Environment } else { ErrorKind::Failed };
+    let hint = error.hint();
+    let wrapped = EngineError::Context { context, kind, hint: None, source: Some(Box::new(error)) };
+    match hint {
+        Some(hint) => wrapped.with_hint(hint),
+        None => wrapped,
+    }
+}
+
+/// Unpacks the packages into the layer `id`.
+pub(crate) fn unpack(engine: &Engine, work: &Work<'_>, debs: &FetchedDebian, id: LayerId) -> Result<LayerInfo, EngineError> {
+    let context = || "cannot unpack the packages".to_owned();
+    let dir = work.store.temp_dir("unpack").or_fail(ErrorKind::Failed, context)?;
+    let spool = tempfile::tempfile_in(&dir).or_fail(ErrorKind::Failed, context)?;
+    let mut blobs = BlobTable::new();
+    let blob = blobs.add(Arc::new(FileBlob::from_file(spool.try_clone().or_fail(ErrorKind::Failed, context)?).or_fail(ErrorKind::Failed, context)?));
+    let events = |event| engine.source_event(event);
+    let mut writer = BufWriter::with_capacity(1 << 20, spool);
+    let diff = amiforge_source::unpack(work.resolved, debs, &mut writer, blob, work.jobs, &events)
+        .map_err(|error| source_error(error, context()))?;
+    writer.flush().or_fail(ErrorKind::Failed, context)?;
+    let info = work.store.put_layer(id, &diff, &blobs).or_fail(ErrorKind::Failed, context)?;
+    let _ = std::fs::remove_dir(&dir);
+    Ok(info)
+}
+
+/// The script that configures the unpacked packages.
+pub(crate) fn configure_script(resolved: &ResolvedDebian) -> String {
+    amiforge_source::configure_script(resolved)
+}
+
+/// Paths and texts of the scripts that stand in for programs while steps run.
+pub(crate) fn shims() -> Vec<(String, String)> {
+    SHIMS.iter().map(|shim| (shim.path.to_owned(), shim.text.to_owned())).collect()
+}
+
+/// What decides the bytes of the parent's two layers: the packages, and the scripts.
+pub(crate) fn inputs(resolved: &ResolvedDebian) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let mut unpacked: BTreeMap<String, String> = resolved
+        .packages
+        .iter()
+        .map(|p| (format!("package.{}", p.name), format!("{} sha256:{}{}", p.version, p.sha256, if p.auto { " auto" } else { "" })))
+        .collect();
+    for file in &resolved.sources {
+        unpacked.insert(format!("file.{}", file.path), format!("sha256:{}", Digest::of(file.text.as_bytes())));
+    }
+    unpacked.insert("codename".to_owned(), resolved.codename.clone());
+    unpacked.insert("unpacker".to_owned(), amiforge_source::UNPACK_VERSION.to_string());
+    let script = Digest::of(configure_script(resolved).as_bytes());
+    let shims: String = shims().into_iter().map(|(path, text)| format!("{path}\0{text}\0")).collect();
+    let configured = BTreeMap::from([
+        ("configureScript".to_owned(), format!("sha256:{script}")),
+        ("shims".to_owned(), format!("sha256:{}", Digest::of(shims.as_bytes()))),
+    ]);
+    (unpacked, configured)
+}
+
+/// Identity of the resolved parent: what its unpacked layer is made of.
+pub(crate) fn digest(resolved: &ResolvedDebian) -> Digest {
+    let (unpacked, configured) = inputs(resolved);
+    let mut hasher = amiforge_types::Hasher::new();
+    for (name, value) in unpacked.iter().chain(&configured) {
+        hasher.field(name.as_bytes());
+        hasher.field(value.as_bytes());
+    }
+    hasher.finish()
+}
+
+/// The packages that the image's own dpkg database calls installed, by name.
+pub(crate) fn installed_packages(tree: &Tree, blobs: &BlobTable) -> Result<Vec<InstalledPackage>, EngineError> {
+    let context = || "cannot read the image's package database".to_owned();
+    let Some(ino) = tree.lookup(b"var/lib/dpkg/status") else { return Ok(Vec::new()) };
+    let amiforge_tree::Kind::File(content) = &tree.inode(ino).kind else { return Ok(Vec::new()) };
+    let bytes = content.read_to_vec(blobs, MAX_STATUS).or_fail(ErrorKind::Failed, context)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut packages = Vec::new();
+    for paragraph in text.split("\n\n") {
+        let field = |name: &str| {
+            paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|v| v.trim().to_owned())
+        };
+        if field("Status").is_some_and(|s| s.ends_with(" installed"))
+            && let (Some(name), Some(version), Some(architecture)) = (field("Package"), field("Version"), field("Architecture"))
+        {
+            packages.push(InstalledPackage { name, version, architecture });
+        }
+    }
+    packages.sort_by(|a, b| (&a.name, &a.architecture).cmp(&(&b.name, &b.architecture)));
+    Ok(packages)
+}
+
+/// What `doctor` says of the host's package archives.
+pub(crate) fn describe_host(engine: &Engine) -> Result<String, (String, Option<String>)> {
+    let hint = "name a mirror and a keyring in the recipe: amiforge.apt {mirror, keyring}";
+    match amiforge_source::host_archives(&engine.settings.host_root) {
+        Ok(archives) if !archives.is_empty() => Ok(format!("apt configuration with {}", archives.join(", "))),
+        Ok(_) => Err(("no Debian archive in the host's apt configuration".to_owned(), Some(hint.to_owned()))),
+        Err(error) => Err((error.to_string(), Some(hint.to_owned()))),
+    }
+}
+

@@ -1,0 +1,141 @@
+//! `plan`: what a build would make or take from the store, and why.
+
+use std::collections::BTreeMap;
+
+use amiforge_plan::{InputChange, Plan, PlanRequest, Reason, ResolvedComponent, ResolvedParent, compile, why};
+use amiforge_source::ResolvedDebian;
+use amiforge_store::Store;
+use amiforge_types::{Arch, Digest, LayerId};
+use serde::Serialize;
+
+use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::layers::EXECUTOR_VERSION;
+use crate::load::{LoadedRecipe, RecipeRequest};
+use crate::parent;
+use crate::settings::Engine;
+
+/// Version of this program; goes into manifests and image inputs.
+pub const TOOL_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Kind of the records that hold the plan of the last build, by recipe name.
+const LAST_PLAN: &str = "last-plan";
+
+/// What `plan` tells.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanReport {
+    /// The plan's id.
+    pub plan_id: String,
+    /// The layers, lowest first.
+    pub layers: Vec<PlannedLayer>,
+    /// The whole plan, as `plan.json` has it.
+    pub plan: Plan,
+}
+
+/// One layer of a [`PlanReport`].
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedLayer {
+    /// Id.
+    pub id: String,
+    /// For people.
+    pub title: String,
+    /// Whether it is in the store.
+    pub cached: bool,
+    /// What changed since the last build of this recipe, a line each.
+    pub why: Vec<String>,
+}
+
+impl Engine {
+    /// Says what a build would do.
+    pub fn plan(&self, request: &RecipeRequest) -> Result<PlanReport, EngineError> {
+        let recipe = self.load(request)?;
+        let store = self.open_store()?;
+        let resolved = self.resolve_parent(&recipe, request.offline)?;
+        let plan = self.compile(&recipe, &resolved)?;
+        let last = self.last_plan(&store, &plan.recipe.name);
+        let layers = plan
+            .layers
+            .iter()
+            .map(|layer| {
+                let cached = store.has_layer(layer.id);
+                let why = match &last {
+                    Some(old) => why_lines(old, &plan, layer.id),
+                    None if cached => vec!["in the store".to_owned()],
+                    None => vec!["never built".to_owned()],
+                };
+                PlannedLayer { id: layer.id.to_string(), title: layer.title.clone(), cached, why }
+            })
+            .collect();
+        Ok(PlanReport { plan_id: plan.plan_id.to_string(), layers, plan })
+    }
+
+    /// The plan of a recipe whose parent is resolved.
+    pub(crate) fn compile(&self, recipe: &LoadedRecipe, resolved: &ResolvedDebian) -> Result<Plan, EngineError> {
+        let (unpacked, configured) = parent::inputs(resolved);
+        let components = recipe
+            .components
+            .iter()
+            .map(|c| ResolvedComponent {
+                name: c.name.clone(),
+                version: None,
+                reference: c.shown.clone(),
+                component: &c.component,
+                parameters: c.parameters.clone(),
+                files: BTreeMap::new(),
+            })
+            .collect();
+        let request = PlanRequest {
+            recipe: &recipe.recipe,
+            arch: Arch::X86_64,
+            tool_version: TOOL_VERSION,
+            executor_version: EXECUTOR_VERSION,
+            build_clock: self.settings.source_date_epoch.map(amiforge_types::Timestamp::from_secs),
+            parent: ResolvedParent { unpacked, configured },
+            components,
+            step_inputs: BTreeMap::new(),
+            image_inputs: BTreeMap::new(),
+        };
+        compile(&request).or_fail(ErrorKind::Internal, || "the plan could not be made".to_owned())
+    }
+
+    /// The plan of the last finished build of a recipe; one that cannot be read counts as none.
+    pub(crate) fn last_plan(&self, store: &Store, recipe: &str) -> Option<Plan> {
+        let record = store.get_record(LAST_PLAN, &record_key(recipe)).ok()??;
+        serde_json::from_value(record).ok()
+    }
+
+    pub(crate) fn keep_plan(&self, store: &Store, plan: &Plan) -> Result<(), EngineError> {
+        let context = || "cannot write the build record".to_owned();
+        let record = serde_json::to_value(plan).or_fail(ErrorKind::Internal, context)?;
+        store.put_record(LAST_PLAN, &record_key(&plan.recipe.name), &record).or_fail(ErrorKind::Failed, context)
+    }
+}
+
+/// A key of the store for any name.
+pub(crate) fn record_key(name: &str) -> String {
+    Digest::of(name.as_bytes()).hex()
+}
+
+/// What changed for a layer between two plans, a line for each input.
+pub(crate) fn why_lines(old: &Plan, new: &Plan, layer: LayerId) -> Vec<String> {
+    let why = why(old, new);
+    let Some(found) = why.layers.iter().find(|l| l.id == layer) else { return Vec::new() };
+    match &found.reason {
+        Reason::Unchanged => vec!["unchanged since the last build".to_owned()],
+        Reason::New => vec!["new since the last build".to_owned()],
+        Reason::Changed { inputs, parent } => {
+            let below = parent.then(|| "a layer below it changed".to_owned());
+            inputs.iter().map(change_line).chain(below).collect()
+        }
+    }
+}
+
+fn change_line(change: &InputChange) -> String {
+    match (&change.old, &change.new) {
+        (Some(old), Some(new)) => format!("{} changed: {old} -> {new}", change.input),
+        (None, Some(new)) => format!("{} is new: {new}", change.input),
+        (Some(old), None) => format!("{} is gone: {old}", change.input),
+        (None, None) => change.input.clone(),
+    }
+}

@@ -1,0 +1,446 @@
+//! The boot proof: an instance of the finished image, unmodified, under each firmware it promises.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use amiforge_ami::{Firmware, Manifest};
+use amiforge_disk::Extents;
+use amiforge_exec::protocol::{Reply, Request, VERSION};
+use amiforge_exec::{ChildEvent, DocumentSpec, RunResult, RunSpec};
+use amiforge_fs::fat::{self, FatFile};
+use amiforge_types::{BlobTable, Digest, MIB, Timestamp};
+use amiforge_vm::{
+    Acceleration, BootHooks, BootOptions, BootReport, BootRun, BootSpec, BoxError, GuestLink, Milestone, QemuTools, SessionError,
+    SessionOutcome, VmError, Volume, VolumeSource,
+};
+use serde::Serialize;
+
+use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::event::Event;
+use crate::look::{open_disk, threads};
+use crate::settings::Engine;
+
+/// Limit for a boot with hardware acceleration; without it, it is scaled.
+const BOOT_LIMIT: Duration = Duration::from_secs(300);
+/// How long the acceleration probe may take.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
+/// Name of the component documents in the output folder.
+pub(crate) const DOCUMENTS_FILE: &str = "components.json";
+
+/// Which firmware to test under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirmwareChoice {
+    /// SeaBIOS.
+    Bios,
+    /// OVMF.
+    Uefi,
+    /// Every one the image's boot mode promises.
+    All,
+}
+
+/// What to test.
+#[derive(Clone, Debug)]
+pub struct TestRequest {
+    /// An output folder, its manifest, or an image id or `name/version` of the catalog.
+    pub image: PathBuf,
+    /// Under what.
+    pub firmware: FirmwareChoice,
+    /// Limit of a boot; the default is 300 s, scaled without hardware acceleration.
+    pub timeout_seconds: Option<u64>,
+}
+
+/// What a test found.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct TestReport {
+    report: BootReport,
+}
+
+impl TestReport {
+    /// True when every run passed.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.report.passed
+    }
+
+    /// The firmwares and whether they passed.
+    #[must_use]
+    pub fn verdicts(&self) -> Vec<(String, bool)> {
+        self.report.runs.iter().map(|(f, run)| (f.to_string(), run.passed)).collect()
+    }
+}
+
+/// What a boot proof works on.
+pub(crate) struct Subject<'a> {
+    pub(crate) manifest: &'a Manifest,
+    /// Folder of the artefacts.
+    pub(crate) dir: &'a Path,
+    /// Folder for the console logs.
+    pub(crate) logs: &'a Path,
+    /// The components, whose test phases run.
+    pub(crate) documents: Vec<DocumentSpec>,
+    /// Whether the image can start the agent: it has cloud-init.
+    pub(crate) agent: bool,
+    /// Time given to the documents as `context:date`.
+    pub(crate) clock: Timestamp,
+}
+
+impl Engine {
+    /// Boots an existing output and runs its test phases.
+    pub fn test(&self, request: &TestRequest) -> Result<TestReport, EngineError> {
+        let dir = self.output_dir(&request.image)?;
+        let context = || format!("cannot test {}", dir.display());
+        let bytes = fs_err::read(dir.join("manifest.json")).or_fail(ErrorKind::Invalid, context)?;
+        let manifest = Manifest::from_json(&bytes).or_fail(ErrorKind::Invalid, context)?;
+        let documents = match fs_err::read(dir.join(DOCUMENTS_FILE)) {
+            Ok(bytes) => serde_json::from_slice(&bytes).or_fail(ErrorKind::Invalid, context)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error).or_fail(ErrorKind::Invalid, context),
+        };
+        let packages = fs_err::read_to_string(dir.join("packages.json")).unwrap_or_default();
+        let logs = tempfile::tempdir().or_fail(ErrorKind::Failed, context)?;
+        let subject = Subject {
+            manifest: &manifest,
+            dir: &dir,
+            logs: logs.path(),
+            documents,
+            agent: packages.contains("\"cloud-init\""),
+            clock: self.settings.now,
+        };
+        let (report, failures) = self.prove(&subject, request.firmware, request.timeout_seconds)?;
+        for failure in failures {
+            self.warn(failure);
+        }
+        Ok(TestReport { report })
+    }
+
+    fn output_dir(&self, image: &Path) -> Result<PathBuf, EngineError> {
+        if image.is_dir() {
+            return Ok(image.to_owned());
+        }
+        if image.file_name().is_some_and(|n| n == "manifest.json") && image.is_file() {
+            return Ok(image.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned());
+        }
+        let unknown = || {
+            EngineError::new(ErrorKind::Invalid, format!("{}: neither an output folder nor an image of the catalog", image.display()))
+                .with_hint("name the folder that `amiforge build` wrote")
+        };
+        let id = image.to_str().ok_or_else(unknown)?;
+        let store = self.open_store()?;
+        let found = if id.starts_with("ami-") {
+            store.image(id)
+        } else if let Some((name, version)) = id.split_once('/') {
+            store.image_by_name(name, version)
+        } else {
+            return Err(unknown());
+        };
+        let found = found.or_fail(ErrorKind::Invalid, || format!("{id}: not found in the catalog"))?;
+        Ok(found.ok_or_else(unknown)?.path)
+    }
+
+    /// Boots the subject under the firmwares. What failed is in the report and told in the list;
+    /// an error means that it could not be tried.
+    pub(crate) fn prove(
+        &self,
+        subject: &Subject<'_>,
+        choice: FirmwareChoice,
+        timeout_seconds: Option<u64>,
+    ) -> Result<(BootReport, Vec<String>), EngineError> {
+        let manifest = subject.manifest;
+        let wanted: Vec<Firmware> = match choice {
+            FirmwareChoice::Bios => vec![Firmware::Bios],
+            FirmwareChoice::Uefi => vec![Firmware::Uefi],
+            FirmwareChoice::All => {
+                [Firmware::Bios, Firmware::Uefi].into_iter().filter(|f| manifest.boot_mode.allows(*f)).collect()
+            }
+        };
+        let tests = subject.documents.iter().any(has_test_phase);
+        if tests && !subject.agent {
+            return Err(EngineError::new(
+                ErrorKind::Failed,
+                "the recipe has test phases, but the image has no cloud-init to start the test agent with",
+            )
+            .with_hint("add cloud-init to the image's packages, or build with --no-test"));
+        }
+        let tools = QemuTools::find().or_fail(ErrorKind::Environment, || "the image cannot be booted here".to_owned()).map_err(|e| {
+            e.with_hint("install QEMU and OVMF (Debian: qemu-system-x86 ovmf), or build with --no-test")
+        })?;
+        if wanted.contains(&Firmware::Uefi) {
+            tools
+                .ovmf()
+                .or_fail(ErrorKind::Environment, || "the image cannot be booted under UEFI here".to_owned())
+                .map_err(|e| e.with_hint("install OVMF (Debian: ovmf)"))?;
+        }
+        let acceleration = self.acceleration(&tools)?;
+        let limit = timeout_seconds.map_or_else(|| acceleration.scale(BOOT_LIMIT), Duration::from_secs);
+        let seed = if subject.agent { Some(self.seed_disk(manifest)?) } else { None };
+        // Two guests at once when there is a processor for each; they do not share anything.
+        let together = threads() >= 2 && wanted.len() > 1;
+        let one = |firmware: Firmware| {
+            let cpus = u32::try_from(threads()).unwrap_or(1).div_euclid(if together { 2 } else { 1 }).clamp(1, 2);
+            let options = BootOptions {
+                memory_mib: 1024,
+                cpus,
+                acceleration: acceleration.clone(),
+                timeout: limit,
+                power_off_timeout: acceleration.scale(POWER_OFF_LIMIT),
+                required: vec![Milestone::Target],
+                seed: seed.clone(),
+                console_log: subject.logs.join(format!("console-{firmware}.log")),
+                temp_parent: std::env::temp_dir(),
+                cancel: Arc::new(AtomicBool::new(false)),
+            };
+            self.boot(subject, &tools, firmware, options)
+        };
+        let outcomes: Vec<_> = if together {
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = wanted.iter().map(|f| scope.spawn(|| one(*f))).collect();
+                threads
+                    .into_iter()
+                    .map(|t| t.join().unwrap_or_else(|_| Err(EngineError::new(ErrorKind::Internal, "a boot thread panicked"))))
+                    .collect()
+            })
+        } else {
+            wanted.iter().map(|f| one(*f)).collect()
+        };
+        let mut report = BootReport::new(manifest.image_id.clone());
+        let mut failures = Vec::new();
+        for outcome in outcomes {
+            let (run, failure) = outcome?;
+            failures.extend(failure);
+            report.add(run);
+        }
+        Ok((report, failures))
+    }
+
+    fn boot(
+        &self,
+        subject: &Subject<'_>,
+        tools: &QemuTools,
+        firmware: Firmware,
+        options: BootOptions,
+    ) -> Result<(BootRun, Option<String>), EngineError> {
+        let context = || format!("boot under {firmware}");
+        self.emit(Event::BootStarted {
+            firmware: firmware.to_string(),
+            acceleration: options.acceleration.accelerator.as_str().to_owned(),
+        });
+        let log = options.console_log.clone();
+        let spec = BootSpec::from_manifest(subject.manifest, subject.dir, firmware, options).or_fail(ErrorKind::Failed, context)?;
+        let milestone = |milestone: Milestone, at: Duration| {
+            self.emit(Event::Milestone {
+                firmware: firmware.to_string(),
+                milestone: milestone.as_str().to_owned(),
+                seconds: at.as_secs_f64(),
+            });
+        };
+        let hooks = BootHooks { digest: &volume_digest, milestone: &milestone };
+        let result = amiforge_vm::boot(tools, &spec, &hooks, &mut |link| self.session(subject, firmware, link));
+        let (run, failure) = match result {
+            Ok(run) => {
+                let failure = (!run.passed).then(|| format!("{firmware}: {}", test_failure(&run)));
+                (run, failure)
+            }
+            Err(error) => {
+                let Some(run) = error.run().cloned() else {
+                    let kind = if matches!(error, VmError::Tool(_)) { ErrorKind::Environment } else { ErrorKind::Failed };
+                    return Err(error).or_fail(kind, context);
+                };
+                (run, Some(boot_failure(&error, &log)))
+            }
+        };
+        self.emit(Event::BootFinished { firmware: firmware.to_string(), passed: run.passed, seconds: run.seconds });
+        Ok((run, failure))
+    }
+
+    fn session(&self, subject: &Subject<'_>, firmware: Firmware, link: &mut GuestLink<'_>) -> Result<SessionOutcome, SessionError> {
+        if !subject.agent {
+            link.wait_for(Milestone::Target, link.remaining())?;
+            return Ok(SessionOutcome { passed: true, tests: serde_json::Value::Null });
+        }
+        let hello = loop {
+            let timeout = link.remaining();
+            if let Ok(Reply::Hello(hello)) = serde_json::from_value(link.recv(timeout)?) {
+                break hello;
+            }
+        };
+        link.mark(Milestone::Agent);
+        if hello.version != VERSION {
+            return Err(SessionError::Other(format!("the agent speaks version {}, not {VERSION}", hello.version).into()));
+        }
+        if hello.efi != (firmware == Firmware::Uefi) {
+            return Err(SessionError::Other(format!("the guest says that it was not started by {firmware}").into()));
+        }
+        let documents: Vec<DocumentSpec> = subject.documents.iter().filter(|d| has_test_phase(d)).cloned().collect();
+        let mut tests = serde_json::json!({ "guest": hello });
+        let mut passed = true;
+        if !documents.is_empty() {
+            let run = RunSpec {
+                execution_id: format!("test-{firmware}-{}", subject.manifest.image_id),
+                documents,
+                phases: vec!["test".to_owned()],
+                env: std::collections::BTreeMap::new(),
+                clock: subject.clock,
+            };
+            let request = serde_json::to_value(Request::Run(run)).map_err(|e| SessionError::Other(e.into()))?;
+            let timeout = link.remaining();
+            link.send(&request, timeout)?;
+            let result = self.follow(firmware, link)?;
+            passed = result.status.is_ok();
+            tests["run"] = serde_json::to_value(&result).map_err(|e| SessionError::Other(e.into()))?;
+        }
+        let poweroff = serde_json::to_value(Request::Poweroff).map_err(|e| SessionError::Other(e.into()))?;
+        link.wait_for(Milestone::Target, link.remaining())?;
+        let timeout = link.remaining();
+        link.send(&poweroff, timeout)?;
+        Ok(SessionOutcome { passed, tests })
+    }
+
+    fn follow(&self, firmware: Firmware, link: &mut GuestLink<'_>) -> Result<RunResult, SessionError> {
+        let mut document = String::new();
+        let mut started = Instant::now();
+        loop {
+            let timeout = link.remaining();
+            let Ok(reply) = serde_json::from_value::<Reply>(link.recv(timeout)?) else { continue };
+            match reply {
+                Reply::Event { event: ChildEvent::DocumentStarted { document: name } } => document = format!("{firmware} {name}"),
+                Reply::Event { event } => {
+                    if matches!(event, ChildEvent::StepStarted { .. }) {
+                        started = Instant::now();
+                    }
+                    self.child_event(&document, event, started);
+                }
+                Reply::Result { result } => return Ok(result),
+                Reply::Error { message } => return Err(SessionError::Other(message.into())),
+                Reply::Hello(_) => {}
+                Reply::Bye => return Err(SessionError::Other("the agent went away during the tests".into())),
+            }
+        }
+    }
+
+    /// Tells a step's event as ours.
+    pub(crate) fn child_event(&self, component: &str, event: ChildEvent, started: Instant) {
+        let component = component.to_owned();
+        match event {
+            ChildEvent::StepStarted { phase, step, action, .. } => self.emit(Event::StepStarted { component, phase, step, action }),
+            ChildEvent::Stdout { line } => self.emit(Event::Output { stream: "stdout", line }),
+            ChildEvent::Stderr { line } => self.emit(Event::Output { stream: "stderr", line }),
+            ChildEvent::StepFinished { phase, step, status, .. } => self.emit(Event::StepFinished {
+                component,
+                phase,
+                step,
+                status: serde_json::to_value(status).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default(),
+                seconds: started.elapsed().as_secs_f64(),
+            }),
+            ChildEvent::Retry { attempt, reason } => self.warn(format!("{component}: attempt {attempt}, since {reason}")),
+            ChildEvent::Note { text } => self.warn(format!("{component}: {text}")),
+            _ => {}
+        }
+    }
+
+    /// The accelerator of this host: proven once, remembered for this QEMU and kernel.
+    pub(crate) fn acceleration(&self, tools: &QemuTools) -> Result<Acceleration, EngineError> {
+        const KIND: &str = "acceleration";
+        let store = self.open_store()?;
+        if let Ok(Some(record)) = store.get_record(KIND, "probe")
+            && let Ok(found) = serde_json::from_value::<Acceleration>(record)
+            && found.still_valid(tools)
+        {
+            return Ok(found);
+        }
+        self.stage("probe", "hardware acceleration");
+        let found = amiforge_vm::probe_acceleration(tools, PROBE_LIMIT)
+            .or_fail(ErrorKind::Environment, || "the acceleration probe did not run".to_owned())?;
+        if let Ok(record) = serde_json::to_value(&found) {
+            store.put_record(KIND, "probe", &record).or_fail(ErrorKind::Failed, || "cannot write the store".to_owned())?;
+        }
+        Ok(found)
+    }
+
+    /// A FAT disk that cloud-init's NoCloud data source finds; it starts the agent that lies on it.
+    fn seed_disk(&self, manifest: &Manifest) -> Result<Vec<u8>, EngineError> {
+        const USER_DATA: &str = "#cloud-config\n\
+            bootcmd:\n\
+            \x20 - [sh, -c, 'mkdir -p /run/amiforge && mount -o ro LABEL=CIDATA /run/amiforge && \
+            systemd-run --no-block --collect --unit=amiforge-agent --property=Type=exec /run/amiforge/amiforge-agent']\n";
+        let id = manifest.image_id.as_str();
+        let files = [
+            FatFile::new("meta-data", format!("instance-id: {id}\nlocal-hostname: amiforge\n").into_bytes()),
+            FatFile::new("user-data", USER_DATA.as_bytes().to_vec()),
+            FatFile::new("amiforge-agent", self.settings.agent.to_vec()),
+        ];
+        let size = (self.settings.agent.len() as u64 + 4 * MIB).next_multiple_of(MIB).max(8 * MIB);
+        let context = || "cannot make the seed disk".to_owned();
+        let extents = fat::build(
+            &files,
+            &fat::Options { size, volume_id: 0x0A31_F09E, label: "CIDATA".to_owned(), clock: Timestamp::from_secs(0), hidden_sectors: 0 },
+        )
+        .or_fail(ErrorKind::Internal, context)?;
+        flatten(&extents).or_fail(ErrorKind::Internal, context)
+    }
+}
+
+/// The bytes of a small disk.
+fn flatten(extents: &Extents) -> std::io::Result<Vec<u8>> {
+    let mut out = vec![0; usize::try_from(extents.size()).map_err(std::io::Error::other)?];
+    let blobs = BlobTable::new();
+    for extent in extents.list() {
+        let at = usize::try_from(extent.offset).map_err(std::io::Error::other)?;
+        match &extent.data {
+            amiforge_disk::ExtentData::Bytes(bytes) => out[at..at + bytes.len()].copy_from_slice(bytes),
+            amiforge_disk::ExtentData::Blob { id, offset } => {
+                let len = usize::try_from(extent.len).map_err(std::io::Error::other)?;
+                blobs.get(*id)?.read_exact_at(&mut out[at..at + len], *offset)?;
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn has_test_phase(document: &DocumentSpec) -> bool {
+    amiforge_recipe::parse_component(&document.text).0.is_some_and(|c| c.phase("test").is_some())
+}
+
+fn volume_digest(volume: &Volume) -> Result<Digest, BoxError> {
+    match &volume.source {
+        VolumeSource::File { path, .. } => {
+            let (_, disk, _) = open_disk(path)?;
+            Ok(amiforge_disk::content_digest(&*disk, threads())?)
+        }
+        VolumeSource::Empty => Ok(amiforge_disk::content_digest(&Vec::<u8>::new(), 1)?),
+    }
+}
+
+/// What the test phases said, in a few lines.
+fn test_failure(run: &BootRun) -> String {
+    let failure = &run.tests["run"]["failure"];
+    match serde_json::from_value::<amiforge_exec::Failure>(failure.clone()) {
+        Ok(failure) => {
+            let mut text = format!("test failed: {failure}");
+            for line in &failure.tail {
+                text.push_str("\n  | ");
+                text.push_str(line);
+            }
+            text
+        }
+        Err(_) => "test failed".to_owned(),
+    }
+}
+
+fn boot_failure(error: &VmError, log: &Path) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    for line in error.console_tail() {
+        text.push_str("\n  | ");
+        text.push_str(line);
+    }
+    text.push_str(&format!("\n  the whole console: {}", log.file_name().unwrap_or_default().to_string_lossy()));
+    text
+}
