@@ -338,28 +338,53 @@ impl<'n> Fields<'n> {
         );
     }
 
-    /// Reports every field that nobody asked for.
+    /// Reports the fields that nobody asked for; of very many, the first.
     pub(crate) fn deny_unknown(&self, cx: &mut Cx<'_>) {
-        for (key, _) in self.fields {
-            if self.known.iter().any(|name| self.matches(&key.text, name)) {
-                continue;
-            }
-            // A field already present cannot be what was meant.
-            let free = self
-                .known
+        const MOST: usize = 20;
+        let known = |key: &str| self.known.iter().any(|name| self.matches(key, name));
+        let mut unknown = self
+            .fields
+            .iter()
+            .map(|(key, _)| key)
+            .filter(|key| !known(&key.text))
+            .peekable();
+        if unknown.peek().is_none() {
+            return;
+        }
+        // A field already present cannot be what was meant.
+        let present = |name: &str| {
+            self.fields
                 .iter()
-                .copied()
-                .filter(|name| !self.fields.iter().any(|(k, _)| self.matches(&k.text, name)));
-            let help = suggest::did_you_mean(&key.text, free).or_else(|| {
-                let mut names = self.known.clone();
-                names.sort_unstable();
-                Some(format!("known fields: {}", names.join(", ")))
-            });
+                .any(|(key, _)| self.matches(&key.text, name))
+        };
+        let free: Vec<&str> = self
+            .known
+            .iter()
+            .copied()
+            .filter(|name| !present(name))
+            .collect();
+        let mut names = self.known.clone();
+        names.sort_unstable();
+        let all = format!("known fields: {}", names.join(", "));
+        for key in unknown.by_ref().take(MOST) {
+            let meant = suggest::did_you_mean(&key.text, free.iter().copied());
+            let message = format!("{} has no field {}", self.what, shown(&key.text));
             cx.error_help(
                 "unknown-field",
                 key.span,
-                format!("{} has no field {}", self.what, shown(&key.text)),
-                help,
+                message,
+                Some(meant.unwrap_or_else(|| all.clone())),
+            );
+        }
+        if let Some(key) = unknown.next() {
+            let more = unknown.count() + 1;
+            cx.error(
+                "unknown-field",
+                key.span,
+                format!(
+                    "{} has {more} more fields that it should not have",
+                    self.what
+                ),
             );
         }
     }

@@ -27,9 +27,11 @@
 #![forbid(unsafe_code)]
 
 pub mod actions;
+mod builder;
 mod component;
 mod decode;
 mod image_recipe;
+mod json;
 mod kind;
 mod node;
 mod reference;
@@ -39,6 +41,7 @@ mod version;
 mod yaml;
 
 pub use actions::{ActionInputs, ActionKind};
+pub use builder::{MAX_ALIASED_BYTES, MAX_DEPTH, MAX_NODES};
 pub use component::{
     Component, Condition, Constant, Loop, OnFailure, ParameterError, ParameterSpec, Phase, Step,
     parse_component,
@@ -53,6 +56,4 @@ pub use node::{Key, Node, NodeKind, Scalar, Style};
 pub use reference::{Chain, Piece, Reference, Side, pieces};
 pub use scope::{ResolveError, Scope, StepRecord};
 pub use version::{Version, VersionParseError, VersionPattern};
-pub use yaml::{
-    MAX_ALIASED_BYTES, MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_NODES, check_bytes, parse_node,
-};
+pub use yaml::{MAX_DOCUMENT_BYTES, check_bytes, parse_node};

@@ -1,27 +1,19 @@
 //! Text → [`Node`]: the one module that names a YAML parser.
 //!
-//! YAML 1.2 (which JSON is part of) with what documents of people need and no more: one document
-//! per text, text keys, no merge keys. Scalars are not interpreted. Every foreign byte of a
-//! document comes through here, so this is also where the limits are:
-//! [`MAX_DOCUMENT_BYTES`], [`MAX_DEPTH`], [`MAX_NODES`], [`MAX_ALIASED_BYTES`].
-
-use std::collections::BTreeMap;
+//! YAML 1.2 with what documents of people need and no more: one document per text, text keys, no
+//! merge keys. Scalars are not interpreted. Every foreign byte of a document comes through here;
+//! the limits are [`MAX_DOCUMENT_BYTES`] and those of the builder.
 
 use amiforge_types::{Diagnostic, Diagnostics, Position, Span};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
+use crate::builder::{Builder, Content, Stop};
 use crate::decode::{Cx, shown};
-use crate::node::{Key, Node, NodeKind, Scalar, Style};
+use crate::json;
+use crate::node::{Node, NodeKind, Scalar, Style};
 
 /// The longest text that is read, in bytes. Callers that read files should stop there too.
 pub const MAX_DOCUMENT_BYTES: usize = 4 << 20;
-/// How deep lists and mappings may nest.
-pub const MAX_DEPTH: usize = 64;
-/// How many values a document may have, those that aliases repeat counted each time.
-pub const MAX_NODES: usize = 200_000;
-/// How many bytes of text aliases may repeat in all.
-pub const MAX_ALIASED_BYTES: usize = 4 << 20;
-
 /// The text of a file's bytes.
 ///
 /// # Errors
@@ -75,27 +67,44 @@ pub fn parse_node(text: &str, diags: &mut Diagnostics) -> Option<Node> {
         return None;
     }
     let stripped = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let places = Places::new(stripped, text.len() - stripped.len());
+    let shift = text.len() - stripped.len();
+    let mut not_json = None;
+    if json::may_be_json(stripped) {
+        let mut found = Diagnostics::new();
+        let mut builder = Builder::new(&mut found);
+        let read = json::read(stripped, shift, &mut builder);
+        let root = builder.finish();
+        match read {
+            Err(json::Failure::NotJson(problem)) => not_json = Some(problem),
+            read => {
+                found.iter().for_each(|problem| diags.push(problem.clone()));
+                return root.filter(|_| read.is_ok());
+            }
+        }
+    }
+    let places = Places::new(stripped, shift);
     if let Some(problem) = control_character(stripped, &places) {
         diags.push(problem);
         return None;
     }
-    let mut builder = Builder {
+    let mut found = Diagnostics::new();
+    let mut reader = Reader {
         text: stripped,
         places,
-        diags,
-        frames: Vec::new(),
-        anchors: BTreeMap::new(),
-        root: None,
+        builder: Builder::new(&mut found),
         documents: 0,
-        nodes: 0,
-        aliased: 0,
     };
-    match builder.run() {
-        Ok(()) => {}
-        Err(Stop) => return None,
+    let read = reader.run();
+    let root = reader.builder.finish();
+    // A tab is no fault of JSON, so what JSON has to say is the better answer.
+    match not_json.filter(|_| found.iter().any(|p| p.code == "tab-indentation")) {
+        Some(problem) => diags.push(problem),
+        None => found.iter().for_each(|problem| diags.push(problem.clone())),
     }
-    let root = builder.root.filter(|node| !node.is_null());
+    if read.is_err() {
+        return None;
+    }
+    let root = root.filter(|node| !node.is_null());
     if root.is_none() {
         diags.push(Diagnostic::error(
             "empty-document",
@@ -122,57 +131,14 @@ pub(crate) fn deny_tags(node: &Node, cx: &mut Cx<'_>) {
     }
 }
 
-/// A problem was reported after which reading makes no sense.
-struct Stop;
-
-/// A list or mapping whose end has not come yet.
-struct Frame {
-    span: Span,
-    anchor: usize,
-    tag: Option<String>,
-    /// Values inside, this one counted; bytes of text inside.
-    nodes: usize,
-    bytes: usize,
-    content: Content,
-}
-
-enum Content {
-    Seq(Vec<Node>),
-    Map {
-        fields: Vec<(Key, Node)>,
-        places: BTreeMap<String, Position>,
-        key: Pending,
-    },
-}
-
-/// What a mapping expects next.
-enum Pending {
-    Key,
-    Value(Key),
-    /// The value of a key that was refused; dropped.
-    Refused,
-}
-
-/// What an alias repeats.
-struct Anchored {
-    node: Node,
-    nodes: usize,
-    bytes: usize,
-}
-
-struct Builder<'t, 'd> {
+struct Reader<'t, 'd> {
     text: &'t str,
     places: Places<'t>,
-    diags: &'d mut Diagnostics,
-    frames: Vec<Frame>,
-    anchors: BTreeMap<usize, Anchored>,
-    root: Option<Node>,
+    builder: Builder<'d>,
     documents: usize,
-    nodes: usize,
-    aliased: usize,
 }
 
-impl Builder<'_, '_> {
+impl Reader<'_, '_> {
     fn run(&mut self) -> Result<(), Stop> {
         let mut parser = Parser::new_from_str(self.text);
         while let Some(next) = parser.next_event() {
@@ -183,16 +149,11 @@ impl Builder<'_, '_> {
                 }
                 Err(error) => {
                     let problem = self.syntax_error(*error.marker(), error.info());
-                    return self.stop(problem);
+                    return self.builder.stop(problem);
                 }
             }
         }
         Ok(())
-    }
-
-    fn stop<T>(&mut self, problem: Diagnostic) -> Result<T, Stop> {
-        self.diags.push(problem);
-        Err(Stop)
     }
 
     fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Stop> {
@@ -202,7 +163,11 @@ impl Builder<'_, '_> {
                 self.documents += 1;
                 if self.documents > 1 {
                     let message = "a second document starts here; a file holds one";
-                    return self.stop(Diagnostic::error("multiple-documents", span, message));
+                    return self.builder.stop(Diagnostic::error(
+                        "multiple-documents",
+                        span,
+                        message,
+                    ));
                 }
                 Ok(())
             }
@@ -212,190 +177,26 @@ impl Builder<'_, '_> {
                     ScalarStyle::Plain if !text_tag => Style::Plain,
                     _ => Style::Quoted,
                 };
-                let bytes = text.len();
-                let node = Node {
-                    span,
-                    kind: NodeKind::Scalar(Scalar {
-                        text: text.into_owned(),
-                        style,
-                    }),
-                    tag,
+                let scalar = Scalar {
+                    text: text.into_owned(),
+                    style,
                 };
-                self.count(1, span)?;
-                self.finish(node, anchor, 1, bytes)
+                self.builder.scalar(scalar, span, anchor, tag)
             }
-            Event::Alias(anchor) => self.alias(anchor, span),
+            Event::Alias(anchor) => self.builder.alias(anchor, span),
             Event::SequenceStart(anchor, tag) => {
-                self.open(span, anchor, tag.as_deref(), Content::Seq(Vec::new()))
+                self.builder
+                    .open(Content::seq(), span, anchor, local_tag(tag.as_deref()).0)
             }
             Event::MappingStart(anchor, tag) => {
-                let content = Content::Map {
-                    fields: Vec::new(),
-                    places: BTreeMap::new(),
-                    key: Pending::Key,
-                };
-                self.open(span, anchor, tag.as_deref(), content)
+                self.builder
+                    .open(Content::map(), span, anchor, local_tag(tag.as_deref()).0)
             }
-            Event::SequenceEnd | Event::MappingEnd => self.close(),
-        }
-    }
-
-    /// Counts values against the budget.
-    fn count(&mut self, nodes: usize, span: Span) -> Result<(), Stop> {
-        self.nodes += nodes;
-        if self.nodes > MAX_NODES {
-            let message = format!("the document has more than {MAX_NODES} values");
-            return self.stop(Diagnostic::error("document-too-large", span, message));
-        }
-        Ok(())
-    }
-
-    fn open(
-        &mut self,
-        span: Span,
-        anchor: usize,
-        tag: Option<&Tag>,
-        content: Content,
-    ) -> Result<(), Stop> {
-        if let Some(Frame {
-            content: Content::Map {
-                key: Pending::Key, ..
-            },
-            ..
-        }) = self.frames.last()
-        {
-            return self.stop(Diagnostic::error(
-                "complex-key",
-                span,
-                "a key must be text, not a list or a mapping",
-            ));
-        }
-        if self.frames.len() >= MAX_DEPTH {
-            let message = format!("lists and mappings nest deeper than {MAX_DEPTH} levels");
-            return self.stop(Diagnostic::error("nested-too-deep", span, message));
-        }
-        self.count(1, span)?;
-        let (tag, _) = local_tag(tag);
-        self.frames.push(Frame {
-            span,
-            anchor,
-            tag,
-            nodes: 1,
-            bytes: 0,
-            content,
-        });
-        Ok(())
-    }
-
-    fn close(&mut self) -> Result<(), Stop> {
-        let Some(frame) = self.frames.pop() else {
-            return Ok(());
-        };
-        let (kind, first) = match frame.content {
-            Content::Seq(items) => {
-                let first = items.first().map(|n| n.span);
-                (NodeKind::Seq(items), first)
+            Event::SequenceEnd | Event::MappingEnd => {
+                self.builder.close();
+                Ok(())
             }
-            Content::Map { fields, .. } => {
-                let first = fields.first().map(|(k, _)| k.span);
-                (NodeKind::Map(fields), first)
-            }
-        };
-        // A list or mapping is shown by its opening bracket, or by its first item or key.
-        let span = if frame.span.start == frame.span.end {
-            first.unwrap_or(frame.span)
-        } else {
-            frame.span
-        };
-        self.finish(
-            Node {
-                span,
-                kind,
-                tag: frame.tag,
-            },
-            frame.anchor,
-            frame.nodes,
-            frame.bytes,
-        )
-    }
-
-    fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Stop> {
-        if let Some(Frame {
-            content: Content::Map {
-                key: Pending::Key, ..
-            },
-            ..
-        }) = self.frames.last()
-        {
-            return self.stop(Diagnostic::error(
-                "complex-key",
-                span,
-                "a key must be text, not an alias",
-            ));
         }
-        let Some(anchored) = self.anchors.get(&anchor) else {
-            let message = "this alias stands inside the value that it names";
-            return self.stop(Diagnostic::error("recursive-alias", span, message));
-        };
-        let (nodes, bytes) = (anchored.nodes, anchored.bytes);
-        self.aliased += bytes;
-        if self.nodes + nodes > MAX_NODES || self.aliased > MAX_ALIASED_BYTES {
-            let message = format!(
-                "aliases repeat too much: at most {MAX_NODES} values and {MAX_ALIASED_BYTES} bytes in all"
-            );
-            return self.stop(Diagnostic::error("alias-limit", span, message));
-        }
-        self.nodes += nodes;
-        let depth = self.frames.len() + depth_of(&anchored.node);
-        if depth > MAX_DEPTH {
-            let message =
-                format!("with this alias, lists and mappings nest deeper than {MAX_DEPTH} levels");
-            return self.stop(Diagnostic::error("nested-too-deep", span, message));
-        }
-        let node = Node {
-            span,
-            ..anchored.node.clone()
-        };
-        self.finish(node, 0, nodes, bytes)
-    }
-
-    /// Puts a complete value where it belongs.
-    fn finish(
-        &mut self,
-        node: Node,
-        anchor: usize,
-        nodes: usize,
-        bytes: usize,
-    ) -> Result<(), Stop> {
-        if anchor != 0 {
-            self.anchors.insert(
-                anchor,
-                Anchored {
-                    node: node.clone(),
-                    nodes,
-                    bytes,
-                },
-            );
-        }
-        let Some(frame) = self.frames.last_mut() else {
-            self.root = Some(node);
-            return Ok(());
-        };
-        frame.nodes += nodes;
-        frame.bytes += bytes;
-        match &mut frame.content {
-            Content::Seq(items) => items.push(node),
-            Content::Map {
-                fields,
-                places,
-                key,
-            } => match std::mem::replace(key, Pending::Key) {
-                Pending::Value(key) => fields.push((key, node)),
-                Pending::Refused => {}
-                Pending::Key => *key = take_key(node, places, self.diags),
-            },
-        }
-        Ok(())
     }
 
     fn span(&self, start: Marker, end: Marker) -> Span {
@@ -476,34 +277,6 @@ impl Builder<'_, '_> {
     }
 }
 
-fn take_key(
-    node: Node,
-    places: &mut BTreeMap<String, Position>,
-    diags: &mut Diagnostics,
-) -> Pending {
-    // `open` and `alias` refuse keys that are no scalars.
-    let NodeKind::Scalar(Scalar { text, style }) = node.kind else {
-        return Pending::Refused;
-    };
-    let span = node.span;
-    if text == "<<" && style == Style::Plain {
-        let problem = Diagnostic::error("merge-key", span, "merge keys (`<<`) are not read");
-        diags.push(problem.with_help("write the fields out, or alias the whole value"));
-        return Pending::Refused;
-    }
-    if let Some(first) = places.get(&text) {
-        let message = format!(
-            "`{text}` is already set in line {}, column {}",
-            first.line, first.column
-        );
-        let problem = Diagnostic::error("duplicate-key", span, message);
-        diags.push(problem.with_help("remove one of the two; the first would be hidden"));
-        return Pending::Refused;
-    }
-    places.insert(text.clone(), span.start);
-    Pending::Value(Key { text, span })
-}
-
 /// A tag to keep, and whether the tag says that a scalar is text. The tags of the core schema say
 /// nothing that a field's own type does not say.
 fn local_tag(tag: Option<&Tag>) -> (Option<String>, bool) {
@@ -516,15 +289,6 @@ fn local_tag(tag: Option<&Tag>) -> (Option<String>, bool) {
             other => (Some(format!("!!{other}")), false),
         },
         Some(tag) => (Some(format!("{}{}", tag.handle, tag.suffix)), false),
-    }
-}
-
-/// Levels of lists and mappings, this one counted.
-fn depth_of(node: &Node) -> usize {
-    match &node.kind {
-        NodeKind::Scalar(_) => 0,
-        NodeKind::Seq(items) => 1 + items.iter().map(depth_of).max().unwrap_or(0),
-        NodeKind::Map(fields) => 1 + fields.iter().map(|(_, n)| depth_of(n)).max().unwrap_or(0),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Works on the tree and not on the decoded component, so that a mistake elsewhere in the document
 //! does not hide one here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use amiforge_types::Span;
 
@@ -12,6 +12,9 @@ use crate::decode::{Cx, shown};
 use crate::node::{Node, NodeKind};
 use crate::reference::{Chain, Piece, Reference, Side, pieces};
 use crate::suggest;
+
+/// How many problems with references are reported; more say nothing new.
+const MOST_PROBLEMS: usize = 50;
 
 /// A step as far as references to it need it.
 struct StepInfo<'n> {
@@ -43,7 +46,7 @@ pub(super) fn references(document: &Node, variables: &BTreeMap<String, Span>, cx
         }
     }
     let mut order = 0;
-    let mut used = BTreeSet::new();
+    let mut left = MOST_PROBLEMS;
     for phase in phases {
         let name = text(phase, "name").unwrap_or_default();
         for step in items(phase.get("steps")) {
@@ -60,7 +63,7 @@ pub(super) fn references(document: &Node, variables: &BTreeMap<String, Span>, cx
                 loops,
             };
             each_scalar(inputs, &mut |node, text| {
-                at.check(node, text, &mut used, cx)
+                at.check(node, text, &mut left, cx)
             });
         }
     }
@@ -95,11 +98,15 @@ struct Site<'s, 'n> {
 }
 
 impl<'n> Site<'_, 'n> {
-    fn check(&self, node: &'n Node, text: &'n str, used: &mut BTreeSet<String>, cx: &mut Cx<'_>) {
+    fn check(&self, node: &'n Node, text: &'n str, left: &mut usize, cx: &mut Cx<'_>) {
         if !text.contains("{{") {
             return;
         }
         for piece in pieces(text) {
+            if *left == 0 {
+                return;
+            }
+            let before = cx.diags.len();
             match piece {
                 Piece::Literal(_) => {}
                 Piece::Foreign(source) => cx.warning(
@@ -112,7 +119,6 @@ impl<'n> Site<'_, 'n> {
                     if !self.variables.contains_key(&name) {
                         self.undeclared(&name, node.span, cx);
                     }
-                    used.insert(name);
                 }
                 Piece::Reference(_, Reference::Chain(chain)) => self.chain(&chain, node.span, cx),
                 Piece::Reference(source, Reference::LoopIndex(_) | Reference::LoopValue(_)) => {
@@ -138,6 +144,7 @@ impl<'n> Site<'_, 'n> {
                     cx.error("unsupported-reference", node.span, message);
                 }
             }
+            *left = left.saturating_sub(cx.diags.len() - before);
         }
     }
 

@@ -152,12 +152,12 @@ fn string_type(node: &Node, cx: &mut Cx<'_>) -> Option<()> {
     Some(())
 }
 
-/// A plain `value:` with nothing after it is the empty text it looks like.
+/// A plain `value:` with nothing after it is the empty text it looks like; so is a plain null.
 fn value_text(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
-    match &node.kind {
-        NodeKind::Scalar(scalar) if scalar.text.is_empty() => Some(String::new()),
-        NodeKind::Scalar(scalar) => Some(scalar.text.clone()),
-        _ => decode::text(node, cx),
+    if node.is_null() {
+        Some(String::new())
+    } else {
+        decode::text(node, cx)
     }
 }
 

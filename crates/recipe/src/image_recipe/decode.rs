@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use amiforge_types::Diagnostics;
 
-use super::{AmiforgeSettings, ImageRecipe, devices, settings, sources};
+use super::{AmiforgeSettings, BlockDeviceMapping, ImageRecipe, devices, settings, sources};
 use crate::decode::{self, Cx, Fields};
 use crate::node::{Node, NodeKind};
 use crate::version::VersionPattern;
@@ -63,9 +63,12 @@ pub(crate) fn recipe(document: Node, diags: &mut Diagnostics) -> Option<ImageRec
     let _token = fields.node("clientToken", cx);
     fields.deny_unknown(cx);
 
+    if let Some(Some(mappings)) = &mappings {
+        check_root(mappings, cx);
+    }
     let ((parent, parent_span), amiforge) =
         (parent?, amiforge?.unwrap_or_else(AmiforgeSettings::default));
-    let recipe = ImageRecipe {
+    Some(ImageRecipe {
         name: name?,
         description: description?,
         version: version?,
@@ -78,14 +81,12 @@ pub(crate) fn recipe(document: Node, diags: &mut Diagnostics) -> Option<ImageRec
         ami_tags: ami_tags?.unwrap_or_default(),
         amiforge,
         document: document.clone(),
-    };
-    check_root(&recipe, cx);
-    Some(recipe)
+    })
 }
 
 /// The root volume must be one that EC2 boots from.
-fn check_root(recipe: &ImageRecipe, cx: &mut Cx<'_>) {
-    let Some(root) = recipe.root_mapping() else {
+fn check_root(mappings: &[BlockDeviceMapping], cx: &mut Cx<'_>) {
+    let Some(root) = devices::root(mappings) else {
         return;
     };
     let name = &root.device_name;

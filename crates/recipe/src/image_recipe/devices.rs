@@ -2,6 +2,8 @@
 //! Sources: EC2 API `BlockDeviceMapping`, `EbsBlockDevice`; EC2 user guide, device naming; Image
 //! Builder API `EbsInstanceBlockDeviceSpecification`.
 
+use std::collections::BTreeMap;
+
 use amiforge_types::Span;
 
 use crate::decode::{self, Cx, Fields};
@@ -155,27 +157,31 @@ impl VolumeType {
 const IMAGE_BUILDER_MOST_GIB: u32 = 16_000;
 
 pub(super) fn mappings(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<BlockDeviceMapping>> {
-    let all = decode::list(node, cx, mapping);
-    let all = all?;
-    let mut ok = true;
-    for (i, mapping) in all.iter().enumerate() {
-        if let Some(first) = all[..i]
-            .iter()
-            .find(|m| slot(&m.device_name) == slot(&mapping.device_name))
-        {
-            let message = if first.device_name == mapping.device_name {
-                format!("`{}` is mapped twice", mapping.device_name)
+    let items = decode::seq(node, cx)?;
+    let all: Vec<BlockDeviceMapping> = items.iter().filter_map(|item| mapping(item, cx)).collect();
+    let mut ok = all.len() == items.len();
+    let mut slots: BTreeMap<&str, &str> = BTreeMap::new();
+    for mapping in &all {
+        let name = mapping.device_name.as_str();
+        if let Some(first) = slots.insert(slot(name), name) {
+            let message = if first == name {
+                format!("`{name}` is mapped twice")
             } else {
-                format!(
-                    "`{}` and `{}` are the same slot of an instance",
-                    first.device_name, mapping.device_name
-                )
+                format!("`{first}` and `{name}` are the same slot of an instance")
             };
             cx.error("duplicate-name", mapping.span, message);
             ok = false;
         }
     }
     ok.then_some(all)
+}
+
+/// The mapping of the root volume: `/dev/xvda` or `/dev/sda1`, else the first EBS volume.
+pub(super) fn root(mappings: &[BlockDeviceMapping]) -> Option<&BlockDeviceMapping> {
+    let usual = mappings
+        .iter()
+        .find(|m| matches!(m.device_name.as_str(), "/dev/xvda" | "/dev/sda1"));
+    usual.or_else(|| mappings.iter().find(|m| m.ebs.is_some()))
 }
 
 /// `sdX` and `xvdX` are the same slot, and `sda1` is the whole disk `sda`.
@@ -283,7 +289,7 @@ fn ebs(node: &Node, cx: &mut Cx<'_>) -> Option<Ebs> {
     let (volume_size, volume_type, iops) = (volume_size?, volume_type?, iops?);
     let (throughput, kms_key_id, encrypted) = (throughput?, kms_key_id?, encrypted?);
     let (delete_on_termination, snapshot_id) = (delete_on_termination?, snapshot_id?);
-    let before = cx.diags.iter().count();
+    let before = cx.diags.len();
     // Without a type EC2 takes gp2, which allows no more than gp3 does; only the ranges are checked.
     check_limits(
         volume_type.unwrap_or(VolumeType::Gp2),

@@ -63,29 +63,18 @@ impl ImageRecipe {
         Digest::of(&self.canonical())
     }
 
-    /// The mapping of the root volume: the one of [`ImageRecipe::root_device_name`].
+    /// The mapping of the root volume: that of `/dev/xvda` or `/dev/sda1`, else the first EBS
+    /// volume.
     #[must_use]
     pub fn root_mapping(&self) -> Option<&BlockDeviceMapping> {
-        let root = self.root_device_name();
-        self.block_device_mappings
-            .iter()
-            .find(|m| m.device_name == root)
+        devices::root(&self.block_device_mappings)
     }
 
-    /// The device that holds the root volume: `/dev/sda1` when mapped, else the first mapped EBS
-    /// volume (a recipe names its root first), else `/dev/xvda`.
+    /// The device of the root volume; `/dev/xvda` when the recipe maps none.
     #[must_use]
     pub fn root_device_name(&self) -> &str {
-        let mapped = |name: &str| {
-            self.block_device_mappings
-                .iter()
-                .find(|m| m.device_name == name)
-        };
-        let first = || self.block_device_mappings.iter().find(|m| m.ebs.is_some());
-        let root = mapped("/dev/xvda")
-            .or_else(|| mapped("/dev/sda1"))
-            .or_else(first);
-        root.map_or("/dev/xvda", |m| &m.device_name)
+        self.root_mapping()
+            .map_or("/dev/xvda", |mapping| &mapping.device_name)
     }
 }
 
