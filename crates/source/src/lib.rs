@@ -1,1 +1,35 @@
-//! Parent images.
+//! Parent images: from what a recipe names to files of an image, verified on the way.
+//!
+//! One kind in this version, `debian:<suite>`:
+//!
+//! 1. [`resolve`] reads the host's apt configuration, the signed Release files and the package
+//!    indices, and picks the packages that apt would pick. The result is the lock.
+//! 2. [`fetch`] brings the `.deb` files into the cache, each checked against the signed digest.
+//! 3. [`unpack`] turns them into a layer, without privileges: a pure function of the packages.
+//! 4. [`configure_script`] is the text that, run by a sandbox on top of that layer, configures the
+//!    packages with the image's own dpkg, makes the one initrd and cleans up. The sandbox puts
+//!    [`SHIMS`] in place while it runs.
+//!
+//! What is *not* here: running anything, the store, and the default clock.
+#![forbid(unsafe_code)]
+
+mod apt;
+mod deb;
+mod defaults;
+mod error;
+mod event;
+mod fetch;
+mod model;
+mod resolve;
+mod solver;
+
+pub use deb::DebError;
+pub use error::SourceError;
+pub use event::SourceEvent;
+pub use fetch::fetch;
+pub use model::{
+    AptSettings, Context, DebianRequest, FetchedDebian, GeneratedFile, ResolvedArchive, ResolvedDebian, ResolvedIndex,
+    ResolvedPackage, Variant,
+};
+pub use resolve::resolve;
+pub use solver::Unresolvable;

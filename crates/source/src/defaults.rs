@@ -1,0 +1,47 @@
+//! The packages of a Debian image when the recipe names none.
+
+use amiforge_types::Arch;
+
+/// Default packages beyond the essential ones, without anything recommended. An entry may offer
+/// alternatives (`a | b`): the first that the suite has is taken, because a name came or went between
+/// two releases.
+///
+/// Together they boot by BIOS and UEFI, bring up every Ethernet interface by DHCP (systemd-networkd,
+/// which is in the systemd package: the fewest processes on the way to a network), and let cloud-init
+/// work with its NoCloud and Ec2 sources (the latter wants a DHCP client of its own, to reach the
+/// metadata service before the network is configured).
+#[must_use]
+pub(crate) fn packages(arch: Arch) -> Vec<&'static str> {
+    let mut out = vec![
+        // Boot.
+        "initramfs-tools",
+        "zstd",
+        "systemd-sysv",
+        "udev",
+        "dbus",
+        "kmod",
+        // Network and time.
+        "iproute2",
+        "systemd-resolved",
+        "systemd-timesyncd",
+        "dhcpcd-base | isc-dhcp-client",
+        "ca-certificates",
+        // First boot and growth of the disk.
+        "cloud-init",
+        "cloud-guest-utils",
+        "e2fsprogs",
+        "fdisk",
+        // Getting in.
+        "openssh-server",
+        "sudo",
+        "passwd",
+        "procps",
+    ];
+    match arch {
+        Arch::X86_64 => out.extend(["linux-image-cloud-amd64", "grub-cloud-amd64"]),
+        Arch::Arm64 => {
+            out.extend(["linux-image-cloud-arm64", "grub-efi-arm64", "grub-efi-arm64-signed", "shim-signed"]);
+        }
+    }
+    out
+}
