@@ -70,7 +70,7 @@ impl Plan {
         }
         let value: Value = serde_json::from_str(text).map_err(ReadError::Json)?;
         let version = value.get("schemaVersion").unwrap_or(&Value::Null);
-        if *version != Value::from(SCHEMA_VERSION) {
+        if *version != SCHEMA_VERSION {
             let found = version.to_string().chars().take(40).collect();
             return Err(ReadError::Version { found });
         }

@@ -30,12 +30,10 @@ type Steps<'n> = BTreeMap<&'n str, BTreeMap<&'n str, StepInfo<'n>>>;
 pub(super) fn references(document: &Node, variables: &BTreeMap<String, Span>, cx: &mut Cx<'_>) {
     let phases = items(document.get("phases"));
     let mut known: Steps<'_> = BTreeMap::new();
-    let mut order = 0;
-    for (phase, step) in phases
+    let steps = phases
         .iter()
-        .flat_map(|p| items(p.get("steps")).iter().map(move |s| (p, s)))
-    {
-        order += 1;
+        .flat_map(|p| items(p.get("steps")).iter().map(move |s| (p, s)));
+    for (order, (phase, step)) in steps.enumerate() {
         if let (Some(phase), Some(name)) = (text(phase, "name"), text(step, "name")) {
             let info = StepInfo {
                 order,
@@ -45,27 +43,24 @@ pub(super) fn references(document: &Node, variables: &BTreeMap<String, Span>, cx
             known.entry(phase).or_default().entry(name).or_insert(info);
         }
     }
-    let mut order = 0;
     let mut left = MOST_PROBLEMS;
-    for phase in phases {
-        let name = text(phase, "name").unwrap_or_default();
-        for step in items(phase.get("steps")) {
-            order += 1;
-            let Some(inputs) = step.get("inputs") else {
-                continue;
-            };
-            let loops = step.get("loop").is_some();
-            let at = Site {
-                steps: &known,
-                variables,
-                phase: name,
-                order,
-                loops,
-            };
-            each_scalar(inputs, &mut |node, text| {
-                at.check(node, text, &mut left, cx)
-            });
-        }
+    let steps = phases
+        .iter()
+        .flat_map(|p| items(p.get("steps")).iter().map(move |s| (p, s)));
+    for (order, (phase, step)) in steps.enumerate() {
+        let Some(inputs) = step.get("inputs") else {
+            continue;
+        };
+        let at = Site {
+            steps: &known,
+            variables,
+            phase: text(phase, "name").unwrap_or_default(),
+            order,
+            loops: step.get("loop").is_some(),
+        };
+        each_scalar(inputs, &mut |node, text| {
+            at.check(node, text, &mut left, cx)
+        });
     }
 }
 

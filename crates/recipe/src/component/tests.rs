@@ -86,12 +86,7 @@ fn layout_does_not_change_the_digest_and_content_does() {
         DOCUMENT.replace("phases:", "# a comment\n\nphases:"),
         DOCUMENT.replace("\n", "\r\n"),
         DOCUMENT.replace("1.10", "'1.10'"),
-        DOCUMENT.replace(
-            "[High, Low]",
-            "[
-    High,
-    \"Low\"]",
-        ),
+        DOCUMENT.replace("[High, Low]", "[\n        High,\n        \"Low\"]"),
         format!("\u{feff}{DOCUMENT}"),
     ];
     for text in same {
