@@ -242,7 +242,8 @@ fn every_input_changes_the_ids_from_its_layer_on() {
 
 #[test]
 fn what_is_no_input_changes_nothing() {
-    let changes: &[(&str, fn(&mut World))] = &[
+    type Change = (&'static str, fn(&mut World));
+    let changes: &[Change] = &[
         ("comments", |w| {
             w.documents[0] = format!("# comment\n{ONE}\n\n# more\n")
         }),
