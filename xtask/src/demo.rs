@@ -26,15 +26,14 @@ pub(crate) fn run() -> Result<()> {
         text(&manifest["version"]),
         text(&manifest["imageId"])
     );
-    for proof in manifest["bootProof"].as_array().into_iter().flatten() {
+    for (firmware, proof) in manifest["bootProof"].as_object().into_iter().flatten() {
         let verdict = if proof["passed"] == true {
             "booted, tests passed"
         } else {
             "FAILED"
         };
         eprintln!(
-            "  {:<5} {verdict} ({:.0} s)",
-            text(&proof["firmware"]),
+            "  {firmware:<5} {verdict} ({:.0} s)",
             proof["seconds"].as_f64().unwrap_or(0.0)
         );
     }
