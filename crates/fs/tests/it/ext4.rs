@@ -673,7 +673,11 @@ fn what_cannot_be_stored_is_named() {
         change(&mut tree);
         ext4::plan(&tree, &options(Size::Volume(16 * MIB))).unwrap_err()
     };
-    let add = |inode: Inode| move |t: &mut Tree| drop(t.insert(b"d/x", inode.clone()).unwrap());
+    let add = |inode: Inode| {
+        move |t: &mut Tree| {
+            t.insert(b"d/x", inode.clone()).unwrap();
+        }
+    };
     let path = b"/d/x".to_vec();
     let kind = |kind| add(Inode::new(corpus::stat(0o644), kind));
     let x =

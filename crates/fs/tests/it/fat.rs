@@ -75,13 +75,13 @@ fn volumes_of_all_sizes_hold_their_files() {
             "{size}"
         );
         let disk = image.path.to_string_lossy();
-        for file in &files {
+        for (index, file) in files.iter().enumerate() {
             assert!(
                 reader.read(&file.path).unwrap() == *file.content,
                 "{size} {}",
                 file.path
             );
-            if file.path.is_ascii() {
+            if file.path.is_ascii() && index < 8 {
                 let bytes = tool::stdout("mtype", &["-i", &disk, &format!("::/{}", file.path)]);
                 assert!(bytes == *file.content, "{size} {}", file.path);
             }

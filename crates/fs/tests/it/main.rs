@@ -4,7 +4,10 @@
     clippy::disallowed_methods,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
+    clippy::unwrap_used,
+    clippy::print_stdout,
     missing_docs,
+    unreachable_pub,
     reason = "tests run tools on files"
 )]
 
