@@ -95,11 +95,12 @@ fn check_package(
                 "{manifest}: `{folder}` is pure and may not use {name}"
             ));
         }
-        let word = name.replace('-', "_");
+        // Most libraries are called like their package; `md-5` and a few others leave the dash out.
+        let words = [name.replace('-', "_"), name.replace('-', "")];
         let inside = format!("crates/{folder}/");
-        let named = repo
-            .texts(".rs")
-            .any(|(path, text)| path.starts_with(&inside) && mentions(text, &word));
+        let named = repo.texts(".rs").any(|(path, text)| {
+            path.starts_with(&inside) && words.iter().any(|w| mentions(text, w))
+        });
         if !named {
             findings.push(format!("{manifest}: {name} is not used"));
         }

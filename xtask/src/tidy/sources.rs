@@ -6,11 +6,13 @@ const MAX_LINES: usize = 900;
 
 /// What no committed source says. Spelled in parts, as this file is checked too.
 const FORBIDDEN: &[(&str, &str)] = &[
-    (concat!("#[ign", "ore"), "a test that never runs is no test"),
     (concat!("FIX", "ME"), "mend it, or write down why it stays"),
     (concat!("TO", "DO"), "do it, or file it"),
     (concat!("assert!(", "true"), "an assertion that cannot fail"),
 ];
+
+/// The mark of a test that the runner skips.
+const SKIPPED: &str = concat!("#[ign", "ore");
 
 /// Libraries that one file alone may name, so that the choice can turn.
 const HIDDEN: &[&str] = &["saphyr_parser"];
@@ -33,6 +35,7 @@ pub(super) fn check(repo: &Repo, findings: &mut Findings) {
                 }
             }
         }
+        skipped_tests(path, text, findings);
         if is_crate_root(path) {
             if !UNSAFE.iter().any(|dir| path.starts_with(dir))
                 && !text.contains("#![forbid(unsafe_code)]")
@@ -74,6 +77,21 @@ fn is_crate_root(path: &str) -> bool {
         .and_then(|p| p.split_once('/'))
         .map(|(_, p)| p);
     matches!(inside, Some("src/lib.rs" | "src/main.rs")) || path == "xtask/src/main.rs"
+}
+
+/// A test that the runner skips never runs, unless another one starts it as its child process and says so.
+fn skipped_tests(path: &str, text: &str, findings: &mut Findings) {
+    for (at, mark) in text.match_indices(SKIPPED) {
+        let runner = text[at + mark.len()..]
+            .strip_prefix(" = \"run by ")
+            .and_then(|rest| rest.split('"').next());
+        if !runner.is_some_and(|name| text.contains(&format!("fn {name}("))) {
+            let line = text[..at].lines().count() + 1;
+            findings.push(format!(
+                "{path}:{line}: a skipped test says `run by <test of this file>`"
+            ));
+        }
+    }
 }
 
 /// A list whose comment says "sorted by name" is.
@@ -150,6 +168,21 @@ mod tests {
             .map(|(word, _)| format!("{word}\n"))
             .collect::<String>();
         assert_eq!(findings("crates/x/src/a.rs", &text).len(), FORBIDDEN.len());
+    }
+
+    #[test]
+    fn a_skipped_test_names_who_runs_it() {
+        let text =
+            |reason: &str| format!("{SKIPPED}{reason}]\nfn child() {{}}\nfn parent() {{}}\n");
+        assert_eq!(findings("crates/x/src/a.rs", &text("")).len(), 1);
+        assert_eq!(
+            findings("crates/x/src/a.rs", &text(" = \"run by nobody\"")).len(),
+            1
+        );
+        assert_eq!(
+            findings("crates/x/src/a.rs", &text(" = \"run by parent\"")).len(),
+            0
+        );
     }
 
     #[test]
