@@ -12,6 +12,10 @@ mod dump;
 pub mod layer;
 mod model;
 pub mod tar;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use content::{ContentReader, DATA_CHUNK};
 pub use diff::ApplyError;

@@ -21,6 +21,9 @@ pub(super) trait Input {
     /// Passes over `len` bytes of file data and says where they can be read.
     fn data(&mut self, len: u64) -> Result<(BlobId, u64), TarErrorKind>;
 
+    /// [`Input::data`], and a copy of the bytes.
+    fn data_kept(&mut self, len: usize) -> Result<((BlobId, u64), Vec<u8>), TarErrorKind>;
+
     /// Called after the end mark: checks what follows as far as it says anything.
     fn finish(&mut self) -> Result<(), TarErrorKind>;
 }
@@ -118,6 +121,15 @@ impl Input for AtInput<'_> {
         Ok((self.id, at))
     }
 
+    fn data_kept(&mut self, len: usize) -> Result<((BlobId, u64), Vec<u8>), TarErrorKind> {
+        let place = self.data(len as u64)?;
+        let mut bytes = vec![0; len];
+        self.archive
+            .read_exact_at(&mut bytes, place.1)
+            .map_err(TarErrorKind::Read)?;
+        Ok((place, bytes))
+    }
+
     fn finish(&mut self) -> Result<(), TarErrorKind> {
         Ok(())
     }
@@ -153,6 +165,18 @@ impl<'a> StreamInput<'a> {
     /// Bytes written to the spool.
     pub(super) fn spooled(&self) -> u64 {
         self.spooled
+    }
+
+    /// Pads the spool to the place of the next file.
+    fn align(&mut self) -> Result<u64, TarErrorKind> {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        let start = self.spooled.next_multiple_of(ALIGN);
+        let padding = usize::try_from(start - self.spooled).unwrap_or(0);
+        self.spool
+            .write_all(&ZEROS[..padding])
+            .map_err(TarErrorKind::Spool)?;
+        self.spooled = start;
+        Ok(start)
     }
 
     /// Reads up to `len` bytes into the buffer; 0 at the end of the stream.
@@ -213,13 +237,7 @@ impl Input for StreamInput<'_> {
     }
 
     fn data(&mut self, mut len: u64) -> Result<(BlobId, u64), TarErrorKind> {
-        const ZEROS: [u8; 4096] = [0; 4096];
-        let start = self.spooled.next_multiple_of(ALIGN);
-        let padding = usize::try_from(start - self.spooled).unwrap_or(0);
-        self.spool
-            .write_all(&ZEROS[..padding])
-            .map_err(TarErrorKind::Spool)?;
-        self.spooled = start;
+        let start = self.align()?;
         while len > 0 {
             let n = self.fill(len)?;
             if n == 0 {
@@ -232,6 +250,17 @@ impl Input for StreamInput<'_> {
             len -= n as u64;
         }
         Ok((self.placeholder, start))
+    }
+
+    fn data_kept(&mut self, len: usize) -> Result<((BlobId, u64), Vec<u8>), TarErrorKind> {
+        let start = self.align()?;
+        let mut bytes = vec![0; len];
+        if !self.read(&mut bytes)? {
+            return Err(TarErrorKind::Truncated);
+        }
+        self.spool.write_all(&bytes).map_err(TarErrorKind::Spool)?;
+        self.spooled += len as u64;
+        Ok(((self.placeholder, start), bytes))
     }
 
     fn finish(&mut self) -> Result<(), TarErrorKind> {

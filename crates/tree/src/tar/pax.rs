@@ -43,7 +43,7 @@ impl Pax {
 
     fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), TarErrorKind> {
         if let Some(name) = key.strip_prefix(XATTR) {
-            return self.set_xattr(name, value);
+            return self.set_xattr(&decode_name(name), value);
         }
         if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
             return self.sparse.set(key, value);
@@ -98,6 +98,22 @@ impl Pax {
         }
         Ok(())
     }
+}
+
+/// GNU tar writes `=` and `%` in names of attributes as `%3D` and `%25`.
+fn decode_name(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let [first, tail @ ..] = rest {
+        let (byte, tail) = match rest {
+            [b'%', b'3', b'D', tail @ ..] => (b'=', tail),
+            [b'%', b'2', b'5', tail @ ..] => (b'%', tail),
+            _ => (*first, tail),
+        };
+        out.push(byte);
+        rest = tail;
+    }
+    out
 }
 
 /// Splits off the first record: key, value, rest.

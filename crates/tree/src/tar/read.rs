@@ -23,7 +23,23 @@ struct Reader<'a> {
     /// The last parent, since members of a directory come together. Dropped when a name changes its
     /// meaning.
     parent: Option<(Vec<u8>, Ino)>,
+    /// The user databases of the archive, for names in access control lists.
+    passwd: Vec<u8>,
+    group: Vec<u8>,
+    /// Access control lists with names, which can be looked up once the databases are read.
+    pending: Vec<PendingAcl>,
 }
+
+struct PendingAcl {
+    ino: Ino,
+    attr: &'static [u8],
+    text: Vec<u8>,
+    offset: u64,
+    member: Vec<u8>,
+}
+
+/// Largest user database that is kept for names.
+const MAX_DATABASE: u64 = 4 << 20;
 
 /// Extensions in front of a member.
 #[derive(Default)]
@@ -49,6 +65,9 @@ pub(super) fn read(input: &mut dyn Input, options: &ReadOptions) -> Result<Tree,
         entries: 0,
         data_bytes: 0,
         parent: None,
+        passwd: Vec::new(),
+        group: Vec::new(),
+        pending: Vec::new(),
     };
     let mut ahead = Ahead::default();
     loop {
@@ -57,7 +76,7 @@ pub(super) fn read(input: &mut dyn Input, options: &ReadOptions) -> Result<Tree,
         let mut member = None;
         match reader.step(&mut block, &mut ahead, &mut member) {
             Ok(true) => {}
-            Ok(false) => return Ok(reader.tree),
+            Ok(false) => return reader.finish(),
             Err(kind) => {
                 return Err(TarError {
                     offset,
@@ -69,7 +88,34 @@ pub(super) fn read(input: &mut dyn Input, options: &ReadOptions) -> Result<Tree,
     }
 }
 
+/// The number in the third field of the line that starts with `name:`, as `passwd(5)` and `group(5)`
+/// both have it.
+fn number_of(database: &[u8], name: &str) -> Option<u32> {
+    let line = database
+        .split(|b| *b == b'\n')
+        .find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"))?;
+    let field = line.split(|b| *b == b':').nth(1)?;
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
 impl Reader<'_> {
+    /// Resolves what had to wait for the whole archive.
+    fn finish(mut self) -> Result<Tree, TarError> {
+        for acl in std::mem::take(&mut self.pending) {
+            let names = |group: bool, name: &str| {
+                number_of(if group { &self.group } else { &self.passwd }, name)
+            };
+            let value = acl::from_text(&acl.text, &names).map_err(|kind| TarError {
+                offset: acl.offset,
+                member: Some(acl.member),
+                kind,
+            })?;
+            let inode = self.tree.inode_mut(acl.ino);
+            inode.xattrs.insert(acl.attr.to_vec(), value);
+        }
+        Ok(self.tree)
+    }
+
     /// One header with what belongs to it. False at the end of the archive.
     fn step(
         &mut self,
@@ -150,6 +196,7 @@ impl Reader<'_> {
         ahead: Ahead,
         member: &mut Option<Vec<u8>>,
     ) -> Result<(), TarErrorKind> {
+        let header_at = self.input.position().saturating_sub(BLOCK_BYTES);
         let limits = &self.options.limits;
         let pax = ahead.pax.unwrap_or_else(|| self.global.clone());
         let raw_name = match (&pax.sparse.name, pax.path, ahead.name) {
@@ -174,12 +221,21 @@ impl Reader<'_> {
             mtime: pax.mtime.unwrap_or(Timestamp::from_secs(header.mtime)),
         };
         let mut xattrs = pax.xattrs;
-        for (name, text) in [
-            (acl::ACCESS, &pax.acl_access),
-            (acl::DEFAULT, &pax.acl_default),
+        let mut named_acls = Vec::new();
+        for (attr, text) in [
+            (acl::ACCESS, pax.acl_access),
+            (acl::DEFAULT, pax.acl_default),
         ] {
-            if let Some(text) = text {
-                xattrs.insert(name.to_vec(), acl::from_text(text)?);
+            let Some(text) = text else { continue };
+            match acl::from_text(&text, &|_, _| None) {
+                // GNU tar writes the mode of a directory that has only a default list as one, too.
+                // Like the kernel, keep no list that says no more than the mode.
+                Ok(value) if attr == acl::ACCESS && acl::is_mode_only(&value) => {}
+                Ok(value) => {
+                    xattrs.insert(attr.to_vec(), value);
+                }
+                Err(TarErrorKind::Unsupported(_)) => named_acls.push((attr, text)),
+                Err(e) => return Err(e),
             }
         }
         let size = pax.size.unwrap_or(header.size);
@@ -191,7 +247,7 @@ impl Reader<'_> {
                 let map = pax.sparse.map(self.input, &mut left, limits)?;
                 Kind::File(self.sparse_content(&map, left)?)
             }
-            b'0' | 0 | b'7' => Kind::File(self.content(size)?),
+            b'0' | 0 | b'7' => Kind::File(self.content(&path, size)?),
             b'S' => {
                 let map = sparse::read_old_gnu(block, self.input, limits)?;
                 Kind::File(self.sparse_content(&map, size)?)
@@ -228,7 +284,17 @@ impl Reader<'_> {
                 )));
             }
         };
-        self.put(&path, Inode { stat, kind, xattrs })
+        let ino = self.put(&path, Inode { stat, kind, xattrs })?;
+        for (attr, text) in named_acls {
+            self.pending.push(PendingAcl {
+                ino,
+                attr,
+                text,
+                offset: header_at,
+                member: raw_name.clone(),
+            });
+        }
+        Ok(())
     }
 
     fn count_entry(&mut self) -> Result<(), TarErrorKind> {
@@ -244,8 +310,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Passes over the data of a file.
-    fn data(&mut self, size: u64) -> Result<(amiforge_types::BlobId, u64), TarErrorKind> {
+    /// Checks the limit on data; returns the padding that follows `size` bytes.
+    fn count_data(&mut self, size: u64) -> Result<u64, TarErrorKind> {
         let limit = self.options.limits.data_bytes;
         self.data_bytes = self.data_bytes.saturating_add(size);
         if self.data_bytes > limit {
@@ -254,18 +320,42 @@ impl Reader<'_> {
                 limit,
             });
         }
-        let padding = padded(size)? - size;
+        Ok(padded(size)? - size)
+    }
+
+    /// Passes over the data of a file.
+    fn data(&mut self, size: u64) -> Result<(amiforge_types::BlobId, u64), TarErrorKind> {
+        let padding = self.count_data(size)?;
         let place = self.input.data(size)?;
         self.input.skip(padding)?;
         Ok(place)
     }
 
-    fn content(&mut self, size: u64) -> Result<Content, TarErrorKind> {
+    fn content(&mut self, path: &[u8], size: u64) -> Result<Content, TarErrorKind> {
         self.check_file_size(size)?;
         if size == 0 {
             return Ok(Content::default());
         }
-        let (id, at) = self.data(size)?;
+        let database = match path {
+            b"etc/passwd" => Some(false),
+            b"etc/group" => Some(true),
+            _ => None,
+        };
+        let keep = usize::try_from(size)
+            .ok()
+            .filter(|_| database.is_some() && size <= MAX_DATABASE);
+        let Some(keep) = keep else {
+            let (id, at) = self.data(size)?;
+            return Ok(Content::blob(id, at, size));
+        };
+        let padding = self.count_data(size)?;
+        let ((id, at), bytes) = self.input.data_kept(keep)?;
+        self.input.skip(padding)?;
+        if database == Some(true) {
+            self.group = bytes;
+        } else {
+            self.passwd = bytes;
+        }
         Ok(Content::blob(id, at, size))
     }
 
@@ -291,7 +381,7 @@ impl Reader<'_> {
         }
     }
 
-    fn put(&mut self, path: &[u8], inode: Inode) -> Result<(), TarErrorKind> {
+    fn put(&mut self, path: &[u8], inode: Inode) -> Result<Ino, TarErrorKind> {
         let is_dir = matches!(inode.kind, Kind::Dir(_));
         let (dir, name) = split(path);
         if name.is_empty() {
@@ -300,26 +390,26 @@ impl Reader<'_> {
             }
             let root = self.tree.inode_mut(Ino::ROOT);
             (root.stat, root.xattrs) = (inode.stat, inode.xattrs);
-            return Ok(());
+            return Ok(Ino::ROOT);
         }
         let parent = self.parent(dir, true)?;
-        if let Some(old) = self.child(parent, name) {
-            match self.tree.children(old) {
-                Some(_) if is_dir => {
-                    let old = self.tree.inode_mut(old);
-                    (old.stat, old.xattrs) = (inode.stat, inode.xattrs);
-                    return Ok(());
-                }
-                Some(children) if !children.is_empty() => {
-                    return Err(TarErrorKind::ReplacesDirectory);
-                }
-                _ => self.parent = None,
+        let Some(old) = self.child(parent, name) else {
+            let ino = self.tree.insert_at(parent, name.to_vec(), inode);
+            return ino.map_err(tree_error);
+        };
+        match self.tree.children(old) {
+            Some(_) if is_dir => {
+                let dir = self.tree.inode_mut(old);
+                (dir.stat, dir.xattrs) = (inode.stat, inode.xattrs);
+                Ok(old)
+            }
+            Some(children) if !children.is_empty() => Err(TarErrorKind::ReplacesDirectory),
+            _ => {
+                self.parent = None;
+                let ino = self.tree.insert_at(parent, name.to_vec(), inode);
+                ino.map_err(tree_error)
             }
         }
-        self.tree
-            .insert_at(parent, name.to_vec(), inode)
-            .map(|_| ())
-            .map_err(tree_error)
     }
 
     fn hard_link(&mut self, path: &[u8], raw_target: &[u8]) -> Result<(), TarErrorKind> {

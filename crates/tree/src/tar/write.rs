@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use amiforge_types::BlobTable;
 
+use super::acl;
 use super::header::{BLOCK, BLOCK_BYTES};
 use crate::{Content, Inode, Kind, Tree};
 
@@ -118,9 +119,17 @@ fn write_member(
 }
 
 fn sparse_map(content: &Content) -> Vec<u8> {
-    let mut text = format!("{}\n", content.extents.len());
-    for extent in &content.extents {
-        text.push_str(&format!("{}\n{}\n", extent.offset, extent.len));
+    let mut runs: Vec<(u64, u64)> = content.extents.iter().map(|e| (e.offset, e.len)).collect();
+    // GNU tar takes the end of the last run for the size, so a hole at the end needs an empty one.
+    if runs
+        .last()
+        .is_none_or(|(offset, len)| offset + len < content.size)
+    {
+        runs.push((content.size, 0));
+    }
+    let mut text = format!("{}\n", runs.len());
+    for (offset, len) in runs {
+        text.push_str(&format!("{offset}\n{len}\n"));
     }
     let mut map = text.into_bytes();
     map.resize(map.len().next_multiple_of(BLOCK), 0);
@@ -185,7 +194,19 @@ impl Member {
                 let _ = member.header.set_device_minor(minor);
             }
             for (attr, value) in &inode.xattrs {
-                member.pax(&[b"SCHILY.xattr.", attr.as_slice()].concat(), value);
+                // GNU tar takes access control lists in their own records only, as text.
+                let acl_key: Option<&[u8]> = match attr.as_slice() {
+                    acl::ACCESS => Some(b"SCHILY.acl.access"),
+                    acl::DEFAULT => Some(b"SCHILY.acl.default"),
+                    _ => None,
+                };
+                match acl_key.zip(acl::to_text(value)) {
+                    Some((key, text)) => member.pax(key, text.as_bytes()),
+                    None => {
+                        let key = [b"SCHILY.xattr.", encode_name(attr).as_slice()].concat();
+                        member.pax(&key, value);
+                    }
+                }
             }
         }
         member
@@ -263,6 +284,19 @@ impl Member {
 
 fn set_field(header: &mut ::tar::Header, at: usize, bytes: &[u8]) {
     header.as_mut_bytes()[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+/// GNU tar's way to keep a `=` of an attribute's name out of the keyword.
+fn encode_name(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    for byte in name {
+        match byte {
+            b'%' => out.extend_from_slice(b"%25"),
+            b'=' => out.extend_from_slice(b"%3D"),
+            other => out.push(*other),
+        }
+    }
+    out
 }
 
 /// `"<length> <key>=<value>\n"`, where the length counts itself.
