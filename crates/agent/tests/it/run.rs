@@ -192,7 +192,7 @@ fn cancelling_kills_everything() {
     let mut started = false;
     let outcome = bench.sandbox.run_script(
         &root,
-        &script(&format!("setsid sleep {mark} & echo started; sleep {mark}")),
+        &script(&format!("setsid sleep {mark} & sleep 0.5; echo started; sleep {mark}")),
         &cancel,
         &mut |event| {
             if matches!(event, ChildEvent::Stdout { .. }) {

@@ -21,7 +21,7 @@ use std::io::{self, BufRead, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
-use amiforge_sys::{Fork, Namespaces};
+use amiforge_sys::{Fork, Namespaces, Pid};
 use rustix::process::{Signal, WaitOptions};
 use rustix::thread::{Gid, Uid};
 
@@ -177,6 +177,7 @@ fn supervise(job: Job, opened: dirs::Opened, out: &mut Out) -> Result<(), ChildE
         }
         Fork::Parent(pid) => {
             drop(opened);
+            kill_when_given_up(pid)?;
             let status = loop {
                 match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
                     Ok(Some((_, status))) => break status,
@@ -195,6 +196,28 @@ fn supervise(job: Job, opened: dirs::Opened, out: &mut Out) -> Result<(), ChildE
                 }
                 None if status.exit_status() == Some(0) => Ok(()),
                 None => Err(ChildError::plain("the first process of the sandbox failed")),
+            }
+        }
+    }
+}
+
+/// Returns when `pid` has ended; ends it when the parent closes our standard input. Ending it takes
+/// every process of the job along, and waiting for it waits for them all.
+fn kill_when_given_up(pid: Pid) -> Result<(), ChildError> {
+    use rustix::event::{PollFd, PollFlags};
+    let init = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+        .map_err(|e| refused("watch the first process", e))?;
+    let stdin = io::stdin();
+    loop {
+        let mut fds = [PollFd::new(&init, PollFlags::IN), PollFd::new(&stdin, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(e) => return Err(refused("watch the first process", e)),
+            Ok(_) if !fds[0].revents().is_empty() => return Ok(()),
+            // Nothing more is ever sent, so anything there is the end.
+            Ok(_) => {
+                let _gone = rustix::process::pidfd_send_signal(&init, Signal::KILL);
+                return Ok(());
             }
         }
     }

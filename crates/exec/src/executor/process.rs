@@ -11,8 +11,10 @@ use rustix::process::{Pid, Signal};
 use crate::MAX_LINE;
 use crate::event::ChildEvent;
 
-/// Lines kept for the report of a failure.
+/// Lines kept for the report of a failure, and how many of standard error are among them at least,
+/// however much came on standard output: reasons are on the former.
 const TAIL_LINES: usize = 25;
+const TAIL_ERRORS: usize = 10;
 
 /// Bytes of standard output that become the `stdout` output of a step.
 const MAX_CAPTURE: usize = 4 << 20;
@@ -93,7 +95,7 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
         let _unheard = sender.send(Message::Exit(child.wait()));
     });
 
-    let mut output = Output { stdout: Vec::new(), tail: VecDeque::new(), passed: 0, loud: spec.loud };
+    let mut output = Output { stdout: Vec::new(), tail: Tail::default(), passed: 0, loud: spec.loud };
     let mut status = None;
     let mut until = spec.deadline;
     let mut timed_out = false;
@@ -127,7 +129,7 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
     Ok(Done {
         status: if timed_out { None } else { status },
         stdout: stdout.strip_suffix('\n').unwrap_or(&stdout).to_owned(),
-        tail: output.tail.into(),
+        tail: output.tail.lines(),
     })
 }
 
@@ -150,9 +152,39 @@ fn await_exit(
 
 struct Output {
     stdout: Vec<u8>,
-    tail: VecDeque<String>,
+    tail: Tail,
     passed: usize,
     loud: bool,
+}
+
+/// The last lines of all, and the last ones of standard error, each with its number.
+#[derive(Default)]
+struct Tail {
+    count: u64,
+    all: VecDeque<(u64, String)>,
+    errors: VecDeque<(u64, String)>,
+}
+
+impl Tail {
+    fn push(&mut self, stream: Stream, line: &str) {
+        self.count += 1;
+        self.all.push_back((self.count, line.to_owned()));
+        if self.all.len() > TAIL_LINES {
+            self.all.pop_front();
+        }
+        if stream == Stream::Err {
+            self.errors.push_back((self.count, line.to_owned()));
+            if self.errors.len() > TAIL_ERRORS {
+                self.errors.pop_front();
+            }
+        }
+    }
+
+    /// In the order they came.
+    fn lines(self) -> Vec<String> {
+        let lines: BTreeMap<u64, String> = self.all.into_iter().chain(self.errors).collect();
+        lines.into_values().collect()
+    }
 }
 
 impl Output {
@@ -166,10 +198,7 @@ impl Output {
         }
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = String::from_utf8_lossy(line).into_owned();
-        if self.tail.len() == TAIL_LINES {
-            self.tail.pop_front();
-        }
-        self.tail.push_back(line.clone());
+        self.tail.push(stream, &line);
         let before = self.passed;
         self.passed = before.saturating_add(line.len() + 1);
         if before >= MAX_STREAM {
@@ -281,8 +310,15 @@ mod tests {
         let (done, events) = sh("setsid sh -c 'echo $$; exec sleep 300' & wait", 1);
         assert!(done.status.is_none() && start.elapsed() < Duration::from_secs(9));
         let ChildEvent::Stdout { line: pid } = &events[0] else { panic!("{events:?}") };
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+        // The kill is sent; dying takes the process a moment.
+        let gone = || {
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            state.is_empty() || state.contains(") Z ")
+        };
+        while !gone() && start.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(gone());
     }
 
     #[test]

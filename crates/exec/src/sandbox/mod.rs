@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use amiforge_types::Timestamp;
 
@@ -24,6 +24,9 @@ pub use probe::{Probe, ProbeEntry};
 
 /// How often the cancel flag is looked at.
 const CANCEL_POLL: Duration = Duration::from_millis(100);
+
+/// How long a child may take to end its processes.
+const GIVE_UP: Duration = Duration::from_secs(10);
 
 /// Bytes kept of what the helper writes to standard error.
 const STDERR_TAIL: u64 = 64 << 10;
@@ -266,7 +269,7 @@ impl Sandbox {
         };
         drop(stdin);
         if !matches!(outcome, Some(Ok(_)) | None) {
-            child.kill();
+            child.give_up(trusted);
         }
         // Every process of the job holds the other end until it is gone, so this waits for all.
         lines.join();
@@ -292,6 +295,19 @@ impl Reaper {
     fn kill(&mut self) {
         // Fails only when it is gone already.
         let _gone = self.0.kill();
+    }
+
+    /// Ends the child. One that runs foreign code saw its input end; it kills them all and ends
+    /// when they are gone, which a kill from here would not wait for.
+    fn give_up(&mut self, trusted: bool) {
+        let until = Instant::now() + GIVE_UP;
+        while !trusted && Instant::now() < until {
+            if !matches!(self.0.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.kill();
     }
 
     fn wait(&mut self) -> io::Result<std::process::ExitStatus> {

@@ -1,0 +1,71 @@
+//! The same tests as an ordinary user.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::root::HELPER;
+
+/// When the tests run as root, runs all the others again as a user with subordinate ids. When they
+/// do not, there is nothing to add.
+#[test]
+fn every_test_passes_as_an_ordinary_user() {
+    if !is_root() {
+        return;
+    }
+    let (name, uid, gid) = user_with_subordinate_ids().expect(
+        "no user of this machine has 65536 subordinate ids; make one: \
+         useradd --create-home amiforge-tester (useradd gives it ranges in /etc/subuid and /etc/subgid)",
+    );
+    // A place that the user can reach: a build directory often is in somebody's home.
+    let place = tempfile::Builder::new().prefix("amiforge-tester-").tempdir().unwrap();
+    fs_err::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = |from: &Path, to: &str| {
+        let to = place.path().join(to);
+        fs_err::copy(from, &to).unwrap();
+        fs_err::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).unwrap();
+        to
+    };
+    let tests = copy(&std::env::current_exe().unwrap(), "tests");
+    let helper = copy(Path::new(env!("CARGO_BIN_EXE_amiforge-agent")), "helper");
+    let home = place.path().join("home");
+    fs_err::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(uid), Some(gid)).unwrap();
+    // Nobody else may enter, as in a well-kept home.
+    fs_err::set_permissions(&home, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let output = Command::new(&tests)
+        .args(["--test-threads=2", "--color=never"])
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("USER", &name)
+        .env("TMPDIR", &home)
+        .env(HELPER, helper)
+        .current_dir("/")
+        .uid(uid)
+        .gid(gid)
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
+    assert!(output.status.success(), "as {name}:\n{text}");
+    assert!(text.contains("harm::the_host_is_not_touched ... ok"), "{text}");
+}
+
+pub(crate) fn is_root() -> bool {
+    fs_err::read_to_string("/proc/self/status").unwrap().lines().any(|l| l.starts_with("Uid:\t0\t0"))
+}
+
+fn user_with_subordinate_ids() -> Option<(String, u32, u32)> {
+    let [passwd, subuid, subgid] =
+        ["/etc/passwd", "/etc/subuid", "/etc/subgid"].map(|p| fs_err::read_to_string(p).unwrap_or_default());
+    let has = |text: &str, name: &str| {
+        text.lines().map(|l| l.split(':').collect::<Vec<_>>()).any(|f| {
+            f.first() == Some(&name) && f.get(2).and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n >= 65_536)
+        })
+    };
+    passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let (name, uid, gid) = (*fields.first()?, fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?);
+        (uid != 0 && has(&subuid, name) && has(&subgid, name)).then(|| (name.to_owned(), uid, gid))
+    })
+}
