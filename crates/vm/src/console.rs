@@ -196,12 +196,13 @@ impl ConsoleScanner {
         if rules::enters_initrd(line) {
             self.in_initrd = true;
         }
-        if rules::leaves_initrd(line) {
-            self.in_initrd = false;
-        }
         if let Some(milestone) = rules::milestone(line, self.stage, self.in_initrd) {
             self.stage = Some(milestone);
             events.push(ConsoleEvent::Milestone(milestone));
+        }
+        // After the look: the line itself is still the initramfs speaking.
+        if complete && rules::leaves_initrd(line) {
+            self.in_initrd = false;
         }
         if !self.failed
             && let Some(failure) = if complete {

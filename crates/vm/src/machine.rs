@@ -270,3 +270,6 @@ fn read(stream: &mut UnixStream, buf: &mut [u8]) -> Option<usize> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,3 +84,6 @@ pub(crate) fn check_qcow2(path: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

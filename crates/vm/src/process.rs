@@ -106,3 +106,6 @@ fn collect(mut pipe: impl Read) -> Vec<u8> {
     }
     kept
 }
+
+#[cfg(test)]
+mod tests;

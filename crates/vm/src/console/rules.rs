@@ -73,6 +73,17 @@ fn is_kernel(line: &str) -> bool {
 // A kernel told to be quiet prints no first line, so the rules below ask for no kernel before.
 
 fn is_init(line: &str) -> bool {
+    // systemd prints these before it says whether it runs in an initramfs.
+    if any(
+        line,
+        &[
+            "running in system mode",
+            "Detected virtualization",
+            "Detected architecture",
+        ],
+    ) {
+        return false;
+    }
     any(line, &["systemd[1]: ", "INIT: version ", "OpenRC "])
         || (line.starts_with("Welcome to ")
             && line.ends_with('!')

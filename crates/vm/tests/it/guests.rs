@@ -1,11 +1,14 @@
 use std::time::{Duration, Instant};
 
-use amiforge_ami::{BlockDeviceMapping, BootMode, EbsVolume, Firmware};
+use amiforge_ami::{ArtifactFormat, BlockDeviceMapping, BootMode, EbsVolume, Firmware};
+use amiforge_testkit::{run, tool};
+use amiforge_types::Digest;
 use amiforge_vm::{
-    BootReport, GuestFailure, LinkError, Milestone, SessionError, TinyEnding, TinyGuest, VmError,
+    BootHooks, BootReport, BoxError, GuestFailure, LinkError, Milestone, SessionError, TinyEnding,
+    TinyGuest, VmError, Volume,
 };
 
-use crate::fixture::{Image, boot_with, file_digest, passed, until};
+use crate::fixture::{Image, boot_with, file_digest, passed, tools, until};
 
 /// What a Debian guest says on its way, in short.
 const WAY: &str = "GRUB loading.\r\n[    0.000000] Linux version 6.1.0-1-cloud-amd64\r\n\
@@ -86,7 +89,7 @@ fn a_guest_that_gets_through_passes_and_its_disk_is_untouched() {
 fn the_writing_guest_writes() {
     let image = Image::new(&guest("", true, TinyEnding::PowerOff), BootMode::LegacyBios);
     let before = file_digest(&image.disk());
-    let status = std::process::Command::new(crate::fixture::tools().qemu)
+    let status = std::process::Command::new(tools().qemu)
         .args([
             "-nodefaults",
             "-display",
@@ -337,4 +340,40 @@ fn the_manifest_says_what_is_attached() {
         options,
     );
     assert!(refused.unwrap_err().to_string().contains("legacy-bios"));
+}
+
+#[test]
+fn a_qcow2_artefact_boots_and_is_untouched() {
+    let raw = guest(WAY, true, TinyEnding::PowerOff);
+    let mut image = Image::new(&raw, BootMode::LegacyBios);
+    let qcow2 = image.dir.path().join("disk.qcow2");
+    run(tool("qemu-img")
+        .args(["convert", "-O", "qcow2"])
+        .arg(image.disk())
+        .arg(&qcow2));
+    std::fs::remove_file(image.disk()).unwrap();
+    let artifact = &mut image.manifest.artifacts[0];
+    artifact.file = "disk.qcow2".into();
+    artifact.format = ArtifactFormat::Qcow2;
+    artifact.bytes = std::fs::metadata(&qcow2).unwrap().len();
+    let before = file_digest(&qcow2);
+
+    let spec = image.spec(Firmware::Bios, image.options(Duration::from_secs(60)));
+    // The content is what the manifest knows, so the digest here is of the disk, not of the file.
+    let inside = |_: &Volume| -> Result<Digest, BoxError> {
+        let out = qcow2.with_extension("out");
+        run(tool("qemu-img")
+            .args(["convert", "-O", "raw"])
+            .arg(&qcow2)
+            .arg(&out));
+        Ok(file_digest(&out))
+    };
+    let hooks = BootHooks {
+        digest: &inside,
+        milestone: &|_, _| {},
+    };
+    let run = amiforge_vm::boot(&tools(), &spec, &hooks, &mut until(Milestone::Login)).unwrap();
+    assert!(run.passed);
+    assert_eq!(file_digest(&qcow2), before);
+    image.assert_clean();
 }
