@@ -7,6 +7,9 @@ use amiforge_types::Span;
 use crate::node::{Node, NodeKind, Scalar};
 use crate::reference::{Chain, Piece, Reference, Side, pieces};
 
+/// How many bytes the texts of one step may have once references are resolved.
+const MAX_RESOLVED_BYTES: usize = 64 << 20;
+
 /// What references of one document can name. Plain data: it may be stored and read back, so that
 /// a later phase can see outputs of a phase that ran in another process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -75,6 +78,12 @@ pub enum ResolveError {
         /// The text that holds it.
         span: Span,
     },
+    /// The values make more text than any step can use.
+    #[error("with its references resolved, the text has more than {MAX_RESOLVED_BYTES} bytes")]
+    TooMuch {
+        /// The text that went over the limit.
+        span: Span,
+    },
     /// A form that amiforge cannot resolve yet.
     #[error("`{reference}` is a reference that amiforge cannot resolve yet")]
     Unsupported {
@@ -107,26 +116,31 @@ impl Scope {
     /// not looked at again. Keys are not touched. A resolved scalar counts as quoted.
     ///
     /// # Errors
-    /// The first reference without a value.
+    /// The first reference without a value, or too much text.
     pub fn resolve(&self, node: &Node) -> Result<Node, ResolveError> {
+        self.resolve_within(node, &mut { MAX_RESOLVED_BYTES })
+    }
+
+    /// `left` is how many bytes resolved texts may still have.
+    fn resolve_within(&self, node: &Node, left: &mut usize) -> Result<Node, ResolveError> {
         let kind = match &node.kind {
             NodeKind::Scalar(scalar) if !scalar.text.contains("{{") => {
                 NodeKind::Scalar(scalar.clone())
             }
             NodeKind::Scalar(scalar) => NodeKind::Scalar(Scalar {
-                text: self.resolve_text(&scalar.text, node.span)?,
+                text: self.text_within(&scalar.text, node.span, left)?,
                 style: crate::Style::Quoted,
             }),
             NodeKind::Seq(items) => NodeKind::Seq(
                 items
                     .iter()
-                    .map(|n| self.resolve(n))
+                    .map(|n| self.resolve_within(n, left))
                     .collect::<Result<_, _>>()?,
             ),
             NodeKind::Map(fields) => NodeKind::Map(
                 fields
                     .iter()
-                    .map(|(k, v)| Ok((k.clone(), self.resolve(v)?)))
+                    .map(|(k, v)| Ok((k.clone(), self.resolve_within(v, left)?)))
                     .collect::<Result<_, _>>()?,
             ),
         };
@@ -140,16 +154,29 @@ impl Scope {
     /// The text with every reference replaced; `span` is where it stands, for errors.
     ///
     /// # Errors
-    /// The first reference without a value.
+    /// The first reference without a value, or too much text.
     pub fn resolve_text(&self, text: &str, span: Span) -> Result<String, ResolveError> {
+        self.text_within(text, span, &mut { MAX_RESOLVED_BYTES })
+    }
+
+    fn text_within(
+        &self,
+        text: &str,
+        span: Span,
+        left: &mut usize,
+    ) -> Result<String, ResolveError> {
         let mut out = String::with_capacity(text.len());
         for piece in pieces(text) {
+            let before = out.len();
             match piece {
                 Piece::Literal(text) | Piece::Foreign(text) => out.push_str(text),
                 Piece::Reference(source, reference) => {
-                    self.append(source, &reference, span, &mut out)?
+                    self.append(source, &reference, span, &mut out)?;
                 }
             }
+            *left = left
+                .checked_sub(out.len() - before)
+                .ok_or(ResolveError::TooMuch { span })?;
         }
         Ok(out)
     }
@@ -248,6 +275,7 @@ impl ResolveError {
             Self::Undeclared { span, .. }
             | Self::NotRun { span, .. }
             | Self::NoSuchKey { span, .. }
+            | Self::TooMuch { span }
             | Self::Unsupported { span, .. } => *span,
         }
     }

@@ -141,3 +141,16 @@ fn a_scope_survives_being_stored() {
     let text = serde_json::to_string(&scope()).unwrap();
     assert_eq!(serde_json::from_str::<Scope>(&text).unwrap(), scope());
 }
+
+#[test]
+fn values_that_multiply_are_limited() {
+    let mut scope = scope();
+    scope
+        .variables
+        .insert("Name".to_owned(), "x".repeat(1 << 20));
+    let many = |n: usize| node(&format!("- '{}'\n", "{{ Name }}".repeat(8)).repeat(n));
+    assert!(scope.resolve(&many(8)).is_ok());
+    assert!(
+        matches!(scope.resolve(&many(9)), Err(ResolveError::TooMuch { span }) if span.start.line == 9)
+    );
+}
