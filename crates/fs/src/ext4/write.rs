@@ -443,7 +443,8 @@ impl Bitmap {
 /// The inode tables up to the last inode in use.
 struct InodeTable {
     per_group: u64,
-    bytes: Vec<Vec<u8>>,
+    /// Shared from the start, so that they need not be copied into the extents.
+    bytes: Vec<Arc<[u8]>>,
 }
 
 impl InodeTable {
@@ -451,7 +452,7 @@ impl InodeTable {
         let per_group = geometry.inodes_per_group;
         let bytes = (0..used.div_ceil(per_group))
             .map(|group| (used - group * per_group).min(per_group) * 256)
-            .map(|len| vec![0; usize::try_from(len).unwrap_or(0)])
+            .map(|len| std::iter::repeat_n(0, usize::try_from(len).unwrap_or(0)).collect())
             .collect();
         Self { per_group, bytes }
     }
@@ -460,18 +461,15 @@ impl InodeTable {
         let index = u64::from(number) - 1;
         let group = usize::try_from(index / self.per_group).unwrap_or(usize::MAX);
         let at = usize::try_from(index % self.per_group * 256).unwrap_or(usize::MAX);
-        if let Some(place) = self
-            .bytes
-            .get_mut(group)
-            .and_then(|t| t.get_mut(at..at + 256))
-        {
+        let table = self.bytes.get_mut(group).and_then(Arc::get_mut);
+        if let Some(place) = table.and_then(|t| t.get_mut(at..at + 256)) {
             place.copy_from_slice(raw.as_bytes());
         }
     }
 
     fn emit(self, geometry: &Geometry, out: &mut Emitter<'_>) {
         for (bytes, place) in self.bytes.into_iter().zip(&geometry.groups) {
-            out.shared(place.inode_table * BLOCK_SIZE, bytes.into());
+            out.shared(place.inode_table * BLOCK_SIZE, bytes);
         }
     }
 }

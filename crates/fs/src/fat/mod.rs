@@ -1,7 +1,9 @@
-//! FAT volumes for the EFI system partition, through the `fatfs` crate into memory.
+//! FAT volumes for the EFI system partition: written through the `fatfs` crate into memory, read by
+//! ourselves.
 
 mod build;
 mod dots;
+mod entry;
 mod medium;
 mod reader;
 

@@ -13,6 +13,7 @@
 
 mod compare;
 mod corpus;
+mod damage;
 mod ext4;
 mod fat;
 mod image;
