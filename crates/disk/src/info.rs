@@ -221,3 +221,6 @@ fn text(bytes: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(&bytes[..end]).trim_end().to_owned();
     (!text.is_empty()).then_some(text)
 }
+
+#[cfg(test)]
+mod tests;

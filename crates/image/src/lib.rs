@@ -185,7 +185,7 @@ pub struct KernelInfo {
 pub enum ImageError {
     /// The volume does not hold the tree.
     #[error(
-        "the volume has {}, its content needs at least {} ({needed} bytes); set volumeSize to {volume_gib} or more",
+        "the volume has {}, its content needs at least {} ({needed} bytes); set volumeSize to {volume_gib} (GiB) or more",
         ByteSize(*.size), ByteSize(*.needed)
     )]
     TooSmall {
