@@ -8,8 +8,8 @@ use amiforge_types::Arch;
 ///
 /// Together they boot by BIOS and UEFI, bring up every Ethernet interface by DHCP (systemd-networkd,
 /// which is in the systemd package: the fewest processes on the way to a network), and let cloud-init
-/// work with its NoCloud and Ec2 sources (the latter wants a DHCP client of its own, to reach the
-/// metadata service before the network is configured).
+/// work with its NoCloud and Ec2 sources (the DHCP client that the latter wants, to reach the metadata
+/// service before the network is configured, is among cloud-init's own dependencies).
 #[must_use]
 pub(crate) fn packages(arch: Arch) -> Vec<&'static str> {
     let mut out = vec![
@@ -24,7 +24,6 @@ pub(crate) fn packages(arch: Arch) -> Vec<&'static str> {
         "iproute2",
         "systemd-resolved",
         "systemd-timesyncd",
-        "dhcpcd-base | isc-dhcp-client",
         "ca-certificates",
         // First boot and growth of the disk.
         "cloud-init",
@@ -40,7 +39,12 @@ pub(crate) fn packages(arch: Arch) -> Vec<&'static str> {
     match arch {
         Arch::X86_64 => out.extend(["linux-image-cloud-amd64", "grub-cloud-amd64"]),
         Arch::Arm64 => {
-            out.extend(["linux-image-cloud-arm64", "grub-efi-arm64", "grub-efi-arm64-signed", "shim-signed"]);
+            out.extend([
+                "linux-image-cloud-arm64",
+                "grub-efi-arm64",
+                "grub-efi-arm64-signed",
+                "shim-signed",
+            ]);
         }
     }
     out

@@ -57,7 +57,9 @@ pub enum SourceError {
         reason: String,
     },
     /// A Release file past its `Valid-Until`.
-    #[error("{uri}: expired at {until}, and it is {now} (amiforge.apt.checkValidUntil: false accepts it)")]
+    #[error(
+        "{uri}: expired at {until}, and it is {now} (amiforge.apt.checkValidUntil: false accepts it)"
+    )]
     Expired {
         /// Address of the file.
         uri: String,
@@ -156,14 +158,24 @@ pub enum SourceError {
 
 impl SourceError {
     pub(crate) fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self::Io { path: path.into(), source }
+        Self::Io {
+            path: path.into(),
+            source,
+        }
     }
 
     pub(crate) fn malformed(what: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Malformed { what: what.into(), reason: reason.into() }
+        Self::Malformed {
+            what: what.into(),
+            reason: reason.into(),
+        }
     }
 }
 
 fn list(paths: &[PathBuf]) -> String {
-    paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+    paths
+        .iter()
+        .map(|p| p.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -25,18 +25,29 @@ pub(crate) fn fetch_with(
 ) -> Result<FetchedDebian, SourceError> {
     let dir = ctx.cache.join("archives");
     fs_err::create_dir_all(&dir).map_err(|e| SourceError::io(&dir, e))?;
-    let debs: Vec<PathBuf> = resolved.packages.iter().map(|p| dir.join(format!("{}.deb", p.sha256))).collect();
-    let mut missing: Vec<usize> =
-        (0..debs.len()).filter(|i| !has_size(&debs[*i], resolved.packages[*i].size)).collect();
+    let debs: Vec<PathBuf> = resolved
+        .packages
+        .iter()
+        .map(|p| dir.join(format!("{}.deb", p.sha256)))
+        .collect();
+    let mut missing: Vec<usize> = (0..debs.len())
+        .filter(|i| !has_size(&debs[*i], resolved.packages[*i].size))
+        .collect();
     if missing.is_empty() {
-        return Ok(FetchedDebian { debs, downloaded: 0 });
+        return Ok(FetchedDebian {
+            debs,
+            downloaded: 0,
+        });
     }
     // The largest first: they decide when the last transfer ends.
     missing.sort_by_key(|i| std::cmp::Reverse(resolved.packages[*i].size));
     let config = AptConfig::read(ctx.host_root)?;
     let client = Client::new(*ctx, &config, patience);
     let total = missing.iter().map(|i| resolved.packages[*i].size).sum();
-    (ctx.events)(SourceEvent::FetchStarted { packages: missing.len(), bytes: total });
+    (ctx.events)(SourceEvent::FetchStarted {
+        packages: missing.len(),
+        bytes: total,
+    });
 
     let (arrived, transferred) = (AtomicU64::new(0), AtomicU64::new(0));
     let reported = AtomicU64::new(0);
@@ -45,7 +56,10 @@ pub(crate) fn fetch_with(
         // One event for each half percent is enough for any bar.
         let step = bytes / (total / 200).max(1);
         if reported.fetch_max(step, Ordering::Relaxed) < step {
-            (ctx.events)(SourceEvent::FetchProgress { bytes: bytes.min(total), total });
+            (ctx.events)(SourceEvent::FetchProgress {
+                bytes: bytes.min(total),
+                total,
+            });
         }
     };
     let next = AtomicUsize::new(0);
@@ -75,11 +89,20 @@ pub(crate) fn fetch_with(
             });
         }
     });
-    match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+    match failure
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    {
         Some(error) => Err(error),
         None => {
-            (ctx.events)(SourceEvent::FetchProgress { bytes: total, total });
-            Ok(FetchedDebian { debs, downloaded: transferred.into_inner() })
+            (ctx.events)(SourceEvent::FetchProgress {
+                bytes: total,
+                total,
+            });
+            Ok(FetchedDebian {
+                debs,
+                downloaded: transferred.into_inner(),
+            })
         }
     }
 }

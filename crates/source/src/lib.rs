@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod apt;
+mod configure;
 mod deb;
 mod defaults;
 mod error;
@@ -22,14 +23,17 @@ mod fetch;
 mod model;
 mod resolve;
 mod solver;
+#[cfg(test)]
+mod tests;
 
-pub use deb::DebError;
+pub use configure::{SHIMS, configure_script};
+pub use deb::{DebError, unpack};
 pub use error::SourceError;
 pub use event::SourceEvent;
 pub use fetch::fetch;
 pub use model::{
-    AptSettings, Context, DebianRequest, FetchedDebian, GeneratedFile, ResolvedArchive, ResolvedDebian, ResolvedIndex,
-    ResolvedPackage, Variant,
+    AptSettings, Context, DebianRequest, FetchedDebian, GeneratedFile, ResolvedArchive,
+    ResolvedDebian, ResolvedIndex, ResolvedPackage, Variant,
 };
 pub use resolve::resolve;
 pub use solver::Unresolvable;

@@ -149,7 +149,10 @@ impl ResolvedDebian {
     /// Bytes of all packages together.
     #[must_use]
     pub fn download_bytes(&self) -> u64 {
-        self.packages.iter().map(|p| p.size).fold(0, u64::saturating_add)
+        self.packages
+            .iter()
+            .map(|p| p.size)
+            .fold(0, u64::saturating_add)
     }
 }
 

@@ -12,8 +12,8 @@ use crate::apt::http::{Client, Patience};
 use crate::apt::index::{self, Universe};
 use crate::solver::{self, Goal};
 use crate::{
-    Context, DebianRequest, GeneratedFile, ResolvedArchive, ResolvedDebian, ResolvedPackage, SourceError, SourceEvent,
-    Variant, defaults,
+    Context, DebianRequest, GeneratedFile, ResolvedArchive, ResolvedDebian, ResolvedPackage,
+    SourceError, SourceEvent, Variant, defaults,
 };
 
 /// Form of [`ResolvedDebian`].
@@ -92,13 +92,17 @@ fn open_all(
             return archive::open(client, archive, &keyring, check_valid, check_date);
         };
         if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return Err(SourceError::malformed("amiforge.apt.snapshot", "only letters and digits, as in 20250520T000000Z"));
+            return Err(SourceError::malformed(
+                "amiforge.apt.snapshot",
+                "only letters and digits, as in 20250520T000000Z",
+            ));
         }
         // What was valid then has expired since: that is the point of a snapshot.
         let pattern = if archive.uri.contains("@SNAPSHOTID@") {
             archive.uri.clone()
         } else {
-            let Some(current) = archive::open(client, archive, &keyring, check_valid, check_date)? else {
+            let Some(current) = archive::open(client, archive, &keyring, check_valid, check_date)?
+            else {
                 return Ok(None);
             };
             current.release.snapshots.ok_or_else(|| SourceError::Missing {
@@ -106,16 +110,27 @@ fn open_all(
                 what: "Snapshots address in its Release file; set amiforge.apt.mirror to one with @SNAPSHOTID@".to_owned(),
             })?
         };
-        let uri = pattern.replace("@SNAPSHOTID@", id).trim_end_matches('/').to_owned();
-        let snapshot = Archive { uri, ..archive.clone() };
+        let uri = pattern
+            .replace("@SNAPSHOTID@", id)
+            .trim_end_matches('/')
+            .to_owned();
+        let snapshot = Archive {
+            uri,
+            ..archive.clone()
+        };
         archive::open(client, &snapshot, &keyring, false, check_date)
     };
     let results: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = wanted.iter().map(|archive| scope.spawn(|| open_one(archive))).collect();
+        let threads: Vec<_> = wanted
+            .iter()
+            .map(|archive| scope.spawn(|| open_one(archive)))
+            .collect();
         threads
             .into_iter()
             .map(|thread| {
-                thread.join().unwrap_or_else(|_| Err(SourceError::malformed("Release file", "its reader failed")))
+                thread.join().unwrap_or_else(|_| {
+                    Err(SourceError::malformed("Release file", "its reader failed"))
+                })
             })
             .collect()
     });
@@ -123,7 +138,9 @@ fn open_all(
     let mut absent = Vec::new();
     for (archive, result) in wanted.iter().zip(results) {
         match result? {
-            Some(signed) if archive.from_recipe || signed.release.origin == "Debian" => out.push(signed),
+            Some(signed) if archive.from_recipe || signed.release.origin == "Debian" => {
+                out.push(signed)
+            }
             Some(signed) => {
                 (ctx.events)(SourceEvent::Warning(format!(
                     "apt source {} {} left out: it is of {:?}, not of Debian",
@@ -137,9 +154,15 @@ fn open_all(
     for archive in absent {
         let served = out.iter().any(|s| s.archive.suite == archive.suite);
         if !served {
-            return Err(SourceError::Missing { uri: archive.uri.clone(), what: format!("suite {}", archive.suite) });
+            return Err(SourceError::Missing {
+                uri: archive.uri.clone(),
+                what: format!("suite {}", archive.suite),
+            });
         }
-        (ctx.events)(SourceEvent::Warning(format!("{} has no suite {}; left out", archive.uri, archive.suite)));
+        (ctx.events)(SourceEvent::Warning(format!(
+            "{} has no suite {}; left out",
+            archive.uri, archive.suite
+        )));
     }
     Ok(out)
 }
@@ -147,7 +170,13 @@ fn open_all(
 /// Everything that a resolution depends on.
 fn cache_key(request: &DebianRequest, signed: &[Signed]) -> Digest {
     let mut hasher = Hasher::new();
-    hasher.field(format!("amiforge-resolution {FORMAT} {RULES} {}", solver::SOLVER_VERSION).as_bytes());
+    hasher.field(
+        format!(
+            "amiforge-resolution {FORMAT} {RULES} {}",
+            solver::SOLVER_VERSION
+        )
+        .as_bytes(),
+    );
     hasher.field(format!("{request:?}").as_bytes());
     hasher.field(defaults::packages(request.arch).join("\n").as_bytes());
     for s in signed {
@@ -160,7 +189,11 @@ fn cache_key(request: &DebianRequest, signed: &[Signed]) -> Digest {
     hasher.finish()
 }
 
-fn solve(request: &DebianRequest, client: &Client<'_>, signed: &[Signed]) -> Result<ResolvedDebian, SourceError> {
+fn solve(
+    request: &DebianRequest,
+    client: &Client<'_>,
+    signed: &[Signed],
+) -> Result<ResolvedDebian, SourceError> {
     let arch = request.arch.debian();
     // Every index of every archive, in order, decompressed side by side.
     let jobs: Vec<(usize, &str)> = signed
@@ -171,18 +204,27 @@ fn solve(request: &DebianRequest, client: &Client<'_>, signed: &[Signed]) -> Res
     let texts: Vec<Result<_, SourceError>> = std::thread::scope(|scope| {
         let threads: Vec<_> = jobs
             .iter()
-            .map(|(i, component)| scope.spawn(move || archive::index(client, &signed[*i], component, arch)))
+            .map(|(i, component)| {
+                scope.spawn(move || archive::index(client, &signed[*i], component, arch))
+            })
             .collect();
         threads
             .into_iter()
-            .map(|t| t.join().unwrap_or_else(|_| Err(SourceError::malformed("package index", "its reader failed"))))
+            .map(|t| {
+                t.join().unwrap_or_else(|_| {
+                    Err(SourceError::malformed("package index", "its reader failed"))
+                })
+            })
             .collect()
     });
     let mut indices: Vec<Vec<crate::ResolvedIndex>> = signed.iter().map(|_| Vec::new()).collect();
     let mut loaded = Vec::new();
     for ((i, _), text) in jobs.iter().zip(texts) {
         let (text, resolved) = text?;
-        let what = format!("{} {} {}", signed[*i].archive.uri, signed[*i].archive.suite, resolved.path);
+        let what = format!(
+            "{} {} {}",
+            signed[*i].archive.uri, signed[*i].archive.suite, resolved.path
+        );
         indices[*i].push(resolved);
         loaded.push((*i, what, text));
     }
@@ -190,7 +232,13 @@ fn solve(request: &DebianRequest, client: &Client<'_>, signed: &[Signed]) -> Res
     for (i, what, text) in &loaded {
         index::parse(text, what, arch, *i, &mut entries)?;
     }
-    let universe = Universe::new(entries, arch, |i| if signed[i].release.not_automatic { 1 } else { 500 });
+    let universe = Universe::new(entries, arch, |i| {
+        if signed[i].release.not_automatic {
+            1
+        } else {
+            500
+        }
+    });
 
     let wanted = wanted(request, &universe);
     let goal = Goal {
@@ -244,7 +292,10 @@ fn solve(request: &DebianRequest, client: &Client<'_>, signed: &[Signed]) -> Res
     Ok(ResolvedDebian {
         format: FORMAT,
         suite: request.suite.clone(),
-        codename: signed.first().map(|s| s.release.codename.clone()).unwrap_or_default(),
+        codename: signed
+            .first()
+            .map(|s| s.release.codename.clone())
+            .unwrap_or_default(),
         arch: request.arch,
         packages,
         archives,
@@ -265,13 +316,23 @@ fn wanted(request: &DebianRequest, universe: &Universe<'_>) -> Vec<String> {
     let mut names: Vec<&str> = universe.by_name.keys().copied().collect();
     names.sort_unstable();
     for name in names {
-        let Some(candidate) = universe.candidate(name) else { continue };
+        let Some(candidate) = universe.candidate(name) else {
+            continue;
+        };
         let entry = universe.entry(candidate);
         let base = entry.essential
-            || (request.variant == Variant::Standard && matches!(entry.priority, "required" | "important"));
+            || (request.variant == Variant::Standard
+                && matches!(entry.priority, "required" | "important"));
         if base && !request.exclude.iter().any(|e| e == name) {
             add(name.to_owned());
         }
+    }
+    // The layer has `/bin` and `/usr/bin` as one from the start; without this, a dependency would bring
+    // the package that merges them, and Perl modules with it.
+    if universe.candidate("usr-is-merged").is_some()
+        && !request.exclude.iter().any(|e| e == "usr-is-merged")
+    {
+        add("usr-is-merged".to_owned());
     }
     if request.variant != Variant::Essential {
         add("apt".to_owned());
@@ -302,13 +363,22 @@ fn sources(request: &DebianRequest, signed: &[Signed]) -> Vec<GeneratedFile> {
             continue;
         }
         seen.push(&s.archive.uri);
-        let of_uri: Vec<_> = signed.iter().filter(|o| o.archive.uri == s.archive.uri).collect();
+        let of_uri: Vec<_> = signed
+            .iter()
+            .filter(|o| o.archive.uri == s.archive.uri)
+            .collect();
         let suites: Vec<_> = of_uri.iter().map(|o| o.archive.suite.as_str()).collect();
         let key = match (&request.apt.keyring, &s.armoured_key) {
             (Some(_), Some(armour)) => {
-                let path = format!("/etc/apt/keyrings/{}.asc", &s.fingerprint[s.fingerprint.len().saturating_sub(16)..]);
+                let path = format!(
+                    "/etc/apt/keyrings/{}.asc",
+                    &s.fingerprint[s.fingerprint.len().saturating_sub(16)..]
+                );
                 if !files.iter().any(|f: &GeneratedFile| f.path == path) {
-                    files.push(GeneratedFile { path: path.clone(), text: armour.clone() });
+                    files.push(GeneratedFile {
+                        path: path.clone(),
+                        text: armour.clone(),
+                    });
                 }
                 path
             }
@@ -328,7 +398,10 @@ fn sources(request: &DebianRequest, signed: &[Signed]) -> Vec<GeneratedFile> {
         }
     }
     if !text.is_empty() {
-        files.push(GeneratedFile { path: "/etc/apt/sources.list.d/debian.sources".to_owned(), text });
+        files.push(GeneratedFile {
+            path: "/etc/apt/sources.list.d/debian.sources".to_owned(),
+            text,
+        });
     }
     files
 }

@@ -60,30 +60,61 @@ pub(crate) fn open(
     let key = Digest::of(uri.as_bytes()).hex();
     let base = ctx.cache.join("releases");
     fs_err::create_dir_all(&base).map_err(|e| SourceError::io(&base, e))?;
-    let (path, meta_path) = (base.join(format!("{key}.inrelease")), base.join(format!("{key}.json")));
-    let mut meta: Meta =
-        std::fs::read(&meta_path).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
-    let cached = std::fs::read(&path).ok().filter(|b| meta.sha256 == Some(Digest::of(b)));
+    let (path, meta_path) = (
+        base.join(format!("{key}.inrelease")),
+        base.join(format!("{key}.json")),
+    );
+    let mut meta: Meta = std::fs::read(&meta_path)
+        .ok()
+        .and_then(|b| serde_json::from_slice(&b).ok())
+        .unwrap_or_default();
+    let cached = std::fs::read(&path)
+        .ok()
+        .filter(|b| meta.sha256 == Some(Digest::of(b)));
     let age = ctx.now.secs - meta.checked;
-    let fresh = cached.is_some() && !is_local(&uri) && (ctx.offline || (0..FRESH_SECS).contains(&age));
+    let fresh =
+        cached.is_some() && !is_local(&uri) && (ctx.offline || (0..FRESH_SECS).contains(&age));
     let bytes = match cached {
         Some(bytes) if fresh => {
-            (ctx.events)(SourceEvent::Index { uri: uri.clone(), cached: true });
+            (ctx.events)(SourceEvent::Index {
+                uri: uri.clone(),
+                cached: true,
+            });
             bytes
         }
         cached => {
-            let known = if cached.is_some() { meta.validators.clone() } else { Validators::default() };
-            let (bytes, validators, was_cached) = match (client.small(&uri, &known, MAX_RELEASE)?, cached) {
-                (Small::NotModified, Some(bytes)) => (bytes, known, true),
-                (Small::Body(bytes, validators), _) => (bytes, validators, false),
-                (Small::NotFound | Small::NotModified, _) => return Ok(None),
+            let known = if cached.is_some() {
+                meta.validators.clone()
+            } else {
+                Validators::default()
             };
-            (ctx.events)(SourceEvent::Index { uri: uri.clone(), cached: was_cached });
-            meta = Meta { validators, checked: ctx.now.secs, sha256: Some(Digest::of(&bytes)) };
+            let (bytes, validators, was_cached) =
+                match (client.small(&uri, &known, MAX_RELEASE)?, cached) {
+                    (Small::NotModified, Some(bytes)) => (bytes, known, true),
+                    (Small::Body(bytes, validators), _) => (bytes, validators, false),
+                    (Small::NotFound | Small::NotModified, _) => return Ok(None),
+                };
+            (ctx.events)(SourceEvent::Index {
+                uri: uri.clone(),
+                cached: was_cached,
+            });
+            meta = Meta {
+                validators,
+                checked: ctx.now.secs,
+                sha256: Some(Digest::of(&bytes)),
+            };
             bytes
         }
     };
-    let signed = check(client, archive, keyring, &uri, &bytes, check_valid_until, check_date)?;
+    let signed = check(
+        client,
+        archive,
+        keyring,
+        &uri,
+        &bytes,
+        check_valid_until,
+        check_date,
+    )?;
     // Only what was verified is kept.
     if !fresh {
         let json = serde_json::to_vec(&meta).unwrap_or_default();
@@ -106,7 +137,10 @@ fn check(
     let text = std::str::from_utf8(bytes).map_err(|_| SourceError::malformed(uri, "not UTF-8"))?;
     let verified = keyring
         .verify(text, ctx.now)
-        .map_err(|reason| SourceError::Signature { uri: uri.to_owned(), reason })?;
+        .map_err(|reason| SourceError::Signature {
+            uri: uri.to_owned(),
+            reason,
+        })?;
     let release = Release::parse(&verified.text, uri)?;
     if !release.is_suite(&archive.suite) {
         return Err(SourceError::WrongSuite {
@@ -120,16 +154,29 @@ fn check(
     if release.date.secs > ctx.now.secs + 10 {
         match check_date {
             true => {
-                return Err(SourceError::FromTheFuture { uri: uri.to_owned(), date: release.date, now: ctx.now });
+                return Err(SourceError::FromTheFuture {
+                    uri: uri.to_owned(),
+                    date: release.date,
+                    now: ctx.now,
+                });
             }
-            false => (ctx.events)(SourceEvent::Warning(format!("{uri}: dated {}, which is in the future", release.date))),
+            false => (ctx.events)(SourceEvent::Warning(format!(
+                "{uri}: dated {}, which is in the future",
+                release.date
+            ))),
         }
     }
     if let Some(until) = release.valid_until
         && until < ctx.now
     {
         match check_valid_until {
-            true => return Err(SourceError::Expired { uri: uri.to_owned(), until, now: ctx.now }),
+            true => {
+                return Err(SourceError::Expired {
+                    uri: uri.to_owned(),
+                    until,
+                    now: ctx.now,
+                });
+            }
             false => (ctx.events)(SourceEvent::Warning(format!(
                 "{uri}: expired at {until}; used because Valid-Until is not checked"
             ))),
@@ -145,16 +192,29 @@ fn check(
 }
 
 /// The keys for an archive.
-pub(crate) fn keyring(archive: &Archive, others: &[Archive], ctx: &Context<'_>) -> Result<Keyring, SourceError> {
+pub(crate) fn keyring(
+    archive: &Archive,
+    others: &[Archive],
+    ctx: &Context<'_>,
+) -> Result<Keyring, SourceError> {
     let mut keyring = Keyring::default();
     let mut looked_at = Vec::new();
     let uri = archive.uri.clone();
-    let add = |path: PathBuf, keyring: &mut Keyring, looked_at: &mut Vec<PathBuf>| -> Result<(), SourceError> {
+    let add = |path: PathBuf,
+               keyring: &mut Keyring,
+               looked_at: &mut Vec<PathBuf>|
+     -> Result<(), SourceError> {
         looked_at.push(path.clone());
-        if path.is_file() { keyring.add_file(&path) } else { Ok(()) }
+        if path.is_file() {
+            keyring.add_file(&path)
+        } else {
+            Ok(())
+        }
     };
     match &archive.signed_by {
-        SignedBy::Inline(armour) => keyring.add(armour.as_bytes(), std::path::Path::new("Signed-By"))?,
+        SignedBy::Inline(armour) => {
+            keyring.add(armour.as_bytes(), std::path::Path::new("Signed-By"))?
+        }
         SignedBy::Files(files, fingerprints) if !files.is_empty() => {
             for file in files {
                 add(file.clone(), &mut keyring, &mut looked_at)?;
@@ -166,7 +226,11 @@ pub(crate) fn keyring(archive: &Archive, others: &[Archive], ctx: &Context<'_>) 
         other => {
             let apt = ctx.host_root.join("etc/apt");
             let mut files = vec![apt.join("trusted.gpg")];
-            files.extend(super::config::parts(&apt.join("trusted.gpg.d"), &["gpg", "asc"], false)?);
+            files.extend(super::config::parts(
+                &apt.join("trusted.gpg.d"),
+                &["gpg", "asc"],
+                false,
+            )?);
             if archive.from_recipe {
                 // The recipe names a mirror of the archive that the host knows by another address.
                 for entry in others {
@@ -205,8 +269,16 @@ pub(crate) fn index(
     let dir = format!("{component}/binary-{arch}");
     let suite_uri = format!("{}/dists/{}", signed.archive.uri, signed.archive.suite);
     let found = ["xz", "gz", ""].into_iter().find_map(|extension| {
-        let path = if extension.is_empty() { format!("{dir}/Packages") } else { format!("{dir}/Packages.{extension}") };
-        signed.release.files.get(&path).map(|(size, digest)| (path, extension, *size, *digest))
+        let path = if extension.is_empty() {
+            format!("{dir}/Packages")
+        } else {
+            format!("{dir}/Packages.{extension}")
+        };
+        signed
+            .release
+            .files
+            .get(&path)
+            .map(|(size, digest)| (path, extension, *size, *digest))
     });
     let Some((path, extension, size, digest)) = found else {
         return Err(SourceError::Missing {
@@ -215,31 +287,52 @@ pub(crate) fn index(
         });
     };
     if size > MAX_INDEX {
-        return Err(SourceError::malformed(format!("{suite_uri}/{path}"), "larger than 512 MiB"));
+        return Err(SourceError::malformed(
+            format!("{suite_uri}/{path}"),
+            "larger than 512 MiB",
+        ));
     }
     let ctx = client.context();
     let base = ctx.cache.join("indices");
     fs_err::create_dir_all(&base).map_err(|e| SourceError::io(&base, e))?;
     let dest = base.join(format!("{digest}.index"));
-    let mut raw = std::fs::read(&dest).ok().filter(|b| Digest::of(b) == digest);
+    let mut raw = std::fs::read(&dest)
+        .ok()
+        .filter(|b| Digest::of(b) == digest);
     let uri = format!("{suite_uri}/{path}");
-    (ctx.events)(SourceEvent::Index { uri: uri.clone(), cached: raw.is_some() });
+    (ctx.events)(SourceEvent::Index {
+        uri: uri.clone(),
+        cached: raw.is_some(),
+    });
     if raw.is_none() {
         let _ = std::fs::remove_file(&dest);
         let mut done = None;
         if signed.release.by_hash {
-            done = client.file(&format!("{suite_uri}/{dir}/by-hash/SHA256/{digest}"), &dest, size, digest, &|_| {})?;
+            done = client.file(
+                &format!("{suite_uri}/{dir}/by-hash/SHA256/{digest}"),
+                &dest,
+                size,
+                digest,
+                &|_| {},
+            )?;
         }
         if done.is_none() {
             done = client.file(&uri, &dest, size, digest, &|_| {})?;
         }
         if done.is_none() || !has_size(&dest, size) {
-            return Err(SourceError::Missing { uri: format!("{suite_uri}/InRelease"), what: path });
+            return Err(SourceError::Missing {
+                uri: format!("{suite_uri}/InRelease"),
+                what: path,
+            });
         }
         let bytes = fs_err::read(&dest).map_err(|e| SourceError::io(&dest, e))?;
         let got = Digest::of(&bytes);
         if got != digest {
-            return Err(SourceError::Digest { uri, expected: digest, got });
+            return Err(SourceError::Digest {
+                uri,
+                expected: digest,
+                got,
+            });
         }
         raw = Some(bytes);
     }
@@ -257,10 +350,20 @@ pub(crate) fn index(
     if text.len() as u64 > MAX_INDEX_TEXT {
         return Err(SourceError::malformed(uri, "unpacks to more than 1 GiB"));
     }
-    Ok((text, ResolvedIndex { path, sha256: digest }))
+    Ok((
+        text,
+        ResolvedIndex {
+            path,
+            sha256: digest,
+        },
+    ))
 }
 
 /// The newest date of some archives.
 pub(crate) fn newest(archives: &[Signed]) -> Timestamp {
-    archives.iter().map(|a| a.release.date).max().unwrap_or_default()
+    archives
+        .iter()
+        .map(|a| a.release.date)
+        .max()
+        .unwrap_or_default()
 }

@@ -23,14 +23,20 @@ impl AptConfig {
             if let Some(text) = read_small(&path)? {
                 config
                     .parse(&text)
-                    .map_err(|(line, reason)| SourceError::Config { path, line, reason: reason.to_owned() })?;
+                    .map_err(|(line, reason)| SourceError::Config {
+                        path,
+                        line,
+                        reason: reason.to_owned(),
+                    })?;
             }
         }
         Ok(config)
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(&name.to_ascii_lowercase()).map(String::as_str)
+        self.values
+            .get(&name.to_ascii_lowercase())
+            .map(String::as_str)
     }
 
     /// A truth value as apt reads it.
@@ -57,7 +63,9 @@ impl AptConfig {
                     // `#clear` removes options; nothing read here is ever set twice for that to matter.
                     while chars.next_if(|c| *c != '\n').is_some() {}
                 }
-                '/' if chars.peek() == Some(&'/') => while chars.next_if(|c| *c != '\n').is_some() {},
+                '/' if chars.peek() == Some(&'/') => {
+                    while chars.next_if(|c| *c != '\n').is_some() {}
+                }
                 '/' if chars.peek() == Some(&'*') => {
                     let mut last = ' ';
                     loop {
@@ -74,7 +82,9 @@ impl AptConfig {
                     loop {
                         match chars.next() {
                             Some('"') => break,
-                            Some('\n') | None => return Err((line, "text without a closing quote")),
+                            Some('\n') | None => {
+                                return Err((line, "text without a closing quote"));
+                            }
                             Some(c) => word.push(c),
                         }
                     }
@@ -102,19 +112,27 @@ impl AptConfig {
                 c if c.is_whitespace() => {}
                 c => {
                     let mut word = String::from(c);
-                    while let Some(c) = chars.next_if(|c| !c.is_whitespace() && !";{}\"".contains(*c)) {
+                    while let Some(c) =
+                        chars.next_if(|c| !c.is_whitespace() && !";{}\"".contains(*c))
+                    {
                         word.push(c);
                     }
                     words.push(word);
                 }
             }
         }
-        if scopes.is_empty() { Ok(()) } else { Err((line, "`{` without `}`")) }
+        if scopes.is_empty() {
+            Ok(())
+        } else {
+            Err((line, "`{` without `}`"))
+        }
     }
 
     fn set(&mut self, scope: Option<&String>, words: &mut Vec<String>) {
         let mut words = std::mem::take(words).into_iter();
-        let (Some(name), Some(value)) = (words.next(), words.next()) else { return };
+        let (Some(name), Some(value)) = (words.next(), words.next()) else {
+            return;
+        };
         let full = match scope {
             Some(scope) if !scope.is_empty() => format!("{scope}::{name}"),
             _ => name,
@@ -124,7 +142,11 @@ impl AptConfig {
 }
 
 /// Files of a `.d` folder that apt reads: by extension (or without one), sorted by name.
-pub(crate) fn parts(dir: &Path, extensions: &[&str], bare: bool) -> Result<Vec<PathBuf>, SourceError> {
+pub(crate) fn parts(
+    dir: &Path,
+    extensions: &[&str],
+    bare: bool,
+) -> Result<Vec<PathBuf>, SourceError> {
     let mut out = Vec::new();
     let entries = match fs_err::read_dir(dir) {
         Ok(entries) => entries,
@@ -139,7 +161,9 @@ pub(crate) fn parts(dir: &Path, extensions: &[&str], bare: bool) -> Result<Vec<P
             Some((_, extension)) => extensions.contains(&extension),
             None => bare,
         };
-        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        let plain = name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
         if wanted && plain && !name.starts_with('.') {
             out.push(entry.path());
         }

@@ -15,7 +15,10 @@ pub(crate) struct Paragraph<'a> {
 impl<'a> Paragraph<'a> {
     /// The value of a field, trimmed; continuation lines keep their leading blank.
     pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
-        self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| *v)
+        self.fields
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| *v)
     }
 
     /// All fields in order.
@@ -41,7 +44,11 @@ pub(crate) struct Paragraphs<'a> {
 
 impl<'a> Paragraphs<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Self { rest: text, line: 0, limit: MAX_PARAGRAPH }
+        Self {
+            rest: text,
+            line: 0,
+            limit: MAX_PARAGRAPH,
+        }
     }
 
     /// Another limit for the length of a paragraph, in bytes.
@@ -73,7 +80,10 @@ impl<'a> Iterator for Paragraphs<'a> {
             let start = offset_of(self.rest);
             if start > self.limit {
                 self.rest = "";
-                return Some(Err(ParagraphError { line: self.line, reason: "paragraph too long" }));
+                return Some(Err(ParagraphError {
+                    line: self.line,
+                    reason: "paragraph too long",
+                }));
             }
             let Some(line) = self.next_line() else { break };
             if line.trim().is_empty() {
@@ -99,10 +109,16 @@ impl<'a> Iterator for Paragraphs<'a> {
                 continue;
             }
             let Some((name, value)) = line.split_once(':') else {
-                return Some(Err(ParagraphError { line: self.line, reason: "expected `Field: value`" }));
+                return Some(Err(ParagraphError {
+                    line: self.line,
+                    reason: "expected `Field: value`",
+                }));
             };
             if name.is_empty() || !name.bytes().all(|b| (33..=126).contains(&b)) {
-                return Some(Err(ParagraphError { line: self.line, reason: "bad field name" }));
+                return Some(Err(ParagraphError {
+                    line: self.line,
+                    reason: "bad field name",
+                }));
             }
             if let Some((name, from, to)) = open.take() {
                 paragraph.fields.push((name, base[from..to].trim()));
@@ -121,7 +137,11 @@ impl<'a> Iterator for Paragraphs<'a> {
 
 /// The lines of a value, blanks around them and empty or comment lines removed.
 pub(crate) fn value_lines(value: &str) -> impl Iterator<Item = &str> {
-    value.lines().filter(|l| !l.starts_with('#')).map(str::trim).filter(|l| !l.is_empty())
+    value
+        .lines()
+        .filter(|l| !l.starts_with('#'))
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
 }
 
 #[cfg(test)]
@@ -134,7 +154,10 @@ mod tests {
         let all: Vec<_> = Paragraphs::new(text).map(|p| p.unwrap()).collect();
         assert_eq!(all.len(), 2);
         assert_eq!(all[0].get("a"), Some("1"));
-        assert_eq!(value_lines(all[0].get("B").unwrap()).collect::<Vec<_>>(), ["x", "y", "z"]);
+        assert_eq!(
+            value_lines(all[0].get("B").unwrap()).collect::<Vec<_>>(),
+            ["x", "y", "z"]
+        );
         assert_eq!(all[0].line, 3);
         assert_eq!(all[1].get("C"), Some("last"));
     }

@@ -12,8 +12,18 @@ const MAX_CONFIG: u64 = 4 << 20;
 
 /// Names a base suite of Debian can have; the host's entries are searched for them.
 const SUITES: &[&str] = &[
-    "buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "oldoldstable", "oldstable", "stable",
-    "testing", "unstable",
+    "buster",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+    "sid",
+    "oldoldstable",
+    "oldstable",
+    "stable",
+    "testing",
+    "unstable",
 ];
 
 /// What signs an archive.
@@ -63,9 +73,15 @@ pub(crate) fn archives(
     if !is_suite_name(suite) {
         return Err(SourceError::BadSuite(suite.to_owned()));
     }
-    let signed_by = settings.keyring.as_ref().map(|path| SignedBy::Files(vec![path.clone()], Vec::new()));
+    let signed_by = settings
+        .keyring
+        .as_ref()
+        .map(|path| SignedBy::Files(vec![path.clone()], Vec::new()));
     if let Some(mirror) = &settings.mirror {
-        let suites = settings.suites.clone().unwrap_or_else(|| vec![suite.to_owned()]);
+        let suites = settings
+            .suites
+            .clone()
+            .unwrap_or_else(|| vec![suite.to_owned()]);
         return suites
             .into_iter()
             .map(|suite| {
@@ -75,7 +91,10 @@ pub(crate) fn archives(
                 Ok(Archive {
                     uri: base_uri(mirror)?,
                     suite,
-                    components: settings.components.clone().unwrap_or_else(|| vec!["main".to_owned()]),
+                    components: settings
+                        .components
+                        .clone()
+                        .unwrap_or_else(|| vec!["main".to_owned()]),
                     signed_by: signed_by.clone().unwrap_or(SignedBy::Default),
                     check_valid_until: None,
                     from_recipe: true,
@@ -93,12 +112,17 @@ pub(crate) fn archives(
             continue;
         }
         for have in &entry.suites {
-            let Some(mapped) = map_suite(have, suite) else { continue };
+            let Some(mapped) = map_suite(have, suite) else {
+                continue;
+            };
             for uri in &entry.uris {
                 let uri = match base_uri(uri) {
                     Ok(uri) => uri,
                     Err(_) => {
-                        (ctx.events)(SourceEvent::Warning(format!("apt source left out, its kind of address is not supported: {}", scheme(uri))));
+                        (ctx.events)(SourceEvent::Warning(format!(
+                            "apt source left out, its kind of address is not supported: {}",
+                            scheme(uri)
+                        )));
                         continue;
                     }
                 };
@@ -139,7 +163,9 @@ pub(crate) fn archives(
             let _ = config;
             Ok(out)
         }
-        _ => Err(SourceError::NoArchive { suite: suite.to_owned() }),
+        _ => Err(SourceError::NoArchive {
+            suite: suite.to_owned(),
+        }),
     }
 }
 
@@ -147,15 +173,21 @@ pub(crate) fn archives(
 fn map_suite(have: &str, wanted: &str) -> Option<String> {
     let have = have.trim_end_matches('/');
     let base = SUITES.iter().find(|s| {
-        have.strip_prefix(**s).is_some_and(|rest| matches!(rest, "" | "-updates" | "-security" | "/updates"))
+        have.strip_prefix(**s)
+            .is_some_and(|rest| matches!(rest, "" | "-updates" | "-security" | "/updates"))
     });
     let rest = match base {
         Some(base) => &have[base.len()..],
         // A release newer than this program: the host runs what is asked for.
-        None => have.strip_prefix(wanted).filter(|rest| matches!(*rest, "" | "-updates" | "-security"))?,
+        None => have
+            .strip_prefix(wanted)
+            .filter(|rest| matches!(*rest, "" | "-updates" | "-security"))?,
     };
     // The rolling suites have neither updates nor security.
-    let rolling = matches!(wanted, "sid" | "unstable" | "testing-proposed-updates" | "experimental");
+    let rolling = matches!(
+        wanted,
+        "sid" | "unstable" | "testing-proposed-updates" | "experimental"
+    );
     match rest {
         "" => Some(wanted.to_owned()),
         _ if rolling => None,
@@ -167,22 +199,40 @@ fn map_suite(have: &str, wanted: &str) -> Option<String> {
 fn is_suite_name(suite: &str) -> bool {
     !suite.is_empty()
         && suite.len() <= 64
-        && suite.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'/'))
-        && suite.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+        && suite
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'/'))
+        && suite
+            .split('/')
+            .all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
 /// An address that can be fetched from, without its final slash.
 fn base_uri(uri: &str) -> Result<String, SourceError> {
     let trimmed = uri.trim_end_matches('/');
-    let supported = ["http://", "https://", "file:///"].iter().any(|s| trimmed.starts_with(s) && trimmed.len() > s.len())
-        || trimmed.strip_prefix("file:/").is_some_and(|rest| !rest.starts_with('/'));
-    let authority = trimmed.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let supported = ["http://", "https://", "file:///"]
+        .iter()
+        .any(|s| trimmed.starts_with(s) && trimmed.len() > s.len())
+        || trimmed
+            .strip_prefix("file:/")
+            .is_some_and(|rest| !rest.starts_with('/'));
+    let authority = trimmed
+        .split("://")
+        .nth(1)
+        .and_then(|rest| rest.split('/').next())
+        .unwrap_or_default();
     if !supported || trimmed.bytes().any(|b| b <= b' ' || b >= 127) {
-        return Err(SourceError::malformed(scheme(uri), "only http, https and file addresses are supported"));
+        return Err(SourceError::malformed(
+            scheme(uri),
+            "only http, https and file addresses are supported",
+        ));
     }
     if authority.contains('@') {
         // It would reach the lock and the image.
-        return Err(SourceError::malformed("archive address", "a user name or password in it is not supported"));
+        return Err(SourceError::malformed(
+            "archive address",
+            "a user name or password in it is not supported",
+        ));
     }
     Ok(match trimmed.strip_prefix("file:/") {
         Some(rest) => format!("file:///{}", rest.trim_start_matches('/')),
@@ -191,22 +241,38 @@ fn base_uri(uri: &str) -> Result<String, SourceError> {
 }
 
 fn scheme(uri: &str) -> String {
-    uri.split(':').next().unwrap_or_default().chars().take(20).collect::<String>() + ":"
+    uri.split(':')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(20)
+        .collect::<String>()
+        + ":"
 }
 
 /// All `deb` entries of the host.
 fn read(host_root: &Path) -> Result<Vec<Entry>, SourceError> {
     let apt = host_root.join("etc/apt");
     let mut files = vec![apt.join("sources.list")];
-    files.extend(parts(&apt.join("sources.list.d"), &["list", "sources"], false)?);
+    files.extend(parts(
+        &apt.join("sources.list.d"),
+        &["list", "sources"],
+        false,
+    )?);
     let mut entries = Vec::new();
     for path in files {
-        let Some(text) = read_small(&path)? else { continue };
+        let Some(text) = read_small(&path)? else {
+            continue;
+        };
         let result = match path.extension().is_some_and(|e| e == "sources") {
             true => parse_deb822(&text, host_root, &mut entries),
             false => parse_one_line(&text, host_root, &mut entries),
         };
-        result.map_err(|(line, reason)| SourceError::Config { path, line, reason: reason.to_owned() })?;
+        result.map_err(|(line, reason)| SourceError::Config {
+            path,
+            line,
+            reason: reason.to_owned(),
+        })?;
     }
     Ok(entries)
 }
@@ -214,9 +280,11 @@ fn read(host_root: &Path) -> Result<Vec<Entry>, SourceError> {
 /// A configuration file's text; `None` when it does not exist.
 pub(crate) fn read_small(path: &Path) -> Result<Option<String>, SourceError> {
     match fs_err::metadata(path) {
-        Ok(meta) if meta.len() > MAX_CONFIG => {
-            Err(SourceError::Config { path: path.to_owned(), line: 0, reason: "larger than 4 MiB".to_owned() })
-        }
+        Ok(meta) if meta.len() > MAX_CONFIG => Err(SourceError::Config {
+            path: path.to_owned(),
+            line: 0,
+            reason: "larger than 4 MiB".to_owned(),
+        }),
         Ok(meta) if meta.is_dir() => Ok(None),
         Ok(_) => {
             let bytes = fs_err::read(path).map_err(|e| SourceError::io(path, e))?;
@@ -228,11 +296,18 @@ pub(crate) fn read_small(path: &Path) -> Result<Option<String>, SourceError> {
 }
 
 /// `deb [option=value …] uri suite [component …]`
-fn parse_one_line(text: &str, host_root: &Path, out: &mut Vec<Entry>) -> Result<(), (usize, &'static str)> {
+fn parse_one_line(
+    text: &str,
+    host_root: &Path,
+    out: &mut Vec<Entry>,
+) -> Result<(), (usize, &'static str)> {
     for (number, line) in text.lines().enumerate() {
         let number = number + 1;
         let line = line.split('#').next().unwrap_or_default().trim();
-        let Some(rest) = line.strip_prefix("deb").filter(|r| r.starts_with([' ', '\t', '['])) else {
+        let Some(rest) = line
+            .strip_prefix("deb")
+            .filter(|r| r.starts_with([' ', '\t', '[']))
+        else {
             match line.is_empty() || line.starts_with("deb-src") {
                 true => continue,
                 false => return Err((number, "expected `deb` or `deb-src`")),
@@ -255,8 +330,14 @@ fn parse_one_line(text: &str, host_root: &Path, out: &mut Vec<Entry>) -> Result<
             check_valid_until: None,
         };
         for option in options.split_whitespace() {
-            let (name, value) = option.split_once('=').ok_or((number, "an option is `name=value`"))?;
-            match name.trim_end_matches(['+', '-']).to_ascii_lowercase().as_str() {
+            let (name, value) = option
+                .split_once('=')
+                .ok_or((number, "an option is `name=value`"))?;
+            match name
+                .trim_end_matches(['+', '-'])
+                .to_ascii_lowercase()
+                .as_str()
+            {
                 "signed-by" => entry.signed_by = signed_by(value, host_root),
                 "arch" if !name.ends_with(['+', '-']) => {
                     entry.architectures = Some(value.split(',').map(str::to_owned).collect());
@@ -270,7 +351,11 @@ fn parse_one_line(text: &str, host_root: &Path, out: &mut Vec<Entry>) -> Result<
     Ok(())
 }
 
-fn parse_deb822(text: &str, host_root: &Path, out: &mut Vec<Entry>) -> Result<(), (usize, &'static str)> {
+fn parse_deb822(
+    text: &str,
+    host_root: &Path,
+    out: &mut Vec<Entry>,
+) -> Result<(), (usize, &'static str)> {
     for paragraph in Paragraphs::new(text) {
         let paragraph = paragraph.map_err(|e| (e.line, e.reason))?;
         let words = |name: &str| -> Vec<String> {
@@ -279,7 +364,9 @@ fn parse_deb822(text: &str, host_root: &Path, out: &mut Vec<Entry>) -> Result<()
                 .map(str::to_owned)
                 .collect()
         };
-        if !words("Types").iter().any(|t| t == "deb") || paragraph.get("Enabled").and_then(truth) == Some(false) {
+        if !words("Types").iter().any(|t| t == "deb")
+            || paragraph.get("Enabled").and_then(truth) == Some(false)
+        {
             continue;
         }
         let (uris, suites) = (words("URIs"), words("Suites"));
@@ -295,7 +382,9 @@ fn parse_deb822(text: &str, host_root: &Path, out: &mut Vec<Entry>) -> Result<()
             suites,
             components: words("Components"),
             architectures: (!architectures.is_empty()).then_some(architectures),
-            signed_by: paragraph.get("Signed-By").map_or(SignedBy::Default, |v| signed_by(v, host_root)),
+            signed_by: paragraph
+                .get("Signed-By")
+                .map_or(SignedBy::Default, |v| signed_by(v, host_root)),
             check_valid_until: paragraph.get("Check-Valid-Until").and_then(truth),
         });
     }
@@ -305,12 +394,18 @@ fn parse_deb822(text: &str, host_root: &Path, out: &mut Vec<Entry>) -> Result<()
 fn signed_by(value: &str, host_root: &Path) -> SignedBy {
     if value.contains("-----BEGIN PGP") {
         // Continuation lines are indented, and an empty one is a single full stop.
-        let lines = value.lines().map(str::trim).map(|l| if l == "." { "" } else { l });
+        let lines = value
+            .lines()
+            .map(str::trim)
+            .map(|l| if l == "." { "" } else { l });
         return SignedBy::Inline(lines.collect::<Vec<_>>().join("\n"));
     }
     let mut files = Vec::new();
     let mut fingerprints = Vec::new();
-    for part in value.split(|c: char| c.is_whitespace() || c == ',').filter(|p| !p.is_empty()) {
+    for part in value
+        .split(|c: char| c.is_whitespace() || c == ',')
+        .filter(|p| !p.is_empty())
+    {
         match part.strip_prefix('/') {
             Some(path) => files.push(host_root.join(path)),
             None => fingerprints.push(part.trim_end_matches('!').to_owned()),

@@ -76,7 +76,13 @@ enum Failure {
 
 impl<'a> Client<'a> {
     pub(crate) fn new(ctx: Context<'a>, config: &'a AptConfig, patience: Patience) -> Self {
-        Self { ctx, config, patience, agents: Mutex::new(Vec::new()), stop: AtomicBool::new(false) }
+        Self {
+            ctx,
+            config,
+            patience,
+            agents: Mutex::new(Vec::new()),
+            stop: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn context(&self) -> &Context<'a> {
@@ -89,7 +95,12 @@ impl<'a> Client<'a> {
     }
 
     /// A small file, unless it is unchanged since `known`.
-    pub(crate) fn small(&self, uri: &str, known: &Validators, limit: u64) -> Result<Small, SourceError> {
+    pub(crate) fn small(
+        &self,
+        uri: &str,
+        known: &Validators,
+        limit: u64,
+    ) -> Result<Small, SourceError> {
         if let Some(path) = local(uri) {
             return match read_limited(&path, limit) {
                 Ok(bytes) => Ok(Small::Body(bytes, Validators::default())),
@@ -98,29 +109,50 @@ impl<'a> Client<'a> {
             };
         }
         self.retrying(uri, || {
-            let mut request = self.agent(uri)?.get(uri).header("Cache-Control", "max-age=0");
+            let mut request = self
+                .agent(uri)?
+                .get(uri)
+                .header("Cache-Control", "max-age=0");
             if let Some(etag) = &known.etag {
                 request = request.header("If-None-Match", etag);
             }
             if let Some(time) = &known.last_modified {
                 request = request.header("If-Modified-Since", time);
             }
-            let mut response = request.call().map_err(|e| Failure::Passing(e.to_string(), 0))?;
+            let mut response = request
+                .call()
+                .map_err(|e| Failure::Passing(e.to_string(), 0))?;
             match response.status().as_u16() {
                 304 if *known != Validators::default() => return Ok(Small::NotModified),
                 404 | 410 => return Ok(Small::NotFound),
                 200 => {}
                 status => return Err(refused(uri, status)),
             }
-            let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-            let validators = Validators { etag: header("etag"), last_modified: header("last-modified") };
+            let header = |name: &str| {
+                response
+                    .headers()
+                    .get(name)
+                    .and_then(|v| v.to_str().ok())
+                    .map(str::to_owned)
+            };
+            let validators = Validators {
+                etag: header("etag"),
+                last_modified: header("last-modified"),
+            };
             let promised: Option<u64> = header("content-length").and_then(|v| v.parse().ok());
             let mut bytes = Vec::new();
-            let read = response.body_mut().as_reader().take(limit + 1).read_to_end(&mut bytes);
+            let read = response
+                .body_mut()
+                .as_reader()
+                .take(limit + 1)
+                .read_to_end(&mut bytes);
             read.map_err(|e| Failure::Passing(e.to_string(), 0))?;
             let got = bytes.len() as u64;
             if got > limit {
-                return Err(Failure::Final(SourceError::malformed(uri, format!("larger than {limit} bytes"))));
+                return Err(Failure::Final(SourceError::malformed(
+                    uri,
+                    format!("larger than {limit} bytes"),
+                )));
             }
             if promised.is_some_and(|p| p != got) {
                 return Err(Failure::Passing(format!("ended after {got} bytes"), 0));
@@ -142,7 +174,13 @@ impl<'a> Client<'a> {
     ) -> Result<Option<u64>, SourceError> {
         let partial = dest.with_extension("partial");
         let io = |e| SourceError::io(&partial, e);
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&partial).map_err(io)?;
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&partial)
+            .map_err(io)?;
         // Another build may be fetching the same file.
         file.lock().map_err(io)?;
         if has_size(dest, size) {
@@ -172,8 +210,16 @@ impl<'a> Client<'a> {
             file.set_len(0).map_err(|e| Failure::Final(io(e)))?;
             // Once may be a garbled resumption; twice is what the server has.
             mismatches += 1;
-            let error = SourceError::Digest { uri: uri.to_owned(), expected: digest, got };
-            Err(if mismatches > 1 { Failure::Final(error) } else { Failure::Passing(error.to_string(), 0) })
+            let error = SourceError::Digest {
+                uri: uri.to_owned(),
+                expected: digest,
+                got,
+            };
+            Err(if mismatches > 1 {
+                Failure::Final(error)
+            } else {
+                Failure::Passing(error.to_string(), 0)
+            })
         })?;
         if done.is_none() {
             let _ = std::fs::remove_file(&partial);
@@ -193,7 +239,12 @@ impl<'a> Client<'a> {
         size: u64,
         progress: &dyn Fn(u64),
     ) -> Result<(), Failure> {
-        let on_disk = |e: std::io::Error| Failure::Final(SourceError::Download { uri: uri.to_owned(), reason: format!("cannot write: {e}") });
+        let on_disk = |e: std::io::Error| {
+            Failure::Final(SourceError::Download {
+                uri: uri.to_owned(),
+                reason: format!("cannot write: {e}"),
+            })
+        };
         if *have == size && size > 0 {
             return Ok(());
         }
@@ -201,10 +252,14 @@ impl<'a> Client<'a> {
             Some(path) => {
                 let mut source = match File::open(&path) {
                     Ok(source) => source,
-                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(Failure::NotFound),
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                        return Err(Failure::NotFound);
+                    }
                     Err(e) => return Err(Failure::Final(SourceError::io(path, e))),
                 };
-                source.seek(SeekFrom::Start(*have)).map_err(|e| Failure::Final(SourceError::io(&path, e)))?;
+                source
+                    .seek(SeekFrom::Start(*have))
+                    .map_err(|e| Failure::Final(SourceError::io(&path, e)))?;
                 Box::new(source)
             }
             None => {
@@ -212,13 +267,21 @@ impl<'a> Client<'a> {
                 if *have > 0 {
                     request = request.header("Range", format!("bytes={have}-"));
                 }
-                let response = request.call().map_err(|e| Failure::Passing(e.to_string(), 0))?;
+                let response = request
+                    .call()
+                    .map_err(|e| Failure::Passing(e.to_string(), 0))?;
                 match response.status().as_u16() {
                     206 if *have > 0 => {
-                        let range = response.headers().get("content-range").and_then(|v| v.to_str().ok());
+                        let range = response
+                            .headers()
+                            .get("content-range")
+                            .and_then(|v| v.to_str().ok());
                         if !range.is_some_and(|r| r.starts_with(&format!("bytes {have}-"))) {
                             file.set_len(0).map_err(on_disk)?;
-                            return Err(Failure::Passing("the server sent another range than asked for".to_owned(), 0));
+                            return Err(Failure::Passing(
+                                "the server sent another range than asked for".to_owned(),
+                                0,
+                            ));
                         }
                     }
                     200 => {
@@ -229,7 +292,10 @@ impl<'a> Client<'a> {
                     404 | 410 => return Err(Failure::NotFound),
                     416 => {
                         file.set_len(0).map_err(on_disk)?;
-                        return Err(Failure::Passing("the server cannot resume here".to_owned(), 0));
+                        return Err(Failure::Passing(
+                            "the server cannot resume here".to_owned(),
+                            0,
+                        ));
                     }
                     status => return Err(refused(uri, status)),
                 }
@@ -240,12 +306,20 @@ impl<'a> Client<'a> {
         let mut buf = vec![0; 128 << 10];
         loop {
             if self.stop.load(Ordering::Relaxed) {
-                return Err(Failure::Final(SourceError::Download { uri: uri.to_owned(), reason: "stopped".to_owned() }));
+                return Err(Failure::Final(SourceError::Download {
+                    uri: uri.to_owned(),
+                    reason: "stopped".to_owned(),
+                }));
             }
             let n = match source.read(&mut buf) {
                 Ok(n) => n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(Failure::Passing(format!("{e} after {have} of {size} bytes"), 0)),
+                Err(e) => {
+                    return Err(Failure::Passing(
+                        format!("{e} after {have} of {size} bytes"),
+                        0,
+                    ));
+                }
             };
             if n == 0 {
                 break;
@@ -253,7 +327,10 @@ impl<'a> Client<'a> {
             if *have + n as u64 > size {
                 file.set_len(0).map_err(on_disk)?;
                 *have = 0;
-                return Err(Failure::Passing(format!("more than the {size} bytes of the index arrived"), 0));
+                return Err(Failure::Passing(
+                    format!("more than the {size} bytes of the index arrived"),
+                    0,
+                ));
             }
             file.write_all(&buf[..n]).map_err(on_disk)?;
             *have += n as u64;
@@ -261,14 +338,23 @@ impl<'a> Client<'a> {
         }
         match *have == size {
             true => Ok(()),
-            false => Err(Failure::Passing(format!("ended after {have} of {size} bytes"), 0)),
+            false => Err(Failure::Passing(
+                format!("ended after {have} of {size} bytes"),
+                0,
+            )),
         }
     }
 
     /// Runs attempts until one succeeds; `None` when the server has no such file.
-    fn retrying<T>(&self, uri: &str, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<Option<T>, SourceError> {
+    fn retrying<T>(
+        &self,
+        uri: &str,
+        mut attempt: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<Option<T>, SourceError> {
         if self.ctx.offline && local(uri).is_none() {
-            return Err(SourceError::Offline { what: uri.to_owned() });
+            return Err(SourceError::Offline {
+                what: uri.to_owned(),
+            });
         }
         let mut failed = 0;
         loop {
@@ -279,33 +365,67 @@ impl<'a> Client<'a> {
                 Err(Failure::Passing(reason, gained)) => (reason, gained),
             };
             failed = if gained >= PROGRESS { 1 } else { failed + 1 };
-            if failed >= self.patience.attempts || local(uri).is_some() || self.stop.load(Ordering::Relaxed) {
-                return Err(SourceError::Download { uri: uri.to_owned(), reason });
+            if failed >= self.patience.attempts
+                || local(uri).is_some()
+                || self.stop.load(Ordering::Relaxed)
+            {
+                return Err(SourceError::Download {
+                    uri: uri.to_owned(),
+                    reason,
+                });
             }
-            (self.ctx.events)(SourceEvent::Retry { uri: uri.to_owned(), attempt: failed, reason });
+            (self.ctx.events)(SourceEvent::Retry {
+                uri: uri.to_owned(),
+                attempt: failed,
+                reason,
+            });
             std::thread::sleep(self.patience.pause * 2u32.saturating_pow(failed - 1).min(32));
         }
     }
 
     /// The agent for an address: its proxy as apt would choose it.
     fn agent(&self, uri: &str) -> Result<Agent, Failure> {
-        let scheme = if uri.starts_with("https:") { "https" } else { "http" };
-        let host = uri.split("://").nth(1).and_then(|r| r.split('/').next()).unwrap_or_default();
+        let scheme = if uri.starts_with("https:") {
+            "https"
+        } else {
+            "http"
+        };
+        let host = uri
+            .split("://")
+            .nth(1)
+            .and_then(|r| r.split('/').next())
+            .unwrap_or_default();
         let host = host.split(':').next().unwrap_or_default();
         let get = |name: String| self.config.get(&name).map(str::to_owned);
         let proxy = get(format!("Acquire::{scheme}::Proxy::{host}"))
             .or_else(|| get(format!("Acquire::{scheme}::Proxy")))
-            .or_else(|| if scheme == "https" { get("Acquire::http::Proxy".to_owned()) } else { None })
+            .or_else(|| {
+                if scheme == "https" {
+                    get("Acquire::http::Proxy".to_owned())
+                } else {
+                    None
+                }
+            })
             .or_else(|| self.ctx.proxy.map(str::to_owned))
-            .filter(|p| !p.is_empty() && !p.eq_ignore_ascii_case("DIRECT") && !p.eq_ignore_ascii_case("false"));
+            .filter(|p| {
+                !p.is_empty()
+                    && !p.eq_ignore_ascii_case("DIRECT")
+                    && !p.eq_ignore_ascii_case("false")
+            });
         let key = format!("{scheme} {}", proxy.as_deref().unwrap_or_default());
-        let mut agents = self.agents.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut agents = self
+            .agents
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((_, agent)) = agents.iter().find(|(k, _)| *k == key) {
             return Ok(agent.clone());
         }
         let proxy = match proxy {
             Some(proxy) => Some(ureq::Proxy::new(&proxy).map_err(|e| {
-                Failure::Final(SourceError::Download { uri: uri.to_owned(), reason: format!("proxy {proxy}: {e}") })
+                Failure::Final(SourceError::Download {
+                    uri: uri.to_owned(),
+                    reason: format!("proxy {proxy}: {e}"),
+                })
             })?),
             None => None,
         };
@@ -331,7 +451,8 @@ impl<'a> Client<'a> {
     /// The certificate authorities the host trusts, so that a private mirror works; `None` leaves the
     /// built-in ones.
     fn host_roots(&self) -> Option<RootCerts> {
-        let pem = std::fs::read(self.ctx.host_root.join("etc/ssl/certs/ca-certificates.crt")).ok()?;
+        let pem =
+            std::fs::read(self.ctx.host_root.join("etc/ssl/certs/ca-certificates.crt")).ok()?;
         let certificates: Vec<_> = ureq::tls::parse_pem(&pem)
             .filter_map(|item| match item {
                 Ok(PemItem::Certificate(certificate)) => Some(certificate),
@@ -346,7 +467,10 @@ fn refused(uri: &str, status: u16) -> Failure {
     let reason = format!("the server answered {status}");
     match status {
         408 | 425 | 429 | 500..=599 => Failure::Passing(reason, 0),
-        _ => Failure::Final(SourceError::Download { uri: uri.to_owned(), reason }),
+        _ => Failure::Final(SourceError::Download {
+            uri: uri.to_owned(),
+            reason,
+        }),
     }
 }
 
@@ -368,7 +492,10 @@ fn read_limited(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > limit {
-        true => Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes"))),
+        true => Err(std::io::Error::new(
+            std::io::ErrorKind::FileTooLarge,
+            format!("larger than {limit} bytes"),
+        )),
         false => Ok(bytes),
     }
 }

@@ -30,7 +30,9 @@ pub(crate) struct IndexEntry<'a> {
 impl IndexEntry<'_> {
     /// The digest of the `.deb`.
     pub(crate) fn digest(&self) -> Result<Digest, SourceError> {
-        self.sha256.parse().map_err(|_| SourceError::malformed(self.name, "its SHA256 in the index is not a digest"))
+        self.sha256.parse().map_err(|_| {
+            SourceError::malformed(self.name, "its SHA256 in the index is not a digest")
+        })
     }
 }
 
@@ -43,14 +45,23 @@ pub(crate) fn parse<'a>(
     out: &mut Vec<IndexEntry<'a>>,
 ) -> Result<(), SourceError> {
     let bad = |line: usize, reason: &str| SourceError::malformed(format!("{what}:{line}"), reason);
-    let mut entry = IndexEntry { archive, ..IndexEntry::default() };
+    let mut entry = IndexEntry {
+        archive,
+        ..IndexEntry::default()
+    };
     let mut started = false;
     for (number, line) in text.lines().chain(std::iter::once("")).enumerate() {
         let number = number + 1;
         match line.as_bytes().first() {
             None => {
                 if std::mem::take(&mut started) {
-                    let done = std::mem::replace(&mut entry, IndexEntry { archive, ..IndexEntry::default() });
+                    let done = std::mem::replace(
+                        &mut entry,
+                        IndexEntry {
+                            archive,
+                            ..IndexEntry::default()
+                        },
+                    );
                     finish(done, arch, out).map_err(|reason| bad(number, reason))?;
                 }
                 continue;
@@ -60,7 +71,9 @@ pub(crate) fn parse<'a>(
             Some(_) => {}
         }
         started = true;
-        let (name, value) = line.split_once(':').ok_or_else(|| bad(number, "expected `Field: value`"))?;
+        let (name, value) = line
+            .split_once(':')
+            .ok_or_else(|| bad(number, "expected `Field: value`"))?;
         let value = value.trim();
         match name {
             "Package" => entry.name = value,
@@ -75,20 +88,31 @@ pub(crate) fn parse<'a>(
             "Provides" => entry.provides = value,
             "Filename" => entry.filename = value,
             "SHA256" => entry.sha256 = value,
-            "Size" => entry.size = value.parse().map_err(|_| bad(number, "Size is not a number"))?,
+            "Size" => {
+                entry.size = value
+                    .parse()
+                    .map_err(|_| bad(number, "Size is not a number"))?
+            }
             _ => {}
         }
     }
     Ok(())
 }
 
-fn finish<'a>(entry: IndexEntry<'a>, arch: &str, out: &mut Vec<IndexEntry<'a>>) -> Result<(), &'static str> {
+fn finish<'a>(
+    entry: IndexEntry<'a>,
+    arch: &str,
+    out: &mut Vec<IndexEntry<'a>>,
+) -> Result<(), &'static str> {
     if entry.arch != arch && entry.arch != "all" {
         return Ok(());
     }
     let name_ok = entry.name.len() >= 2
         && entry.name.len() <= 128
-        && entry.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
+        && entry
+            .name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
         && entry.name.as_bytes()[0].is_ascii_alphanumeric();
     if !name_ok {
         return Err("not a package name");
@@ -98,7 +122,10 @@ fn finish<'a>(entry: IndexEntry<'a>, arch: &str, out: &mut Vec<IndexEntry<'a>>) 
     }
     let path_ok = !entry.filename.is_empty()
         && !entry.filename.starts_with('/')
-        && !entry.filename.bytes().any(|b| b <= b' ' || b >= 127 || b == b'?' || b == b'#')
+        && !entry
+            .filename
+            .bytes()
+            .any(|b| b <= b' ' || b >= 127 || b == b'?' || b == b'#')
         && entry.filename.split('/').all(|part| part != "..");
     if !path_ok {
         return Err("not the path of a package");
@@ -122,7 +149,11 @@ pub(crate) struct Universe<'a> {
 impl<'a> Universe<'a> {
     /// `pin` gives an archive's priority: of two versions the one with the higher pin wins, then the
     /// newer, then the one of the archive that is named first.
-    pub(crate) fn new(entries: Vec<IndexEntry<'a>>, arch: &str, pin: impl Fn(usize) -> i32) -> Self {
+    pub(crate) fn new(
+        entries: Vec<IndexEntry<'a>>,
+        arch: &str,
+        pin: impl Fn(usize) -> i32,
+    ) -> Self {
         let mut by_name: HashMap<&'a str, Vec<u32>> = HashMap::with_capacity(entries.len());
         let mut providers: HashMap<&'a str, Vec<(u32, Option<&'a str>)>> = HashMap::new();
         for (i, entry) in entries.iter().enumerate() {
@@ -131,7 +162,10 @@ impl<'a> Universe<'a> {
             if !entry.provides.is_empty() {
                 for group in super::relation::parse(entry.provides, arch) {
                     for atom in group {
-                        providers.entry(atom.name).or_default().push((i, atom.version.map(|(_, v)| v)));
+                        providers
+                            .entry(atom.name)
+                            .or_default()
+                            .push((i, atom.version.map(|(_, v)| v)));
                     }
                 }
             }
@@ -147,12 +181,18 @@ impl<'a> Universe<'a> {
                 });
             }
         }
-        Self { entries, by_name, providers }
+        Self {
+            entries,
+            by_name,
+            providers,
+        }
     }
 
     /// The candidate of a name.
     pub(crate) fn candidate(&self, name: &str) -> Option<u32> {
-        self.by_name.get(name).and_then(|list| list.first().copied())
+        self.by_name
+            .get(name)
+            .and_then(|list| list.first().copied())
     }
 
     pub(crate) fn entry(&self, i: u32) -> &IndexEntry<'a> {

@@ -24,7 +24,9 @@ pub(crate) struct Atom<'a> {
 impl Atom<'_> {
     /// True when a package of this version satisfies the relation.
     pub(crate) fn matches(&self, candidate: &str) -> bool {
-        let Some((op, wanted)) = self.version else { return true };
+        let Some((op, wanted)) = self.version else {
+            return true;
+        };
         let order = version::compare(candidate, wanted);
         match op {
             Op::Lt => order == Ordering::Less,
@@ -39,7 +41,9 @@ impl Atom<'_> {
 impl std::fmt::Display for Atom<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name)?;
-        let Some((op, version)) = self.version else { return Ok(()) };
+        let Some((op, version)) = self.version else {
+            return Ok(());
+        };
         let op = match op {
             Op::Lt => "<<",
             Op::Le => "<=",
@@ -73,10 +77,19 @@ pub(crate) fn parse<'a>(field: &'a str, arch: &str) -> Vec<Vec<Atom<'a>>> {
 }
 
 fn arch_matches(text: &str, arch: &str) -> bool {
-    let Some(list) = text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(list, _)| list) else {
+    let Some(list) = text
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'))
+        .map(|(list, _)| list)
+    else {
         return true;
     };
-    let is = |name: &str| name == arch || name == "any" || name == "linux-any" || name.strip_prefix("any-") == Some(arch);
+    let is = |name: &str| {
+        name == arch
+            || name == "any"
+            || name == "linux-any"
+            || name.strip_prefix("any-") == Some(arch)
+    };
     let names: Vec<_> = list.split_whitespace().collect();
     if names.iter().any(|n| n.starts_with('!')) {
         !names.iter().any(|n| n.strip_prefix('!').is_some_and(is))
@@ -87,10 +100,18 @@ fn arch_matches(text: &str, arch: &str) -> bool {
 
 /// One alternative. `:any` and `:native` mean the one architecture of the image.
 pub(crate) fn atom(text: &str) -> Option<Atom<'_>> {
-    let text = text.split(['[', '<'].as_slice()).next().filter(|_| !text.contains('(')).unwrap_or(text).trim();
+    let text = text
+        .split(['[', '<'].as_slice())
+        .next()
+        .filter(|_| !text.contains('('))
+        .unwrap_or(text)
+        .trim();
     let (name, version) = match text.split_once('(') {
         None => (text, None),
-        Some((name, rest)) => (name.trim(), Some(constraint(rest.split_once(')')?.0.trim())?)),
+        Some((name, rest)) => (
+            name.trim(),
+            Some(constraint(rest.split_once(')')?.0.trim())?),
+        ),
     };
     let name = match name.split_once(':') {
         Some((name, "any" | "native")) => name,
@@ -98,14 +119,25 @@ pub(crate) fn atom(text: &str) -> Option<Atom<'_>> {
         None => name,
     };
     let ok = !name.is_empty()
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-' | b'_'));
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-' | b'_'));
     ok.then_some(Atom { name, version })
 }
 
 fn constraint(text: &str) -> Option<(Op, &str)> {
-    let operators =
-        [("<<", Op::Lt), ("<=", Op::Le), (">=", Op::Ge), (">>", Op::Gt), ("=", Op::Eq), ("<", Op::Le), (">", Op::Ge)];
-    operators.into_iter().find_map(|(token, op)| Some((op, text.strip_prefix(token)?.trim())))
+    let operators = [
+        ("<<", Op::Lt),
+        ("<=", Op::Le),
+        (">=", Op::Ge),
+        (">>", Op::Gt),
+        ("=", Op::Eq),
+        ("<", Op::Le),
+        (">", Op::Ge),
+    ];
+    operators
+        .into_iter()
+        .find_map(|(token, op)| Some((op, text.strip_prefix(token)?.trim())))
 }
 
 #[cfg(test)]
@@ -114,15 +146,23 @@ mod tests {
 
     #[test]
     fn groups_alternatives_versions_and_qualifiers() {
-        let groups = parse("a (>= 1:2-3) | b:any, c [!amd64], d [amd64] , python3:any (<< 4), e:i386 | f,", "amd64");
-        let text: Vec<Vec<String>> =
-            groups.iter().map(|g| g.iter().map(ToString::to_string).collect::<Vec<_>>()).collect();
+        let groups = parse(
+            "a (>= 1:2-3) | b:any, c [!amd64], d [amd64] , python3:any (<< 4), e:i386 | f,",
+            "amd64",
+        );
+        let text: Vec<Vec<String>> = groups
+            .iter()
+            .map(|g| g.iter().map(ToString::to_string).collect::<Vec<_>>())
+            .collect();
         assert_eq!(
             text,
-            [vec!["a (>= 1:2-3)", "b"], vec!["d"], vec!["python3 (<< 4)"], vec!["f"]].map(|g| g
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>())
+            [
+                vec!["a (>= 1:2-3)", "b"],
+                vec!["d"],
+                vec!["python3 (<< 4)"],
+                vec!["f"]
+            ]
+            .map(|g| g.iter().map(ToString::to_string).collect::<Vec<_>>())
         );
         assert_eq!(parse("x:i386", "amd64"), [vec![]]);
     }
@@ -137,7 +177,11 @@ mod tests {
             ("a (<= 2)", "2.1", false),
             ("a", "0", true),
         ] {
-            assert_eq!(atom(relation).unwrap().matches(version), expected, "{relation} {version}");
+            assert_eq!(
+                atom(relation).unwrap().matches(version),
+                expected,
+                "{relation} {version}"
+            );
         }
     }
 }

@@ -41,14 +41,21 @@ impl Release {
                 .transpose()
         };
         let mut files = BTreeMap::new();
-        for line in value_lines(paragraph.get("SHA256").ok_or_else(|| bad("no SHA256 list".to_owned()))?) {
+        for line in value_lines(
+            paragraph
+                .get("SHA256")
+                .ok_or_else(|| bad("no SHA256 list".to_owned()))?,
+        ) {
             let mut parts = line.split_ascii_whitespace();
-            let (Some(digest), Some(size), Some(path), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+            let (Some(digest), Some(size), Some(path), None) =
+                (parts.next(), parts.next(), parts.next(), parts.next())
             else {
                 return Err(bad(format!("bad line in the SHA256 list: {line:?}")));
             };
             let digest = digest.parse().map_err(|e| bad(format!("{path}: {e}")))?;
-            let size = size.parse().map_err(|_| bad(format!("{path}: bad size {size:?}")))?;
+            let size = size
+                .parse()
+                .map_err(|_| bad(format!("{path}: bad size {size:?}")))?;
             if path.starts_with('/') || path.split('/').any(|p| p == "..") {
                 return Err(bad(format!("bad path {path:?}")));
             }
@@ -72,7 +79,10 @@ impl Release {
         let wanted = wanted.trim_end_matches('/');
         let last = |s: &str| s.rsplit('/').next().unwrap_or_default().to_owned();
         // Debian's security archive served `bookworm-security` as `bookworm/updates` once.
-        let same = |have: &str| !have.is_empty() && (have == wanted || last(have) == wanted || have.replace('/', "-") == wanted);
+        let same = |have: &str| {
+            !have.is_empty()
+                && (have == wanted || last(have) == wanted || have.replace('/', "-") == wanted)
+        };
         same(&self.suite) || same(&self.codename)
     }
 }
@@ -85,18 +95,28 @@ pub(crate) fn parse_date(text: &str) -> Option<Timestamp> {
     if !matches!(parts.next(), None | Some("UTC" | "GMT" | "Z" | "+0000")) {
         return None;
     }
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let month = i64::try_from(MONTHS.iter().position(|m| *m == month)?).ok()? + 1;
     let number = |s: &str, max: i64| s.parse::<i64>().ok().filter(|n| (0..=max).contains(n));
-    let (day, year) = (number(day, 31).filter(|d| *d > 0)?, number(year, 9999).filter(|y| *y >= 1970)?);
+    let (day, year) = (
+        number(day, 31).filter(|d| *d > 0)?,
+        number(year, 9999).filter(|y| *y >= 1970)?,
+    );
     let mut clock = clock.split(':');
-    let (hour, minute, second) =
-        (number(clock.next()?, 23)?, number(clock.next()?, 59)?, number(clock.next().unwrap_or("0"), 60)?);
+    let (hour, minute, second) = (
+        number(clock.next()?, 23)?,
+        number(clock.next()?, 59)?,
+        number(clock.next().unwrap_or("0"), 60)?,
+    );
     // Days since 1970 by the civil calendar, years beginning in March.
     let y = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
     let days = y * 365 + y / 4 - y / 100 + y / 400 + day_of_year - 719_468;
-    Some(Timestamp::from_secs(days * 86_400 + hour * 3600 + minute * 60 + second))
+    Some(Timestamp::from_secs(
+        days * 86_400 + hour * 3600 + minute * 60 + second,
+    ))
 }
 
 #[cfg(test)]
@@ -112,7 +132,12 @@ mod tests {
         ] {
             assert_eq!(parse_date(text), Some(Timestamp::from_secs(secs)), "{text}");
         }
-        for text in ["", "yesterday", "Sat, 17 Foo 2025 08:49:34 UTC", "Sat, 17 May 2025 08:49:34 CEST"] {
+        for text in [
+            "",
+            "yesterday",
+            "Sat, 17 Foo 2025 08:49:34 UTC",
+            "Sat, 17 May 2025 08:49:34 CEST",
+        ] {
             assert_eq!(parse_date(text), None, "{text}");
         }
     }

@@ -8,7 +8,9 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use amiforge_types::Timestamp;
-use pgp::composed::{ArmorOptions, CleartextSignedMessage, Deserializable, SignedPublicKey, SignedPublicSubKey};
+use pgp::composed::{
+    ArmorOptions, CleartextSignedMessage, Deserializable, SignedPublicKey, SignedPublicSubKey,
+};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{Signature, SignatureType};
 use pgp::ser::Serialize;
@@ -43,7 +45,9 @@ pub(crate) struct Verified {
 impl Keyring {
     /// Adds the keys of a file, binary or armoured.
     pub(crate) fn add_file(&mut self, path: &Path) -> Result<(), SourceError> {
-        let size = fs_err::metadata(path).map_err(|e| SourceError::io(path, e))?.len();
+        let size = fs_err::metadata(path)
+            .map_err(|e| SourceError::io(path, e))?
+            .len();
         if size > MAX_KEYRING {
             return Err(keyring_error(path, "larger than 16 MiB"));
         }
@@ -56,14 +60,16 @@ impl Keyring {
         let armoured = bytes.trim_ascii_start().starts_with(b"-----BEGIN");
         let before = self.keys.len();
         if armoured {
-            let text = std::str::from_utf8(bytes).map_err(|_| keyring_error(name, "armour is not text"))?;
+            let text = std::str::from_utf8(bytes)
+                .map_err(|_| keyring_error(name, "armour is not text"))?;
             // A file may hold several armoured blocks one after another.
             for block in text.split_inclusive("-----END PGP PUBLIC KEY BLOCK-----") {
                 if !block.contains("-----BEGIN PGP PUBLIC KEY BLOCK-----") {
                     continue;
                 }
-                let (keys, _) = SignedPublicKey::from_armor_many(Cursor::new(block.as_bytes().to_vec()))
-                    .map_err(|e| keyring_error(name, &e.to_string()))?;
+                let (keys, _) =
+                    SignedPublicKey::from_armor_many(Cursor::new(block.as_bytes().to_vec()))
+                        .map_err(|e| keyring_error(name, &e.to_string()))?;
                 self.keys.extend(keys.take(1000).filter_map(Result::ok));
             }
         } else {
@@ -86,27 +92,43 @@ impl Keyring {
     /// Keeps the keys with these fingerprints (of the primary key or a subkey), as `Signed-By` may
     /// name them.
     pub(crate) fn retain(&mut self, fingerprints: &[String]) {
-        let named = |fingerprint: String| fingerprints.iter().any(|f| f.eq_ignore_ascii_case(&fingerprint));
+        let named = |fingerprint: String| {
+            fingerprints
+                .iter()
+                .any(|f| f.eq_ignore_ascii_case(&fingerprint))
+        };
         self.keys.retain(|key| {
             named(key.primary_key.fingerprint().to_string())
-                || key.public_subkeys.iter().any(|sub| named(sub.key.fingerprint().to_string()))
+                || key
+                    .public_subkeys
+                    .iter()
+                    .any(|sub| named(sub.key.fingerprint().to_string()))
         });
     }
 
     /// Armour of the key with a fingerprint.
     pub(crate) fn armoured(&self, fingerprint: &str) -> Option<String> {
-        let key = self.keys.iter().find(|k| k.primary_key.fingerprint().to_string() == fingerprint)?;
+        let key = self
+            .keys
+            .iter()
+            .find(|k| k.primary_key.fingerprint().to_string() == fingerprint)?;
         key.to_armored_string(ArmorOptions::default()).ok()
     }
 
     /// Checks a clear-signed text; the error says why each signature was refused.
     pub(crate) fn verify(&self, text: &str, now: Timestamp) -> Result<Verified, String> {
-        let (message, _) = CleartextSignedMessage::from_string(text).map_err(|e| format!("not clear-signed: {e}"))?;
+        let (message, _) = CleartextSignedMessage::from_string(text)
+            .map_err(|e| format!("not clear-signed: {e}"))?;
         let signed = message.signed_text();
         let mut refused = Vec::new();
         for signature in message.signatures().iter().take(32) {
             match self.check(signature, signed.as_bytes(), now) {
-                Ok(fingerprint) => return Ok(Verified { text: signed.replace("\r\n", "\n"), fingerprint }),
+                Ok(fingerprint) => {
+                    return Ok(Verified {
+                        text: signed.replace("\r\n", "\n"),
+                        fingerprint,
+                    });
+                }
                 Err(reason) => refused.push(format!("{}: {reason}", issuer(signature))),
             }
         }
@@ -117,7 +139,10 @@ impl Keyring {
     }
 
     fn check(&self, signature: &Signature, data: &[u8], now: Timestamp) -> Result<String, String> {
-        if !matches!(signature.typ(), Some(SignatureType::Text | SignatureType::Binary)) {
+        if !matches!(
+            signature.typ(),
+            Some(SignatureType::Text | SignatureType::Binary)
+        ) {
             return Err("not a signature over a document".to_owned());
         }
         strong(signature)?;
@@ -138,17 +163,28 @@ impl Keyring {
                 let (id, fingerprint) = k();
                 let ids = signature.issuer_key_id();
                 let fingerprints = signature.issuer_fingerprint();
-                ids.iter().any(|i| i.to_string() == id) || fingerprints.iter().any(|f| f.to_string() == fingerprint)
+                ids.iter().any(|i| i.to_string() == id)
+                    || fingerprints.iter().any(|f| f.to_string() == fingerprint)
             };
             let fingerprint = primary.fingerprint().to_string();
-            if is_issuer(&|| (primary.legacy_key_id().to_string(), primary.fingerprint().to_string())) {
+            if is_issuer(&|| {
+                (
+                    primary.legacy_key_id().to_string(),
+                    primary.fingerprint().to_string(),
+                )
+            }) {
                 match usable_primary(key, now).and_then(|()| by(signature, primary, data)) {
                     Ok(()) => return Ok(fingerprint),
                     Err(why) => reason = why,
                 }
             }
             for sub in &key.public_subkeys {
-                if is_issuer(&|| (sub.key.legacy_key_id().to_string(), sub.key.fingerprint().to_string())) {
+                if is_issuer(&|| {
+                    (
+                        sub.key.legacy_key_id().to_string(),
+                        sub.key.fingerprint().to_string(),
+                    )
+                }) {
                     let checked = usable_primary(key, now)
                         .and_then(|()| usable_subkey(key, sub, now))
                         .and_then(|()| by(signature, &sub.key, data));
@@ -172,7 +208,9 @@ fn by(signature: &Signature, key: &impl VerifyingKey, data: &[u8]) -> Result<(),
         PublicParams::DSA(_) => return Err("DSA keys are too weak".to_owned()),
         _ => {}
     }
-    signature.verify(key, data).map_err(|_| "the signature is wrong: the text was changed".to_owned())
+    signature
+        .verify(key, data)
+        .map_err(|_| "the signature is wrong: the text was changed".to_owned())
 }
 
 fn strong(signature: &Signature) -> Result<(), String> {
@@ -192,7 +230,12 @@ fn strong(signature: &Signature) -> Result<(), String> {
 /// The primary key is certified by itself, not revoked, not expired.
 fn usable_primary(key: &SignedPublicKey, now: Timestamp) -> Result<(), String> {
     let primary = &key.primary_key;
-    if key.details.revocation_signatures.iter().any(|s| s.verify_key(primary).is_ok()) {
+    if key
+        .details
+        .revocation_signatures
+        .iter()
+        .any(|s| s.verify_key(primary).is_ok())
+    {
         return Err("its key is revoked".to_owned());
     }
     let direct = key
@@ -201,17 +244,25 @@ fn usable_primary(key: &SignedPublicKey, now: Timestamp) -> Result<(), String> {
         .iter()
         .filter(|s| s.typ() == Some(SignatureType::Key) && s.verify_key(primary).is_ok());
     let certified = key.details.users.iter().flat_map(|user| {
-        user.signatures
-            .iter()
-            .filter(|s| s.is_certification() && s.verify_certification(primary, Tag::UserId, &user.id).is_ok())
+        user.signatures.iter().filter(|s| {
+            s.is_certification()
+                && s.verify_certification(primary, Tag::UserId, &user.id)
+                    .is_ok()
+        })
     });
-    let newest = direct.chain(certified).max_by_key(|s| s.created().map(|t| t.as_secs()));
+    let newest = direct
+        .chain(certified)
+        .max_by_key(|s| s.created().map(|t| t.as_secs()));
     let newest = newest.ok_or("its key carries no signature of its own")?;
     alive(primary.created_at().as_secs(), newest, now)
 }
 
 /// The subkey is bound to the primary key and back, may sign, is not revoked, not expired.
-fn usable_subkey(key: &SignedPublicKey, sub: &SignedPublicSubKey, now: Timestamp) -> Result<(), String> {
+fn usable_subkey(
+    key: &SignedPublicKey,
+    sub: &SignedPublicSubKey,
+    now: Timestamp,
+) -> Result<(), String> {
     let of = |typ: SignatureType| {
         sub.signatures
             .iter()
@@ -223,9 +274,10 @@ fn usable_subkey(key: &SignedPublicKey, sub: &SignedPublicSubKey, now: Timestamp
     }
     let binding = of(SignatureType::SubkeyBinding).max_by_key(|s| s.created().map(|t| t.as_secs()));
     let binding = binding.ok_or("its subkey is not bound to the key")?;
-    let bound_back = binding
-        .embedded_signature()
-        .is_some_and(|back| back.verify_primary_key_binding(&sub.key, &key.primary_key).is_ok());
+    let bound_back = binding.embedded_signature().is_some_and(|back| {
+        back.verify_primary_key_binding(&sub.key, &key.primary_key)
+            .is_ok()
+    });
     if !binding.key_flags().sign() || !bound_back {
         return Err("its subkey may not sign".to_owned());
     }
@@ -233,20 +285,34 @@ fn usable_subkey(key: &SignedPublicKey, sub: &SignedPublicSubKey, now: Timestamp
 }
 
 fn alive(created: u32, self_signature: &Signature, now: Timestamp) -> Result<(), String> {
-    let end = self_signature.key_expiration_time().map(|d| d.as_secs()).filter(|d| *d != 0);
+    let end = self_signature
+        .key_expiration_time()
+        .map(|d| d.as_secs())
+        .filter(|d| *d != 0);
     match end.map(|d| i64::from(created) + i64::from(d)) {
-        Some(end) if now.secs >= end => Err(format!("its key expired at {}", Timestamp::from_secs(end))),
+        Some(end) if now.secs >= end => {
+            Err(format!("its key expired at {}", Timestamp::from_secs(end)))
+        }
         _ => Ok(()),
     }
 }
 
 fn issuer(signature: &Signature) -> String {
-    let fingerprint = signature.issuer_fingerprint().first().map(ToString::to_string);
+    let fingerprint = signature
+        .issuer_fingerprint()
+        .first()
+        .map(ToString::to_string);
     fingerprint
         .or_else(|| signature.issuer_key_id().first().map(ToString::to_string))
-        .map_or_else(|| "a signature".to_owned(), |id| format!("signature of {id}"))
+        .map_or_else(
+            || "a signature".to_owned(),
+            |id| format!("signature of {id}"),
+        )
 }
 
 fn keyring_error(path: &Path, reason: &str) -> SourceError {
-    SourceError::Keyring { path: PathBuf::from(path), reason: reason.to_owned() }
+    SourceError::Keyring {
+        path: PathBuf::from(path),
+        reason: reason.to_owned(),
+    }
 }

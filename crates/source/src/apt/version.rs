@@ -6,7 +6,9 @@ use std::cmp::Ordering;
 pub(crate) fn compare(a: &str, b: &str) -> Ordering {
     let (ea, ua, ra) = split(a);
     let (eb, ub, rb) = split(b);
-    ea.cmp(&eb).then_with(|| part(ua, ub)).then_with(|| part(ra, rb))
+    ea.cmp(&eb)
+        .then_with(|| part(ua, ub))
+        .then_with(|| part(ra, rb))
 }
 
 fn split(version: &str) -> (u64, &str, &str) {
@@ -58,10 +60,16 @@ fn part(a: &str, b: &str) -> Ordering {
 
 /// Takes the digits at the front, without leading zeros; of any length.
 fn number<'a>(text: &mut &'a [u8]) -> &'a [u8] {
-    let end = text.iter().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .iter()
+        .position(|b| !b.is_ascii_digit())
+        .unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
     *text = rest;
-    let zeros = digits.iter().position(|b| *b != b'0').unwrap_or(digits.len());
+    let zeros = digits
+        .iter()
+        .position(|b| *b != b'0')
+        .unwrap_or(digits.len());
     &digits[zeros..]
 }
 
@@ -74,7 +82,9 @@ pub(crate) fn is_valid(version: &str) -> bool {
     };
     !rest.is_empty()
         && rest.len() <= 256
-        && rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-' | b'~' | b':'))
+        && rest
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-' | b'~' | b':'))
 }
 
 #[cfg(test)]
@@ -83,8 +93,28 @@ mod tests {
 
     /// Each is older than the next.
     const ASCENDING: &[&str] = &[
-        "0~~", "0~", "0", "0.1~rc1", "0.1", "0.1-1", "0.1-1+b1", "0.1-1.1", "0.1-2", "0.1a-1", "0.1+x", "0.2", "0.10",
-        "1.0~beta1~svn1245", "1.0~beta1", "1.0", "1.0-0.1", "1.0-1", "1.0.", "1:0.1", "2:0", "10:0",
+        "0~~",
+        "0~",
+        "0",
+        "0.1~rc1",
+        "0.1",
+        "0.1-1",
+        "0.1-1+b1",
+        "0.1-1.1",
+        "0.1-2",
+        "0.1a-1",
+        "0.1+x",
+        "0.2",
+        "0.10",
+        "1.0~beta1~svn1245",
+        "1.0~beta1",
+        "1.0",
+        "1.0-0.1",
+        "1.0-1",
+        "1.0.",
+        "1:0.1",
+        "2:0",
+        "10:0",
     ];
 
     #[test]
@@ -97,7 +127,10 @@ mod tests {
         assert_eq!(compare("1.0-0", "1.0"), Ordering::Equal);
         assert_eq!(compare("1.001", "1.1"), Ordering::Equal);
         assert_eq!(compare("0:1", "1"), Ordering::Equal);
-        assert_eq!(compare("99999999999999999999999999", "100000000000000000000000000"), Ordering::Less);
+        assert_eq!(
+            compare("99999999999999999999999999", "100000000000000000000000000"),
+            Ordering::Less
+        );
     }
 
     #[test]

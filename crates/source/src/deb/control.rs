@@ -38,29 +38,46 @@ impl Control {
             let plain = !name.is_empty()
                 && name.len() <= 100
                 && !name.starts_with('.')
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'+'));
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'+'));
             if !plain {
                 return Err(bad());
             }
             let content = tar.content_vec(MAX_FILE)?;
             total += content.len();
             if total > MAX_ALL {
-                return Err(DebError::Limit { what: "bytes of control files", limit: MAX_ALL as u64 });
+                return Err(DebError::Limit {
+                    what: "bytes of control files",
+                    limit: MAX_ALL as u64,
+                });
             }
             files.insert(name, (entry.mode & 0o111 != 0, content));
         }
         let bad = |reason: String| DebError::malformed("control", 0, reason);
-        let (_, text) = files.remove("control").ok_or_else(|| bad("no file control".to_owned()))?;
-        let text = String::from_utf8(text).map_err(|_| bad("the file control is not UTF-8".to_owned()))?;
+        let (_, text) = files
+            .remove("control")
+            .ok_or_else(|| bad("no file control".to_owned()))?;
+        let text =
+            String::from_utf8(text).map_err(|_| bad("the file control is not UTF-8".to_owned()))?;
         let paragraph = Paragraphs::new(&text)
             .next()
             .ok_or_else(|| bad("the file control is empty".to_owned()))?
             .map_err(|e| bad(format!("file control, {e}")))?;
-        let fields: Vec<(String, String)> =
-            paragraph.fields().iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let fields: Vec<(String, String)> = paragraph
+            .fields()
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         let get = |name: &str| paragraph.get(name).unwrap_or_default();
         let found = (get("Package"), get("Version"), get("Architecture"));
-        if found != (expected.name.as_str(), expected.version.as_str(), expected.arch.as_str()) {
+        if found
+            != (
+                expected.name.as_str(),
+                expected.version.as_str(),
+                expected.arch.as_str(),
+            )
+        {
             return Err(DebError::WrongPackage {
                 found: format!("{} {} {}", found.0, found.1, found.2),
                 expected: format!("{} {} {}", expected.name, expected.version, expected.arch),
@@ -71,13 +88,18 @@ impl Control {
 
     /// A field of the paragraph.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+        self.fields
+            .iter()
+            .find(|(k, _)| k.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.as_str())
     }
 
     /// Paths of the configuration files, without the leading slash; those that an upgrade removes are
     /// not among them.
     pub(crate) fn conffiles(&self) -> Vec<String> {
-        let Some((_, content)) = self.files.get("conffiles") else { return Vec::new() };
+        let Some((_, content)) = self.files.get("conffiles") else {
+            return Vec::new();
+        };
         let text = String::from_utf8_lossy(content);
         text.lines()
             .map(str::trim_end)

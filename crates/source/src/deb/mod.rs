@@ -3,11 +3,16 @@
 
 mod ar;
 mod control;
+mod database;
 mod tar;
+mod unpack;
 
 pub(crate) use ar::members;
 pub(crate) use control::Control;
 pub(crate) use tar::{EntryKind, TarReader};
+pub use unpack::unpack;
+#[cfg(test)]
+pub(crate) use unpack::{SpoolWriter, parse_bytes};
 
 /// A `.deb` that cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +76,10 @@ pub enum DebError {
 
 impl DebError {
     pub(crate) fn malformed(part: &'static str, offset: u64, reason: impl Into<String>) -> Self {
-        Self::Malformed { part, offset, reason: reason.into() }
+        Self::Malformed {
+            part,
+            offset,
+            reason: reason.into(),
+        }
     }
 }

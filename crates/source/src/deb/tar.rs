@@ -60,7 +60,15 @@ pub(crate) struct TarReader<'a> {
 
 impl<'a> TarReader<'a> {
     pub(crate) fn new(reader: Box<dyn BufRead + 'a>, part: &'static str) -> Self {
-        Self { reader, part, offset: 0, left: 0, padding: 0, entries: 0, bytes: 0 }
+        Self {
+            reader,
+            part,
+            offset: 0,
+            left: 0,
+            padding: 0,
+            entries: 0,
+            bytes: 0,
+        }
     }
 
     fn bad(&self, reason: impl Into<String>) -> DebError {
@@ -68,7 +76,10 @@ impl<'a> TarReader<'a> {
     }
 
     fn io(&self, source: std::io::Error) -> DebError {
-        DebError::Io { part: self.part, source }
+        DebError::Io {
+            part: self.part,
+            source,
+        }
     }
 
     fn fill(&mut self, buf: &mut [u8]) -> Result<(), DebError> {
@@ -79,12 +90,20 @@ impl<'a> TarReader<'a> {
 
     fn skip(&mut self, mut bytes: u64) -> Result<(), DebError> {
         while bytes > 0 {
-            let have = self.reader.fill_buf().map_err(|source| DebError::Io { part: self.part, source })?.len() as u64;
+            let have = self
+                .reader
+                .fill_buf()
+                .map_err(|source| DebError::Io {
+                    part: self.part,
+                    source,
+                })?
+                .len() as u64;
             if have == 0 {
                 return Err(self.io(std::io::ErrorKind::UnexpectedEof.into()));
             }
             let n = have.min(bytes);
-            self.reader.consume(usize::try_from(n).unwrap_or(usize::MAX));
+            self.reader
+                .consume(usize::try_from(n).unwrap_or(usize::MAX));
             self.offset += n;
             bytes -= n;
         }
@@ -92,15 +111,26 @@ impl<'a> TarReader<'a> {
     }
 
     /// Hands the content of the current file to `sink` piece by piece.
-    pub(crate) fn content(&mut self, mut sink: impl FnMut(&[u8]) -> std::io::Result<()>) -> Result<(), DebError> {
+    pub(crate) fn content(
+        &mut self,
+        mut sink: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<(), DebError> {
         while self.left > 0 {
             let part = self.part;
-            let chunk = self.reader.fill_buf().map_err(|source| DebError::Io { part, source })?;
+            let chunk = self
+                .reader
+                .fill_buf()
+                .map_err(|source| DebError::Io { part, source })?;
             if chunk.is_empty() {
                 return Err(self.io(std::io::ErrorKind::UnexpectedEof.into()));
             }
-            let n = chunk.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-            sink(&chunk[..n]).map_err(|source| DebError::Io { part: "spool", source })?;
+            let n = chunk
+                .len()
+                .min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            sink(&chunk[..n]).map_err(|source| DebError::Io {
+                part: "spool",
+                source,
+            })?;
             self.reader.consume(n);
             self.left -= n as u64;
             self.offset += n as u64;
@@ -111,7 +141,10 @@ impl<'a> TarReader<'a> {
     /// The content of the current file, which must not be larger than `limit`.
     pub(crate) fn content_vec(&mut self, limit: u64) -> Result<Vec<u8>, DebError> {
         if self.left > limit {
-            return Err(DebError::Limit { what: "bytes of a control file", limit });
+            return Err(DebError::Limit {
+                what: "bytes of a control file",
+                limit,
+            });
         }
         let mut out = Vec::new();
         self.content(|chunk| {
@@ -131,7 +164,15 @@ impl<'a> TarReader<'a> {
             (self.left, self.padding) = (0, 0);
             self.skip(skip)?;
             let mut header = [0; 512];
-            if self.reader.fill_buf().map_err(|source| DebError::Io { part: self.part, source })?.is_empty() {
+            if self
+                .reader
+                .fill_buf()
+                .map_err(|source| DebError::Io {
+                    part: self.part,
+                    source,
+                })?
+                .is_empty()
+            {
                 // Without the two blocks of zeros at the end; dpkg takes it too.
                 return Ok(None);
             }
@@ -141,7 +182,10 @@ impl<'a> TarReader<'a> {
             }
             self.entries += 1;
             if self.entries > MAX_ENTRIES {
-                return Err(DebError::Limit { what: "entries", limit: MAX_ENTRIES });
+                return Err(DebError::Limit {
+                    what: "entries",
+                    limit: MAX_ENTRIES,
+                });
             }
             self.checksum(&header)?;
             let mut size = self.number(&header[124..136], "size")?;
@@ -150,7 +194,11 @@ impl<'a> TarReader<'a> {
                 b'L' | b'K' => {
                     let text = self.meta(size, MAX_NAME)?;
                     let text = text.split(|b| *b == 0).next().unwrap_or_default().to_vec();
-                    *(if kind == b'L' { &mut long_name } else { &mut long_link }) = Some(text);
+                    *(if kind == b'L' {
+                        &mut long_name
+                    } else {
+                        &mut long_link
+                    }) = Some(text);
                     continue;
                 }
                 b'x' => {
@@ -176,17 +224,34 @@ impl<'a> TarReader<'a> {
                 path = prefix;
             }
             let mut link = cut(&header[157..257]);
-            path = pax.remove(b"path".as_slice()).or(long_name.take()).unwrap_or(path);
-            link = pax.remove(b"linkpath".as_slice()).or(long_link.take()).unwrap_or(link);
-            let number = |range: std::ops::Range<usize>, what: &str| self.number(&header[range], what);
-            let small = |value: u64, what: &str| u32::try_from(value).map_err(|_| self.bad(format!("{what} too large")));
+            path = pax
+                .remove(b"path".as_slice())
+                .or(long_name.take())
+                .unwrap_or(path);
+            link = pax
+                .remove(b"linkpath".as_slice())
+                .or(long_link.take())
+                .unwrap_or(link);
+            let number =
+                |range: std::ops::Range<usize>, what: &str| self.number(&header[range], what);
+            let small = |value: u64, what: &str| {
+                u32::try_from(value).map_err(|_| self.bad(format!("{what} too large")))
+            };
             let id = |name: &[u8], range, what| match pax.get(name) {
-                Some(text) => parse_decimal(text).ok_or_else(|| self.bad(format!("bad pax {what}"))),
+                Some(text) => {
+                    parse_decimal(text).ok_or_else(|| self.bad(format!("bad pax {what}")))
+                }
                 None => number(range, what),
             };
-            let (uid, gid) = (small(id(b"uid", 108..116, "uid")?, "uid")?, small(id(b"gid", 116..124, "gid")?, "gid")?);
+            let (uid, gid) = (
+                small(id(b"uid", 108..116, "uid")?, "uid")?,
+                small(id(b"gid", 116..124, "gid")?, "gid")?,
+            );
             let device = || -> Result<(u32, u32), DebError> {
-                Ok((small(number(329..337, "major")?, "major")?, small(number(337..345, "minor")?, "minor")?))
+                Ok((
+                    small(number(329..337, "major")?, "major")?,
+                    small(number(337..345, "minor")?, "minor")?,
+                ))
             };
             let directory_by_name = path.ends_with(b"/");
             let kind = match kind {
@@ -204,26 +269,42 @@ impl<'a> TarReader<'a> {
                 }
                 b'5' => EntryKind::Dir,
                 b'6' => EntryKind::Fifo,
-                other => return Err(DebError::Unsupported(format!("tar entry type {:?}", char::from(other)))),
+                other => {
+                    return Err(DebError::Unsupported(format!(
+                        "tar entry type {:?}",
+                        char::from(other)
+                    )));
+                }
             };
-            if matches!(&kind, EntryKind::Symlink(target) if target.is_empty() || target.contains(&0)) {
+            if matches!(&kind, EntryKind::Symlink(target) if target.is_empty() || target.contains(&0))
+            {
                 return Err(self.bad("a symbolic link without a target"));
             }
             let mode = self.number(&header[100..108], "mode")? & 0o7777;
-            let mtime = i64::try_from(self.number(&header[136..148], "mtime")?).map_err(|_| self.bad("bad mtime"))?;
+            let mtime = i64::try_from(self.number(&header[136..148], "mtime")?)
+                .map_err(|_| self.bad("bad mtime"))?;
             if kind != EntryKind::File {
                 // Some writers give a size to links; no content follows.
-                size = if matches!(kind, EntryKind::Dir) { size } else { 0 };
+                size = if matches!(kind, EntryKind::Dir) {
+                    size
+                } else {
+                    0
+                };
             }
             self.bytes = self.bytes.saturating_add(size);
             if self.bytes > MAX_BYTES {
-                return Err(DebError::Limit { what: "bytes", limit: MAX_BYTES });
+                return Err(DebError::Limit {
+                    what: "bytes",
+                    limit: MAX_BYTES,
+                });
             }
             self.left = size;
             self.padding = size.next_multiple_of(512) - size;
             let xattrs = pax
                 .into_iter()
-                .filter_map(|(k, v)| Some((k.strip_prefix(b"SCHILY.xattr.".as_slice())?.to_vec(), v)))
+                .filter_map(|(k, v)| {
+                    Some((k.strip_prefix(b"SCHILY.xattr.".as_slice())?.to_vec(), v))
+                })
                 .collect();
             return Ok(Some(Entry {
                 path: clean(&path),
@@ -241,7 +322,10 @@ impl<'a> TarReader<'a> {
     /// The content of a header entry.
     fn meta(&mut self, size: u64, limit: u64) -> Result<Vec<u8>, DebError> {
         if size > limit {
-            return Err(DebError::Limit { what: "bytes of a tar header", limit });
+            return Err(DebError::Limit {
+                what: "bytes of a tar header",
+                limit,
+            });
         }
         self.left = size;
         self.padding = size.next_multiple_of(512) - size;
@@ -253,7 +337,9 @@ impl<'a> TarReader<'a> {
         while !text.is_empty() {
             let bad = || self.bad("bad pax record");
             let space = text.iter().position(|b| *b == b' ').ok_or_else(bad)?;
-            let length = parse_decimal(&text[..space]).and_then(|n| usize::try_from(n).ok()).ok_or_else(bad)?;
+            let length = parse_decimal(&text[..space])
+                .and_then(|n| usize::try_from(n).ok())
+                .ok_or_else(bad)?;
             let record = text.get(space + 1..length).ok_or_else(bad)?;
             let record = record.strip_suffix(b"\n").ok_or_else(bad)?;
             let equals = record.iter().position(|b| *b == b'=').ok_or_else(bad)?;
@@ -265,9 +351,16 @@ impl<'a> TarReader<'a> {
 
     fn checksum(&self, header: &[u8; 512]) -> Result<(), DebError> {
         let wanted = self.number(&header[148..156], "checksum")?;
-        let sum: u64 =
-            header.iter().enumerate().map(|(i, b)| u64::from(if (148..156).contains(&i) { b' ' } else { *b })).sum();
-        if sum == wanted { Ok(()) } else { Err(self.bad("bad header checksum")) }
+        let sum: u64 = header
+            .iter()
+            .enumerate()
+            .map(|(i, b)| u64::from(if (148..156).contains(&i) { b' ' } else { *b }))
+            .sum();
+        if sum == wanted {
+            Ok(())
+        } else {
+            Err(self.bad("bad header checksum"))
+        }
     }
 
     fn number(&self, field: &[u8], what: &str) -> Result<u64, DebError> {
@@ -278,12 +371,21 @@ impl<'a> TarReader<'a> {
                 return Err(bad());
             }
             return field[1..].iter().try_fold(0u64, |n, b| {
-                n.checked_mul(256).map(|n| n + u64::from(*b)).ok_or_else(bad)
+                n.checked_mul(256)
+                    .map(|n| n + u64::from(*b))
+                    .ok_or_else(bad)
             });
         }
-        let digits: Vec<u8> = field.iter().copied().filter(|b| !matches!(b, b' ' | 0)).collect();
+        let digits: Vec<u8> = field
+            .iter()
+            .copied()
+            .filter(|b| !matches!(b, b' ' | 0))
+            .collect();
         digits.iter().try_fold(0u64, |n, b| match b {
-            b'0'..=b'7' => n.checked_mul(8).map(|n| n + u64::from(b - b'0')).ok_or_else(bad),
+            b'0'..=b'7' => n
+                .checked_mul(8)
+                .map(|n| n + u64::from(b - b'0'))
+                .ok_or_else(bad),
             _ => Err(bad()),
         })
     }
@@ -291,11 +393,16 @@ impl<'a> TarReader<'a> {
 
 fn parse_decimal(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse().ok())?
 }
 
 /// Without leading `./` and `/`, and final `/`.
 fn clean(path: &[u8]) -> Vec<u8> {
-    let parts: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|p| !p.is_empty() && *p != b".").collect();
+    let parts: Vec<&[u8]> = path
+        .split(|b| *b == b'/')
+        .filter(|p| !p.is_empty() && *p != b".")
+        .collect();
     parts.join(&b'/')
 }

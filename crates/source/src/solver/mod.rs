@@ -107,7 +107,11 @@ pub(crate) fn solve(universe: &Universe<'_>, goal: &Goal<'_>) -> Result<Picked, 
     // As with apt, all that was asked for is marked before any dependency is looked at, so that an
     // alternative that is asked for anyhow is taken.
     for position in &manual {
-        let position = search.pinned.get(universe.entry(*position).name).copied().unwrap_or(*position);
+        let position = search
+            .pinned
+            .get(universe.entry(*position).name)
+            .copied()
+            .unwrap_or(*position);
         search.mark(position).map_err(|reason| Unresolvable {
             chain: vec![universe.entry(position).name.to_owned()],
             reason,
@@ -121,13 +125,20 @@ pub(crate) fn solve(universe: &Universe<'_>, goal: &Goal<'_>) -> Result<Picked, 
         }));
     }
     let manual: BTreeSet<&str> = manual.iter().map(|p| universe.entry(*p).name).collect();
-    Ok(search.picked.values().map(|p| (*p, manual.contains(universe.entry(*p).name))).collect())
+    Ok(search
+        .picked
+        .values()
+        .map(|p| (*p, manual.contains(universe.entry(*p).name)))
+        .collect())
 }
 
 impl<'u, 'a> Search<'u, 'a> {
     /// The package that a text of the request means, and whether it pins a version.
     fn wanted(&self, text: &str) -> Result<(u32, bool), Unresolvable> {
-        let fail = |reason: String| Unresolvable { chain: vec![text.to_owned()], reason };
+        let fail = |reason: String| Unresolvable {
+            chain: vec![text.to_owned()],
+            reason,
+        };
         let (name, version, suite) = match (text.split_once('='), text.split_once('/')) {
             (Some((name, version)), _) => (name, Some(version), None),
             (None, Some((name, suite))) => (name, None, Some(suite)),
@@ -135,37 +146,54 @@ impl<'u, 'a> Search<'u, 'a> {
         };
         let name = name.split_once(':').map_or(name, |(name, _)| name);
         let Some(list) = self.universe.by_name.get(name) else {
-            let mut providers: Vec<u32> =
-                self.universe.providers.get(name).map_or_else(Vec::new, |l| l.iter().map(|(p, _)| *p).collect());
+            let mut providers: Vec<u32> = self
+                .universe
+                .providers
+                .get(name)
+                .map_or_else(Vec::new, |l| l.iter().map(|(p, _)| *p).collect());
             providers.retain(|p| self.universe.candidate(self.universe.entry(*p).name) == Some(*p));
             providers.dedup();
             return match providers.as_slice() {
                 [] => Err(fail("no such package in the archive".to_owned())),
                 [one] => Ok((*one, false)),
                 many => {
-                    let mut names: Vec<_> = many.iter().map(|p| self.universe.entry(*p).name).collect();
+                    let mut names: Vec<_> =
+                        many.iter().map(|p| self.universe.entry(*p).name).collect();
                     names.sort_unstable();
-                    Err(fail(format!("is provided by several packages: name one of {}", names.join(", "))))
+                    Err(fail(format!(
+                        "is provided by several packages: name one of {}",
+                        names.join(", ")
+                    )))
                 }
             };
         };
         let found = list.iter().copied().find(|p| {
             let entry = self.universe.entry(*p);
             version.is_none_or(|v| v == entry.version)
-                && suite.is_none_or(|s| self.goal.suites.get(entry.archive).is_some_and(|a| *a == s))
+                && suite
+                    .is_none_or(|s| self.goal.suites.get(entry.archive).is_some_and(|a| *a == s))
         });
         match found {
             Some(p) => Ok((p, version.is_some() || suite.is_some())),
             None => {
-                let versions: Vec<_> = list.iter().map(|p| self.universe.entry(*p).version).collect();
-                Err(fail(format!("not in the archive, which has {}", versions.join(", "))))
+                let versions: Vec<_> = list
+                    .iter()
+                    .map(|p| self.universe.entry(*p).version)
+                    .collect();
+                Err(fail(format!(
+                    "not in the archive, which has {}",
+                    versions.join(", ")
+                )))
             }
         }
     }
 
     /// The one version of a name that may be installed.
     fn candidate(&self, name: &str) -> Option<u32> {
-        self.pinned.get(name).copied().or_else(|| self.universe.candidate(name))
+        self.pinned
+            .get(name)
+            .copied()
+            .or_else(|| self.universe.candidate(name))
     }
 
     /// Picks a package, without its dependencies. The error says which conflict forbids it.
@@ -174,7 +202,11 @@ impl<'u, 'a> Search<'u, 'a> {
         if let Some(have) = self.picked.get(entry.name) {
             return match *have == position {
                 true => Ok(false),
-                false => Err(format!("version {} is needed, and {} too", entry.version, self.universe.entry(*have).version)),
+                false => Err(format!(
+                    "version {} is needed, and {} too",
+                    entry.version,
+                    self.universe.entry(*have).version
+                )),
             };
         }
         if self.goal.exclude.contains(entry.name) {
@@ -185,15 +217,25 @@ impl<'u, 'a> Search<'u, 'a> {
         }
         for field in [entry.conflicts, entry.breaks] {
             for atom in relation::parse(field, self.goal.arch).into_iter().flatten() {
-                if let Some(other) = self.installed(&atom).into_iter().find(|other| *other != position) {
+                if let Some(other) = self
+                    .installed(&atom)
+                    .into_iter()
+                    .find(|other| *other != position)
+                {
                     let other = self.universe.entry(other);
-                    return Err(format!("conflicts with {} {} ({atom})", other.name, other.version));
+                    return Err(format!(
+                        "conflicts with {} {} ({atom})",
+                        other.name, other.version
+                    ));
                 }
             }
         }
         for field in [entry.conflicts, entry.breaks] {
             for atom in relation::parse(field, self.goal.arch).into_iter().flatten() {
-                self.forbidden.entry(atom.name).or_default().push((position, atom));
+                self.forbidden
+                    .entry(atom.name)
+                    .or_default()
+                    .push((position, atom));
             }
         }
         self.picked.insert(entry.name, position);
@@ -216,7 +258,10 @@ impl<'u, 'a> Search<'u, 'a> {
         if entry.provides.is_empty() {
             return None;
         }
-        for provided in relation::parse(entry.provides, self.goal.arch).into_iter().flatten() {
+        for provided in relation::parse(entry.provides, self.goal.arch)
+            .into_iter()
+            .flatten()
+        {
             for (who, atom) in self.forbidden.get(provided.name).into_iter().flatten() {
                 let hit = match provided.version {
                     Some((_, version)) => atom.matches(version),
@@ -240,7 +285,8 @@ impl<'u, 'a> Search<'u, 'a> {
             out.push(*p);
         }
         for (p, version) in self.universe.providers.get(atom.name).into_iter().flatten() {
-            if provides(*version, atom) && self.picked.get(self.universe.entry(*p).name) == Some(p) {
+            if provides(*version, atom) && self.picked.get(self.universe.entry(*p).name) == Some(p)
+            {
                 out.push(*p);
             }
         }
@@ -263,7 +309,10 @@ impl<'u, 'a> Search<'u, 'a> {
                 .get(atom.name)
                 .into_iter()
                 .flatten()
-                .filter(|(p, version)| provides(*version, atom) && self.candidate(self.universe.entry(*p).name) == Some(*p))
+                .filter(|(p, version)| {
+                    provides(*version, atom)
+                        && self.candidate(self.universe.entry(*p).name) == Some(*p)
+                })
                 .map(|(p, _)| *p)
                 .collect();
             providers.sort_by_key(|p| {
@@ -287,7 +336,11 @@ impl<'u, 'a> Search<'u, 'a> {
         for package in packages {
             let entry = universe.entry(*package);
             for field in [entry.pre_depends, entry.depends] {
-                groups.extend(relation::parse(field, arch).into_iter().map(|group| (*package, group)));
+                groups.extend(
+                    relation::parse(field, arch)
+                        .into_iter()
+                        .map(|group| (*package, group)),
+                );
             }
         }
         self.satisfy(&groups, depth)
@@ -296,7 +349,9 @@ impl<'u, 'a> Search<'u, 'a> {
     fn satisfy(&mut self, groups: &[(u32, Vec<Atom<'a>>)], depth: usize) -> bool {
         let mut groups = groups;
         loop {
-            let Some(((owner, group), rest)) = groups.split_first() else { return true };
+            let Some(((owner, group), rest)) = groups.split_first() else {
+                return true;
+            };
             self.steps += 1;
             if self.steps > MAX_STEPS || depth > MAX_DEPTH {
                 return false;
@@ -312,7 +367,11 @@ impl<'u, 'a> Search<'u, 'a> {
             }
             self.chain.push(owner_name);
             let choices = self.choices(group);
-            let wanted = group.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ");
+            let wanted = group
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" | ");
             if choices.is_empty() {
                 self.fail(wanted.clone(), self.why_missing(group));
             }
@@ -353,11 +412,19 @@ impl<'u, 'a> Search<'u, 'a> {
         let mut reasons = Vec::new();
         for atom in group {
             match self.candidate(atom.name) {
-                Some(p) => reasons.push(format!("{} is available in version {}", atom.name, self.universe.entry(p).version)),
+                Some(p) => reasons.push(format!(
+                    "{} is available in version {}",
+                    atom.name,
+                    self.universe.entry(p).version
+                )),
                 None => reasons.push(format!("{} is not in the archive", atom.name)),
             }
         }
-        if reasons.is_empty() { "it is for another architecture".to_owned() } else { reasons.join(", ") }
+        if reasons.is_empty() {
+            "it is for another architecture".to_owned()
+        } else {
+            reasons.join(", ")
+        }
     }
 
     fn fail(&mut self, what: String, reason: String) {

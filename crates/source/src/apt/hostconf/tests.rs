@@ -11,7 +11,11 @@ fn host(files: &[(&str, &str)]) -> tempfile::TempDir {
     dir
 }
 
-fn ask(dir: &tempfile::TempDir, suite: &str, settings: &AptSettings) -> Result<Vec<Archive>, SourceError> {
+fn ask(
+    dir: &tempfile::TempDir,
+    suite: &str,
+    settings: &AptSettings,
+) -> Result<Vec<Archive>, SourceError> {
     let ctx = Context {
         host_root: dir.path(),
         cache: dir.path(),
@@ -25,7 +29,10 @@ fn ask(dir: &tempfile::TempDir, suite: &str, settings: &AptSettings) -> Result<V
 }
 
 fn short(archives: &[Archive]) -> Vec<String> {
-    archives.iter().map(|a| format!("{} {} {}", a.uri, a.suite, a.components.join(","))).collect()
+    archives
+        .iter()
+        .map(|a| format!("{} {} {}", a.uri, a.suite, a.components.join(",")))
+        .collect()
 }
 
 #[test]
@@ -50,7 +57,10 @@ fn one_line_entries_with_options_are_mapped_to_the_suite() {
             "http://s.test/debian-security trixie-security main"
         ]
     );
-    assert_eq!(got[0].signed_by, SignedBy::Files(vec![dir.path().join("k/one.gpg")], Vec::new()));
+    assert_eq!(
+        got[0].signed_by,
+        SignedBy::Files(vec![dir.path().join("k/one.gpg")], Vec::new())
+    );
     let sid = ask(&dir, "sid", &AptSettings::default()).unwrap();
     assert_eq!(short(&sid), ["http://a.test/debian sid main"]);
 }
@@ -67,11 +77,18 @@ fn deb822_entries_with_inline_key_and_disabled_ones() {
         ("etc/apt/sources.list.d/x.sources.disabled", "nonsense"),
     ]);
     let got = ask(&dir, "bookworm", &AptSettings::default()).unwrap();
-    assert_eq!(short(&got), ["https://m.test/debian bookworm main", "https://m.test/debian bookworm-updates main"]);
+    assert_eq!(
+        short(&got),
+        [
+            "https://m.test/debian bookworm main",
+            "https://m.test/debian bookworm-updates main"
+        ]
+    );
     assert_eq!(
         got[0].signed_by,
         SignedBy::Inline(
-            "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc\n-----END PGP PUBLIC KEY BLOCK-----".to_owned()
+            "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc\n-----END PGP PUBLIC KEY BLOCK-----"
+                .to_owned()
         )
     );
 }
@@ -80,7 +97,10 @@ fn deb822_entries_with_inline_key_and_disabled_ones() {
 fn the_recipe_takes_the_place_of_the_host() {
     let dir = host(&[]);
     let none = ask(&dir, "bookworm", &AptSettings::default());
-    assert!(matches!(none, Err(SourceError::NoArchive { .. })), "{none:?}");
+    assert!(
+        matches!(none, Err(SourceError::NoArchive { .. })),
+        "{none:?}"
+    );
     let settings = AptSettings {
         mirror: Some("file:/srv/mirror/".to_owned()),
         components: Some(vec!["main".to_owned(), "contrib".to_owned()]),
@@ -90,16 +110,25 @@ fn the_recipe_takes_the_place_of_the_host() {
     let got = ask(&dir, "bookworm", &settings).unwrap();
     assert_eq!(short(&got), ["file:///srv/mirror bookworm main,contrib"]);
     for bad in ["../x", "", "a b", "a/../b"] {
-        assert!(matches!(ask(&dir, bad, &settings), Err(SourceError::BadSuite(_))), "{bad}");
+        assert!(
+            matches!(ask(&dir, bad, &settings), Err(SourceError::BadSuite(_))),
+            "{bad}"
+        );
     }
-    let secret = AptSettings { mirror: Some("http://u:p@h.test/d".to_owned()), ..AptSettings::default() };
+    let secret = AptSettings {
+        mirror: Some("http://u:p@h.test/d".to_owned()),
+        ..AptSettings::default()
+    };
     let error = ask(&dir, "bookworm", &secret).unwrap_err().to_string();
     assert!(!error.contains("u:p"), "{error}");
 }
 
 #[test]
 fn errors_name_file_and_line() {
-    let dir = host(&[("etc/apt/sources.list", "deb http://a bookworm main\n\nrpm x\n")]);
+    let dir = host(&[(
+        "etc/apt/sources.list",
+        "deb http://a bookworm main\n\nrpm x\n",
+    )]);
     match ask(&dir, "bookworm", &AptSettings::default()) {
         Err(SourceError::Config { path, line, .. }) => {
             assert!(path.ends_with("etc/apt/sources.list"));

@@ -1,0 +1,65 @@
+//! The text that turns the unpacked layer into a system: run by a sandbox, as root of its user
+//! namespace, with the layer as the root directory and without a network.
+
+use crate::ResolvedDebian;
+
+/// Programs that the sandbox puts in the place of the image's own while it runs the script, by their
+/// path in the image. None of them reaches the image.
+///
+/// - `policy-rc.d` makes every start of a service fail politely (invoke-rc.d(8)).
+/// - `update-initramfs` does nothing: the script makes the one initrd at the end.
+pub const SHIMS: &[(&str, &str)] = &[
+    ("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n"),
+    ("/usr/sbin/update-initramfs", "#!/bin/sh\nexit 0\n"),
+];
+
+/// The whole run: `preinst` scripts, configuration, one initrd, clean-up. For `/bin/bash`; ends with
+/// a status other than 0 as soon as anything fails. `source_date_epoch` is the build clock in seconds.
+#[must_use]
+pub fn configure_script(resolved: &ResolvedDebian, source_date_epoch: i64) -> String {
+    let names = |keep: &dyn Fn(u8) -> bool| -> String {
+        resolved
+            .packages
+            .iter()
+            .filter(|p| keep(p.stage))
+            .map(|p| p.name.as_str())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    // Package names are checked when the index is read: no character of them means anything to a shell.
+    let mut out = String::from("#!/bin/bash\n");
+    out.push_str(&format!("export SOURCE_DATE_EPOCH={source_date_epoch}\n"));
+    out.push_str(&format!("native={}\n", resolved.arch.debian()));
+    out.push_str(&format!("order=\"{}\"\n", names(&|_| true)));
+    for stage in 0..3u8 {
+        out.push_str(&format!("stage{stage}=\"{}\"\n", names(&|s| s == stage)));
+    }
+    out.push_str(include_str!("configure/prologue.sh"));
+    out.push_str(include_str!("configure/packages.sh"));
+    out.push_str(include_str!("configure/system.sh"));
+    out.push_str(include_str!("configure/initrd.sh"));
+    out.push_str(include_str!("configure/cleanup.sh"));
+    out
+}
+
+/// Makes the initrds anew; to be run after steps that changed what goes into them. Needs
+/// `SOURCE_DATE_EPOCH` in the environment.
+#[must_use]
+pub fn initrd_script() -> String {
+    format!(
+        "#!/bin/bash\n{}{}",
+        include_str!("configure/prologue.sh"),
+        include_str!("configure/initrd.sh")
+    )
+}
+
+/// Removes what must not be in an image: identities, seeds, logs, caches. For the end of a build.
+/// Needs `SOURCE_DATE_EPOCH` in the environment.
+#[must_use]
+pub fn cleanup_script() -> String {
+    format!(
+        "#!/bin/bash\n{}{}",
+        include_str!("configure/prologue.sh"),
+        include_str!("configure/cleanup.sh")
+    )
+}

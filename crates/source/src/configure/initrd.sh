@@ -1,0 +1,18 @@
+
+# One initrd for each kernel. This is `update-initramfs -c` without its test of the running system.
+if [ -x /usr/sbin/mkinitramfs ]; then
+    for modules in /lib/modules/*; do
+        version=${modules##*/}
+        [ -e "/boot/vmlinuz-$version" ] || continue
+        image=/boot/initrd.img-$version
+        echo "initrd for $version"
+        depmod "$version"
+        mkinitramfs -o "$image.new" "$version"
+        mv -f "$image.new" "$image"
+        mkdir -p /var/lib/initramfs-tools
+        if [ -e "/var/lib/initramfs-tools/$version" ]; then
+            (cd /boot && sha1sum "initrd.img-$version") >/dev/null
+        fi
+    done
+    rm -rf /var/tmp/mkinitramfs*
+fi

@@ -1,0 +1,40 @@
+
+fail() {
+    echo "amiforge: $*" >&2
+    exit 1
+}
+
+# What dpkg does before it unpacks, done for all packages after all were unpacked.
+mkdir -p /var/log /var/lib/dpkg/updates /var/lib/dpkg/info
+for package in $order; do
+    script=/var/lib/dpkg/info/$package.preinst
+    [ -e "$script" ] || script=/var/lib/dpkg/info/$package:$native.preinst
+    [ -e "$script" ] || continue
+    echo "preinst $package"
+    DPKG_MAINTSCRIPT_PACKAGE=$package DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 DPKG_MAINTSCRIPT_ARCH=$native \
+        DPKG_MAINTSCRIPT_NAME=preinst DPKG_RUNNING_VERSION=$(dpkg-query --showformat='${Version}' --show dpkg) \
+        DPKG_ADMINDIR=/var/lib/dpkg DPKG_ROOT='' "$script" install </dev/null ||
+        fail "the preinst script of $package failed"
+done
+
+# Overrides that those scripts registered hold for files that are there already.
+while read -r owner group mode path; do
+    if [ -e "$path" ]; then
+        chown "${owner#\#}:${group#\#}" "$path"
+        chmod "$mode" "$path"
+    fi
+done </var/lib/dpkg/statoverride
+
+configure() {
+    dpkg --force-unsafe-io --force-confdef --force-confold --configure "$@" </dev/null
+}
+# Accounts, then the base of the file system, then what every other package may rely on without saying so.
+for stage in "$stage0" "$stage1" "$stage2"; do
+    if [ -n "$stage" ]; then
+        # shellcheck disable=SC2086
+        configure $stage || fail "configuring the essential packages failed"
+    fi
+done
+configure --pending || fail "configuring the packages failed"
+unfinished=$(dpkg-query --showformat='${db:Status-Abbrev} ${Package}\n' --show | grep -v '^ii' || true)
+[ -z "$unfinished" ] || fail "packages are not configured: $unfinished"

@@ -1,0 +1,18 @@
+
+# systemd-networkd brings up Ethernet by DHCP where nothing else configures it; what cloud-init writes
+# has a lower number and goes first.
+if [ -e /usr/lib/systemd/systemd-networkd ] && [ -z "$(ls /etc/network/interfaces.d /etc/netplan 2>/dev/null)" ]; then
+    mkdir -p /etc/systemd/network
+    cat >/etc/systemd/network/90-dhcp.network <<'END'
+[Match]
+Type=ether
+Kind=!*
+
+[Network]
+DHCP=yes
+
+[DHCPv4]
+UseDomains=yes
+END
+    systemctl enable systemd-networkd.service >/dev/null 2>&1 || fail "systemd-networkd cannot be enabled"
+fi

@@ -1,0 +1,6 @@
+//! Whole ways through the crate, against tiny repositories that gpg signs and dpkg-deb fills.
+
+mod archive;
+mod hostile;
+mod repo;
+mod unpacked;
