@@ -1,6 +1,7 @@
 //! The sandbox with a real helper program: a small root is made of the test machine's own programs.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod actions;
 mod harm;
 mod ordinary;
 mod root;

@@ -29,6 +29,8 @@ fn every_test_passes_as_an_ordinary_user() {
     };
     let tests = copy(&std::env::current_exe().unwrap(), "tests");
     let helper = copy(Path::new(env!("CARGO_BIN_EXE_amiforge-agent")), "helper");
+    let fixtures = place.path().join("fixtures");
+    copy_tree(&crate::actions::fixtures(), &fixtures);
     let home = place.path().join("home");
     fs_err::create_dir(&home).unwrap();
     std::os::unix::fs::chown(&home, Some(uid), Some(gid)).unwrap();
@@ -40,6 +42,7 @@ fn every_test_passes_as_an_ordinary_user() {
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .env("USER", &name)
         .env("TMPDIR", &home)
+        .env(crate::actions::FIXTURES, &fixtures)
         .env(HELPER, helper)
         .current_dir("/")
         .uid(uid)
@@ -49,6 +52,14 @@ fn every_test_passes_as_an_ordinary_user() {
     let text = [output.stdout, output.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
     assert!(output.status.success(), "as {name}:\n{text}");
     assert!(text.contains("harm::the_host_is_not_touched ... ok"), "{text}");
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs_err::create_dir(to).unwrap();
+    for entry in fs_err::read_dir(from).unwrap().map(|e| e.unwrap().path()) {
+        let place = to.join(entry.file_name().unwrap());
+        if entry.is_dir() { copy_tree(&entry, &place) } else { fs_err::copy(&entry, &place).map(|_| ()).unwrap() }
+    }
 }
 
 pub(crate) fn is_root() -> bool {

@@ -45,13 +45,20 @@ impl Bench {
         let sandbox = Sandbox::new(helper()).unwrap();
         let mut entries = programs();
         entries.extend(extra.clone());
-        let file = dir.path().join("base.layer");
+        let mut bench = Self { dir, sandbox, lower: PathBuf::new(), uppers: 0.into() };
+        bench.lower = bench.lower("lower", entries);
+        bench
+    }
+
+    /// A lower directory of these entries.
+    pub(crate) fn lower(&self, name: &str, entries: BTreeMap<Vec<u8>, LayerEntry>) -> PathBuf {
+        let file = self.dir.path().join(format!("{name}.layer"));
         let mut bytes = Vec::new();
         layer::write(&LayerDiff { entries }, &BlobTable::new(), &mut bytes).unwrap();
         fs_err::write(&file, bytes).unwrap();
-        let lower = dir.path().join("lower");
-        sandbox.materialise(&file, &dir.path().join("lower.tmp"), &lower, &never()).unwrap();
-        Self { dir, sandbox, lower, uppers: 0.into() }
+        let lower = self.dir.path().join(name);
+        self.sandbox.materialise(&file, &self.dir.path().join(format!("{name}.tmp")), &lower, &never()).unwrap();
+        lower
     }
 
     /// A root with a fresh upper directory.

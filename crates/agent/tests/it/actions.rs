@@ -1,0 +1,124 @@
+//! `fixtures/actions/<Action>/<case>/`: `component.yaml` is run on the small root, with the files of
+//! `root/` added to it; `after.txt` lists what its layer then holds, or `error.txt` is part of why it
+//! fails.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use amiforge_exec::{DocumentSpec, RunSpec, Status};
+use amiforge_tree::{Content, Inode, Kind, LayerEntry};
+
+use crate::root::{Bench, CLOCK, dir, never, stat};
+
+/// Where the fixtures are, when the source tree cannot be reached.
+pub(crate) const FIXTURES: &str = "AMIFORGE_TEST_FIXTURES";
+
+pub(crate) fn fixtures() -> PathBuf {
+    std::env::var_os(FIXTURES).map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/actions"), PathBuf::from)
+}
+
+#[test]
+fn every_case_does_what_its_folder_says() {
+    let bench = Bench::new();
+    let (mut cases, mut wrong) = (0, String::new());
+    for action in folders(&fixtures()) {
+        let name = action.file_name().unwrap().to_str().unwrap().to_owned();
+        for case in folders(&action) {
+            cases += 1;
+            let text = fs_err::read_to_string(case.join("component.yaml")).unwrap();
+            assert!(text.contains(&format!("action: {name}")), "{} does not use {name}", case.display());
+            if let Err(told) = check(&bench, &case, text, cases) {
+                let _ = writeln!(wrong, "{}:\n{told}", case.display());
+            }
+        }
+    }
+    assert!(cases >= 15 && wrong.is_empty(), "{cases} cases\n{wrong}");
+}
+
+fn check(bench: &Bench, case: &Path, text: String, number: usize) -> Result<(), String> {
+    let mut root = bench.root();
+    root.lowers.insert(0, bench.lower(&format!("case{number}"), extra(&case.join("root"))));
+    let run = RunSpec {
+        execution_id: "1".into(),
+        documents: vec![DocumentSpec { name: "component.yaml".into(), text, parameters: BTreeMap::new() }],
+        phases: vec!["build".into()],
+        env: BTreeMap::new(),
+        clock: CLOCK,
+    };
+    let result = bench.sandbox.run_component(&root, &run, &never(), &mut |_| ()).unwrap();
+    if case.join("error.txt").exists() {
+        let expected = fs_err::read_to_string(case.join("error.txt")).unwrap();
+        let reason = result.failure.map(|f| f.reason).unwrap_or_default();
+        return if reason.contains(expected.trim_end()) { Ok(()) } else { Err(format!("fails with {reason:?}")) };
+    }
+    if result.status != Status::Success {
+        return Err(format!("{:?}", result.failure));
+    }
+    let expected = fs_err::read_to_string(case.join("after.txt")).unwrap();
+    let found = listing(&bench.harvest(&root, result.start));
+    if found == expected { Ok(()) } else { Err(found) }
+}
+
+fn listing(layer: &BTreeMap<Vec<u8>, LayerEntry>) -> String {
+    let mut out = String::new();
+    for (path, entry) in layer {
+        let path = path.escape_ascii();
+        let (LayerEntry::Put(inode) | LayerEntry::PutOpaque(inode)) = entry else {
+            let _ = writeln!(out, "{path} {}", if *entry == LayerEntry::Whiteout { "gone" } else { "link" });
+            continue;
+        };
+        let owner = format!("{} {}", inode.stat.uid, inode.stat.gid);
+        let mode = inode.stat.mode;
+        // A folder that was there before is in the layer only because something in it changed.
+        let before = ["", "srv", "usr", "usr/bin"].contains(&path.to_string().as_str());
+        let _ = match &inode.kind {
+            Kind::Dir(_) if before => Ok(()),
+            Kind::Dir(_) => writeln!(out, "{path} dir {mode:04o} {owner}"),
+            Kind::File(content) => writeln!(out, "{path} file {mode:04o} {owner} \"{}\"", bytes(content)),
+            Kind::Symlink(target) => writeln!(out, "{path} symlink {owner} \"{}\"", target.escape_ascii()),
+            other => writeln!(out, "{path} {other:?}"),
+        };
+    }
+    out
+}
+
+fn bytes(content: &Content) -> String {
+    content
+        .extents
+        .iter()
+        .map(|extent| match &extent.source {
+            amiforge_tree::DataSource::Bytes(bytes) => bytes.escape_ascii().to_string(),
+            amiforge_tree::DataSource::Blob { .. } => panic!("a large file"),
+        })
+        .collect()
+}
+
+/// The files below `root/` of a case.
+fn extra(from: &Path) -> BTreeMap<Vec<u8>, LayerEntry> {
+    let mut entries = BTreeMap::from([(Vec::new(), dir(0o755))]);
+    let mut todo = if from.is_dir() { vec![from.to_owned()] } else { Vec::new() };
+    while let Some(folder) = todo.pop() {
+        for path in fs_err::read_dir(&folder).unwrap().map(|e| e.unwrap().path()) {
+            let name = path.strip_prefix(from).unwrap().to_str().unwrap().as_bytes().to_vec();
+            if path.is_dir() {
+                entries.insert(name, dir(0o755));
+                todo.push(path);
+            } else {
+                let execute = fs_err::metadata(&path).unwrap().permissions().mode() & 0o111 != 0;
+                let mode = if execute { 0o755 } else { 0o644 };
+                let content = Content::bytes(fs_err::read(&path).unwrap());
+                entries.insert(name, LayerEntry::Put(Inode::new(stat(mode, 0, 0), Kind::File(content))));
+            }
+        }
+    }
+    entries
+}
+
+fn folders(of: &Path) -> Vec<PathBuf> {
+    let mut list: Vec<PathBuf> =
+        fs_err::read_dir(of).unwrap().map(|e| e.unwrap().path()).filter(|path| path.is_dir()).collect();
+    list.sort();
+    list
+}
