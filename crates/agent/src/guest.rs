@@ -58,9 +58,12 @@ mod tests {
         let agent = std::thread::spawn(move || talk(&mut link));
         let mut lines = BufReader::new(host.try_clone().unwrap()).lines();
         let mut host = host;
-        let mut next = || -> Reply { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+        let mut next =
+            || -> Reply { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
 
-        let Reply::Hello(hello) = next() else { panic!() };
+        let Reply::Hello(hello) = next() else {
+            panic!()
+        };
         assert_eq!(hello.version, amiforge_exec::protocol::VERSION);
         assert!(hello.uptime > 0.0 && hello.boot_id.len() == 36 && !hello.kernel.is_empty());
 
@@ -70,7 +73,11 @@ mod tests {
         let text = "{schemaVersion: 1.0, phases: [{name: test, steps: [{name: S, action: ExecuteBash, inputs: {commands: ['echo from the guest']}}]}]}";
         let spec = RunSpec {
             execution_id: "1".into(),
-            documents: vec![DocumentSpec { name: "t".into(), text: text.into(), parameters: BTreeMap::new() }],
+            documents: vec![DocumentSpec {
+                name: "t".into(),
+                text: text.into(),
+                parameters: BTreeMap::new(),
+            }],
             phases: vec!["test".into()],
             env: BTreeMap::new(),
             clock: Timestamp::from_secs(0),
@@ -81,13 +88,18 @@ mod tests {
         let mut output = Vec::new();
         let result = loop {
             match next() {
-                Reply::Event { event: amiforge_exec::ChildEvent::Stdout { line } } => output.push(line),
+                Reply::Event {
+                    event: amiforge_exec::ChildEvent::Stdout { line },
+                } => output.push(line),
                 Reply::Event { .. } => {}
                 Reply::Result { result } => break result,
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!((result.status, output), (Status::Success, vec!["from the guest".to_owned()]));
+        assert_eq!(
+            (result.status, output),
+            (Status::Success, vec!["from the guest".to_owned()])
+        );
 
         host.write_all(b"{\"type\":\"poweroff\"}\n").unwrap();
         assert_eq!(next(), Reply::Bye);

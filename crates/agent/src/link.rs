@@ -34,14 +34,19 @@ impl Link {
     }
 
     pub(crate) fn new(port: File) -> anyhow::Result<Self> {
-        Ok(Self { reader: BufReader::new(port.try_clone()?), writer: port })
+        Ok(Self {
+            reader: BufReader::new(port.try_clone()?),
+            writer: port,
+        })
     }
 
     /// Writes one line. Waits while the host does not read.
     pub(crate) fn send(&mut self, reply: &Reply) -> anyhow::Result<()> {
         let mut line = serde_json::to_vec(reply)?;
         line.push(b'\n');
-        self.writer.write_all(&line).context("cannot write to the host")?;
+        self.writer
+            .write_all(&line)
+            .context("cannot write to the host")?;
         Ok(())
     }
 
@@ -51,7 +56,12 @@ impl Link {
         while line.is_empty() || line == b"\n" {
             line.clear();
             let limit = MAX_MESSAGE as u64;
-            let n = self.reader.by_ref().take(limit).read_until(b'\n', &mut line).context("cannot read from the host")?;
+            let n = self
+                .reader
+                .by_ref()
+                .take(limit)
+                .read_until(b'\n', &mut line)
+                .context("cannot read from the host")?;
             if n == 0 {
                 // A port that no host has opened reads as ended.
                 std::thread::sleep(Duration::from_millis(50));
@@ -60,7 +70,9 @@ impl Link {
         match serde_json::from_slice(&line) {
             Ok(request) => Ok(Some(request)),
             Err(error) => {
-                self.send(&Reply::Error { message: format!("the request is not understood: {error}") })?;
+                self.send(&Reply::Error {
+                    message: format!("the request is not understood: {error}"),
+                })?;
                 Ok(None)
             }
         }

@@ -24,7 +24,9 @@ pub(crate) fn wait_for_target() {
     let until = Instant::now() + REACH_TARGET;
     while Instant::now() < until {
         match state().as_str() {
-            "initializing" | "starting" if !only_we_are_missing() => std::thread::sleep(Duration::from_millis(200)),
+            "initializing" | "starting" if !only_we_are_missing() => {
+                std::thread::sleep(Duration::from_millis(200))
+            }
             _ => return,
         }
     }
@@ -38,7 +40,11 @@ pub(crate) fn hello() -> Hello {
         version: VERSION,
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
         boot_id: read("/proc/sys/kernel/random/boot_id").trim().to_owned(),
-        uptime: uptime.split_ascii_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or_default(),
+        uptime: uptime
+            .split_ascii_whitespace()
+            .next()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or_default(),
         efi: std::path::Path::new("/sys/firmware/efi").is_dir(),
         system_state: state(),
         failed_units: failed_units(),
@@ -47,7 +53,10 @@ pub(crate) fn hello() -> Hello {
 
 /// Shuts down through systemd; by the kernel when that does not happen.
 pub(crate) fn power_off() {
-    let asked = Command::new("systemctl").args(["--no-block", "poweroff"]).stdin(Stdio::null()).status();
+    let asked = Command::new("systemctl")
+        .args(["--no-block", "poweroff"])
+        .stdin(Stdio::null())
+        .status();
     match asked {
         Ok(status) if status.success() => std::thread::sleep(POWER_OFF),
         Ok(status) => say(&format!("systemctl poweroff: {status}")),
@@ -68,16 +77,29 @@ fn state() -> String {
 
 /// True when the only jobs left are the target that waits for our own unit, and that unit.
 fn only_we_are_missing() -> bool {
-    let Some(jobs) = systemctl(&["list-jobs", "--no-legend", "--plain", "--full"]) else { return false };
+    let Some(jobs) = systemctl(&["list-jobs", "--no-legend", "--plain", "--full"]) else {
+        return false;
+    };
     let own = own_unit();
-    let jobs: Vec<Vec<&str>> = jobs.lines().map(|line| line.split_ascii_whitespace().collect()).collect();
-    let fields = |job: &Vec<&str>| (job.get(1).map_or("", |n| *n).to_owned(), job.get(3).map_or("", |n| *n).to_owned());
+    let jobs: Vec<Vec<&str>> = jobs
+        .lines()
+        .map(|line| line.split_ascii_whitespace().collect())
+        .collect();
+    let fields = |job: &Vec<&str>| {
+        (
+            job.get(1).map_or("", |n| *n).to_owned(),
+            job.get(3).map_or("", |n| *n).to_owned(),
+        )
+    };
     // An empty list while `starting` means that systemd is about to say `running`; look again.
     !jobs.is_empty()
         && jobs.iter().map(fields).all(|(unit, state)| {
             own.as_deref() == Some(unit.as_str()) || (state == "waiting" && !unit.is_empty())
         })
-        && jobs.iter().map(fields).any(|(unit, _)| own.as_deref() == Some(unit.as_str()))
+        && jobs
+            .iter()
+            .map(fields)
+            .any(|(unit, _)| own.as_deref() == Some(unit.as_str()))
 }
 
 /// The unit that this process belongs to, from its control group.
@@ -95,16 +117,31 @@ fn unit_of(cgroup: &str) -> Option<String> {
 }
 
 fn failed_units() -> Vec<String> {
-    let text = systemctl(&["list-units", "--state=failed", "--no-legend", "--plain", "--full"]).unwrap_or_default();
-    let mut units: Vec<String> =
-        text.lines().filter_map(|line| line.split_ascii_whitespace().next()).map(str::to_owned).collect();
+    let text = systemctl(&[
+        "list-units",
+        "--state=failed",
+        "--no-legend",
+        "--plain",
+        "--full",
+    ])
+    .unwrap_or_default();
+    let mut units: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.split_ascii_whitespace().next())
+        .map(str::to_owned)
+        .collect();
     units.sort();
     units
 }
 
 /// Standard output of systemctl, whatever its exit code; `None` without systemctl.
 fn systemctl(args: &[&str]) -> Option<String> {
-    let output = Command::new("systemctl").args(args).env("LC_ALL", "C").stdin(Stdio::null()).output().ok()?;
+    let output = Command::new("systemctl")
+        .args(args)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -114,8 +151,14 @@ mod tests {
 
     #[test]
     fn finds_its_own_unit() {
-        assert_eq!(unit_of("0::/system.slice/cloud-final.service\n").as_deref(), Some("cloud-final.service"));
-        assert_eq!(unit_of("1:name=systemd:/system.slice/a.service\n0::/\n").as_deref(), Some("a.service"));
+        assert_eq!(
+            unit_of("0::/system.slice/cloud-final.service\n").as_deref(),
+            Some("cloud-final.service")
+        );
+        assert_eq!(
+            unit_of("1:name=systemd:/system.slice/a.service\n0::/\n").as_deref(),
+            Some("a.service")
+        );
         assert_eq!(unit_of("0::/\n"), None);
     }
 }

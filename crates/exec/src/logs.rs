@@ -19,7 +19,9 @@ use amiforge_types::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::event::{ChildEvent, DocumentResult, PhaseResult, RunResult, RunSpec, Status, StepResult};
+use crate::event::{
+    ChildEvent, DocumentResult, PhaseResult, RunResult, RunSpec, Status, StepResult,
+};
 use crate::executor::now;
 
 /// Writes one log folder. Feed it every [`ChildEvent`] of the run, then the result.
@@ -39,18 +41,31 @@ impl ToeLog {
     /// When the folder exists or cannot be written.
     pub fn create(log_dir: &Path, run: &RunSpec) -> io::Result<Self> {
         let stamp = utc(now()).strftime("%Y-%m-%d_%H-%M-%S").to_string();
-        let dir = log_dir.join(format!("TOE_{stamp}_UTC-0_{}", file_name(&run.execution_id)));
+        let dir = log_dir.join(format!(
+            "TOE_{stamp}_UTC-0_{}",
+            file_name(&run.execution_id)
+        ));
         fs_err::create_dir_all(log_dir)?;
         fs_err::create_dir(&dir)?;
         for (number, document) in run.documents.iter().enumerate() {
             let base = document.name.rsplit('/').next().unwrap_or_default();
-            fs_err::write(dir.join(format!("D{number}__{}", file_name(base))), &document.text)?;
+            fs_err::write(
+                dir.join(format!("D{number}__{}", file_name(base))),
+                &document.text,
+            )?;
         }
         let open = |name: &str| {
             let path = dir.join(name);
-            File::create(&path).map(BufWriter::new).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
+            File::create(&path)
+                .map(BufWriter::new)
+                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
         };
-        Ok(Self { console: open("console.log")?, application: open("application.log")?, dir, broken: None })
+        Ok(Self {
+            console: open("console.log")?,
+            application: open("application.log")?,
+            dir,
+            broken: None,
+        })
     }
 
     /// The folder.
@@ -64,7 +79,13 @@ impl ToeLog {
         match event {
             ChildEvent::DocumentStarted { document } => self.line(&format!("Document {document}")),
             ChildEvent::PhaseStarted { phase } => self.line(&format!("Phase {phase}")),
-            ChildEvent::StepStarted { step, action, timeout_seconds, max_attempts, .. } => {
+            ChildEvent::StepStarted {
+                step,
+                action,
+                timeout_seconds,
+                max_attempts,
+                ..
+            } => {
                 self.line(&format!("Step {step}"));
                 self.debug(&format!("Action {action}"));
                 self.debug(&format!("MaxAttempts set to {max_attempts}"));
@@ -81,20 +102,35 @@ impl ToeLog {
             ChildEvent::Stdout { line } => self.line(&format!("Stdout: {line}")),
             ChildEvent::Stderr { line } => self.line(&format!("Stderr: {line}")),
             ChildEvent::Note { text } => self.line(text),
-            ChildEvent::StepFinished { exit_code, failure, step, status, .. } => {
+            ChildEvent::StepFinished {
+                exit_code,
+                failure,
+                step,
+                status,
+                ..
+            } => {
                 if let Some(code) = exit_code {
                     self.line(&format!("ExitCode {code}"));
                 }
                 if let Some(failure) = failure {
                     self.line(&format!("Step {step} failed: {failure}"));
                 }
-                self.debug(&format!("Step {step} ended with status {}", status_word(*status)));
+                self.debug(&format!(
+                    "Step {step} ended with status {}",
+                    status_word(*status)
+                ));
             }
             ChildEvent::PhaseFinished { phase, status } => {
-                self.debug(&format!("Phase {phase} ended with status {}", status_word(*status)));
+                self.debug(&format!(
+                    "Phase {phase} ended with status {}",
+                    status_word(*status)
+                ));
             }
             ChildEvent::DocumentFinished { document, status } => {
-                self.debug(&format!("Document {document} ended with status {}", status_word(*status)));
+                self.debug(&format!(
+                    "Document {document} ended with status {}",
+                    status_word(*status)
+                ));
             }
         }
     }
@@ -107,7 +143,11 @@ impl ToeLog {
         if result.status.is_ok() {
             self.line("TOE has completed execution successfully");
         } else {
-            let why = result.failure.as_ref().map(ToString::to_string).unwrap_or_default();
+            let why = result
+                .failure
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             self.line(&format!("TOE has completed execution with failure: {why}"));
         }
         if let Some(error) = self.broken {
@@ -116,13 +156,15 @@ impl ToeLog {
         self.console.flush()?;
         self.application.flush()?;
         write_json(&self.dir.join("detailedoutput.json"), &Detailed::of(result))?;
-        let chaining: Vec<ChainDocument<'_>> = result.documents.iter().map(ChainDocument::of).collect();
+        let chaining: Vec<ChainDocument<'_>> =
+            result.documents.iter().map(ChainDocument::of).collect();
         write_json(&self.dir.join("chaining.json"), &chaining)
     }
 
     fn line(&mut self, text: &str) {
         let time = now_text();
-        let written = writeln!(self.console, "{time} {text}").and_then(|()| writeln!(self.application, "{time} {text}"));
+        let written = writeln!(self.console, "{time} {text}")
+            .and_then(|()| writeln!(self.application, "{time} {text}"));
         self.note(written);
     }
 
@@ -141,7 +183,9 @@ impl ToeLog {
 fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))?;
+    value.serialize(&mut serde_json::Serializer::with_formatter(
+        &mut bytes, formatter,
+    ))?;
     bytes.push(b'\n');
     fs_err::write(path, bytes)
 }
@@ -161,9 +205,19 @@ fn file_name(text: &str) -> String {
     let safe: String = text
         .chars()
         .take(128)
-        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
         .collect();
-    if safe.is_empty() { "_".to_owned() } else { safe }
+    if safe.is_empty() {
+        "_".to_owned()
+    } else {
+        safe
+    }
 }
 
 /// `success` is what real logs hold; the other spellings follow it.
@@ -177,7 +231,11 @@ fn status_word(status: Status) -> &'static str {
 }
 
 fn step_word(status: Status) -> &'static str {
-    if status == Status::IgnoredFailure { "ignoredFailure" } else { status_word(status) }
+    if status == Status::IgnoredFailure {
+        "ignoredFailure"
+    } else {
+        status_word(status)
+    }
 }
 
 /// Inputs and outputs are strings that hold JSON.
@@ -246,8 +304,16 @@ impl<'a> Detailed<'a> {
             status: status_word(run.status),
             start_time: run.start.to_string(),
             end_time: run.end.to_string(),
-            failure_message: run.failure.as_ref().map(ToString::to_string).unwrap_or_default(),
-            documents: run.documents.iter().map(|d| DetailedDocument::of(d, run)).collect(),
+            failure_message: run
+                .failure
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            documents: run
+                .documents
+                .iter()
+                .map(|d| DetailedDocument::of(d, run))
+                .collect(),
         }
     }
 }
@@ -263,7 +329,12 @@ impl<'a> DetailedDocument<'a> {
             start_time: document.start.to_string(),
             end_time: document.end.to_string(),
             failure_message: failure.map(ToString::to_string).unwrap_or_default(),
-            phases: document.phases.iter().filter(|p| p.selected).map(DetailedPhase::of).collect(),
+            phases: document
+                .phases
+                .iter()
+                .filter(|p| p.selected)
+                .map(DetailedPhase::of)
+                .collect(),
         }
     }
 }
@@ -276,7 +347,9 @@ impl<'a> DetailedPhase<'a> {
             status: status_word(phase.status),
             start_time: phase.start.to_string(),
             end_time: phase.end.to_string(),
-            failure_message: failed.map(|s| format!("step {}: {}", s.name, s.failure_message)).unwrap_or_default(),
+            failure_message: failed
+                .map(|s| format!("step {}: {}", s.name, s.failure_message))
+                .unwrap_or_default(),
             steps: phase.steps.iter().map(DetailedStep::of).collect(),
         }
     }
@@ -339,6 +412,8 @@ impl<'a> ChainDocument<'a> {
             is_selected: p.selected,
             steps: p.steps.iter().map(step).collect(),
         };
-        Self { phases: document.phases.iter().map(phase).collect() }
+        Self {
+            phases: document.phases.iter().map(phase).collect(),
+        }
     }
 }

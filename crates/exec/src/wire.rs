@@ -29,7 +29,11 @@ pub(crate) enum Job {
     /// Makes the upper and work directories. Trusted.
     Prepare { root: RootSpec },
     /// Writes a layer into a directory and renames that. Trusted.
-    Materialise { layer: PathBuf, dir: PathBuf, place: PathBuf },
+    Materialise {
+        layer: PathBuf,
+        dir: PathBuf,
+        place: PathBuf,
+    },
     /// Makes a layer of an upper directory. Trusted.
     Harvest {
         upper: PathBuf,

@@ -16,7 +16,10 @@ use crate::root::{Bench, CLOCK, dir, never, stat};
 pub(crate) const FIXTURES: &str = "AMIFORGE_TEST_FIXTURES";
 
 pub(crate) fn fixtures() -> PathBuf {
-    std::env::var_os(FIXTURES).map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/actions"), PathBuf::from)
+    std::env::var_os(FIXTURES).map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/actions"),
+        PathBuf::from,
+    )
 }
 
 #[test]
@@ -28,7 +31,11 @@ fn every_case_does_what_its_folder_says() {
         for case in folders(&action) {
             cases += 1;
             let text = fs_err::read_to_string(case.join("component.yaml")).unwrap();
-            assert!(text.contains(&format!("action: {name}")), "{} does not use {name}", case.display());
+            assert!(
+                text.contains(&format!("action: {name}")),
+                "{} does not use {name}",
+                case.display()
+            );
             if let Err(told) = check(&bench, &case, text, cases) {
                 let _ = writeln!(wrong, "{}:\n{told}", case.display());
             }
@@ -39,26 +46,44 @@ fn every_case_does_what_its_folder_says() {
 
 fn check(bench: &Bench, case: &Path, text: String, number: usize) -> Result<(), String> {
     let mut root = bench.root();
-    root.lowers.insert(0, bench.lower(&format!("case{number}"), extra(&case.join("root"))));
+    root.lowers.insert(
+        0,
+        bench.lower(&format!("case{number}"), extra(&case.join("root"))),
+    );
     let run = RunSpec {
         execution_id: "1".into(),
-        documents: vec![DocumentSpec { name: "component.yaml".into(), text, parameters: BTreeMap::new() }],
+        documents: vec![DocumentSpec {
+            name: "component.yaml".into(),
+            text,
+            parameters: BTreeMap::new(),
+        }],
         phases: vec!["build".into()],
         env: BTreeMap::new(),
         clock: CLOCK,
     };
-    let result = bench.sandbox.run_component(&root, &run, &never(), &mut |_| ()).unwrap();
+    let result = bench
+        .sandbox
+        .run_component(&root, &run, &never(), &mut |_| ())
+        .unwrap();
     if case.join("error.txt").exists() {
         let expected = fs_err::read_to_string(case.join("error.txt")).unwrap();
         let reason = result.failure.map(|f| f.reason).unwrap_or_default();
-        return if reason.contains(expected.trim_end()) { Ok(()) } else { Err(format!("fails with {reason:?}")) };
+        return if reason.contains(expected.trim_end()) {
+            Ok(())
+        } else {
+            Err(format!("fails with {reason:?}"))
+        };
     }
     if result.status != Status::Success {
         return Err(format!("{:?}", result.failure));
     }
     let expected = fs_err::read_to_string(case.join("after.txt")).unwrap();
     let found = listing(&bench.harvest(&root, result.start));
-    if found == expected { Ok(()) } else { Err(found) }
+    if found == expected {
+        Ok(())
+    } else {
+        Err(found)
+    }
 }
 
 fn listing(layer: &BTreeMap<Vec<u8>, LayerEntry>) -> String {
@@ -66,7 +91,15 @@ fn listing(layer: &BTreeMap<Vec<u8>, LayerEntry>) -> String {
     for (path, entry) in layer {
         let path = path.escape_ascii();
         let (LayerEntry::Put(inode) | LayerEntry::PutOpaque(inode)) = entry else {
-            let _ = writeln!(out, "{path} {}", if *entry == LayerEntry::Whiteout { "gone" } else { "link" });
+            let _ = writeln!(
+                out,
+                "{path} {}",
+                if *entry == LayerEntry::Whiteout {
+                    "gone"
+                } else {
+                    "link"
+                }
+            );
             continue;
         };
         let owner = format!("{} {}", inode.stat.uid, inode.stat.gid);
@@ -76,8 +109,12 @@ fn listing(layer: &BTreeMap<Vec<u8>, LayerEntry>) -> String {
         let _ = match &inode.kind {
             Kind::Dir(_) if before => Ok(()),
             Kind::Dir(_) => writeln!(out, "{path} dir {mode:04o} {owner}"),
-            Kind::File(content) => writeln!(out, "{path} file {mode:04o} {owner} \"{}\"", bytes(content)),
-            Kind::Symlink(target) => writeln!(out, "{path} symlink {owner} \"{}\"", target.escape_ascii()),
+            Kind::File(content) => {
+                writeln!(out, "{path} file {mode:04o} {owner} \"{}\"", bytes(content))
+            }
+            Kind::Symlink(target) => {
+                writeln!(out, "{path} symlink {owner} \"{}\"", target.escape_ascii())
+            }
             other => writeln!(out, "{path} {other:?}"),
         };
     }
@@ -98,10 +135,23 @@ fn bytes(content: &Content) -> String {
 /// The files below `root/` of a case.
 fn extra(from: &Path) -> BTreeMap<Vec<u8>, LayerEntry> {
     let mut entries = BTreeMap::from([(Vec::new(), dir(0o755))]);
-    let mut todo = if from.is_dir() { vec![from.to_owned()] } else { Vec::new() };
+    let mut todo = if from.is_dir() {
+        vec![from.to_owned()]
+    } else {
+        Vec::new()
+    };
     while let Some(folder) = todo.pop() {
-        for path in fs_err::read_dir(&folder).unwrap().map(|e| e.unwrap().path()) {
-            let name = path.strip_prefix(from).unwrap().to_str().unwrap().as_bytes().to_vec();
+        for path in fs_err::read_dir(&folder)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+        {
+            let name = path
+                .strip_prefix(from)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .as_bytes()
+                .to_vec();
             if path.is_dir() {
                 entries.insert(name, dir(0o755));
                 todo.push(path);
@@ -109,7 +159,10 @@ fn extra(from: &Path) -> BTreeMap<Vec<u8>, LayerEntry> {
                 let execute = fs_err::metadata(&path).unwrap().permissions().mode() & 0o111 != 0;
                 let mode = if execute { 0o755 } else { 0o644 };
                 let content = Content::bytes(fs_err::read(&path).unwrap());
-                entries.insert(name, LayerEntry::Put(Inode::new(stat(mode, 0, 0), Kind::File(content))));
+                entries.insert(
+                    name,
+                    LayerEntry::Put(Inode::new(stat(mode, 0, 0), Kind::File(content))),
+                );
             }
         }
     }
@@ -117,8 +170,11 @@ fn extra(from: &Path) -> BTreeMap<Vec<u8>, LayerEntry> {
 }
 
 fn folders(of: &Path) -> Vec<PathBuf> {
-    let mut list: Vec<PathBuf> =
-        fs_err::read_dir(of).unwrap().map(|e| e.unwrap().path()).filter(|path| path.is_dir()).collect();
+    let mut list: Vec<PathBuf> = fs_err::read_dir(of)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
     list.sort();
     list
 }

@@ -57,18 +57,30 @@ fn the_host_is_not_touched() {
     let bench = Bench::new();
     fs_err::write(bench.dir.path().join("HOST_MARK"), "x").unwrap();
     let mark = format!("HOST_COMMAND_{}", std::process::id());
-    let mut victim = std::process::Command::new("sleep").arg0(&mark).arg("600").spawn().unwrap();
-    let attempts = ATTEMPTS.replace("HOST_PID", &victim.id().to_string()).replace("HOST_COMMAND", &mark);
+    let mut victim = std::process::Command::new("sleep")
+        .arg0(&mark)
+        .arg("600")
+        .spawn()
+        .unwrap();
+    let attempts = ATTEMPTS
+        .replace("HOST_PID", &victim.id().to_string())
+        .replace("HOST_COMMAND", &mark);
     let before = host_state();
     for network in [false, true] {
         let mut root = bench.root();
         root.network = network;
         let (result, lines) = bench.sh(&root, &attempts);
         let text = lines.join("\n");
-        assert!(result.is_ok() && !text.contains("REACHED"), "network {network}: {result:?}\n{text}");
+        assert!(
+            result.is_ok() && !text.contains("REACHED"),
+            "network {network}: {result:?}\n{text}"
+        );
     }
     assert_eq!(host_state(), before);
-    assert!(victim.try_wait().unwrap().is_none(), "the process of the host still runs");
+    assert!(
+        victim.try_wait().unwrap().is_none(),
+        "the process of the host still runs"
+    );
     victim.kill().unwrap();
     victim.wait().unwrap();
 }
@@ -78,16 +90,28 @@ fn a_job_that_reboots_ends_itself_only() {
     let bench = Bench::new();
     // RB_AUTOBOOT through the plain system call.
     let reboot = script("perl -e 'syscall(169, 0xfee1dead, 672274793, 0x1234567, 0)'; sleep 60");
-    let error = bench.sandbox.run_script(&bench.root(), &reboot, &never(), &mut |_| ()).unwrap_err();
-    assert!(matches!(&error, SandboxError::Job { what } if what.contains("reboot")), "{error:?}");
+    let error = bench
+        .sandbox
+        .run_script(&bench.root(), &reboot, &never(), &mut |_| ())
+        .unwrap_err();
+    assert!(
+        matches!(&error, SandboxError::Job { what } if what.contains("reboot")),
+        "{error:?}"
+    );
 }
 
 #[test]
 fn without_network_there_is_only_loopback() {
     let bench = Bench::new();
-    let lines = bench.ok(&bench.root(), "grep : /proc/net/dev; exec 3<>/dev/udp/127.0.0.1/9 && echo up");
+    let lines = bench.ok(
+        &bench.root(),
+        "grep : /proc/net/dev; exec 3<>/dev/udp/127.0.0.1/9 && echo up",
+    );
     let text = lines.join(" ");
-    assert!(text.contains("lo") && text.ends_with("up") && !text.contains("eth"), "{text}");
+    assert!(
+        text.contains("lo") && text.ends_with("up") && !text.contains("eth"),
+        "{text}"
+    );
 }
 
 /// What a job could have changed and must not.
@@ -106,6 +130,11 @@ fn host_state() -> BTreeMap<&'static str, String> {
         read("/etc/passwd"),
         read("/etc/resolv.conf"),
     ]);
-    state.insert("inside", std::path::Path::new("/mnt/INSIDE_ONLY").exists().to_string());
+    state.insert(
+        "inside",
+        std::path::Path::new("/mnt/INSIDE_ONLY")
+            .exists()
+            .to_string(),
+    );
     state
 }

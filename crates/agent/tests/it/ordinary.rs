@@ -19,7 +19,10 @@ fn every_test_passes_as_an_ordinary_user() {
          useradd --create-home amiforge-tester (useradd gives it ranges in /etc/subuid and /etc/subgid)",
     );
     // A place that the user can reach: a build directory often is in somebody's home.
-    let place = tempfile::Builder::new().prefix("amiforge-tester-").tempdir().unwrap();
+    let place = tempfile::Builder::new()
+        .prefix("amiforge-tester-")
+        .tempdir()
+        .unwrap();
     fs_err::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let copy = |from: &Path, to: &str| {
         let to = place.path().join(to);
@@ -39,7 +42,10 @@ fn every_test_passes_as_an_ordinary_user() {
     let output = Command::new(&tests)
         .args(["--test-threads=2", "--color=never"])
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .env("USER", &name)
         .env("TMPDIR", &home)
         .env(crate::actions::FIXTURES, &fixtures)
@@ -49,34 +55,55 @@ fn every_test_passes_as_an_ordinary_user() {
         .gid(gid)
         .output()
         .unwrap();
-    let text = [output.stdout, output.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
+    let text = [output.stdout, output.stderr]
+        .map(|b| String::from_utf8_lossy(&b).into_owned())
+        .concat();
     assert!(output.status.success(), "as {name}:\n{text}");
-    assert!(text.contains("harm::the_host_is_not_touched ... ok"), "{text}");
+    assert!(
+        text.contains("harm::the_host_is_not_touched ... ok"),
+        "{text}"
+    );
 }
 
 fn copy_tree(from: &Path, to: &Path) {
     fs_err::create_dir(to).unwrap();
     for entry in fs_err::read_dir(from).unwrap().map(|e| e.unwrap().path()) {
         let place = to.join(entry.file_name().unwrap());
-        if entry.is_dir() { copy_tree(&entry, &place) } else { fs_err::copy(&entry, &place).map(|_| ()).unwrap() }
+        if entry.is_dir() {
+            copy_tree(&entry, &place)
+        } else {
+            fs_err::copy(&entry, &place).map(|_| ()).unwrap()
+        }
     }
 }
 
 pub(crate) fn is_root() -> bool {
-    fs_err::read_to_string("/proc/self/status").unwrap().lines().any(|l| l.starts_with("Uid:\t0\t0"))
+    fs_err::read_to_string("/proc/self/status")
+        .unwrap()
+        .lines()
+        .any(|l| l.starts_with("Uid:\t0\t0"))
 }
 
 fn user_with_subordinate_ids() -> Option<(String, u32, u32)> {
-    let [passwd, subuid, subgid] =
-        ["/etc/passwd", "/etc/subuid", "/etc/subgid"].map(|p| fs_err::read_to_string(p).unwrap_or_default());
+    let [passwd, subuid, subgid] = ["/etc/passwd", "/etc/subuid", "/etc/subgid"]
+        .map(|p| fs_err::read_to_string(p).unwrap_or_default());
     let has = |text: &str, name: &str| {
-        text.lines().map(|l| l.split(':').collect::<Vec<_>>()).any(|f| {
-            f.first() == Some(&name) && f.get(2).and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n >= 65_536)
-        })
+        text.lines()
+            .map(|l| l.split(':').collect::<Vec<_>>())
+            .any(|f| {
+                f.first() == Some(&name)
+                    && f.get(2)
+                        .and_then(|n| n.parse::<u32>().ok())
+                        .is_some_and(|n| n >= 65_536)
+            })
     };
     passwd.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
-        let (name, uid, gid) = (*fields.first()?, fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?);
+        let (name, uid, gid) = (
+            *fields.first()?,
+            fields.get(2)?.parse().ok()?,
+            fields.get(3)?.parse().ok()?,
+        );
         (uid != 0 && has(&subuid, name) && has(&subgid, name)).then(|| (name.to_owned(), uid, gid))
     })
 }

@@ -14,9 +14,9 @@ pub(crate) const CLOCK: Timestamp = Timestamp::from_secs(1_700_000_000);
 
 /// Programs that the tests use inside; each must be installed on the test machine.
 const PROGRAMS: &[&str] = &[
-    "bash", "sh", "cat", "chmod", "chown", "cp", "dd", "env", "find", "getcap", "grep", "hostname", "id", "kill", "ln", "ls",
-    "mkdir", "mkfifo", "mknod", "mount", "mv", "perl", "ps", "readlink", "rm", "setcap", "setsid", "sleep", "sort", "stat",
-    "sysctl", "touch", "true", "umount", "wc",
+    "bash", "sh", "cat", "chmod", "chown", "cp", "dd", "env", "find", "getcap", "grep", "hostname",
+    "id", "kill", "ln", "ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "perl", "ps", "readlink",
+    "rm", "setcap", "setsid", "sleep", "sort", "stat", "sysctl", "touch", "true", "umount", "wc",
 ];
 
 /// A store-like folder with one lower directory, and what it takes to run in it.
@@ -31,7 +31,9 @@ pub(crate) struct Bench {
 pub(crate) const HELPER: &str = "AMIFORGE_TEST_HELPER";
 
 pub(crate) fn helper() -> Helper {
-    Helper::new(std::env::var_os(HELPER).unwrap_or_else(|| env!("CARGO_BIN_EXE_amiforge-agent").into()))
+    Helper::new(
+        std::env::var_os(HELPER).unwrap_or_else(|| env!("CARGO_BIN_EXE_amiforge-agent").into()),
+    )
 }
 
 impl Bench {
@@ -41,11 +43,19 @@ impl Bench {
 
     /// A root with further entries.
     pub(crate) fn with(extra: &BTreeMap<Vec<u8>, LayerEntry>) -> Self {
-        let dir = tempfile::Builder::new().prefix("amiforge-test-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("amiforge-test-")
+            .tempdir()
+            .unwrap();
         let sandbox = Sandbox::new(helper()).unwrap();
         let mut entries = programs();
         entries.extend(extra.clone());
-        let mut bench = Self { dir, sandbox, lower: PathBuf::new(), uppers: 0.into() };
+        let mut bench = Self {
+            dir,
+            sandbox,
+            lower: PathBuf::new(),
+            uppers: 0.into(),
+        };
         bench.lower = bench.lower("lower", entries);
         bench
     }
@@ -57,7 +67,14 @@ impl Bench {
         layer::write(&LayerDiff { entries }, &BlobTable::new(), &mut bytes).unwrap();
         fs_err::write(&file, bytes).unwrap();
         let lower = self.dir.path().join(name);
-        self.sandbox.materialise(&file, &self.dir.path().join(format!("{name}.tmp")), &lower, &never()).unwrap();
+        self.sandbox
+            .materialise(
+                &file,
+                &self.dir.path().join(format!("{name}.tmp")),
+                &lower,
+                &never(),
+            )
+            .unwrap();
         lower
     }
 
@@ -95,10 +112,16 @@ impl Bench {
     }
 
     /// The layer of what a job left in its upper directory.
-    pub(crate) fn harvest(&self, root: &RootSpec, since: Timestamp) -> BTreeMap<Vec<u8>, LayerEntry> {
+    pub(crate) fn harvest(
+        &self,
+        root: &RootSpec,
+        since: Timestamp,
+    ) -> BTreeMap<Vec<u8>, LayerEntry> {
         let file = root.upper.with_extension("layer");
         fs_err::write(&file, b"").unwrap();
-        self.sandbox.harvest(&root.upper, &file, CLOCK, Some(since), &[], &never()).unwrap();
+        self.sandbox
+            .harvest(&root.upper, &file, CLOCK, Some(since), &[], &never())
+            .unwrap();
         let blob = std::sync::Arc::new(FileBlob::open(&file).unwrap());
         let mut table = BlobTable::new();
         let id = table.add(blob.clone());
@@ -114,7 +137,9 @@ impl Bench {
                     let at = usize::try_from(extent.offset).unwrap();
                     let len = usize::try_from(extent.len).unwrap();
                     match &extent.source {
-                        DataSource::Blob { offset, .. } => blob.read_exact_at(&mut bytes[at..at + len], *offset).unwrap(),
+                        DataSource::Blob { offset, .. } => blob
+                            .read_exact_at(&mut bytes[at..at + len], *offset)
+                            .unwrap(),
                         DataSource::Bytes(data) => bytes[at..at + len].copy_from_slice(data),
                     }
                 }
@@ -150,7 +175,12 @@ pub(crate) fn never() -> AtomicBool {
 }
 
 pub(crate) fn stat(mode: u16, uid: u32, gid: u32) -> Stat {
-    Stat { mode, uid, gid, mtime: CLOCK }
+    Stat {
+        mode,
+        uid,
+        gid,
+        mtime: CLOCK,
+    }
 }
 
 pub(crate) fn dir(mode: u16) -> LayerEntry {
@@ -158,11 +188,17 @@ pub(crate) fn dir(mode: u16) -> LayerEntry {
 }
 
 pub(crate) fn file(text: &str) -> LayerEntry {
-    LayerEntry::Put(Inode::new(stat(0o644, 0, 0), Kind::File(Content::bytes(text.as_bytes()))))
+    LayerEntry::Put(Inode::new(
+        stat(0o644, 0, 0),
+        Kind::File(Content::bytes(text.as_bytes())),
+    ))
 }
 
 pub(crate) fn link(target: &str) -> LayerEntry {
-    LayerEntry::Put(Inode::new(stat(0o777, 0, 0), Kind::Symlink(target.as_bytes().to_vec())))
+    LayerEntry::Put(Inode::new(
+        stat(0o777, 0, 0),
+        Kind::Symlink(target.as_bytes().to_vec()),
+    ))
 }
 
 /// The programs with the libraries they load, at the paths of the test machine.
@@ -170,8 +206,14 @@ fn programs() -> BTreeMap<Vec<u8>, LayerEntry> {
     let mut entries = BTreeMap::from([
         (b"".to_vec(), dir(0o755)),
         (b"etc".to_vec(), dir(0o755)),
-        (b"etc/passwd".to_vec(), file("root:x:0:0:root:/root:/bin/bash\nann:x:1000:1000::/:/bin/bash\n")),
-        (b"etc/group".to_vec(), file("root:x:0:\ntty:x:5:\nann:x:1000:\n")),
+        (
+            b"etc/passwd".to_vec(),
+            file("root:x:0:0:root:/root:/bin/bash\nann:x:1000:1000::/:/bin/bash\n"),
+        ),
+        (
+            b"etc/group".to_vec(),
+            file("root:x:0:\ntty:x:5:\nann:x:1000:\n"),
+        ),
         (b"root".to_vec(), dir(0o700)),
         (b"srv".to_vec(), dir(0o755)),
         (b"srv/keep".to_vec(), file("keep\n")),
@@ -179,11 +221,18 @@ fn programs() -> BTreeMap<Vec<u8>, LayerEntry> {
     ]);
     let mut wanted: BTreeSet<PathBuf> = BTreeSet::new();
     for program in PROGRAMS {
-        let found = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].iter().map(|d| Path::new(d).join(program)).find(|p| p.exists());
+        let found = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"]
+            .iter()
+            .map(|d| Path::new(d).join(program))
+            .find(|p| p.exists());
         let path = found.unwrap_or_else(|| panic!("{program} is not installed"));
         let output = Command::new("ldd").arg(&path).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        wanted.extend(text.split_ascii_whitespace().filter(|w| w.starts_with('/')).map(PathBuf::from));
+        wanted.extend(
+            text.split_ascii_whitespace()
+                .filter(|w| w.starts_with('/'))
+                .map(PathBuf::from),
+        );
         wanted.insert(path);
     }
     for path in wanted {
@@ -200,12 +249,18 @@ fn programs() -> BTreeMap<Vec<u8>, LayerEntry> {
         entries.insert(name(&real), LayerEntry::Put(inode));
     }
     for top in ["bin", "sbin", "lib", "lib64"] {
-        entries.entry(top.as_bytes().to_vec()).or_insert_with(|| link(&format!("usr/{top}")));
+        entries
+            .entry(top.as_bytes().to_vec())
+            .or_insert_with(|| link(&format!("usr/{top}")));
     }
     entries
 }
 
 fn name(path: &Path) -> Vec<u8> {
     use std::os::unix::ffi::OsStrExt as _;
-    path.strip_prefix("/").unwrap().as_os_str().as_bytes().to_vec()
+    path.strip_prefix("/")
+        .unwrap()
+        .as_os_str()
+        .as_bytes()
+        .to_vec()
 }

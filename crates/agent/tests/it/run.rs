@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use amiforge_exec::{ChildEvent, DocumentSpec, RunSpec, Sandbox, SandboxError, Shim, Status, ToeLog};
+use amiforge_exec::{
+    ChildEvent, DocumentSpec, RunSpec, Sandbox, SandboxError, Shim, Status, ToeLog,
+};
 use amiforge_tree::{Content, Inode, Kind, LayerEntry};
 use amiforge_types::Timestamp;
 
@@ -17,7 +19,11 @@ fn probe_says_what_works() {
     let probe = Sandbox::probe(helper(), temp.path());
     assert!(probe.usable(), "{probe:?}");
     assert_eq!(probe.entries.len(), 2);
-    assert_eq!(fs_err::read_dir(temp.path()).unwrap().count(), 0, "the probe leaves nothing");
+    assert_eq!(
+        fs_err::read_dir(temp.path()).unwrap().count(),
+        0,
+        "the probe leaves nothing"
+    );
 }
 
 #[test]
@@ -39,7 +45,10 @@ fn owners_modes_capabilities_and_removals_arrive_in_the_layer() {
         true",
     );
     let lines = lines.join("\n");
-    assert!(lines.contains("cap_net_raw=ep") && !lines.contains("DEVICE MADE"), "{lines}");
+    assert!(
+        lines.contains("cap_net_raw=ep") && !lines.contains("DEVICE MADE"),
+        "{lines}"
+    );
     // `bash -e`: the refused device ends the script unless it stands before `&&`.
     assert!(result.is_ok(), "{result:?} {lines}");
 
@@ -49,22 +58,48 @@ fn owners_modes_capabilities_and_removals_arrive_in_the_layer() {
         other => panic!("{path}: {other:?}"),
     };
     assert_eq!(put("srv/file").stat, stat(0o4755, 1000, 1001));
-    assert_eq!(put("srv/file").kind, Kind::File(Content::bytes(&b"text\n"[..])));
+    assert_eq!(
+        put("srv/file").kind,
+        Kind::File(Content::bytes(&b"text\n"[..]))
+    );
     assert_eq!(put("srv/dir").stat, stat(0o2770, 1000, 1000));
     // Version 2 of the attribute, for the host's root: the id of the user namespace is gone.
     let capability = &put("srv/capable").xattrs[&b"security.capability"[..]];
-    assert_eq!((capability.len(), capability[3], capability[5] & 0x20), (20, 2, 0x20), "{capability:?}");
-    assert_eq!(layer[&b"srv/hard"[..]], LayerEntry::Link(b"srv/file".to_vec()));
+    assert_eq!(
+        (capability.len(), capability[3], capability[5] & 0x20),
+        (20, 2, 0x20),
+        "{capability:?}"
+    );
+    assert_eq!(
+        layer[&b"srv/hard"[..]],
+        LayerEntry::Link(b"srv/file".to_vec())
+    );
     assert_eq!(put("srv/soft").stat.uid, 65535);
     assert_eq!(put("srv/soft").kind, Kind::Symlink(b"file".to_vec()));
     assert_eq!(put("srv/pipe").kind, Kind::Fifo);
-    assert_eq!(put("srv/old").stat.mtime, Timestamp::from_secs(1_000_000_000));
+    assert_eq!(
+        put("srv/old").stat.mtime,
+        Timestamp::from_secs(1_000_000_000)
+    );
     assert_eq!(layer[&b"srv/gone"[..]], LayerEntry::Whiteout);
-    let mut names: Vec<String> = layer.keys().map(|k| String::from_utf8_lossy(k).into_owned()).collect();
+    let mut names: Vec<String> = layer
+        .keys()
+        .map(|k| String::from_utf8_lossy(k).into_owned())
+        .collect();
     names.retain(|n| !n.is_empty());
     assert_eq!(
         names,
-        ["srv", "srv/capable", "srv/dir", "srv/file", "srv/gone", "srv/hard", "srv/old", "srv/pipe", "srv/soft"],
+        [
+            "srv",
+            "srv/capable",
+            "srv/dir",
+            "srv/file",
+            "srv/gone",
+            "srv/hard",
+            "srv/old",
+            "srv/pipe",
+            "srv/soft"
+        ],
         "nothing of /tmp, /run, /dev and no mount point"
     );
 }
@@ -78,12 +113,34 @@ fn lent_files_leave_no_trace_and_can_be_replaced() {
     ]);
     let bench = Bench::with(&extra);
     let mut root = bench.root();
-    let shim = |path: &str| Shim { path: path.into(), text: "#!/bin/sh\necho lent\n".into(), mode: 0o755 };
-    root.shims = vec![shim("/sbin/tool"), shim("/usr/sbin/other"), shim("/usr/sbin/new"), shim("/opt/deep/new")];
+    let shim = |path: &str| Shim {
+        path: path.into(),
+        text: "#!/bin/sh\necho lent\n".into(),
+        mode: 0o755,
+    };
+    root.shims = vec![
+        shim("/sbin/tool"),
+        shim("/usr/sbin/other"),
+        shim("/usr/sbin/new"),
+        shim("/opt/deep/new"),
+    ];
     root.resolv_conf = Some("nameserver 192.0.2.1\n".into());
-    let lines = bench.ok(&root, "/usr/sbin/tool; /sbin/new; /opt/deep/new; cat /etc/resolv.conf; stat -c %a /etc /usr/sbin");
-    assert_eq!(lines, ["lent", "lent", "lent", "nameserver 192.0.2.1", "755", "755"]);
-    assert_eq!(bench.harvest(&root, CLOCK).keys().filter(|k| !k.is_empty()).count(), 0);
+    let lines = bench.ok(
+        &root,
+        "/usr/sbin/tool; /sbin/new; /opt/deep/new; cat /etc/resolv.conf; stat -c %a /etc /usr/sbin",
+    );
+    assert_eq!(
+        lines,
+        ["lent", "lent", "lent", "nameserver 192.0.2.1", "755", "755"]
+    );
+    assert_eq!(
+        bench
+            .harvest(&root, CLOCK)
+            .keys()
+            .filter(|k| !k.is_empty())
+            .count(),
+        0
+    );
 
     let mut again = bench.root();
     again.shims.clone_from(&root.shims);
@@ -93,26 +150,42 @@ fn lent_files_leave_no_trace_and_can_be_replaced() {
         "echo mine > /etc/resolv.new; mv /etc/resolv.new /etc/resolv.conf; rm /usr/sbin/other; echo x > /usr/sbin/x",
     );
     let layer = bench.harvest(&again, CLOCK);
-    let LayerEntry::Put(Inode { kind, .. }) = &layer[&b"etc/resolv.conf"[..]] else { panic!("{layer:?}") };
+    let LayerEntry::Put(Inode { kind, .. }) = &layer[&b"etc/resolv.conf"[..]] else {
+        panic!("{layer:?}")
+    };
     assert_eq!(*kind, Kind::File(Content::bytes(&b"mine\n"[..])));
     assert_eq!(layer[&b"usr/sbin/other"[..]], LayerEntry::Whiteout);
-    assert!(!layer.contains_key(&b"usr/sbin/tool"[..]) && !layer.contains_key(&b"usr/sbin/new"[..]));
+    assert!(
+        !layer.contains_key(&b"usr/sbin/tool"[..]) && !layer.contains_key(&b"usr/sbin/new"[..])
+    );
 }
 
 #[test]
 fn several_lowers_and_an_upper_as_lower() {
     let bench = Bench::new();
     let first = bench.root();
-    bench.ok(&first, "echo one > /srv/one; rm /srv/gone; mkdir -m 711 /opt");
+    bench.ok(
+        &first,
+        "echo one > /srv/one; rm /srv/gone; mkdir -m 711 /opt",
+    );
     let mut second = bench.root();
     second.lowers.insert(0, first.upper.clone());
-    second.shims = vec![Shim { path: "/opt/lent".into(), text: String::new(), mode: 0o600 }];
-    let lines = bench.ok(&second, "cat /srv/one /srv/keep; ls /srv; stat -c %a /opt /opt/lent");
+    second.shims = vec![Shim {
+        path: "/opt/lent".into(),
+        text: String::new(),
+        mode: 0o600,
+    }];
+    let lines = bench.ok(
+        &second,
+        "cat /srv/one /srv/keep; ls /srv; stat -c %a /opt /opt/lent",
+    );
     assert_eq!(lines, ["one", "keep", "keep", "one", "711", "600"]);
     // A throw-away upper leaves the lower one as it was.
     bench.ok(&second, "echo two > /srv/one");
     let layer = bench.harvest(&first, CLOCK);
-    let LayerEntry::Put(inode) = &layer[&b"srv/one"[..]] else { panic!("{layer:?}") };
+    let LayerEntry::Put(inode) = &layer[&b"srv/one"[..]] else {
+        panic!("{layer:?}")
+    };
     assert_eq!(inode.kind, Kind::File(Content::bytes(&b"one\n"[..])));
 }
 
@@ -149,18 +222,39 @@ phases:
     };
     let logs = tempfile::tempdir().unwrap();
     let mut log = ToeLog::create(logs.path(), &spec).unwrap();
-    let result = bench.sandbox.run_component(&root, &spec, &never(), &mut |event| log.event(&event)).unwrap();
+    let result = bench
+        .sandbox
+        .run_component(&root, &spec, &never(), &mut |event| log.event(&event))
+        .unwrap();
     let folder = log.dir().to_owned();
     log.finish(&result).unwrap();
     assert_eq!(result.status, Status::Success, "{:?}", result.failure);
     let console = fs_err::read_to_string(folder.join("console.log")).unwrap();
-    let stdout: Vec<&str> = console.lines().filter_map(|l| Some(l.split_once(" Stdout: ")?.1)).collect();
-    assert_eq!(stdout, ["hello", "0", "localhost", "AWSTOE000000001", "/tmp/AWSTOE000000001/script-000000001.sh"]);
+    let stdout: Vec<&str> = console
+        .lines()
+        .filter_map(|l| Some(l.split_once(" Stdout: ")?.1))
+        .collect();
+    assert_eq!(
+        stdout,
+        [
+            "hello",
+            "0",
+            "localhost",
+            "AWSTOE000000001",
+            "/tmp/AWSTOE000000001/script-000000001.sh"
+        ]
+    );
 
     let layer = bench.harvest(&root, result.start);
-    let LayerEntry::Put(page) = &layer[&b"opt/www/index.html"[..]] else { panic!("{layer:?}") };
+    let LayerEntry::Put(page) = &layer[&b"opt/www/index.html"[..]] else {
+        panic!("{layer:?}")
+    };
     assert_eq!(page.stat, stat(0o640, 1000, 5));
-    assert_eq!(layer[&b"opt/www"[..]], dir(0o755), "times of the build are the build clock");
+    assert_eq!(
+        layer[&b"opt/www"[..]],
+        dir(0o755),
+        "times of the build are the build clock"
+    );
 }
 
 #[test]
@@ -170,8 +264,14 @@ fn a_timeout_kills_everything() {
     let mut spec = script("setsid sleep 1000 & sleep 1000");
     spec.timeout_seconds = Some(1);
     let start = Instant::now();
-    let result = bench.sandbox.run_script(&root, &spec, &never(), &mut |_| ()).unwrap();
-    assert!(result.timed_out && result.exit_code.is_none() && start.elapsed() < Duration::from_secs(20), "{result:?}");
+    let result = bench
+        .sandbox
+        .run_script(&root, &spec, &never(), &mut |_| ())
+        .unwrap();
+    assert!(
+        result.timed_out && result.exit_code.is_none() && start.elapsed() < Duration::from_secs(20),
+        "{result:?}"
+    );
 }
 
 #[test]
@@ -192,7 +292,9 @@ fn cancelling_kills_everything() {
     let mut started = false;
     let outcome = bench.sandbox.run_script(
         &root,
-        &script(&format!("setsid sleep {mark} & sleep 0.5; echo started; sleep {mark}")),
+        &script(&format!(
+            "setsid sleep {mark} & sleep 0.5; echo started; sleep {mark}"
+        )),
         &cancel,
         &mut |event| {
             if matches!(event, ChildEvent::Stdout { .. }) {
@@ -201,8 +303,61 @@ fn cancelling_kills_everything() {
             }
         },
     );
-    assert!(matches!(outcome, Err(SandboxError::Cancelled)), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(SandboxError::Cancelled)),
+        "{outcome:?}"
+    );
     assert!(started && !running(&["sleep", &mark]));
+}
+
+/// Not a test by itself: the parent that the next test kills.
+#[test]
+fn parent_to_be_killed() {
+    let Some(mark) = std::env::var_os(MARK) else {
+        return;
+    };
+    let bench = Bench::new();
+    bench.ok(
+        &bench.root(),
+        &format!("setsid sleep {0} & sleep {0}", mark.to_str().unwrap()),
+    );
+}
+
+const MARK: &str = "AMIFORGE_TEST_SLEEP";
+
+#[test]
+fn killing_the_parent_kills_everything() {
+    let mark = format!("99{}", std::process::id());
+    let temp = tempfile::tempdir().unwrap();
+    let mut parent = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "run::parent_to_be_killed"])
+        .env(MARK, &mark)
+        .env("TMPDIR", temp.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let wait_until = |what: &dyn Fn() -> bool| {
+        let until = Instant::now() + Duration::from_secs(60);
+        while !what() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        what()
+    };
+    assert!(wait_until(&|| running(&["sleep", &mark])));
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    assert!(
+        wait_until(&|| !running(&["sleep", &mark])),
+        "the job outlived its parent"
+    );
+    // What it left on disk is removed the way the store does it.
+    let sandbox = Sandbox::new(helper()).unwrap();
+    let left: Vec<_> = fs_err::read_dir(temp.path())
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    assert!(!left.is_empty());
+    sandbox.remove_trees(&left).unwrap();
 }
 
 #[test]
@@ -218,21 +373,36 @@ fn a_missing_interpreter_is_an_error_of_the_job() {
     let bench = Bench::new();
     let mut spec = script("true");
     spec.interpreter = vec!["/no/such".into()];
-    let error = bench.sandbox.run_script(&bench.root(), &spec, &never(), &mut |_| ()).unwrap_err();
-    assert!(matches!(&error, SandboxError::Job { what } if what.contains("cannot run the script")), "{error:?}");
+    let error = bench
+        .sandbox
+        .run_script(&bench.root(), &spec, &never(), &mut |_| ())
+        .unwrap_err();
+    assert!(
+        matches!(&error, SandboxError::Job { what } if what.contains("cannot run the script")),
+        "{error:?}"
+    );
     assert!(!error.is_environment());
 }
 
 #[test]
 fn an_image_with_a_link_in_place_of_a_mount_point_is_refused() {
     let bench = Bench::with(&BTreeMap::from([(b"proc".to_vec(), link("/etc"))]));
-    let error = bench.sandbox.run_script(&bench.root(), &script("true"), &never(), &mut |_| ()).unwrap_err();
-    assert!(error.to_string().contains("/proc is not a directory"), "{error}");
+    let error = bench
+        .sandbox
+        .run_script(&bench.root(), &script("true"), &never(), &mut |_| ())
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("/proc is not a directory"),
+        "{error}"
+    );
 }
 
 /// Whether a process with these arguments runs on the machine.
 fn running(args: &[&str]) -> bool {
-    let wanted: Vec<u8> = args.iter().flat_map(|a| [a.as_bytes(), b"\0"].concat()).collect();
+    let wanted: Vec<u8> = args
+        .iter()
+        .flat_map(|a| [a.as_bytes(), b"\0"].concat())
+        .collect();
     fs_err::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| std::fs::read(entry.unwrap().path().join("cmdline")).ok())

@@ -14,12 +14,24 @@ impl Action for Vec<CopyFile> {
         for copy in self {
             cx.about(&format!("{} to {}", copy.source, copy.destination));
             let into_folder = copy.destination.ends_with('/');
-            let sources = if copy.source.contains('*') { matches(&copy.source)? } else { vec![copy.source.clone()] };
+            let sources = if copy.source.contains('*') {
+                matches(&copy.source)?
+            } else {
+                vec![copy.source.clone()]
+            };
             match sources.len() {
-                0 => return Err(StepError::NoMatch { pattern: copy.source.clone() }),
+                0 => {
+                    return Err(StepError::NoMatch {
+                        pattern: copy.source.clone(),
+                    });
+                }
                 1 => {}
                 _ if into_folder => {}
-                _ => return Err(StepError::ManyMatches { pattern: copy.source.clone() }),
+                _ => {
+                    return Err(StepError::ManyMatches {
+                        pattern: copy.source.clone(),
+                    });
+                }
             }
             for source in &sources {
                 cx.check_deadline()?;
@@ -44,15 +56,29 @@ fn copy_one(source: &str, target: &str, overwrite: bool) -> Result<(), StepError
     let mut from = File::open(source).map_err(failed("read", source))?;
     let about = from.metadata().map_err(failed("read", source))?;
     if about.is_dir() {
-        return Err(StepError::WrongType { path: source.to_owned(), is: "a folder", wanted: "a file" });
+        return Err(StepError::WrongType {
+            path: source.to_owned(),
+            is: "a folder",
+            wanted: "a file",
+        });
     }
     match look(target)? {
         Some(found) if found.is_dir() => {
-            return Err(StepError::WrongType { path: target.to_owned(), is: "a folder", wanted: "a file" });
+            return Err(StepError::WrongType {
+                path: target.to_owned(),
+                is: "a folder",
+                wanted: "a file",
+            });
         }
-        Some(_) if !overwrite => return Err(StepError::Exists { path: target.to_owned() }),
+        Some(_) if !overwrite => {
+            return Err(StepError::Exists {
+                path: target.to_owned(),
+            });
+        }
         Some(found) if (found.dev(), found.ino()) == (about.dev(), about.ino()) => {
-            return Err(StepError::OntoItself { path: target.to_owned() });
+            return Err(StepError::OntoItself {
+                path: target.to_owned(),
+            });
         }
         _ => {}
     }

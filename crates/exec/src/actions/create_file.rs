@@ -25,7 +25,11 @@ fn create(file: &CreateFile) -> Result<(), StepError> {
     let path = &file.path;
     match look(path)? {
         Some(found) if found.is_dir() => {
-            return Err(StepError::WrongType { path: path.clone(), is: "a folder", wanted: "a file" });
+            return Err(StepError::WrongType {
+                path: path.clone(),
+                is: "a folder",
+                wanted: "a file",
+            });
         }
         Some(_) if !file.overwrite => return Err(StepError::Exists { path: path.clone() }),
         _ => {}
@@ -39,7 +43,13 @@ fn create(file: &CreateFile) -> Result<(), StepError> {
         .mode(0o644)
         .open(path)
         .map_err(failed("write", path))?;
-    out.write_all(&file.encoding.encode(&file.content)).map_err(failed("write", path))?;
+    out.write_all(&file.encoding.encode(&file.content))
+        .map_err(failed("write", path))?;
     drop(out);
-    set_attributes(path, file.owner.as_deref(), file.group.as_deref(), file.permissions)
+    set_attributes(
+        path,
+        file.owner.as_deref(),
+        file.group.as_deref(),
+        file.permissions,
+    )
 }

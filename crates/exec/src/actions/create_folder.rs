@@ -14,13 +14,26 @@ impl Action for Vec<CreateFolder> {
             cx.about(&folder.path);
             match look(&folder.path)? {
                 Some(found) if !found.is_dir() => {
-                    return Err(StepError::WrongType { path: folder.path.clone(), is: "a file", wanted: "a folder" });
+                    return Err(StepError::WrongType {
+                        path: folder.path.clone(),
+                        is: "a file",
+                        wanted: "a folder",
+                    });
                 }
-                Some(_) if !folder.overwrite => return Err(StepError::Exists { path: folder.path.clone() }),
+                Some(_) if !folder.overwrite => {
+                    return Err(StepError::Exists {
+                        path: folder.path.clone(),
+                    });
+                }
                 Some(_) => {}
                 None => make_folders(&folder.path)?,
             }
-            set_attributes(&folder.path, folder.owner.as_deref(), folder.group.as_deref(), folder.permissions)?;
+            set_attributes(
+                &folder.path,
+                folder.owner.as_deref(),
+                folder.group.as_deref(),
+                folder.permissions,
+            )?;
         }
         Ok(Vec::new())
     }

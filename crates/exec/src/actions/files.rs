@@ -17,7 +17,11 @@ const UMASK: u32 = 0o022;
 
 pub(super) fn failed(action: &'static str, path: &str) -> impl FnOnce(io::Error) -> StepError {
     let path = path.to_owned();
-    move |source| StepError::File { action, path, source }
+    move |source| StepError::File {
+        action,
+        path,
+        source,
+    }
 }
 
 /// What is at the path, links followed; `None` for nothing.
@@ -51,7 +55,8 @@ pub(super) fn masked(mode: u32) -> u32 {
 }
 
 pub(super) fn set_mode(path: &str, mode: u32) -> Result<(), StepError> {
-    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("set the permissions of", path))
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(failed("set the permissions of", path))
 }
 
 /// Gives the file its owner, group and permissions, as far as they are asked for.
@@ -86,7 +91,10 @@ pub(super) fn matches(pattern: &str) -> Result<Vec<String>, StepError> {
         let Some(name) = name.to_str() else { continue };
         let hidden = name.starts_with('.') && !last.starts_with('.');
         let path = format!("{folder}{name}");
-        if !hidden && wildcard(last.as_bytes(), name.as_bytes()) && look(&path)?.is_some_and(|m| m.is_file()) {
+        if !hidden
+            && wildcard(last.as_bytes(), name.as_bytes())
+            && look(&path)?.is_some_and(|m| m.is_file())
+        {
             found.push(path);
         }
     }
@@ -98,11 +106,19 @@ pub(super) fn matches(pattern: &str) -> Result<Vec<String>, StepError> {
 fn wildcard(pattern: &[u8], name: &[u8]) -> bool {
     let mut parts = pattern.split(|b| *b == b'*');
     let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
     let mut parts: Vec<&[u8]> = parts.collect();
-    let Some(last) = parts.pop() else { return rest.is_empty() };
+    let Some(last) = parts.pop() else {
+        return rest.is_empty();
+    };
     for part in parts {
-        let at = if part.is_empty() { Some(0) } else { rest.windows(part.len()).position(|w| w == part) };
+        let at = if part.is_empty() {
+            Some(0)
+        } else {
+            rest.windows(part.len()).position(|w| w == part)
+        };
         let Some(at) = at else { return false };
         rest = &rest[at + part.len()..];
     }
@@ -129,7 +145,11 @@ mod tests {
             ("abc", "abcd", false),
         ];
         for (pattern, name, expected) in all {
-            assert_eq!(wildcard(pattern.as_bytes(), name.as_bytes()), *expected, "{pattern} {name}");
+            assert_eq!(
+                wildcard(pattern.as_bytes(), name.as_bytes()),
+                *expected,
+                "{pattern} {name}"
+            );
         }
     }
 }

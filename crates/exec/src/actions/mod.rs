@@ -69,7 +69,15 @@ impl<'a> StepCx<'a> {
         loud: bool,
         sink: Sink<'a>,
     ) -> Self {
-        Self { env, deadline, loud, sink, exit_code: None, command: String::new(), tail: Vec::new() }
+        Self {
+            env,
+            deadline,
+            loud,
+            sink,
+            exit_code: None,
+            command: String::new(),
+            tail: Vec::new(),
+        }
     }
 
     /// Names what is being done, for the report of a failure. Steps without logging stay silent.
@@ -91,12 +99,22 @@ impl<'a> StepCx<'a> {
 
     /// Runs a command to its end; anything but exit code 0 is an error. Returns its output.
     fn command(&mut self, argv: &[String]) -> Result<String, StepError> {
-        let spec = process::Spec { argv, env: self.env, deadline: self.deadline, loud: self.loud };
+        let spec = process::Spec {
+            argv,
+            env: self.env,
+            deadline: self.deadline,
+            loud: self.loud,
+        };
         let program = argv.first().cloned().unwrap_or_default();
         self.exit_code = None;
         let done = process::run(&spec, self.sink).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => StepError::NoProgram { program: program.clone() },
-            _ => StepError::Start { program: program.clone(), source },
+            io::ErrorKind::NotFound => StepError::NoProgram {
+                program: program.clone(),
+            },
+            _ => StepError::Start {
+                program: program.clone(),
+                source,
+            },
         })?;
         self.tail = done.tail;
         let status = done.status.ok_or(StepError::TimedOut)?;
@@ -104,7 +122,10 @@ impl<'a> StepCx<'a> {
         match (status.code(), status.signal()) {
             (Some(0), _) => Ok(done.stdout),
             (Some(code), _) => Err(StepError::Exit { program, code }),
-            (None, signal) => Err(StepError::Signal { program, signal: signal.unwrap_or(0) }),
+            (None, signal) => Err(StepError::Signal {
+                program,
+                signal: signal.unwrap_or(0),
+            }),
         }
     }
 
@@ -140,7 +161,11 @@ pub(crate) enum StepError {
     #[error("{path} exists and `overwrite` is false")]
     Exists { path: String },
     #[error("{path} is {is}, not {wanted}")]
-    WrongType { path: String, is: &'static str, wanted: &'static str },
+    WrongType {
+        path: String,
+        is: &'static str,
+        wanted: &'static str,
+    },
     #[error("nothing matches {pattern}")]
     NoMatch { pattern: String },
     #[error("several files match {pattern}, so `destination` must end in `/`")]

@@ -26,10 +26,18 @@ impl TempScript {
                     return Ok(script);
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(io::Error::new(e.kind(), format!("cannot create {dir}: {e}"))),
+                Err(e) => {
+                    return Err(io::Error::new(
+                        e.kind(),
+                        format!("cannot create {dir}: {e}"),
+                    ));
+                }
             }
         }
-        Err(io::Error::new(io::ErrorKind::AlreadyExists, "/tmp is full of script folders"))
+        Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "/tmp is full of script folders",
+        ))
     }
 
     pub(crate) fn path(&self) -> &str {

@@ -11,7 +11,11 @@ const FOLDERS: &[&str] = &["/usr/bin", "/bin", "/usr/sbin"];
 
 impl Action for UpdateOs {
     fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
-        let only: Vec<&String> = self.include.iter().filter(|name| !self.exclude.contains(name)).collect();
+        let only: Vec<&String> = self
+            .include
+            .iter()
+            .filter(|name| !self.exclude.contains(name))
+            .collect();
         if !self.include.is_empty() && only.is_empty() {
             cx.note("every package to include is also excluded, so nothing is updated");
             return Ok(Vec::new());
@@ -34,8 +38,14 @@ impl Action for UpdateOs {
 }
 
 /// Kept configuration files and no questions: nobody is there to answer.
-const APT: &[&str] =
-    &["apt-get", "-y", "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"];
+const APT: &[&str] = &[
+    "apt-get",
+    "-y",
+    "-o",
+    "Dpkg::Options::=--force-confdef",
+    "-o",
+    "Dpkg::Options::=--force-confold",
+];
 
 fn apt(only: &[&String], exclude: &[String], cx: &mut StepCx<'_>) -> Result<(), StepError> {
     run(words(&["apt-get", "update"]), cx)?;
@@ -50,7 +60,11 @@ fn apt(only: &[&String], exclude: &[String], cx: &mut StepCx<'_>) -> Result<(), 
         return run(argv, cx);
     }
     let held = cx.command(&words(&["apt-mark", "showhold"]))?;
-    let hold: Vec<String> = exclude.iter().filter(|name| !held.lines().any(|line| line == *name)).cloned().collect();
+    let hold: Vec<String> = exclude
+        .iter()
+        .filter(|name| !held.lines().any(|line| line == *name))
+        .cloned()
+        .collect();
     if hold.is_empty() {
         return run(argv, cx);
     }
@@ -80,5 +94,7 @@ fn words(list: &[&str]) -> Vec<String> {
 }
 
 fn installed(program: &str) -> bool {
-    FOLDERS.iter().any(|folder| std::path::Path::new(folder).join(program).is_file())
+    FOLDERS
+        .iter()
+        .any(|folder| std::path::Path::new(folder).join(program).is_file())
 }

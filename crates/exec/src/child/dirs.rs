@@ -25,18 +25,25 @@ pub(super) struct Opened {
 impl Dirs {
     pub(super) fn of(job: &Job) -> Result<Self, ChildError> {
         let paths: Vec<&Path> = match job {
-            Job::Prepare { root } | Job::Script { root, .. } | Job::Component { root, .. } => {
-                root.lowers.iter().chain([&root.upper, &root.work]).map(PathBuf::as_path).collect()
-            }
+            Job::Prepare { root } | Job::Script { root, .. } | Job::Component { root, .. } => root
+                .lowers
+                .iter()
+                .chain([&root.upper, &root.work])
+                .map(PathBuf::as_path)
+                .collect(),
             Job::Materialise { layer, dir, place } => vec![layer, dir, place],
             Job::Harvest { upper, layer, .. } => vec![upper, layer],
             Job::RemoveTrees { dirs } => dirs.iter().map(PathBuf::as_path).collect(),
         };
         if let Some(path) = paths.iter().find(|p| !p.is_absolute()) {
-            return Err(ChildError::plain(format!("{} is not an absolute path", path.display())));
+            return Err(ChildError::plain(format!(
+                "{} is not an absolute path",
+                path.display()
+            )));
         }
         let base = common_parent(&paths);
-        rustix::process::chdir(&base).map_err(|e| ChildError::job(format!("cannot enter {}", base.display()), &e))?;
+        rustix::process::chdir(&base)
+            .map_err(|e| ChildError::job(format!("cannot enter {}", base.display()), &e))?;
         Ok(Self { base })
     }
 
@@ -44,16 +51,32 @@ impl Dirs {
     /// with us; an absolute path would be looked up with fewer rights.
     pub(super) fn open(&self, job: &Job) -> Result<Opened, ChildError> {
         let (Job::Script { root, .. } | Job::Component { root, .. }) = job else {
-            return Ok(Opened { lowers: Vec::new(), upper: None, work: None });
+            return Ok(Opened {
+                lowers: Vec::new(),
+                upper: None,
+                work: None,
+            });
         };
         let open = |path: &Path| {
             let relative = path.strip_prefix(&self.base).unwrap_or(path);
-            let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-            rustix::fs::open(relative, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|e| ChildError::job(format!("cannot open {}", path.display()), &e))
+            let relative = if relative.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                relative
+            };
+            rustix::fs::open(
+                relative,
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .map_err(|e| ChildError::job(format!("cannot open {}", path.display()), &e))
         };
         Ok(Opened {
-            lowers: root.lowers.iter().map(|p| open(p)).collect::<Result<_, _>>()?,
+            lowers: root
+                .lowers
+                .iter()
+                .map(|p| open(p))
+                .collect::<Result<_, _>>()?,
             upper: Some(open(&root.upper)?),
             work: Some(open(&root.work)?),
         })
@@ -63,7 +86,9 @@ impl Dirs {
 /// The deepest directory above all `paths`.
 fn common_parent(paths: &[&Path]) -> PathBuf {
     let mut parents = paths.iter().filter_map(|p| p.parent());
-    let Some(mut common) = parents.next() else { return PathBuf::from("/") };
+    let Some(mut common) = parents.next() else {
+        return PathBuf::from("/");
+    };
     for parent in parents {
         while !parent.starts_with(common) {
             common = common.parent().unwrap_or(Path::new("/"));
@@ -78,7 +103,8 @@ mod tests {
 
     #[test]
     fn common_parents() {
-        let common = |paths: &[&str]| common_parent(&paths.iter().map(Path::new).collect::<Vec<_>>());
+        let common =
+            |paths: &[&str]| common_parent(&paths.iter().map(Path::new).collect::<Vec<_>>());
         assert_eq!(common(&["/a/b/c", "/a/b/d/e"]), Path::new("/a/b"));
         assert_eq!(common(&["/a/b", "/ab/c"]), Path::new("/"));
         assert_eq!(common(&["/a/b/c"]), Path::new("/a/b"));

@@ -5,18 +5,29 @@ use std::os::fd::OwnedFd;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{DumpableBehavior, Signal};
 
-use super::{ChildError, Out, mounts, refused};
 use super::dirs::Opened;
+use super::{ChildError, Out, mounts, refused};
 use crate::executor;
 use crate::wire::{FromChild, Job, JobResult};
 
 /// Builds the root and runs the job in it. `alive` is the reading end of a pipe that the parent
 /// process holds open.
-pub(super) fn run(job: Job, opened: Opened, alive: &OwnedFd, out: &mut Out) -> Result<JobResult, ChildError> {
+pub(super) fn run(
+    job: Job,
+    opened: Opened,
+    alive: &OwnedFd,
+    out: &mut Out,
+) -> Result<JobResult, ChildError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|e| refused("die with the parent", e))?;
     let mut poll = [PollFd::new(alive, PollFlags::IN)];
-    let died = rustix::event::poll(&mut poll, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    let died = rustix::event::poll(
+        &mut poll,
+        Some(&Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        }),
+    );
     if !matches!(died, Ok(0)) {
         return Err(ChildError::plain("the parent is gone"));
     }

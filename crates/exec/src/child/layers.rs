@@ -29,16 +29,27 @@ pub(super) fn materialise(layer_file: &Path, dir: &Path, place: &Path) -> Result
         Err(e) => return Err(ChildError::job(fail(dir), &e)),
     }
     let target = open(dir)?;
-    amiforge_store::materialise(&diff, &blobs, &target).map_err(|e| ChildError::job(fail(dir), &e))?;
+    amiforge_store::materialise(&diff, &blobs, &target)
+        .map_err(|e| ChildError::job(fail(dir), &e))?;
     if !diff.entries.contains_key(&b""[..]) {
         // A layer that leaves the root directory alone still needs one that overlayfs can show.
-        rustix::fs::fchown(&target, Some(rustix::thread::Uid::ROOT), Some(rustix::thread::Gid::ROOT))
-            .and_then(|()| rustix::fs::fchmod(&target, Mode::from_raw_mode(0o755)))
-            .map_err(|e| ChildError::job(fail(dir), &e))?;
+        rustix::fs::fchown(
+            &target,
+            Some(rustix::thread::Uid::ROOT),
+            Some(rustix::thread::Gid::ROOT),
+        )
+        .and_then(|()| rustix::fs::fchmod(&target, Mode::from_raw_mode(0o755)))
+        .map_err(|e| ChildError::job(fail(dir), &e))?;
     }
     // A directory that lost its data in a power failure would be taken for whole.
     rustix::fs::syncfs(&target).map_err(|e| ChildError::job(fail(dir), &e))?;
-    match rustix::fs::renameat_with(rustix::fs::CWD, dir, rustix::fs::CWD, place, RenameFlags::NOREPLACE) {
+    match rustix::fs::renameat_with(
+        rustix::fs::CWD,
+        dir,
+        rustix::fs::CWD,
+        place,
+        RenameFlags::NOREPLACE,
+    ) {
         Ok(()) => Ok(()),
         Err(Errno::EXIST) if place.is_dir() => amiforge_store::remove_tree(dir)
             .map_err(|e| ChildError::job(format!("cannot remove {}", dir.display()), &e)),
@@ -61,7 +72,10 @@ pub(super) fn harvest(
         .map_err(|e| ChildError::job(format!("cannot open {}", layer_file.display()), &e))?;
     // Mounts and shims need no mention: they never show in an upper directory of ours.
     let options = HarvestOptions {
-        newer_than: since.unwrap_or(Timestamp { secs: i64::MAX, nanos: 0 }),
+        newer_than: since.unwrap_or(Timestamp {
+            secs: i64::MAX,
+            nanos: 0,
+        }),
         build_clock: clock,
         exclude: exclude.into_iter().map(String::into_bytes).collect(),
     };

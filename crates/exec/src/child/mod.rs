@@ -39,7 +39,10 @@ impl ChildError {
     pub(crate) fn refused(what: impl Into<String>, error: impl Into<io::Error>) -> Self {
         let error = error.into();
         match error.raw_os_error() {
-            Some(errno) => Self { what: what.into(), refused: Some(errno) },
+            Some(errno) => Self {
+                what: what.into(),
+                refused: Some(errno),
+            },
             None => Self::job(format!("cannot {}", what.into()), &error),
         }
     }
@@ -53,12 +56,18 @@ impl ChildError {
             what.push_str(&error.to_string());
             next = error.source();
         }
-        Self { what, refused: None }
+        Self {
+            what,
+            refused: None,
+        }
     }
 
     /// The job failed for a reason that is one sentence.
     pub(crate) fn plain(what: impl Into<String>) -> Self {
-        Self { what: what.into(), refused: None }
+        Self {
+            what: what.into(),
+            refused: None,
+        }
     }
 }
 
@@ -72,7 +81,9 @@ pub(crate) struct Out(File);
 
 impl Out {
     pub(crate) fn send(&mut self, message: &FromChild) {
-        let Ok(mut line) = serde_json::to_vec(message) else { return };
+        let Ok(mut line) = serde_json::to_vec(message) else {
+            return;
+        };
         line.push(b'\n');
         // A parent that is gone kills us; there is nobody to tell.
         let _gone = self.0.write_all(&line);
@@ -86,7 +97,9 @@ impl Out {
 /// The exit code says nothing; the messages do.
 #[must_use]
 pub fn child_main() -> ExitCode {
-    let Ok(stdout) = io::stdout().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
+    let Ok(stdout) = io::stdout().as_fd().try_clone_to_owned() else {
+        return ExitCode::FAILURE;
+    };
     let mut out = Out(File::from(stdout));
     match serve(&mut out) {
         Ok(()) => ExitCode::SUCCESS,
@@ -102,9 +115,11 @@ fn serve(out: &mut Out) -> Result<(), ChildError> {
     // No terminal: a ctrl-C is the parent's to handle, and no step can type into the terminal.
     rustix::process::setsid().map_err(|e| refused("start a session", e))?;
     let mut stdin = io::stdin().lock();
-    let Some(line) = read_line(&mut stdin)? else { return Ok(()) };
-    let ToChild { parent, job } =
-        serde_json::from_slice(&line).map_err(|e| ChildError::job("the job is not understood", &e))?;
+    let Some(line) = read_line(&mut stdin)? else {
+        return Ok(());
+    };
+    let ToChild { parent, job } = serde_json::from_slice(&line)
+        .map_err(|e| ChildError::job("the job is not understood", &e))?;
 
     let dirs = dirs::Dirs::of(&job)?;
     unshare(&job)?;
@@ -115,7 +130,8 @@ fn serve(out: &mut Out) -> Result<(), ChildError> {
     }
     become_root()?;
     // Changing ids cleared the parent-death signal that the parent had set.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| refused("die with the parent", e))?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|e| refused("die with the parent", e))?;
     if rustix::process::getppid().map(|p| p.as_raw_nonzero().get()) != Some(parent) {
         return Ok(());
     }
@@ -157,8 +173,8 @@ fn become_root() -> Result<(), ChildError> {
 
 /// Starts the first process of the new pid namespace and waits for it.
 fn supervise(job: Job, opened: dirs::Opened, out: &mut Out) -> Result<(), ChildError> {
-    let (alive, our_end) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| ChildError::refused("make a pipe", e))?;
+    let (alive, our_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|e| ChildError::refused("make a pipe", e))?;
     match amiforge_sys::fork().map_err(|e| ChildError::refused("start the first process", e))? {
         Fork::Child => {
             drop(our_end);
@@ -191,9 +207,9 @@ fn supervise(job: Job, opened: dirs::Opened, out: &mut Out) -> Result<(), ChildE
                 Some(signal @ (1 | 2)) => Err(ChildError::plain(format!(
                     "a step asked the kernel to reboot or halt, which ended the sandbox (signal {signal})"
                 ))),
-                Some(signal) => {
-                    Err(ChildError::plain(format!("the first process of the sandbox was ended by signal {signal}")))
-                }
+                Some(signal) => Err(ChildError::plain(format!(
+                    "the first process of the sandbox was ended by signal {signal}"
+                ))),
                 None if status.exit_status() == Some(0) => Ok(()),
                 None => Err(ChildError::plain("the first process of the sandbox failed")),
             }
@@ -209,7 +225,10 @@ fn kill_when_given_up(pid: Pid) -> Result<(), ChildError> {
         .map_err(|e| refused("watch the first process", e))?;
     let stdin = io::stdin();
     loop {
-        let mut fds = [PollFd::new(&init, PollFlags::IN), PollFd::new(&stdin, PollFlags::IN)];
+        let mut fds = [
+            PollFd::new(&init, PollFlags::IN),
+            PollFd::new(&stdin, PollFlags::IN),
+        ];
         match rustix::event::poll(&mut fds, None) {
             Err(rustix::io::Errno::INTR) => continue,
             Err(e) => return Err(refused("watch the first process", e)),

@@ -14,38 +14,75 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
-use super::{ChildError, refused};
 use super::dirs::Opened;
 use super::shims::{self, Lent};
+use super::{ChildError, refused};
 use crate::spec::RootSpec;
 
 /// Directories that every root has mounts on.
 const MOUNT_POINTS: &[&str] = &["/dev", "/proc", "/sys", "/run", "/tmp"];
 
 /// Host devices, and whether a job can do without.
-const DEVICES: &[(&str, bool)] =
-    &[("null", false), ("zero", false), ("full", false), ("random", false), ("urandom", false), ("tty", true)];
+const DEVICES: &[(&str, bool)] = &[
+    ("null", false),
+    ("zero", false),
+    ("full", false),
+    ("random", false),
+    ("urandom", false),
+    ("tty", true),
+];
 
 /// Builds the root and pivots into it. Afterwards nothing of the host is mounted or open.
 pub(super) fn enter(root: &RootSpec, opened: Opened) -> Result<(), ChildError> {
-    let Opened { lowers, upper: Some(upper), work: Some(work) } = opened else {
-        return Err(ChildError::plain("the directories of the root are not open"));
+    let Opened {
+        lowers,
+        upper: Some(upper),
+        work: Some(work),
+    } = opened
+    else {
+        return Err(ChildError::plain(
+            "the directories of the root are not open",
+        ));
     };
     let work_parts = (open_at(&work, "overlay")?, open_at(&work, "tmp")?);
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(|e| refused("make the mounts private", e))?;
+    rustix::mount::mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .map_err(|e| refused("make the mounts private", e))?;
 
     // A stage of our own, over the work directory, for the shims and to mount the root on.
-    tmpfs(&fd_path(&work), c"mode=0755,size=64m", MountFlags::NODEV, "the stage")?;
+    tmpfs(
+        &fd_path(&work),
+        c"mode=0755,size=64m",
+        MountFlags::NODEV,
+        "the stage",
+    )?;
     let stage = open_over(&root.work, &work)?;
     for name in ["shims", "root", "image"] {
-        rustix::fs::mkdirat(&stage, name, Mode::from_raw_mode(0o755)).map_err(|e| refused("make the stage", e))?;
+        rustix::fs::mkdirat(&stage, name, Mode::from_raw_mode(0o755))
+            .map_err(|e| refused("make the stage", e))?;
     }
     let shims_dir = open_at(&stage, "shims")?;
     let image = view(&stage, &lowers)?;
-    let resolv_conf = root.resolv_conf.as_deref().map(|text| ("/etc/resolv.conf", text.as_bytes(), 0o644));
-    let files = root.shims.iter().map(|s| (s.path.as_str(), s.text.as_bytes(), s.mode)).chain(resolv_conf).collect();
-    shims::build(shims_dir.as_fd(), image.as_fd(), &Lent { files, dirs: MOUNT_POINTS })?;
+    let resolv_conf = root
+        .resolv_conf
+        .as_deref()
+        .map(|text| ("/etc/resolv.conf", text.as_bytes(), 0o644));
+    let files = root
+        .shims
+        .iter()
+        .map(|s| (s.path.as_str(), s.text.as_bytes(), s.mode))
+        .chain(resolv_conf)
+        .collect();
+    shims::build(
+        shims_dir.as_fd(),
+        image.as_fd(),
+        &Lent {
+            files,
+            dirs: MOUNT_POINTS,
+        },
+    )?;
     copy_root(&image, &shims_dir)?;
     drop(image);
 
@@ -54,26 +91,51 @@ pub(super) fn enter(root: &RootSpec, opened: Opened) -> Result<(), ChildError> {
         options.push(':');
         options.push_str(&fd_path(lower));
     }
-    options.push_str(&format!(",upperdir={},workdir={}", fd_path(&upper), fd_path(&work_parts.0)));
+    options.push_str(&format!(
+        ",upperdir={},workdir={}",
+        fd_path(&upper),
+        fd_path(&work_parts.0)
+    ));
     let target = open_at(&stage, "root")?;
     overlay(&fd_path(&target), &options, MountFlags::empty())?;
     let new_root = open_at(&stage, "root")?;
 
     devices(&new_root)?;
     let proc_flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    rustix::mount::mount("proc", fd_path(&open_at(&new_root, "proc")?), "proc", proc_flags, None)
-        .map_err(|e| refused("mount /proc", e))?;
-    tmpfs(&fd_path(&open_at(&new_root, "sys")?), c"mode=0555,size=4k", proc_flags | MountFlags::RDONLY, "/sys")?;
-    tmpfs(&fd_path(&open_at(&new_root, "run")?), c"mode=0755", MountFlags::NOSUID | MountFlags::NODEV, "/run")?;
+    rustix::mount::mount(
+        "proc",
+        fd_path(&open_at(&new_root, "proc")?),
+        "proc",
+        proc_flags,
+        None,
+    )
+    .map_err(|e| refused("mount /proc", e))?;
+    tmpfs(
+        &fd_path(&open_at(&new_root, "sys")?),
+        c"mode=0555,size=4k",
+        proc_flags | MountFlags::RDONLY,
+        "/sys",
+    )?;
+    tmpfs(
+        &fd_path(&open_at(&new_root, "run")?),
+        c"mode=0755",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        "/run",
+    )?;
     let run = open_at(&new_root, "run")?;
     mkdir_mode(&run, "lock", 0o1777)?;
-    bind(&fd_path(&work_parts.1), &fd_path(&open_at(&new_root, "tmp")?), "/tmp")?;
+    bind(
+        &fd_path(&work_parts.1),
+        &fd_path(&open_at(&new_root, "tmp")?),
+        "/tmp",
+    )?;
 
     let pivot = |e| refused("change the root directory", e);
     rustix::process::fchdir(&new_root).map_err(pivot)?;
     // The old root lands on top of the new one and is taken off again, with everything below it.
     rustix::process::pivot_root(".", ".").map_err(pivot)?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(|e| refused("unmount the host's files", e))?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)
+        .map_err(|e| refused("unmount the host's files", e))?;
     rustix::process::chdir("/").map_err(pivot)
 }
 
@@ -85,7 +147,11 @@ fn view(stage: &OwnedFd, lowers: &[OwnedFd]) -> Result<OwnedFd, ChildError> {
         several => {
             let list: Vec<String> = several.iter().map(fd_path).collect();
             let options = format!("userxattr,lowerdir={}", list.join(":"));
-            overlay(&fd_path(&open_at(stage, "image")?), &options, MountFlags::RDONLY)?;
+            overlay(
+                &fd_path(&open_at(stage, "image")?),
+                &options,
+                MountFlags::RDONLY,
+            )?;
             open_at(stage, "image")
         }
     }
@@ -95,13 +161,21 @@ fn view(stage: &OwnedFd, lowers: &[OwnedFd]) -> Result<OwnedFd, ChildError> {
 fn copy_root(image: &OwnedFd, shims: &OwnedFd) -> Result<(), ChildError> {
     let failed = |e| ChildError::job("cannot prepare the root directory", &e);
     let stat = rustix::fs::fstat(image).map_err(failed)?;
-    let (uid, gid) = (rustix::thread::Uid::from_raw(stat.st_uid), rustix::thread::Gid::from_raw(stat.st_gid));
+    let (uid, gid) = (
+        rustix::thread::Uid::from_raw(stat.st_uid),
+        rustix::thread::Gid::from_raw(stat.st_gid),
+    );
     rustix::fs::fchown(shims, Some(uid), Some(gid)).map_err(failed)?;
     rustix::fs::fchmod(shims, Mode::from_raw_mode(stat.st_mode & 0o7777)).map_err(failed)
 }
 
 fn devices(root: &OwnedFd) -> Result<(), ChildError> {
-    tmpfs(&fd_path(&open_at(root, "dev")?), c"mode=0755,size=1m", MountFlags::NOSUID | MountFlags::NOEXEC, "/dev")?;
+    tmpfs(
+        &fd_path(&open_at(root, "dev")?),
+        c"mode=0755,size=1m",
+        MountFlags::NOSUID | MountFlags::NOEXEC,
+        "/dev",
+    )?;
     let dev = open_at(root, "dev")?;
     for (name, optional) in DEVICES {
         let host = format!("/dev/{name}");
@@ -110,7 +184,8 @@ fn devices(root: &OwnedFd) -> Result<(), ChildError> {
         }
         let what = || format!("lend the device {host}");
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&dev, *name, flags, Mode::from_raw_mode(0o666)).map_err(|e| refused(what(), e))?;
+        let file = rustix::fs::openat(&dev, *name, flags, Mode::from_raw_mode(0o666))
+            .map_err(|e| refused(what(), e))?;
         rustix::mount::mount_bind(&host, fd_path(&file)).map_err(|e| refused(what(), e))?;
     }
     mkdir_mode(&dev, "pts", 0o755)?;
@@ -123,7 +198,12 @@ fn devices(root: &OwnedFd) -> Result<(), ChildError> {
     )
     .map_err(|e| refused("mount /dev/pts", e))?;
     mkdir_mode(&dev, "shm", 0o1777)?;
-    tmpfs(&fd_path(&open_at(&dev, "shm")?), c"mode=1777", MountFlags::NOSUID | MountFlags::NODEV, "/dev/shm")?;
+    tmpfs(
+        &fd_path(&open_at(&dev, "shm")?),
+        c"mode=1777",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        "/dev/shm",
+    )?;
     for (target, name) in [
         ("pts/ptmx", "ptmx"),
         ("/proc/self/fd", "fd"),
@@ -142,22 +222,37 @@ fn mkdir_mode(dir: &OwnedFd, name: &str, mode: u32) -> Result<(), ChildError> {
     rustix::fs::fchmod(open_at(dir, name)?, Mode::from_raw_mode(mode)).map_err(failed)
 }
 
-fn tmpfs(target: &str, options: &std::ffi::CStr, flags: MountFlags, what: &str) -> Result<(), ChildError> {
+fn tmpfs(
+    target: &str,
+    options: &std::ffi::CStr,
+    flags: MountFlags,
+    what: &str,
+) -> Result<(), ChildError> {
     rustix::mount::mount("tmpfs", target, "tmpfs", flags, Some(options))
         .map_err(|e| ChildError::refused(format!("mount a file system in memory for {what}"), e))
 }
 
 fn bind(source: &str, target: &str, what: &str) -> Result<(), ChildError> {
-    rustix::mount::mount_bind(source, target).map_err(|e| ChildError::refused(format!("mount {what}"), e))
+    rustix::mount::mount_bind(source, target)
+        .map_err(|e| ChildError::refused(format!("mount {what}"), e))
 }
 
 fn overlay(target: &str, options: &str, flags: MountFlags) -> Result<(), ChildError> {
-    let options = std::ffi::CString::new(options).map_err(|e| ChildError::job("cannot mount overlayfs", &e))?;
+    let options = std::ffi::CString::new(options)
+        .map_err(|e| ChildError::job("cannot mount overlayfs", &e))?;
     if options.as_bytes().len() >= 4096 {
-        return Err(ChildError::plain("too many lower directories for one overlay; materialise them together"));
+        return Err(ChildError::plain(
+            "too many lower directories for one overlay; materialise them together",
+        ));
     }
-    rustix::mount::mount("overlay", target, "overlay", flags, Some(options.as_c_str()))
-        .map_err(|e| ChildError::refused("mount an overlay in the user namespace", e))
+    rustix::mount::mount(
+        "overlay",
+        target,
+        "overlay",
+        flags,
+        Some(options.as_c_str()),
+    )
+    .map_err(|e| ChildError::refused("mount an overlay in the user namespace", e))
 }
 
 /// A path that leads to an open directory without being resolved again.
@@ -176,9 +271,16 @@ fn open_at(dir: &OwnedFd, name: &str) -> Result<OwnedFd, ChildError> {
 fn open_over(path: &std::path::Path, under: &OwnedFd) -> Result<OwnedFd, ChildError> {
     // `..` and back: a lookup by name crosses the mount, the open descriptor does not.
     let failed = |e| ChildError::job(format!("cannot open {}", path.display()), &e);
-    let name = path.file_name().ok_or_else(|| ChildError::plain("the work directory has no name"))?;
-    let parent = rustix::fs::openat(under, "..", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(failed)?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| ChildError::plain("the work directory has no name"))?;
+    let parent = rustix::fs::openat(
+        under,
+        "..",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(failed)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(&parent, name, flags, Mode::empty()).map_err(failed)
 }

@@ -27,24 +27,43 @@ pub(super) struct Lent<'a> {
 }
 
 /// Fills the empty directory `layer`, looking at the image's files in `image`.
-pub(super) fn build(layer: BorrowedFd<'_>, image: BorrowedFd<'_>, lent: &Lent<'_>) -> Result<(), ChildError> {
-    let mut builder = Builder { layer, image, made: BTreeMap::new() };
+pub(super) fn build(
+    layer: BorrowedFd<'_>,
+    image: BorrowedFd<'_>,
+    lent: &Lent<'_>,
+) -> Result<(), ChildError> {
+    let mut builder = Builder {
+        layer,
+        image,
+        made: BTreeMap::new(),
+    };
     for (path, text, mode) in &lent.files {
         let fail = |e: Errno| ChildError::job(format!("cannot lend {path} to the image"), &e);
         let real = resolve(image, path).map_err(fail)?;
         builder.file(&real, text, *mode).map_err(fail)?;
     }
     for path in lent.dirs {
-        let parts = split(path).ok_or_else(|| ChildError::plain(format!("{path} is not a path in an image")))?;
+        let parts = split(path)
+            .ok_or_else(|| ChildError::plain(format!("{path} is not a path in an image")))?;
         let fail = |e: Errno| ChildError::job(format!("cannot lend {path} to the image"), &e);
-        match rustix::fs::statat(image, path.trim_start_matches('/'), AtFlags::SYMLINK_NOFOLLOW) {
+        match rustix::fs::statat(
+            image,
+            path.trim_start_matches('/'),
+            AtFlags::SYMLINK_NOFOLLOW,
+        ) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
-            Ok(_) => return Err(ChildError::plain(format!("in the image, {path} is not a directory"))),
+            Ok(_) => {
+                return Err(ChildError::plain(format!(
+                    "in the image, {path} is not a directory"
+                )));
+            }
             Err(Errno::NOENT) => drop(builder.dir(&parts).map_err(fail)?),
             Err(e) => return Err(fail(e)),
         }
     }
-    builder.finish().map_err(|e| ChildError::job("cannot lend files to the image", &e))
+    builder
+        .finish()
+        .map_err(|e| ChildError::job("cannot lend files to the image", &e))
 }
 
 struct Builder<'a> {
@@ -58,7 +77,8 @@ impl Builder<'_> {
     fn file(&mut self, path: &[Vec<u8>], text: &[u8], mode: u32) -> Result<(), Errno> {
         let (name, parents) = path.split_last().ok_or(Errno::ISDIR)?;
         let dir = self.dir(parents)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&dir, name.as_slice(), flags, Mode::RUSR | Mode::WUSR)?;
         let mut rest = text;
         while !rest.is_empty() {
@@ -87,7 +107,10 @@ impl Builder<'_> {
                 Err(e) => return Err(e),
             }
             to = rustix::fs::openat(&to, name.as_slice(), flags, Mode::empty())?;
-            self.made.insert(path[..=depth].to_vec(), copy_attributes(from.as_ref(), &to)?);
+            self.made.insert(
+                path[..=depth].to_vec(),
+                copy_attributes(from.as_ref(), &to)?,
+            );
         }
         Ok(to)
     }
@@ -95,7 +118,13 @@ impl Builder<'_> {
     /// Sets the times, deepest first: making files in a directory had changed them.
     fn finish(self) -> Result<(), Errno> {
         let set = |dir: BorrowedFd<'_>, time: Timespec| {
-            rustix::fs::futimens(dir, &Timestamps { last_access: time, last_modification: time })
+            rustix::fs::futimens(
+                dir,
+                &Timestamps {
+                    last_access: time,
+                    last_modification: time,
+                },
+            )
         };
         for (path, time) in self.made.iter().rev() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -118,9 +147,16 @@ fn copy_attributes(from: Option<&OwnedFd>, to: &OwnedFd) -> Result<Option<Timesp
         return Ok(None);
     };
     let stat = rustix::fs::fstat(from)?;
-    rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    rustix::fs::fchown(
+        to,
+        Some(Uid::from_raw(stat.st_uid)),
+        Some(Gid::from_raw(stat.st_gid)),
+    )?;
     rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-    Ok(Some(Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) }))
+    Ok(Some(Timespec {
+        tv_sec: stat.st_mtime,
+        tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
+    }))
 }
 
 /// The path with the symbolic links among its *directories* followed inside the image: a shim
@@ -150,7 +186,9 @@ fn resolve(image: BorrowedFd<'_>, path: &str) -> Result<Vec<Vec<u8>>, Errno> {
                 if target.starts_with(b"/") {
                     done.clear();
                 }
-                let parts = target.split(|b| *b == b'/').filter(|p| !p.is_empty() && *p != b".");
+                let parts = target
+                    .split(|b| *b == b'/')
+                    .filter(|p| !p.is_empty() && *p != b".");
                 todo.extend(parts.rev().map(<[u8]>::to_vec));
                 continue;
             }
@@ -162,8 +200,11 @@ fn resolve(image: BorrowedFd<'_>, path: &str) -> Result<Vec<Vec<u8>>, Errno> {
 
 fn split(path: &str) -> Option<Vec<Vec<u8>>> {
     let rest = path.strip_prefix('/')?;
-    let parts: Vec<Vec<u8>> =
-        rest.split('/').filter(|p| !p.is_empty() && *p != ".").map(|p| p.as_bytes().to_vec()).collect();
+    let parts: Vec<Vec<u8>> = rest
+        .split('/')
+        .filter(|p| !p.is_empty() && *p != ".")
+        .map(|p| p.as_bytes().to_vec())
+        .collect();
     (!parts.is_empty() && parts.iter().all(|p| p != b".." && !p.contains(&0))).then_some(parts)
 }
 
@@ -182,17 +223,27 @@ mod tests {
         let (image, layer) = (temp.path().join("image"), temp.path().join("layer"));
         fs_err::create_dir_all(image.join("usr/sbin")).unwrap();
         fs_err::create_dir(&layer).unwrap();
-        fs_err::set_permissions(image.join("usr/sbin"), std::fs::Permissions::from_mode(0o750)).unwrap();
+        fs_err::set_permissions(
+            image.join("usr/sbin"),
+            std::fs::Permissions::from_mode(0o750),
+        )
+        .unwrap();
         symlink("usr/sbin", image.join("sbin")).unwrap();
         symlink("/run/x", image.join("resolv")).unwrap();
-        let lent = Lent { files: vec![("/sbin/tool", b"x", 0o755), ("/resolv", b"y", 0o644)], dirs: &["/proc", "/usr"] };
+        let lent = Lent {
+            files: vec![("/sbin/tool", b"x", 0o755), ("/resolv", b"y", 0o644)],
+            dirs: &["/proc", "/usr"],
+        };
         build(open(&layer).as_fd(), open(&image).as_fd(), &lent).unwrap();
 
         let made = fs_err::metadata(layer.join("usr/sbin")).unwrap();
         let own = fs_err::metadata(image.join("usr/sbin")).unwrap();
         assert_eq!(made.permissions().mode(), own.permissions().mode());
         assert_eq!(made.modified().unwrap(), own.modified().unwrap());
-        assert_eq!(fs_err::read_to_string(layer.join("usr/sbin/tool")).unwrap(), "x");
+        assert_eq!(
+            fs_err::read_to_string(layer.join("usr/sbin/tool")).unwrap(),
+            "x"
+        );
         assert_eq!(fs_err::read_to_string(layer.join("resolv")).unwrap(), "y");
         assert!(layer.join("proc").is_dir() && !layer.join("sbin").exists());
     }
@@ -204,7 +255,10 @@ mod tests {
         symlink("../../../etc", temp.path().join("up")).unwrap();
         symlink("loop", temp.path().join("loop")).unwrap();
         let image = open(temp.path());
-        assert_eq!(resolve(image.as_fd(), "/up/x").unwrap(), vec![b"etc".to_vec(), b"x".to_vec()]);
+        assert_eq!(
+            resolve(image.as_fd(), "/up/x").unwrap(),
+            vec![b"etc".to_vec(), b"x".to_vec()]
+        );
         assert_eq!(resolve(image.as_fd(), "/loop/x"), Err(Errno::LOOP));
         assert_eq!(resolve(image.as_fd(), "/a/../x"), Err(Errno::INVAL));
     }

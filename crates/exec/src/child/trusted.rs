@@ -16,26 +16,51 @@ pub(super) fn run(job: Job) -> Result<(), ChildError> {
     match job {
         Job::Prepare { root } => prepare(&root),
         Job::Materialise { layer, dir, place } => layers::materialise(&layer, &dir, &place),
-        Job::Harvest { upper, layer, clock, since, exclude } => {
-            layers::harvest(&upper, &layer, clock, since, exclude)
-        }
+        Job::Harvest {
+            upper,
+            layer,
+            clock,
+            since,
+            exclude,
+        } => layers::harvest(&upper, &layer, clock, since, exclude),
         Job::RemoveTrees { dirs } => layers::remove(&dirs),
-        Job::Script { .. } | Job::Component { .. } => Err(ChildError::plain("this job is not a trusted one")),
+        Job::Script { .. } | Job::Component { .. } => {
+            Err(ChildError::plain("this job is not a trusted one"))
+        }
     }
 }
 
 /// Makes the upper directory a twin of the topmost lower one, and the work directory empty.
 fn prepare(root: &RootSpec) -> Result<(), ChildError> {
-    let top = root.lowers.first().ok_or_else(|| ChildError::plain("a root needs a lower directory"))?;
-    let like = rustix::fs::stat(top).map_err(|e| ChildError::job(format!("cannot read {}", top.display()), &e))?;
+    let top = root
+        .lowers
+        .first()
+        .ok_or_else(|| ChildError::plain("a root needs a lower directory"))?;
+    let like = rustix::fs::stat(top)
+        .map_err(|e| ChildError::job(format!("cannot read {}", top.display()), &e))?;
     if make_dir(&root.upper)? {
         let upper = open_dir(&root.upper)?;
         let mode = Mode::from_raw_mode(like.st_mode & 0o7777);
         let failed = |e| ChildError::job(format!("cannot prepare {}", root.upper.display()), &e);
-        rustix::fs::fchown(&upper, Some(Uid::from_raw(like.st_uid)), Some(Gid::from_raw(like.st_gid))).map_err(failed)?;
+        rustix::fs::fchown(
+            &upper,
+            Some(Uid::from_raw(like.st_uid)),
+            Some(Gid::from_raw(like.st_gid)),
+        )
+        .map_err(failed)?;
         rustix::fs::fchmod(&upper, mode).map_err(failed)?;
-        let time = Timespec { tv_sec: like.st_mtime, tv_nsec: i64::try_from(like.st_mtime_nsec).unwrap_or(0) };
-        rustix::fs::futimens(&upper, &Timestamps { last_access: time, last_modification: time }).map_err(failed)?;
+        let time = Timespec {
+            tv_sec: like.st_mtime,
+            tv_nsec: i64::try_from(like.st_mtime_nsec).unwrap_or(0),
+        };
+        rustix::fs::futimens(
+            &upper,
+            &Timestamps {
+                last_access: time,
+                last_modification: time,
+            },
+        )
+        .map_err(failed)?;
     }
     // A work directory of an earlier mount holds a mark that forbids to use it again.
     amiforge_store::remove_tree(&root.work)
@@ -57,7 +82,10 @@ fn make_dir(path: &Path) -> Result<bool, ChildError> {
     match rustix::fs::mkdir(path, Mode::RWXU) {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
-        Err(e) => Err(ChildError::job(format!("cannot create {}", path.display()), &e)),
+        Err(e) => Err(ChildError::job(
+            format!("cannot create {}", path.display()),
+            &e,
+        )),
     }
 }
 

@@ -28,14 +28,18 @@ pub(crate) enum AccountError {
 
 /// The user with this name or number. A number need not be in `/etc/passwd`.
 pub(crate) fn user(name: &str) -> Result<User, AccountError> {
-    find_user(&read("/etc/passwd")?, name)
-        .ok_or_else(|| AccountError::Unknown { kind: "user", name: name.to_owned() })
+    find_user(&read("/etc/passwd")?, name).ok_or_else(|| AccountError::Unknown {
+        kind: "user",
+        name: name.to_owned(),
+    })
 }
 
 /// The group with this name or number.
 pub(crate) fn group(name: &str) -> Result<Gid, AccountError> {
-    find_group(&read("/etc/group")?, name)
-        .ok_or_else(|| AccountError::Unknown { kind: "group", name: name.to_owned() })
+    find_group(&read("/etc/group")?, name).ok_or_else(|| AccountError::Unknown {
+        kind: "group",
+        name: name.to_owned(),
+    })
 }
 
 fn read(file: &'static str) -> Result<String, AccountError> {
@@ -51,10 +55,17 @@ fn find_user(passwd: &str, name: &str) -> Option<User> {
     let listed = passwd.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         let (uid, gid) = (fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?);
-        (fields.first() == Some(&name) || number == Some(uid))
-            .then_some(User { uid: Uid::from_raw(uid), gid: Some(Gid::from_raw(gid)) })
+        (fields.first() == Some(&name) || number == Some(uid)).then_some(User {
+            uid: Uid::from_raw(uid),
+            gid: Some(Gid::from_raw(gid)),
+        })
     });
-    listed.or_else(|| number.map(|uid| User { uid: Uid::from_raw(uid), gid: None }))
+    listed.or_else(|| {
+        number.map(|uid| User {
+            uid: Uid::from_raw(uid),
+            gid: None,
+        })
+    })
 }
 
 fn find_group(group: &str, name: &str) -> Option<Gid> {
@@ -78,10 +89,19 @@ mod tests {
     #[test]
     fn names_and_numbers() {
         let passwd = "root:x:0:0::/:/bin/sh\nbroken\nann:x:7:8::/:/bin/sh\n";
-        let ann = User { uid: Uid::from_raw(7), gid: Some(Gid::from_raw(8)) };
+        let ann = User {
+            uid: Uid::from_raw(7),
+            gid: Some(Gid::from_raw(8)),
+        };
         assert_eq!(find_user(passwd, "ann"), Some(ann));
         assert_eq!(find_user(passwd, "7"), Some(ann));
-        assert_eq!(find_user(passwd, "9"), Some(User { uid: Uid::from_raw(9), gid: None }));
+        assert_eq!(
+            find_user(passwd, "9"),
+            Some(User {
+                uid: Uid::from_raw(9),
+                gid: None
+            })
+        );
         assert_eq!(find_user(passwd, "bob"), None);
         assert_eq!(find_user(passwd, "4294967295"), None);
         assert_eq!(find_group("adm:x:4:\n", "adm"), Some(Gid::from_raw(4)));

@@ -16,7 +16,8 @@ use amiforge_types::Timestamp;
 
 use crate::actions::{self, Outputs, StepCx, StepError};
 use crate::event::{
-    ChildEvent, DocumentResult, DocumentSpec, Failure, PhaseResult, RunResult, RunSpec, Status, StepResult,
+    ChildEvent, DocumentResult, DocumentSpec, Failure, PhaseResult, RunResult, RunSpec, Status,
+    StepResult,
 };
 
 pub(crate) use script::run_script;
@@ -39,12 +40,24 @@ pub fn run(spec: &RunSpec, sink: &mut dyn FnMut(ChildEvent)) -> RunResult {
     let mut documents = Vec::new();
     let mut failure = None;
     for document in &spec.documents {
-        sink(ChildEvent::DocumentStarted { document: document.name.clone() });
+        sink(ChildEvent::DocumentStarted {
+            document: document.name.clone(),
+        });
         let (result, failed) = match read(document) {
-            Ok((component, scope)) => Run { spec, document, sink: &mut *sink, scope, failure: None }.document(&component),
+            Ok((component, scope)) => Run {
+                spec,
+                document,
+                sink: &mut *sink,
+                scope,
+                failure: None,
+            }
+            .document(&component),
             Err(reason) => unreadable(document, reason),
         };
-        sink(ChildEvent::DocumentFinished { document: document.name.clone(), status: result.status });
+        sink(ChildEvent::DocumentFinished {
+            document: document.name.clone(),
+            status: result.status,
+        });
         let stop = result.status == Status::Failed;
         documents.push(result);
         failure = failed;
@@ -52,18 +65,37 @@ pub fn run(spec: &RunSpec, sink: &mut dyn FnMut(ChildEvent)) -> RunResult {
             break;
         }
     }
-    let status = documents.iter().map(|d| d.status).max().unwrap_or(Status::Success);
-    RunResult { execution_id: spec.execution_id.clone(), status: over_all(status), start, end: now(), documents, failure }
+    let status = documents
+        .iter()
+        .map(|d| d.status)
+        .max()
+        .unwrap_or(Status::Success);
+    RunResult {
+        execution_id: spec.execution_id.clone(),
+        status: over_all(status),
+        start,
+        end: now(),
+        documents,
+        failure,
+    }
 }
 
 /// The text as a component with its variables, or why not.
 fn read(document: &DocumentSpec) -> Result<(Component, Scope), String> {
     let (component, problems) = parse_component(&document.text);
-    let component = component.filter(|_| !problems.has_errors()).ok_or_else(|| {
-        let list: Vec<String> = problems.into_sorted().iter().map(ToString::to_string).collect();
-        format!("the document has errors: {}", list.join("; "))
-    })?;
-    let parameters = component.resolve_parameters(&document.parameters).map_err(|e| e.to_string())?;
+    let component = component
+        .filter(|_| !problems.has_errors())
+        .ok_or_else(|| {
+            let list: Vec<String> = problems
+                .into_sorted()
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            format!("the document has errors: {}", list.join("; "))
+        })?;
+    let parameters = component
+        .resolve_parameters(&document.parameters)
+        .map_err(|e| e.to_string())?;
     let scope = Scope::new(component.variables(&parameters));
     Ok((component, scope))
 }
@@ -94,7 +126,11 @@ fn unreadable(document: &DocumentSpec, reason: String) -> (DocumentResult, Optio
 
 /// A run has no `Skipped`: nothing to do is success.
 fn over_all(status: Status) -> Status {
-    if status == Status::Skipped { Status::Success } else { status }
+    if status == Status::Skipped {
+        Status::Success
+    } else {
+        status
+    }
 }
 
 struct Run<'a> {
@@ -115,14 +151,25 @@ impl Run<'_> {
             if aborted || !selected {
                 let at = now();
                 let (name, status) = (phase.name.clone(), Status::Skipped);
-                phases.push(PhaseResult { name, selected, status, start: at, end: at, steps: Vec::new() });
+                phases.push(PhaseResult {
+                    name,
+                    selected,
+                    status,
+                    start: at,
+                    end: at,
+                    steps: Vec::new(),
+                });
                 continue;
             }
             let (result, abort) = self.phase(&phase.name, &phase.steps);
             phases.push(result);
             aborted = abort;
         }
-        let status = phases.iter().map(|p| p.status).filter(|s| *s != Status::Skipped).max();
+        let status = phases
+            .iter()
+            .map(|p| p.status)
+            .filter(|s| *s != Status::Skipped)
+            .max();
         let result = DocumentResult {
             name: component.name.clone().unwrap_or_default(),
             file: self.document.name.clone(),
@@ -138,7 +185,9 @@ impl Run<'_> {
     /// The result, and whether nothing more may run.
     fn phase(&mut self, name: &str, steps: &[Step]) -> (PhaseResult, bool) {
         let start = now();
-        (self.sink)(ChildEvent::PhaseStarted { phase: name.to_owned() });
+        (self.sink)(ChildEvent::PhaseStarted {
+            phase: name.to_owned(),
+        });
         let mut results = Vec::new();
         let mut abort = false;
         for step in steps {
@@ -149,9 +198,28 @@ impl Run<'_> {
                 break;
             }
         }
-        let status = over_all(results.iter().map(|s| s.status).max().unwrap_or(Status::Success));
-        (self.sink)(ChildEvent::PhaseFinished { phase: name.to_owned(), status });
-        (PhaseResult { name: name.to_owned(), selected: true, status, start, end: now(), steps: results }, abort)
+        let status = over_all(
+            results
+                .iter()
+                .map(|s| s.status)
+                .max()
+                .unwrap_or(Status::Success),
+        );
+        (self.sink)(ChildEvent::PhaseFinished {
+            phase: name.to_owned(),
+            status,
+        });
+        (
+            PhaseResult {
+                name: name.to_owned(),
+                selected: true,
+                status,
+                start,
+                end: now(),
+                steps: results,
+            },
+            abort,
+        )
     }
 
     fn step(&mut self, phase: &str, step: &Step) -> StepResult {
@@ -166,10 +234,16 @@ impl Run<'_> {
         });
         let mut record = StepRecord::default();
         let attempts = self.attempts(step, &mut record);
-        let Attempts { made, exit_code, outcome } = attempts;
+        let Attempts {
+            made,
+            exit_code,
+            outcome,
+        } = attempts;
         let (status, message) = match &outcome {
             Ok(_) => (Status::Success, None),
-            Err(told) if step.on_failure == OnFailure::Ignore => (Status::IgnoredFailure, Some(told.reason.clone())),
+            Err(told) if step.on_failure == OnFailure::Ignore => {
+                (Status::IgnoredFailure, Some(told.reason.clone()))
+            }
             Err(told) => (Status::Failed, Some(told.reason.clone())),
         };
         match outcome {
@@ -210,8 +284,16 @@ impl Run<'_> {
             timeout_seconds: step.timeout_seconds.map_or(-1, i64::from),
             on_failure: step.on_failure.name().to_owned(),
             max_attempts: step.max_attempts,
-            inputs: if quiet { serde_json::Value::Array(Vec::new()) } else { record.inputs.clone().into() },
-            outputs: if quiet { Vec::new() } else { record.outputs.clone() },
+            inputs: if quiet {
+                serde_json::Value::Array(Vec::new())
+            } else {
+                record.inputs.clone().into()
+            },
+            outputs: if quiet {
+                Vec::new()
+            } else {
+                record.outputs.clone()
+            },
             quiet,
         };
         self.scope.record(phase, &step.name, record);
@@ -219,52 +301,95 @@ impl Run<'_> {
     }
 
     fn attempts(&mut self, step: &Step, record: &mut StepRecord) -> Attempts {
-        let failed = |reason: String| Told { reason, command: String::new(), tail: Vec::new() };
-        let resolved = match step.inputs.as_ref().map(|node| self.scope.resolve(node)).transpose() {
+        let failed = |reason: String| Told {
+            reason,
+            command: String::new(),
+            tail: Vec::new(),
+        };
+        let resolved = match step
+            .inputs
+            .as_ref()
+            .map(|node| self.scope.resolve(node))
+            .transpose()
+        {
             Ok(resolved) => resolved,
             Err(e) => {
                 let place = e.span().start;
                 let reason = format!("line {}, column {}: {e}", place.line, place.column);
-                return Attempts { made: 0, exit_code: None, outcome: Err(failed(reason)) };
+                return Attempts {
+                    made: 0,
+                    exit_code: None,
+                    outcome: Err(failed(reason)),
+                };
             }
         };
         *record = StepRecord::of_inputs(resolved.as_ref());
         let (inputs, problems) = step.decode_inputs(resolved.as_ref());
         let Some(inputs) = inputs else {
-            let list: Vec<String> = problems.into_sorted().iter().map(ToString::to_string).collect();
-            return Attempts { made: 0, exit_code: None, outcome: Err(failed(list.join("; "))) };
+            let list: Vec<String> = problems
+                .into_sorted()
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            return Attempts {
+                made: 0,
+                exit_code: None,
+                outcome: Err(failed(list.join("; "))),
+            };
         };
         let env = environment(self.spec);
         let (mut made, mut reboots) = (1, 0);
         loop {
-            let deadline =
-                step.timeout_seconds.and_then(|s| Instant::now().checked_add(Duration::from_secs(u64::from(s))));
+            let deadline = step
+                .timeout_seconds
+                .and_then(|s| Instant::now().checked_add(Duration::from_secs(u64::from(s))));
             let mut cx = StepCx::new(&env, deadline, !step.disable_logging, &mut *self.sink);
             let outcome = actions::run(&inputs, &mut cx);
             let exit_code = cx.exit_code;
             let told = match outcome {
-                Ok(outputs) => return Attempts { made, exit_code, outcome: Ok(outputs) },
+                Ok(outputs) => {
+                    return Attempts {
+                        made,
+                        exit_code,
+                        outcome: Ok(outputs),
+                    };
+                }
                 Err(error) => {
                     let reason = match (&error, step.timeout_seconds) {
-                        (StepError::TimedOut, Some(seconds)) => format!("timed out after {seconds} seconds"),
+                        (StepError::TimedOut, Some(seconds)) => {
+                            format!("timed out after {seconds} seconds")
+                        }
                         _ => actions::chain(&error),
                     };
-                    Told { reason, command: cx.command, tail: cx.tail }
+                    Told {
+                        reason,
+                        command: cx.command,
+                        tail: cx.tail,
+                    }
                 }
             };
             if exit_code == Some(REBOOT) && reboots < MAX_REBOOTS {
                 // There is nothing to reboot here that the step could notice: run it again afresh,
                 // as AWSTOE does after the reboot. This is not a new attempt.
                 reboots += 1;
-                let text = format!("exit code {REBOOT} asks for a reboot; the step is run again without one");
+                let text = format!(
+                    "exit code {REBOOT} asks for a reboot; the step is run again without one"
+                );
                 (self.sink)(ChildEvent::Note { text });
                 continue;
             }
             if made >= step.max_attempts {
-                return Attempts { made, exit_code, outcome: Err(told) };
+                return Attempts {
+                    made,
+                    exit_code,
+                    outcome: Err(told),
+                };
             }
             made += 1;
-            (self.sink)(ChildEvent::Retry { attempt: made, reason: told.reason });
+            (self.sink)(ChildEvent::Retry {
+                attempt: made,
+                reason: told.reason,
+            });
         }
     }
 }
@@ -296,7 +421,10 @@ fn base_environment() -> BTreeMap<String, String> {
         ("HOME", "/root"),
         ("LANG", "C.UTF-8"),
         ("LOGNAME", "root"),
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        (
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        ),
         ("SHELL", "/bin/sh"),
         ("TZ", "UTC0"),
         ("USER", "root"),
@@ -312,7 +440,10 @@ pub(crate) fn start_time() -> Timestamp {
     let Timestamp { secs, nanos } = now();
     match nanos.checked_sub(20_000_000) {
         Some(nanos) => Timestamp { secs, nanos },
-        None => Timestamp { secs: secs - 1, nanos: nanos + 980_000_000 },
+        None => Timestamp {
+            secs: secs - 1,
+            nanos: nanos + 980_000_000,
+        },
     }
 }
 

@@ -95,7 +95,12 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
         let _unheard = sender.send(Message::Exit(child.wait()));
     });
 
-    let mut output = Output { stdout: Vec::new(), tail: Tail::default(), passed: 0, loud: spec.loud };
+    let mut output = Output {
+        stdout: Vec::new(),
+        tail: Tail::default(),
+        passed: 0,
+        loud: spec.loud,
+    };
     let mut status = None;
     let mut until = spec.deadline;
     let mut timed_out = false;
@@ -140,7 +145,9 @@ fn await_exit(
     sink: &mut dyn FnMut(ChildEvent),
 ) -> Option<io::Result<ExitStatus>> {
     loop {
-        let left = until.map(|u| u.saturating_duration_since(Instant::now())).unwrap_or_default();
+        let left = until
+            .map(|u| u.saturating_duration_since(Instant::now()))
+            .unwrap_or_default();
         match messages.recv_timeout(left) {
             Ok(Message::Exit(ended)) => return Some(ended),
             Ok(Message::Line(stream, line)) => output.take(stream, &line, sink),
@@ -209,7 +216,9 @@ impl Output {
             Stream::Err => ChildEvent::Stderr { line },
         });
         if self.passed >= MAX_STREAM {
-            sink(ChildEvent::Note { text: format!("more than {MAX_STREAM} bytes of output; the rest is not shown") });
+            sink(ChildEvent::Note {
+                text: format!("more than {MAX_STREAM} bytes of output; the rest is not shown"),
+            });
         }
     }
 }
@@ -230,12 +239,18 @@ fn read_lines(mut from: impl Read + Send + 'static, stream: Stream, to: mpsc::Sy
             };
             for part in buf[..n].split_inclusive(|b| *b == b'\n') {
                 if line.len() + part.len() > MAX_LINE {
-                    open = open && to.send(Message::Line(stream, std::mem::take(&mut line))).is_ok();
+                    open = open
+                        && to
+                            .send(Message::Line(stream, std::mem::take(&mut line)))
+                            .is_ok();
                     line.clear();
                 }
                 line.extend_from_slice(part);
                 if part.ends_with(b"\n") {
-                    open = open && to.send(Message::Line(stream, std::mem::take(&mut line))).is_ok();
+                    open = open
+                        && to
+                            .send(Message::Line(stream, std::mem::take(&mut line)))
+                            .is_ok();
                     line.clear();
                 }
             }
@@ -261,19 +276,37 @@ fn kill_all(root: u32) {
 fn family(root: u32) -> BTreeSet<u32> {
     let mut processes = Vec::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|n| n.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
         // pid (name) state ppid pgrp session …; the name may hold anything, also brackets.
-        let Some((_, rest)) = stat.rsplit_once(')') else { continue };
+        let Some((_, rest)) = stat.rsplit_once(')') else {
+            continue;
+        };
         let mut fields = rest.split_ascii_whitespace().skip(1).map(str::parse::<u32>);
-        let (Some(Ok(parent)), Some(_), Some(Ok(session))) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let (Some(Ok(parent)), Some(_), Some(Ok(session))) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
         processes.push((pid, parent, session));
     }
     let mut family = BTreeSet::from([root]);
     loop {
         let before = family.len();
         family.extend(
-            processes.iter().filter(|(_, parent, session)| *session == root || family.contains(parent)).map(|p| p.0).collect::<Vec<_>>(),
+            processes
+                .iter()
+                .filter(|(_, parent, session)| *session == root || family.contains(parent))
+                .map(|p| p.0)
+                .collect::<Vec<_>>(),
         );
         if family.len() == before {
             return family;
@@ -290,8 +323,16 @@ mod tests {
         let env = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
         let mut events = Vec::new();
         let deadline = Some(Instant::now() + Duration::from_secs(seconds));
-        let done =
-            run(&Spec { argv: &argv, env: &env, deadline, loud: true }, &mut |e| events.push(e)).unwrap();
+        let done = run(
+            &Spec {
+                argv: &argv,
+                env: &env,
+                deadline,
+                loud: true,
+            },
+            &mut |e| events.push(e),
+        )
+        .unwrap();
         (done, events)
     }
 
@@ -309,7 +350,9 @@ mod tests {
         let start = Instant::now();
         let (done, events) = sh("setsid sh -c 'echo $$; exec sleep 300' & wait", 1);
         assert!(done.status.is_none() && start.elapsed() < Duration::from_secs(9));
-        let ChildEvent::Stdout { line: pid } = &events[0] else { panic!("{events:?}") };
+        let ChildEvent::Stdout { line: pid } = &events[0] else {
+            panic!("{events:?}")
+        };
         // The kill is sent; dying takes the process a moment.
         let gone = || {
             let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -333,6 +376,10 @@ mod tests {
     fn cuts_endless_lines() {
         let (done, events) = sh("head -c 100000 /dev/zero | tr '\\0' x", 60);
         assert_eq!(done.stdout.len(), 100_000);
-        assert!(events.iter().all(|e| matches!(e, ChildEvent::Stdout { line } if line.len() <= MAX_LINE)));
+        assert!(
+            events
+                .iter()
+                .all(|e| matches!(e, ChildEvent::Stdout { line } if line.len() <= MAX_LINE))
+        );
     }
 }

@@ -30,8 +30,18 @@ pub(crate) fn run_script(spec: &ScriptSpec, sink: Sink<'_>) -> io::Result<Script
     env.extend(spec.env.iter().map(|(k, v)| (k.clone(), v.clone())));
     let mut argv = spec.interpreter.clone();
     argv.push(script.path().to_owned());
-    let deadline = spec.timeout_seconds.and_then(|s| Instant::now().checked_add(Duration::from_secs(s)));
-    let done = process::run(&process::Spec { argv: &argv, env: &env, deadline, loud: true }, sink)?;
+    let deadline = spec
+        .timeout_seconds
+        .and_then(|s| Instant::now().checked_add(Duration::from_secs(s)));
+    let done = process::run(
+        &process::Spec {
+            argv: &argv,
+            env: &env,
+            deadline,
+            loud: true,
+        },
+        sink,
+    )?;
     Ok(ScriptResult {
         exit_code: done.status.and_then(|s| s.code()),
         signal: done.status.and_then(|s| s.signal()),

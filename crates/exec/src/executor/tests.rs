@@ -5,10 +5,17 @@ use super::*;
 use crate::ToeLog;
 
 fn run_text(text: &str, parameters: &[(&str, &str)]) -> (RunResult, Vec<ChildEvent>) {
-    let parameters = parameters.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let parameters = parameters
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
     let spec = RunSpec {
         execution_id: "00000000-0000-1000-8000-000000000001".to_owned(),
-        documents: vec![DocumentSpec { name: "/docs/test.yaml".to_owned(), text: text.to_owned(), parameters }],
+        documents: vec![DocumentSpec {
+            name: "/docs/test.yaml".to_owned(),
+            text: text.to_owned(),
+            parameters,
+        }],
         phases: vec!["build".to_owned()],
         env: BTreeMap::from([("EXTRA".to_owned(), "yes".to_owned())]),
         clock: Timestamp::from_secs(1_700_000_000),
@@ -53,8 +60,13 @@ phases:
     );
     assert_eq!(result.status, Status::Success, "{:?}", result.failure);
     let two = &result.documents[0].phases[1].steps[1];
-    assert!(two.outputs[0]["stdout"].starts_with("hej!\nsecond|"), "{two:?}");
-    assert!(events.contains(&ChildEvent::Stdout { line: "hej!".to_owned() }));
+    assert!(
+        two.outputs[0]["stdout"].starts_with("hej!\nsecond|"),
+        "{two:?}"
+    );
+    assert!(events.contains(&ChildEvent::Stdout {
+        line: "hej!".to_owned()
+    }));
     assert_eq!(result.documents[0].phases[0].status, Status::Skipped);
 }
 
@@ -80,9 +92,20 @@ phases:
     );
     let failure = result.failure.as_ref().unwrap();
     assert_eq!(result.status, Status::Failed);
-    assert_eq!((failure.step.as_str(), failure.action.as_str(), failure.exit_code), ("Bad", "ExecuteBash", Some(3)));
+    assert_eq!(
+        (
+            failure.step.as_str(),
+            failure.action.as_str(),
+            failure.exit_code
+        ),
+        ("Bad", "ExecuteBash", Some(3))
+    );
     assert!(failure.command.contains("echo sorry"));
-    assert!(failure.tail.iter().any(|l| l == "sorry") && failure.tail.iter().any(|l| l == "line 100"), "{:?}", failure.tail);
+    assert!(
+        failure.tail.iter().any(|l| l == "sorry") && failure.tail.iter().any(|l| l == "line 100"),
+        "{:?}",
+        failure.tail
+    );
     assert_eq!(steps(&result).len(), 2, "nothing runs after an abort");
 }
 
@@ -132,7 +155,13 @@ phases:
         ]
     );
     assert_eq!(result.failure.unwrap().step, "Continued");
-    assert_eq!(events.iter().filter(|e| matches!(e, ChildEvent::Retry { .. })).count(), 3);
+    assert_eq!(
+        events
+            .iter()
+            .filter(|e| matches!(e, ChildEvent::Retry { .. }))
+            .count(),
+        3
+    );
     let slow = &result.documents[0].phases[0].steps[3];
     assert_eq!(slow.failure_message, "timed out after 1 seconds");
 }
@@ -148,7 +177,10 @@ fn a_step_that_asks_for_a_reboot_is_run_again() {
     let (result, _) = run_text(&text, &[]);
     assert_eq!(steps(&result), [("R", Status::Success, 1, Some(0))]);
     let always = "{schemaVersion: 1.0, phases: [{name: build, steps: [{name: R, action: ExecuteBash, inputs: {commands: ['exit 194']}}]}]}";
-    assert_eq!(steps(&run_text(always, &[]).0), [("R", Status::Failed, 1, Some(194))]);
+    assert_eq!(
+        steps(&run_text(always, &[]).0),
+        [("R", Status::Failed, 1, Some(194))]
+    );
 }
 
 #[test]
@@ -158,12 +190,26 @@ fn the_environment_is_ours() {
         &[],
     );
     let stdout = &result.documents[0].phases[0].steps[0].outputs[0]["stdout"];
-    let mut names: Vec<&str> = stdout.lines().filter_map(|l| Some(l.split_once('=')?.0)).collect();
+    let mut names: Vec<&str> = stdout
+        .lines()
+        .filter_map(|l| Some(l.split_once('=')?.0))
+        .collect();
     names.sort_unstable();
     names.retain(|n| !["_", "SHLVL", "PWD", "OLDPWD"].contains(n));
     assert_eq!(
         names,
-        ["DEBIAN_FRONTEND", "EXTRA", "HOME", "LANG", "LOGNAME", "PATH", "SHELL", "SOURCE_DATE_EPOCH", "TZ", "USER"]
+        [
+            "DEBIAN_FRONTEND",
+            "EXTRA",
+            "HOME",
+            "LANG",
+            "LOGNAME",
+            "PATH",
+            "SHELL",
+            "SOURCE_DATE_EPOCH",
+            "TZ",
+            "USER"
+        ]
     );
     assert!(stdout.ends_with("0022\n/"), "{stdout}");
 }
@@ -186,20 +232,38 @@ fn silent_steps_stay_out_of_everything() {
     events.iter().for_each(|e| log.event(e));
     let dir = log.dir().to_owned();
     log.finish(&result).unwrap();
-    for name in ["console.log", "application.log", "detailedoutput.json", "chaining.json"] {
+    for name in [
+        "console.log",
+        "application.log",
+        "detailedoutput.json",
+        "chaining.json",
+    ] {
         let text = fs_err::read_to_string(dir.join(name)).unwrap();
-        assert!(!text.is_empty() && !text.contains("s3cret"), "{name}: {text}");
+        assert!(
+            !text.is_empty() && !text.contains("s3cret"),
+            "{name}: {text}"
+        );
     }
     assert!(!format!("{result:?}").contains("s3cret"));
 }
 
 #[test]
 fn bad_documents_and_parameters_are_failures_with_a_place() {
-    let (result, _) = run_text("schemaVersion: 1.0\nphases:\n  - name: build\n    steps: [{name: A, action: Nope}]\n", &[]);
+    let (result, _) = run_text(
+        "schemaVersion: 1.0\nphases:\n  - name: build\n    steps: [{name: A, action: Nope}]\n",
+        &[],
+    );
     let reason = result.failure.unwrap().reason;
     assert!(reason.contains("4:") && reason.contains("Nope"), "{reason}");
     let no_value = "{schemaVersion: 1.0, parameters: [{Need: {type: string}}], phases: [{name: build, steps: [{name: S, action: ExecuteBash, inputs: {commands: ['true']}}]}]}";
-    assert!(run_text(no_value, &[]).0.failure.unwrap().reason.contains("Need"));
+    assert!(
+        run_text(no_value, &[])
+            .0
+            .failure
+            .unwrap()
+            .reason
+            .contains("Need")
+    );
 }
 
 #[test]
@@ -211,7 +275,11 @@ fn the_log_folder_has_the_shape_of_the_real_tool() {
     let temp = tempfile::tempdir().unwrap();
     let spec = RunSpec {
         execution_id: result.execution_id.clone(),
-        documents: vec![DocumentSpec { name: "/a/b c.yaml".into(), text: "x".into(), parameters: BTreeMap::new() }],
+        documents: vec![DocumentSpec {
+            name: "/a/b c.yaml".into(),
+            text: "x".into(),
+            parameters: BTreeMap::new(),
+        }],
         phases: Vec::new(),
         env: BTreeMap::new(),
         clock: Timestamp::default(),
@@ -221,12 +289,21 @@ fn the_log_folder_has_the_shape_of_the_real_tool() {
     let dir = log.dir().to_owned();
     log.finish(&result).unwrap();
     let name = dir.file_name().unwrap().to_str().unwrap();
-    assert!(name.starts_with("TOE_20") && name.ends_with("_UTC-0_00000000-0000-1000-8000-000000000001"), "{name}");
+    assert!(
+        name.starts_with("TOE_20") && name.ends_with("_UTC-0_00000000-0000-1000-8000-000000000001"),
+        "{name}"
+    );
     assert!(dir.join("D0__b_c.yaml").is_file());
     let console = fs_err::read_to_string(dir.join("console.log")).unwrap();
-    assert!(console.contains(" Stdout: hi\n") && console.ends_with(" TOE has completed execution successfully\n"));
+    assert!(
+        console.contains(" Stdout: hi\n")
+            && console.ends_with(" TOE has completed execution successfully\n")
+    );
     let detailed = fs_err::read_to_string(dir.join("detailedoutput.json")).unwrap();
-    assert!(detailed.starts_with("{\n    \"executionId\": \""), "{detailed}");
+    assert!(
+        detailed.starts_with("{\n    \"executionId\": \""),
+        "{detailed}"
+    );
     let value: serde_json::Value = serde_json::from_str(&detailed).unwrap();
     let step = &value["documents"][0]["phases"][0]["steps"][0];
     assert_eq!(step["inputs"], r#"[{"commands":["echo hi"]}]"#);

@@ -150,7 +150,11 @@ impl Sandbox {
         place: &Path,
         cancel: &AtomicBool,
     ) -> Result<(), SandboxError> {
-        let job = Job::Materialise { layer: layer.to_owned(), dir: dir.to_owned(), place: place.to_owned() };
+        let job = Job::Materialise {
+            layer: layer.to_owned(),
+            dir: dir.to_owned(),
+            place: place.to_owned(),
+        };
         self.unit(job, cancel)
     }
 
