@@ -60,9 +60,9 @@ pub(crate) fn command(
     c.args(["-machine", &machine, "-vga", "std"]);
     match o.acceleration.accelerator {
         Accelerator::Kvm => c.args(["-accel", "kvm", "-cpu", "host"]),
-        // Not `max`: QEMU 7.2 translates AVX wrongly, and Debian guests then lose mounts and udev at
-        // random (seen here in 3 boots of 4, in none with this model). It is x86-64-v2, which Debian,
-        // Amazon Linux 2023 and EL 9 ask for, and boots faster, as there is less to translate.
+        // Not `max`: with it under QEMU 7.2, systemd of Debian 12 loses mounts and udev (4 boots of 5
+        // here, also without AVX; none with this model). Nehalem is x86-64-v2, which Debian, Amazon
+        // Linux 2023 and EL 9 ask for, and boots faster, as there is less to translate.
         Accelerator::Tcg => c.args(["-accel", "tcg,thread=multi", "-cpu", TCG_CPU]),
     };
     c.args([
