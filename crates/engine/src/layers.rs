@@ -18,7 +18,7 @@ use crate::load::LoadedRecipe;
 use crate::parent;
 use crate::settings::Engine;
 
-/// Version of what runs steps and harvests their results; an input of every layer's id. Raise it
+/// Version of what unpacks packages, runs steps and harvests their results; an input of every layer's id. Raise it
 /// when the same inputs would give other bytes.
 pub(crate) const EXECUTOR_VERSION: &str = "1";
 
@@ -130,7 +130,7 @@ impl Engine {
             LayerKind::ParentUnpacked => self.unpack_parent(work, planned.id)?,
             LayerKind::ParentConfigured => {
                 let sandbox = self.sandbox(sandbox)?;
-                let script = parent::configure_script(work.resolved);
+                let script = parent::configure_script(work.resolved, made.clock);
                 self.in_overlay(work, sandbox, at, planned, made.clock, |root, cancel| {
                     let spec = ScriptSpec {
                         interpreter: vec!["/bin/bash".to_owned()],

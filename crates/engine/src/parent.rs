@@ -1,16 +1,13 @@
 //! The parent image: resolving it, and making its lowest layer.
 
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::sync::Arc;
 
 use amiforge_recipe::{AptVariant, ParentImage};
 use amiforge_source::{AptSettings, Context, DebianRequest, FetchedDebian, ResolvedDebian, SHIMS, SourceError, SourceEvent, Variant};
-use amiforge_store::FileBlob;
 use amiforge_tree::Tree;
 use amiforge_tree::layer::LayerInfo;
-use amiforge_types::{Arch, BlobTable, Digest, LayerId};
+use amiforge_types::{Arch, BlobTable, Digest, LayerId, Timestamp};
 use serde::Serialize;
 
 use crate::error::{Contextual, EngineError, ErrorKind};
@@ -52,9 +49,9 @@ impl Engine {
         };
         request.variant = match settings.variant {
             AptVariant::Essential => Variant::Essential,
-            AptVariant::Apt => Variant::Apt,
+            AptVariant::Apt => Variant::Minimal,
             AptVariant::Required => Variant::Required,
-            AptVariant::Important => Variant::Important,
+            AptVariant::Important => Variant::Standard,
         };
         request.packages.clone_from(&settings.packages);
         request.include.clone_from(&settings.include);
@@ -104,8 +101,18 @@ impl Engine {
 }
 
 fn source_error(error: SourceError, context: String) -> EngineError {
-    let kind = if error.is_environment() { ErrorKind::Environment } else { ErrorKind::Failed };
-    let hint = error.hint();
+    let kind = match error {
+        SourceError::NoArchive { .. } | SourceError::NoKeyring { .. } | SourceError::Config { .. } => ErrorKind::Environment,
+        SourceError::BadSuite(_) => ErrorKind::Invalid,
+        _ => ErrorKind::Failed,
+    };
+    let hint = match error {
+        SourceError::NoArchive { .. } => Some("name a mirror and a keyring in the recipe: amiforge.apt {mirror, keyring}"),
+        SourceError::NoKeyring { .. } => Some("install debian-archive-keyring, or name a keyring in the recipe: amiforge.apt.keyring"),
+        SourceError::Offline { .. } => Some("build once without --offline"),
+        SourceError::Download { .. } => Some("run it again: finished downloads are kept, and a broken one goes on where it stopped"),
+        _ => None,
+    };
     let wrapped = EngineError::Context { context, kind, hint: None, source: Some(Box::new(error)) };
     match hint {
         Some(hint) => wrapped.with_hint(hint),
@@ -119,25 +126,23 @@ pub(crate) fn unpack(engine: &Engine, work: &Work<'_>, debs: &FetchedDebian, id:
     let dir = work.store.temp_dir("unpack").or_fail(ErrorKind::Failed, context)?;
     let spool = tempfile::tempfile_in(&dir).or_fail(ErrorKind::Failed, context)?;
     let mut blobs = BlobTable::new();
-    let blob = blobs.add(Arc::new(FileBlob::from_file(spool.try_clone().or_fail(ErrorKind::Failed, context)?).or_fail(ErrorKind::Failed, context)?));
     let events = |event| engine.source_event(event);
-    let mut writer = BufWriter::with_capacity(1 << 20, spool);
-    let diff = amiforge_source::unpack(work.resolved, debs, &mut writer, blob, work.jobs, &events)
+    let cache = engine.settings.home.downloads();
+    let diff = amiforge_source::unpack(work.resolved, debs, spool, &mut blobs, &engine.context(&cache, &events, true, work.jobs))
         .map_err(|error| source_error(error, context()))?;
-    writer.flush().or_fail(ErrorKind::Failed, context)?;
     let info = work.store.put_layer(id, &diff, &blobs).or_fail(ErrorKind::Failed, context)?;
     let _ = std::fs::remove_dir(&dir);
     Ok(info)
 }
 
 /// The script that configures the unpacked packages.
-pub(crate) fn configure_script(resolved: &ResolvedDebian) -> String {
-    amiforge_source::configure_script(resolved)
+pub(crate) fn configure_script(resolved: &ResolvedDebian, clock: Timestamp) -> String {
+    amiforge_source::configure_script(resolved, clock.secs)
 }
 
 /// Paths and texts of the scripts that stand in for programs while steps run.
 pub(crate) fn shims() -> Vec<(String, String)> {
-    SHIMS.iter().map(|shim| (shim.path.to_owned(), shim.text.to_owned())).collect()
+    SHIMS.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect()
 }
 
 /// What decides the bytes of the parent's two layers: the packages, and the scripts.
@@ -151,8 +156,8 @@ pub(crate) fn inputs(resolved: &ResolvedDebian) -> (BTreeMap<String, String>, BT
         unpacked.insert(format!("file.{}", file.path), format!("sha256:{}", Digest::of(file.text.as_bytes())));
     }
     unpacked.insert("codename".to_owned(), resolved.codename.clone());
-    unpacked.insert("unpacker".to_owned(), amiforge_source::UNPACK_VERSION.to_string());
-    let script = Digest::of(configure_script(resolved).as_bytes());
+    // The clock is an input of its own, and where it follows from the packages it is not known yet.
+    let script = Digest::of(configure_script(resolved, Timestamp::default()).as_bytes());
     let shims: String = shims().into_iter().map(|(path, text)| format!("{path}\0{text}\0")).collect();
     let configured = BTreeMap::from([
         ("configureScript".to_owned(), format!("sha256:{script}")),
@@ -196,11 +201,13 @@ pub(crate) fn installed_packages(tree: &Tree, blobs: &BlobTable) -> Result<Vec<I
 
 /// What `doctor` says of the host's package archives.
 pub(crate) fn describe_host(engine: &Engine) -> Result<String, (String, Option<String>)> {
-    let hint = "name a mirror and a keyring in the recipe: amiforge.apt {mirror, keyring}";
-    match amiforge_source::host_archives(&engine.settings.host_root) {
-        Ok(archives) if !archives.is_empty() => Ok(format!("apt configuration with {}", archives.join(", "))),
-        Ok(_) => Err(("no Debian archive in the host's apt configuration".to_owned(), Some(hint.to_owned()))),
-        Err(error) => Err((error.to_string(), Some(hint.to_owned()))),
+    let dir = engine.settings.host_root.join("etc/apt");
+    if dir.join("sources.list").exists() || dir.join("sources.list.d").exists() {
+        Ok(format!("apt configuration in {}", dir.display()))
+    } else {
+        Err((
+            "this host has no apt configuration".to_owned(),
+            Some("name a mirror and a keyring in the recipe: amiforge.apt {mirror, keyring}".to_owned()),
+        ))
     }
 }
-

@@ -53,7 +53,7 @@ pub(crate) fn of_recipe(recipe: &recipe::ImageRecipe) -> Result<Volumes, EngineE
             }
             MappingTarget::Ebs(volume)
         } else if let Some(name) = &mapping.virtual_name {
-            MappingTarget::Virtual(name.parse().or_fail(ErrorKind::Invalid, context)?)
+            MappingTarget::Virtual(name.parse().map_err(|e| EngineError::new(ErrorKind::Invalid, format!("blockDeviceMappings: {e}")))?)
         } else {
             MappingTarget::NoDevice
         };

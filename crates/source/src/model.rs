@@ -53,6 +53,8 @@ pub enum Variant {
     Minimal,
     /// Packages marked Essential only.
     Essential,
+    /// Packages marked Essential or of priority `required`, and apt.
+    Required,
     /// Packages marked Essential, of priority `required` or `important`, and apt.
     Standard,
 }

@@ -321,8 +321,11 @@ fn wanted(request: &DebianRequest, universe: &Universe<'_>) -> Vec<String> {
         };
         let entry = universe.entry(candidate);
         let base = entry.essential
-            || (request.variant == Variant::Standard
-                && matches!(entry.priority, "required" | "important"));
+            || match request.variant {
+                Variant::Minimal | Variant::Essential => false,
+                Variant::Required => entry.priority == "required",
+                Variant::Standard => matches!(entry.priority, "required" | "important"),
+            };
         if base && !request.exclude.iter().any(|e| e == name) {
             add(name.to_owned());
         }

@@ -95,6 +95,13 @@ impl ReadAt for Spool {
     }
 }
 
+/// The time of what no package ships: the newest of any package, so that it follows from the
+/// packages alone and not from when the archive was last signed.
+fn newest(parsed: &[Parsed]) -> Timestamp {
+    let times = parsed.iter().flat_map(|p| &p.entries).map(|m| m.entry.mtime);
+    Timestamp::from_secs(times.max().unwrap_or(0).max(0))
+}
+
 /// Unpacks the packages of a lock into a layer. File data goes into `spool`, an empty file open for
 /// reading and writing that becomes one blob of `blobs`; the layer points into it.
 ///
@@ -112,7 +119,7 @@ pub fn unpack(
     let parsed = parse_all(resolved, fetched, &spool, &end, ctx)?;
     let mut builder = Builder {
         nodes: BTreeMap::new(),
-        clock: resolved.newest,
+        clock: newest(&parsed),
         lost: HashMap::new(),
     };
     builder.base(resolved);
