@@ -60,9 +60,10 @@ pub(crate) fn command(
     c.args(["-machine", &machine, "-vga", "std"]);
     match o.acceleration.accelerator {
         Accelerator::Kvm => c.args(["-accel", "kvm", "-cpu", "host"]),
-        // Not `max`: with it under QEMU 7.2, systemd of Debian 12 loses mounts and udev (4 boots of 5
-        // here, also without AVX; none with this model). Nehalem is x86-64-v2, which Debian, Amazon
-        // Linux 2023 and EL 9 ask for, and boots faster, as there is less to translate.
+        // Not `max`: under QEMU 7.2 its five-level page tables (LA57) make systemd of Debian 12 lose
+        // mounts and udev (4 boots of 5 here; with `max,la57=off` and with this model none).
+        // Nehalem is x86-64-v2, which Debian, Amazon Linux 2023 and EL 9 ask for, and boots
+        // faster, as there is less to translate.
         Accelerator::Tcg => c.args(["-accel", "tcg,thread=multi", "-cpu", TCG_CPU]),
     };
     c.args([
