@@ -193,7 +193,21 @@ impl Engine {
                 temp_parent: std::env::temp_dir(),
                 cancel: Arc::new(AtomicBool::new(false)),
             };
-            self.boot(subject, &tools, firmware, options)
+            let tcg = BootOptions {
+                acceleration: Acceleration::tcg(&tools, "KVM did not get a guest to its kernel"),
+                timeout: timeout_seconds.map_or_else(|| BOOT_LIMIT.saturating_mul(10), Duration::from_secs),
+                ..options.clone()
+            };
+            let outcome = self.boot(subject, &tools, firmware, options)?;
+            // An accelerator that passed the probe and then fails real guests says nothing of the image.
+            if outcome.1.is_some()
+                && outcome.0.accelerator != tcg.acceleration.accelerator
+                && outcome.0.reached(Milestone::Kernel).is_none()
+            {
+                self.warn(format!("{firmware}: {}; trying again without it", tcg.acceleration.reason));
+                return self.boot(subject, &tools, firmware, tcg);
+            }
+            Ok(outcome)
         };
         let outcomes: Vec<_> = if together {
             std::thread::scope(|scope| {
