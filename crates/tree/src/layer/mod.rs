@@ -1,11 +1,11 @@
-//! The layer file: a [`LayerDiff`] and its file data in one file.
+//! The layer file: a [`LayerDiff`](crate::LayerDiff) and its file data in one file.
 //!
 //! The format is described in `docs/formats/layer.md`. File data comes first, each run at a
 //! multiple of [`ALIGN`] so that it can be cloned or copied inside the kernel, the index last, so
 //! that a writer can stream. [`read`] reads the index only and returns a diff whose content points
 //! into the layer file.
 //!
-//! - [`write`]: a diff to a sequential sink.
+//! - [`write()`]: a diff to a sequential sink.
 //! - [`plan`]: the same layout, for a writer that places data itself, in parallel: it copies what
 //!   [`LayerPlan::files`] lists, and ends with the bytes of [`LayerPlan::finish`].
 

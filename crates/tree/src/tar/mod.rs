@@ -4,7 +4,7 @@
 //!   data of every file stays where it is, and the tree points into the archive.
 //! - [`read_stream`] reads any archive front to back, plain or compressed with gzip, zstd or xz, and
 //!   writes file data once to a spool; the tree points into the spool.
-//! - [`write`] writes a tree as a PAX archive whose bytes depend on the tree alone.
+//! - [`write()`] writes a tree as a PAX archive whose bytes depend on the tree alone.
 //!
 //! What is read: v7, ustar, GNU (long names, old sparse headers) and PAX (`path`, `linkpath`,
 //! `size`, `mtime`, `uid`, `gid`, `SCHILY.xattr.*`, `GNU.sparse.*` 0.0, 0.1 and 1.0), POSIX.1-2017 "pax" and
