@@ -52,10 +52,7 @@ find /var/lib/dpkg/updates -type f -delete 2>/dev/null || true
 rm -f /root/.bash_history /root/.lesshst /root/.viminfo /root/.wget-hsts
 rm -rf /root/.cache /tmp/* /tmp/.[!.]* /var/tmp/* /var/tmp/.[!.]*
 rm -rf /var/cache/fontconfig/* /var/cache/man/*
-if [ -d /run ] && [ ! -e /run/.amiforge-keep ]; then
-    rm -rf /run/lock/* /run/log 2>/dev/null || true
-fi
 
-# Compiled Python depends on the time of its source: sort out by making all sources equally old is not
-# needed, since packages carry their times; what a script compiled from a fresh file goes.
+# Bytecode that a script compiled beside its own new files; that of packages goes by the times the
+# packages carry.
 find /usr/local /root /home -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

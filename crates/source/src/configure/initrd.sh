@@ -9,10 +9,6 @@ if [ -x /usr/sbin/mkinitramfs ]; then
         depmod "$version"
         mkinitramfs -o "$image.new" "$version"
         mv -f "$image.new" "$image"
-        mkdir -p /var/lib/initramfs-tools
-        if [ -e "/var/lib/initramfs-tools/$version" ]; then
-            (cd /boot && sha1sum "initrd.img-$version") >/dev/null
-        fi
     done
     rm -rf /var/tmp/mkinitramfs*
 fi

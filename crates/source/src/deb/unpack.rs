@@ -98,7 +98,10 @@ impl ReadAt for Spool {
 /// The time of what no package ships: the newest of any package, so that it follows from the
 /// packages alone and not from when the archive was last signed.
 fn newest(parsed: &[Parsed]) -> Timestamp {
-    let times = parsed.iter().flat_map(|p| &p.entries).map(|m| m.entry.mtime);
+    let times = parsed
+        .iter()
+        .flat_map(|p| &p.entries)
+        .map(|m| m.entry.mtime);
     Timestamp::from_secs(times.max().unwrap_or(0).max(0))
 }
 
