@@ -97,7 +97,7 @@ impl HarvestError {
 /// # use amiforge_types::{Digest, LayerId, Timestamp};
 /// # fn f(started: Timestamp) -> Result<(), Box<dyn std::error::Error>> {
 /// let store = Store::open(&Home::below("/var/lib/amiforge"))?;
-/// let writer = store.layer_writer(LayerId(Digest::of(b"…")))?;
+/// let writer = store.layer_writer(LayerId(Digest::of(b"what it was made from")))?;
 /// let upper = std::fs::File::open("/path/to/upper")?;
 /// let options = HarvestOptions {
 ///     newer_than: started,
