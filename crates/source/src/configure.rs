@@ -41,25 +41,3 @@ pub fn configure_script(resolved: &ResolvedDebian, source_date_epoch: i64) -> St
     out.push_str(include_str!("configure/cleanup.sh"));
     out
 }
-
-/// Makes the initrds anew; to be run after steps that changed what goes into them. Needs
-/// `SOURCE_DATE_EPOCH` in the environment.
-#[must_use]
-pub fn initrd_script() -> String {
-    format!(
-        "#!/bin/bash\n{}{}",
-        include_str!("configure/prologue.sh"),
-        include_str!("configure/initrd.sh")
-    )
-}
-
-/// Removes what must not be in an image: identities, seeds, logs, caches. For the end of a build.
-/// Needs `SOURCE_DATE_EPOCH` in the environment.
-#[must_use]
-pub fn cleanup_script() -> String {
-    format!(
-        "#!/bin/bash\n{}{}",
-        include_str!("configure/prologue.sh"),
-        include_str!("configure/cleanup.sh")
-    )
-}

@@ -3,8 +3,6 @@
 //! Where apt would give up on a conflict this goes back and tries the next alternative.
 
 mod order;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
