@@ -26,7 +26,7 @@ mod solver;
 #[cfg(test)]
 mod tests;
 
-pub use configure::{SHIMS, cleanup_script, configure_script, initrd_script};
+pub use configure::{SHIMS, configure_script};
 pub use deb::{DebError, unpack};
 pub use error::SourceError;
 pub use event::SourceEvent;
