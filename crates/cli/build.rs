@@ -15,17 +15,30 @@ use std::process::Command;
 const PROFILE: &str = "agent";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let variable = |name: &str| env::var_os(name).ok_or_else(|| format!("cargo did not set {name}"));
+    let variable =
+        |name: &str| env::var_os(name).ok_or_else(|| format!("cargo did not set {name}"));
     let out = PathBuf::from(variable("OUT_DIR")?);
     let manifest_dir = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
-    let workspace = manifest_dir.ancestors().nth(2).ok_or("the crate is not in a workspace")?;
-    let target = variable("TARGET")?.into_string().map_err(|_| "TARGET is no text")?;
+    let workspace = manifest_dir
+        .ancestors()
+        .nth(2)
+        .ok_or("the crate is not in a workspace")?;
+    let target = variable("TARGET")?
+        .into_string()
+        .map_err(|_| "TARGET is no text")?;
     let target_dir = out.join("agent");
 
     let mut command = Command::new(variable("CARGO")?);
     command
         .current_dir(workspace)
-        .args(["build", "--quiet", "--package", "amiforge-agent", "--bin", "amiforge-agent"])
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "amiforge-agent",
+            "--bin",
+            "amiforge-agent",
+        ])
         .args(["--profile", PROFILE, "--target", &target, "--target-dir"])
         .arg(&target_dir)
         // Not the flags of the outer build: the guest's program is the same whatever they are.
@@ -34,10 +47,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         command.arg("--locked");
     }
     // With `--target` these would choose another place or another compiler; the wrapper is clippy's.
-    for name in ["RUSTFLAGS", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_BUILD_TARGET", "RUSTC_WORKSPACE_WRAPPER"] {
+    for name in [
+        "RUSTFLAGS",
+        "CARGO_TARGET_DIR",
+        "CARGO_BUILD_TARGET_DIR",
+        "CARGO_BUILD_TARGET",
+        "RUSTC_WORKSPACE_WRAPPER",
+    ] {
         command.env_remove(name);
     }
-    let status = command.status().map_err(|e| format!("cannot start cargo for the guest agent: {e}"))?;
+    let status = command
+        .status()
+        .map_err(|e| format!("cannot start cargo for the guest agent: {e}"))?;
     if !status.success() {
         return Err(format!("building the guest agent failed ({status}); a static program needs libc.a, on Debian in libc6-dev").into());
     }
@@ -54,7 +75,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn rustflags(workspace: &Path) -> OsString {
     let mut flags = OsString::from("-Ctarget-feature=+crt-static");
     // The last one that fits counts.
-    let homes = [env::var_os("HOME"), env::var_os("CARGO_HOME"), Some(workspace.as_os_str().to_owned())];
+    let homes = [
+        env::var_os("HOME"),
+        env::var_os("CARGO_HOME"),
+        Some(workspace.as_os_str().to_owned()),
+    ];
     for (folder, name) in homes.into_iter().zip(["home", "cargo", "amiforge"]) {
         if let Some(folder) = folder.filter(|f| !f.is_empty() && f != "/") {
             flags.push("\u{1f}--remap-path-prefix=");
@@ -70,14 +95,26 @@ fn rustflags(workspace: &Path) -> OsString {
 fn rerun_when_sources_change(dep_info: &Path, workspace: &Path) -> Result<(), Box<dyn Error>> {
     let text = fs::read_to_string(dep_info)?;
     let mut crates = std::collections::BTreeSet::new();
-    for source in text.lines().filter_map(|line| line.split_once(": ")).flat_map(|(_, list)| split(list)) {
+    for source in text
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .flat_map(|(_, list)| split(list))
+    {
         let path = Path::new(&source);
         if let Ok(inside) = path.strip_prefix(workspace.join("crates")) {
-            crates.extend(inside.iter().next().map(|name| workspace.join("crates").join(name).join("Cargo.toml")));
+            crates.extend(
+                inside
+                    .iter()
+                    .next()
+                    .map(|name| workspace.join("crates").join(name).join("Cargo.toml")),
+            );
         }
         println!("cargo::rerun-if-changed={source}");
     }
-    for path in crates.into_iter().chain(["Cargo.toml", "Cargo.lock"].map(|name| workspace.join(name))) {
+    for path in crates
+        .into_iter()
+        .chain(["Cargo.toml", "Cargo.lock"].map(|name| workspace.join(name)))
+    {
         println!("cargo::rerun-if-changed={}", path.display());
     }
     println!("cargo::rerun-if-changed=build.rs");

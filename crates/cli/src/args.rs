@@ -6,7 +6,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Builds golden machine images from EC2 Image Builder documents, on your own machine.
 #[derive(Debug, Parser)]
-#[command(name = "amiforge", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "amiforge",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 pub(crate) struct Cli {
     /// Write events as JSON lines to this file, or to standard output with `-`.
     #[arg(long, global = true, value_name = "FILE")]

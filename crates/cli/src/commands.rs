@@ -41,7 +41,12 @@ fn recipe_request(args: args::RecipeArgs) -> Result<engine::RecipeRequest, Comma
             _ => Err(usage(format!("--param {text}: write NAME=VALUE"))),
         })
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(engine::RecipeRequest { recipe: args.recipe, parameters, offline: args.offline, locked: args.locked })
+    Ok(engine::RecipeRequest {
+        recipe: args.recipe,
+        parameters,
+        offline: args.offline,
+        locked: args.locked,
+    })
 }
 
 pub(crate) fn build(engine: &Engine, args: args::Build) -> Outcome {
@@ -101,7 +106,11 @@ pub(crate) fn validate(engine: &Engine, args: &args::Validate) -> Outcome {
         }
         let rows: Vec<Row<'_>> = reports
             .iter()
-            .map(|r| Row { file: &r.path, valid: !r.has_errors(), diagnostics: &r.diagnostics })
+            .map(|r| Row {
+                file: &r.path,
+                valid: !r.has_errors(),
+                diagnostics: &r.diagnostics,
+            })
             .collect();
         print_json(&rows)?;
     } else {
@@ -121,12 +130,19 @@ pub(crate) fn test(engine: &Engine, args: &args::Test) -> Outcome {
         FirmwareArg::Uefi => engine::FirmwareChoice::Uefi,
         FirmwareArg::All => engine::FirmwareChoice::All,
     };
-    let report = engine.test(&engine::TestRequest { image: args.image.clone(), firmware, timeout_seconds: args.timeout })?;
+    let report = engine.test(&engine::TestRequest {
+        image: args.image.clone(),
+        firmware,
+        timeout_seconds: args.timeout,
+    })?;
     if args.json {
         print_json(&report)?;
     } else {
         for (firmware, passed) in report.verdicts() {
-            print_line(&format!("{firmware}: {}", if passed { "passed" } else { "failed" }))?;
+            print_line(&format!(
+                "{firmware}: {}",
+                if passed { "passed" } else { "failed" }
+            ))?;
         }
     }
     Ok(ExitCode::from(u8::from(!report.passed())))
@@ -135,7 +151,10 @@ pub(crate) fn test(engine: &Engine, args: &args::Test) -> Outcome {
 pub(crate) fn assemble(engine: &Engine, args: args::Assemble) -> Outcome {
     let size = args
         .size
-        .map(|text| text.parse::<ByteSize>().map_err(|error| usage(format!("--size: {error}"))))
+        .map(|text| {
+            text.parse::<ByteSize>()
+                .map_err(|error| usage(format!("--size: {error}")))
+        })
         .transpose()?
         .map(|size| size.0);
     let report = engine.assemble(&engine::AssembleRequest {

@@ -18,7 +18,10 @@ use crate::args::{Cli, Command, Disk};
 use crate::progress::Progress;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|arg| arg == amiforge_exec::CHILD_ARG) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|arg| arg == amiforge_exec::CHILD_ARG)
+    {
         return amiforge_exec::child_main();
     }
     let cli = match Cli::try_parse() {
@@ -32,7 +35,10 @@ fn main() -> ExitCode {
         Ok(progress) => Arc::new(progress),
         Err(error) => {
             let path = cli.events.unwrap_or_default();
-            eprint_line(&format!("error: {}: cannot write events: {error}", path.display()));
+            eprint_line(&format!(
+                "error: {}: cannot write events: {error}",
+                path.display()
+            ));
             return ExitCode::from(2);
         }
     };
@@ -45,7 +51,9 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
         // Whoever read our output has seen enough.
-        Err(CommandError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CommandError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(CommandError::Output(error)) => {
             eprint_line(&format!("error: cannot write to standard output: {error}"));
             ExitCode::from(1)

@@ -34,7 +34,11 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(120));
             Mutex::new(Bar { bar, stage: "" })
         });
-        Ok(Self { quiet, json: json.map(Mutex::new), bar })
+        Ok(Self {
+            quiet,
+            json: json.map(Mutex::new),
+            bar,
+        })
     }
 
     /// Removes the bar.
@@ -66,7 +70,10 @@ impl Progress {
             && let Ok(mut bar) = bar.lock()
         {
             bar.stage = "";
-            bar.bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.bar.set_style(
+                ProgressStyle::with_template("{spinner} {msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            );
             bar.bar.set_message(message);
         }
     }
@@ -81,7 +88,10 @@ impl Progress {
                 "{spinner} {msg} {wide_bar} {pos}/{len}"
             };
             bar.stage = name;
-            bar.bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.bar.set_style(
+                ProgressStyle::with_template(template)
+                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
             bar.bar.set_message(name);
         }
         bar.bar.set_length(total);
@@ -116,36 +126,79 @@ impl EventSink for Progress {
                     self.line(&format!("{name:>9} {detail}"));
                 }
             }
-            Event::Progress { name, done, total, unit } => self.advance(name, done, total, unit),
-            Event::LayerCached { id, title } => self.line(&format!("   cached {} {title}", short(&id))),
+            Event::Progress {
+                name,
+                done,
+                total,
+                unit,
+            } => self.advance(name, done, total, unit),
+            Event::LayerCached { id, title } => {
+                self.line(&format!("   cached {} {title}", short(&id)))
+            }
             Event::LayerStarted { id, title, reason } => {
                 self.line(&format!("    layer {} {title} ({reason})", short(&id)));
                 self.spin(title);
             }
-            Event::LayerFinished { id, title, seconds, .. } => {
-                self.line(&format!("     done {} {title} in {seconds:.1} s", short(&id)));
+            Event::LayerFinished {
+                id, title, seconds, ..
+            } => {
+                self.line(&format!(
+                    "     done {} {title} in {seconds:.1} s",
+                    short(&id)
+                ));
             }
-            Event::StepStarted { component, phase, step, action } => {
+            Event::StepStarted {
+                component,
+                phase,
+                step,
+                action,
+            } => {
                 self.line(&format!("     step {component} {phase}/{step} ({action})"));
                 self.spin(format!("{component} {phase}/{step}"));
             }
             Event::Output { line, .. } => self.line(&format!("          | {line}")),
-            Event::StepFinished { component, phase, step, status, seconds } if status != "success" => {
-                self.line(&format!("     step {component} {phase}/{step} {status} after {seconds:.1} s"));
+            Event::StepFinished {
+                component,
+                phase,
+                step,
+                status,
+                seconds,
+            } if status != "success" => {
+                self.line(&format!(
+                    "     step {component} {phase}/{step} {status} after {seconds:.1} s"
+                ));
             }
             Event::Artifact { file, bytes, .. } => {
-                self.line(&format!("    wrote {file} ({})", amiforge_types::ByteSize(bytes)));
+                self.line(&format!(
+                    "    wrote {file} ({})",
+                    amiforge_types::ByteSize(bytes)
+                ));
             }
-            Event::BootStarted { firmware, acceleration } => {
+            Event::BootStarted {
+                firmware,
+                acceleration,
+            } => {
                 self.line(&format!("     boot {firmware} ({acceleration})"));
                 self.spin(format!("boot {firmware}"));
             }
-            Event::Milestone { firmware, milestone, seconds } => {
-                self.line(&format!("     boot {firmware} {seconds:>6.1} s {milestone}"));
+            Event::Milestone {
+                firmware,
+                milestone,
+                seconds,
+            } => {
+                self.line(&format!(
+                    "     boot {firmware} {seconds:>6.1} s {milestone}"
+                ));
             }
-            Event::BootFinished { firmware, passed, seconds } => {
+            Event::BootFinished {
+                firmware,
+                passed,
+                seconds,
+            } => {
                 let verdict = if passed { "passed" } else { "FAILED" };
-                self.line(&format!("     boot {firmware} {verdict} after {seconds:.1} s"));
+                self.line(&format!(
+                    "     boot {firmware} {verdict} after {seconds:.1} s"
+                ));
             }
             Event::Unchanged { out, detail } => self.line(&format!("unchanged {out}: {detail}")),
             _ => {}

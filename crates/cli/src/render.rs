@@ -9,7 +9,11 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// Draws every problem of a document to standard error.
 pub(crate) fn document(report: &DocumentReport) {
-    let renderer = if std::io::stderr().is_terminal() { Renderer::styled() } else { Renderer::plain() };
+    let renderer = if std::io::stderr().is_terminal() {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
     let mut err = std::io::stderr().lock();
     for diagnostic in &report.diagnostics {
         let text = renderer.render(&[group(report, diagnostic)]).to_string();
@@ -27,7 +31,11 @@ fn group<'a>(report: &'a DocumentReport, diagnostic: &'a Diagnostic) -> Group<'a
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut group = Group::with_title(level.primary_title(diagnostic.message.as_str()).id(diagnostic.code));
+    let mut group = Group::with_title(
+        level
+            .primary_title(diagnostic.message.as_str())
+            .id(diagnostic.code),
+    );
     if let Some(span) = diagnostic.span {
         let text = report.text.as_str();
         let mut start = floor(text, span.start.offset);
@@ -41,7 +49,9 @@ fn group<'a>(report: &'a DocumentReport, diagnostic: &'a Diagnostic) -> Group<'a
         let mut first_line = 1;
         if text.len() > EXCERPT {
             let from = floor(text, start.saturating_sub(200));
-            let from = text[from..start].find('\n').map_or(from, |at| from + at + 1);
+            let from = text[from..start]
+                .find('\n')
+                .map_or(from, |at| from + at + 1);
             source = &text[from..floor(text, end + 200)];
             first_line = span.start.line as usize - text[from..start].matches('\n').count();
             start -= from;
@@ -54,7 +64,9 @@ fn group<'a>(report: &'a DocumentReport, diagnostic: &'a Diagnostic) -> Group<'a
                 .annotation(AnnotationKind::Primary.span(start..end)),
         );
     } else {
-        group = group.element(annotate_snippets::Origin::path(report.path.to_string_lossy().into_owned()));
+        group = group.element(annotate_snippets::Origin::path(
+            report.path.to_string_lossy().into_owned(),
+        ));
     }
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(help.as_str()));
@@ -81,7 +93,11 @@ pub(crate) fn error(error: &EngineError) {
     let _ = writeln!(err, "error: {error}");
     let mut source = error.source();
     while let Some(cause) = source {
-        let _ = writeln!(err, "  caused by: {}", cause.to_string().replace('\n', "\n    "));
+        let _ = writeln!(
+            err,
+            "  caused by: {}",
+            cause.to_string().replace('\n', "\n    ")
+        );
         source = cause.source();
     }
     if let Some(hint) = error.hint() {

@@ -91,8 +91,21 @@ pub struct AssembledFile {
 
 /// What a finished image does not carry: caches and identities that a guest makes anew. Directories
 /// are emptied, files removed.
-const EMPTIED: &[&str] = &["run", "tmp", "var/tmp", "var/lib/apt/lists", "var/cache/apt/archives", "var/lib/cloud", "var/log/journal"];
-const REMOVED: &[&str] = &["root/.bash_history", "var/lib/systemd/random-seed", "var/lib/systemd/credential.secret", "etc/.pwd.lock"];
+const EMPTIED: &[&str] = &[
+    "run",
+    "tmp",
+    "var/tmp",
+    "var/lib/apt/lists",
+    "var/cache/apt/archives",
+    "var/lib/cloud",
+    "var/log/journal",
+];
+const REMOVED: &[&str] = &[
+    "root/.bash_history",
+    "var/lib/systemd/random-seed",
+    "var/lib/systemd/credential.secret",
+    "etc/.pwd.lock",
+];
 /// Paths whose files are removed where the name starts like this.
 const HOST_KEYS: (&str, &[u8]) = ("etc/ssh", b"ssh_host_");
 
@@ -103,8 +116,12 @@ impl Engine {
             .out
             .iter()
             .map(|out| {
-                let name = out.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-                Format::from_file_name(&name).or_fail(ErrorKind::Invalid, || format!("--out {}", out.display()))
+                let name = out
+                    .file_name()
+                    .map(|n| n.to_string_lossy().into_owned())
+                    .unwrap_or_default();
+                Format::from_file_name(&name)
+                    .or_fail(ErrorKind::Invalid, || format!("--out {}", out.display()))
             })
             .collect::<Result<Vec<_>, _>>()?;
         let mut blobs = BlobTable::new();
@@ -120,15 +137,37 @@ impl Engine {
             None => newest(&tree),
         };
         let context = || format!("cannot assemble {}", request.rootfs.display());
-        let dump = tree.dump(DumpContent::SizeOnly).or_fail(ErrorKind::Failed, context)?;
+        let dump = tree
+            .dump(DumpContent::SizeOnly)
+            .or_fail(ErrorKind::Failed, context)?;
         let seed = Seed::new(Digest::of(dump.as_bytes()));
         self.stage("layout", format!("{} files", tree.slots()));
-        let disk = lay_out(tree, &image_spec(request.size, request.boot, seed, clock, padded), &mut blobs)?;
+        let disk = lay_out(
+            tree,
+            &image_spec(request.size, request.boot, seed, clock, padded),
+            &mut blobs,
+        )?;
 
-        self.stage("emit", request.out.iter().map(|o| o.display().to_string()).collect::<Vec<_>>().join(", "));
-        let temps = request.out.iter().map(|out| beside(out)).collect::<Result<Vec<_>, _>>()?;
+        self.stage(
+            "emit",
+            request
+                .out
+                .iter()
+                .map(|o| o.display().to_string())
+                .collect::<Vec<_>>()
+                .join(", "),
+        );
+        let temps = request
+            .out
+            .iter()
+            .map(|out| beside(out))
+            .collect::<Result<Vec<_>, _>>()?;
         let reopen = |temp: &NamedTempFile| temp.reopen().map(FileTarget::from_file);
-        let targets = temps.iter().map(reopen).collect::<Result<Vec<_>, _>>().or_fail(ErrorKind::Failed, context)?;
+        let targets = temps
+            .iter()
+            .map(reopen)
+            .collect::<Result<Vec<_>, _>>()
+            .or_fail(ErrorKind::Failed, context)?;
         let outputs: Vec<Output<'_>> = formats
             .iter()
             .zip(&targets)
@@ -144,30 +183,64 @@ impl Engine {
                 compression: Compression::None,
             })
             .collect();
-        let options = EmitOptions { threads: threads(), content_digest: request.checksums != Checksums::None };
-        let emitted = amiforge_disk::emit(&disk.extents, &blobs, &outputs, options).or_fail(ErrorKind::Failed, context)?;
+        let options = EmitOptions {
+            threads: threads(),
+            content_digest: request.checksums != Checksums::None,
+        };
+        let emitted = amiforge_disk::emit(&disk.extents, &blobs, &outputs, options)
+            .or_fail(ErrorKind::Failed, context)?;
         let mut files = Vec::new();
-        for ((temp, out), (format, artifact)) in temps.into_iter().zip(&request.out).zip(formats.iter().zip(&emitted.artifacts)) {
-            temp.persist(out).map_err(|e| e.error).or_fail(ErrorKind::Failed, || format!("cannot write {}", out.display()))?;
+        for ((temp, out), (format, artifact)) in temps
+            .into_iter()
+            .zip(&request.out)
+            .zip(formats.iter().zip(&emitted.artifacts))
+        {
+            temp.persist(out)
+                .map_err(|e| e.error)
+                .or_fail(ErrorKind::Failed, || {
+                    format!("cannot write {}", out.display())
+                })?;
             self.emit(Event::Artifact {
                 file: out.display().to_string(),
                 bytes: artifact.bytes,
                 sha256: artifact.sha256.map(|d| d.hex()),
             });
-            files.push(AssembledFile { path: out.clone(), format: *format, bytes: artifact.bytes, sha256: artifact.sha256 });
+            files.push(AssembledFile {
+                path: out.clone(),
+                format: *format,
+                bytes: artifact.bytes,
+                sha256: artifact.sha256,
+            });
         }
-        Ok(AssembleReport { files, content_digest: emitted.content_digest, virtual_bytes: disk.extents.size() })
+        Ok(AssembleReport {
+            files,
+            content_digest: emitted.content_digest,
+            virtual_bytes: disk.extents.size(),
+        })
     }
 
     /// The tree of a tar archive or a folder, and the spool its data went to, if any.
-    fn read_rootfs(&self, rootfs: &Path, near: &Path, blobs: &mut BlobTable) -> Result<(Tree, Option<BlobId>), EngineError> {
+    fn read_rootfs(
+        &self,
+        rootfs: &Path,
+        near: &Path,
+        blobs: &mut BlobTable,
+    ) -> Result<(Tree, Option<BlobId>), EngineError> {
         let context = || format!("cannot read {}", rootfs.display());
-        let root = Stat { mode: 0o755, uid: 0, gid: 0, mtime: Timestamp::default() };
+        let root = Stat {
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp::default(),
+        };
         if rootfs.is_dir() {
             let spool = spool_beside(near)?;
             let dir = OwnedFd::from(File::open(rootfs).or_fail(ErrorKind::Invalid, context)?);
             let options = HarvestOptions {
-                newer_than: Timestamp { secs: i64::MAX, nanos: 0 },
+                newer_than: Timestamp {
+                    secs: i64::MAX,
+                    nanos: 0,
+                },
                 build_clock: Timestamp::default(),
                 exclude: Vec::new(),
             };
@@ -178,35 +251,68 @@ impl Engine {
             let tree = Tree::from_layers(root, [&diff]).or_fail(ErrorKind::Failed, context)?;
             return Ok((tree, Some(id)));
         }
-        let options = tar::ReadOptions { build_clock: Timestamp::default(), limits: tar::Limits::DEFAULT };
-        let file = fs_err::File::open(rootfs).or_fail(ErrorKind::Invalid, context)?.into_parts().0;
-        let regular = file.metadata().or_fail(ErrorKind::Invalid, context)?.is_file();
+        let options = tar::ReadOptions {
+            build_clock: Timestamp::default(),
+            limits: tar::Limits::DEFAULT,
+        };
+        let file = fs_err::File::open(rootfs)
+            .or_fail(ErrorKind::Invalid, context)?
+            .into_parts()
+            .0;
+        let regular = file
+            .metadata()
+            .or_fail(ErrorKind::Invalid, context)?
+            .is_file();
         if regular {
-            let blob = Arc::new(FileBlob::from_file(file.try_clone().or_fail(ErrorKind::Failed, context)?).or_fail(ErrorKind::Failed, context)?);
+            let blob = Arc::new(
+                FileBlob::from_file(file.try_clone().or_fail(ErrorKind::Failed, context)?)
+                    .or_fail(ErrorKind::Failed, context)?,
+            );
             let mut first = [0; tar::Compression::MAGIC_LEN];
-            let len = first.len().min(usize::try_from(blob.size()).unwrap_or(usize::MAX));
-            blob.read_exact_at(&mut first[..len], 0).or_fail(ErrorKind::Failed, context)?;
+            let len = first
+                .len()
+                .min(usize::try_from(blob.size()).unwrap_or(usize::MAX));
+            blob.read_exact_at(&mut first[..len], 0)
+                .or_fail(ErrorKind::Failed, context)?;
             if tar::Compression::detect(&first[..len]) == tar::Compression::None {
                 let id = blobs.add(blob.clone());
-                let tree = tar::read_at(&*blob, id, &options).or_fail(ErrorKind::Failed, context)?;
+                let tree =
+                    tar::read_at(&*blob, id, &options).or_fail(ErrorKind::Failed, context)?;
                 return Ok((tree, None));
             }
         }
         let spool = spool_beside(near)?;
-        let mut writer = BufWriter::with_capacity(1 << 20, spool.try_clone().or_fail(ErrorKind::Failed, context)?);
-        let spooled = tar::read_stream(&mut BufReader::with_capacity(1 << 20, file), &mut writer, &options).or_fail(ErrorKind::Failed, context)?;
+        let mut writer = BufWriter::with_capacity(
+            1 << 20,
+            spool.try_clone().or_fail(ErrorKind::Failed, context)?,
+        );
+        let spooled = tar::read_stream(
+            &mut BufReader::with_capacity(1 << 20, file),
+            &mut writer,
+            &options,
+        )
+        .or_fail(ErrorKind::Failed, context)?;
         writer.flush().or_fail(ErrorKind::Failed, context)?;
         drop(writer);
-        let id = blobs.add(Arc::new(FileBlob::from_file(spool).or_fail(ErrorKind::Failed, context)?));
+        let id = blobs.add(Arc::new(
+            FileBlob::from_file(spool).or_fail(ErrorKind::Failed, context)?,
+        ));
         Ok((spooled.into_tree(id), None))
     }
 }
 
 /// The tree of an image: its layers over one another, without what the guest makes anew.
 pub(crate) fn image_tree(made: &Made) -> Result<Tree, EngineError> {
-    let root = Stat { mode: 0o755, uid: 0, gid: 0, mtime: made.clock };
+    let root = Stat {
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime: made.clock,
+    };
     let mut tree = Tree::from_layers(root, made.layers.iter().map(|layer| &*layer.diff))
-        .or_fail(ErrorKind::Failed, || "the layers do not fit on one another".to_owned())?;
+        .or_fail(ErrorKind::Failed, || {
+            "the layers do not fit on one another".to_owned()
+        })?;
     for dir in EMPTIED {
         for name in names_in(&tree, dir) {
             tree.remove(&[dir.as_bytes(), b"/", &name].concat());
@@ -216,7 +322,10 @@ pub(crate) fn image_tree(made: &Made) -> Result<Tree, EngineError> {
         tree.remove(path.as_bytes());
     }
     let (dir, prefix) = HOST_KEYS;
-    for name in names_in(&tree, dir).into_iter().filter(|name| name.starts_with(prefix)) {
+    for name in names_in(&tree, dir)
+        .into_iter()
+        .filter(|name| name.starts_with(prefix))
+    {
         tree.remove(&[dir.as_bytes(), b"/", &name].concat());
     }
     if let Some(ino) = tree.lookup(b"etc/machine-id") {
@@ -227,11 +336,20 @@ pub(crate) fn image_tree(made: &Made) -> Result<Tree, EngineError> {
 }
 
 fn names_in(tree: &Tree, dir: &str) -> Vec<Vec<u8>> {
-    tree.lookup(dir.as_bytes()).and_then(|ino| tree.children(ino)).map(|c| c.keys().cloned().collect()).unwrap_or_default()
+    tree.lookup(dir.as_bytes())
+        .and_then(|ino| tree.children(ino))
+        .map(|c| c.keys().cloned().collect())
+        .unwrap_or_default()
 }
 
 /// Everything the layout depends on besides the tree.
-pub(crate) fn image_spec(size: Option<u64>, boot: BootChoice, seed: Seed, clock: Timestamp, padded: BTreeSet<BlobId>) -> ImageSpec {
+pub(crate) fn image_spec(
+    size: Option<u64>,
+    boot: BootChoice,
+    seed: Seed,
+    clock: Timestamp,
+    padded: BTreeSet<BlobId>,
+) -> ImageSpec {
     let boot = match boot {
         BootChoice::Bios => BootMode::LegacyBios,
         BootChoice::Uefi => BootMode::Uefi,
@@ -245,7 +363,11 @@ pub(crate) fn image_spec(size: Option<u64>, boot: BootChoice, seed: Seed, clock:
 }
 
 /// Lays a tree out on a disk.
-pub(crate) fn lay_out(tree: Tree, spec: &ImageSpec, blobs: &mut BlobTable) -> Result<DiskImage, EngineError> {
+pub(crate) fn lay_out(
+    tree: Tree,
+    spec: &ImageSpec,
+    blobs: &mut BlobTable,
+) -> Result<DiskImage, EngineError> {
     amiforge_image::assemble(tree, spec, blobs).map_err(|error| {
         let hint = error.hint();
         let wrapped = EngineError::Context {
@@ -262,7 +384,9 @@ pub(crate) fn lay_out(tree: Tree, spec: &ImageSpec, blobs: &mut BlobTable) -> Re
 }
 
 fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// A temporary file in the folder of `out`, to be renamed to it.
@@ -272,16 +396,23 @@ fn beside(out: &Path) -> Result<NamedTempFile, EngineError> {
         .prefix(".amiforge-")
         .permissions(std::fs::Permissions::from_mode(0o644))
         .tempfile_in(folder_of(out))
-        .or_fail(ErrorKind::Failed, || format!("cannot write to {}", folder_of(out).display()))
+        .or_fail(ErrorKind::Failed, || {
+            format!("cannot write to {}", folder_of(out).display())
+        })
 }
 
 /// A file without a name in the folder of `out`: the data of archives that cannot be read in place.
 fn spool_beside(out: &Path) -> Result<File, EngineError> {
-    tempfile::tempfile_in(folder_of(out)).or_fail(ErrorKind::Failed, || format!("cannot write to {}", folder_of(out).display()))
+    tempfile::tempfile_in(folder_of(out)).or_fail(ErrorKind::Failed, || {
+        format!("cannot write to {}", folder_of(out).display())
+    })
 }
 
 fn newest(tree: &Tree) -> Timestamp {
-    let times = tree.walk().into_iter().map(|(_, ino)| tree.inode(ino).stat.mtime.secs);
+    let times = tree
+        .walk()
+        .into_iter()
+        .map(|(_, ino)| tree.inode(ino).stat.mtime.secs);
     Timestamp::from_secs(times.max().unwrap_or(0).max(0))
 }
 

@@ -5,8 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use amiforge_ami::{
-    Artifact, ArtifactFormat, BootMode, ComponentRecord, CreationDate, LayerRecord, Manifest, ManifestSpec, ParentImage, PartitionInfo,
-    VolumeInfo, register_image_request, run_instances_mappings,
+    Artifact, ArtifactFormat, BootMode, ComponentRecord, CreationDate, LayerRecord, Manifest,
+    ManifestSpec, ParentImage, PartitionInfo, VolumeInfo, register_image_request,
+    run_instances_mappings,
 };
 use amiforge_disk::{Compression, EmitOptions, Format, Output};
 use amiforge_exec::DocumentSpec;
@@ -87,10 +88,12 @@ impl Engine {
         let resolved = self.resolve_parent(&recipe, request.recipe.offline)?;
         let plan = self.compile(&recipe, &resolved)?;
         let version = recipe.recipe.version.first().to_string();
-        let target = request
-            .out
-            .clone()
-            .unwrap_or_else(|| PathBuf::from("out").join(format!("{}-{version}", recipe.recipe.name.replace(' ', "-"))));
+        let target = request.out.clone().unwrap_or_else(|| {
+            PathBuf::from("out").join(format!(
+                "{}-{version}",
+                recipe.recipe.name.replace(' ', "-")
+            ))
+        });
         if request.recipe.locked {
             check_lock(&target, &resolved)?;
         }
@@ -100,7 +103,9 @@ impl Engine {
             return Ok(outcome);
         }
         let folder = OutFolder::begin(&target, &self.interruption())?;
-        let result = self.build_into(request, &recipe, &store, &resolved, &plan, &version, &folder);
+        let result = self.build_into(
+            request, &recipe, &store, &resolved, &plan, &version, &folder,
+        );
         match result {
             Ok((manifest, built, proven)) => {
                 let out = folder.commit()?;
@@ -117,13 +122,18 @@ impl Engine {
                 })
             }
             Err(error) => match folder.fail() {
-                Some(failed) if error.hint().is_none() => Err(error.with_hint(format!("logs and plan are in {}", failed.display()))),
+                Some(failed) if error.hint().is_none() => {
+                    Err(error.with_hint(format!("logs and plan are in {}", failed.display())))
+                }
                 _ => Err(error),
             },
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the one body of `build`, apart only so that its failure can keep the logs")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the one body of `build`, apart only so that its failure can keep the logs"
+    )]
     fn build_into(
         &self,
         request: &BuildRequest,
@@ -135,16 +145,29 @@ impl Engine {
         folder: &OutFolder,
     ) -> Result<(Manifest, usize, bool), EngineError> {
         let internal = |what: &'static str| move || format!("cannot write {what}");
-        folder.write("plan.json", &json(plan).or_fail(ErrorKind::Internal, internal("plan.json"))?)?;
-        folder.write("lock.json", &json(resolved).or_fail(ErrorKind::Internal, internal("lock.json"))?)?;
+        folder.write(
+            "plan.json",
+            &json(plan).or_fail(ErrorKind::Internal, internal("plan.json"))?,
+        )?;
+        folder.write(
+            "lock.json",
+            &json(resolved).or_fail(ErrorKind::Internal, internal("lock.json"))?,
+        )?;
         let logs = folder.path("logs");
         fs_err::create_dir(&logs).or_fail(ErrorKind::Failed, internal("logs"))?;
         let documents: Vec<DocumentSpec> = recipe
             .components
             .iter()
-            .map(|c| DocumentSpec { name: c.shown.clone(), text: c.text.clone(), parameters: c.parameters.clone() })
+            .map(|c| DocumentSpec {
+                name: c.shown.clone(),
+                text: c.text.clone(),
+                parameters: c.parameters.clone(),
+            })
             .collect();
-        folder.write(DOCUMENTS_FILE, &json(&documents).or_fail(ErrorKind::Internal, internal(DOCUMENTS_FILE))?)?;
+        folder.write(
+            DOCUMENTS_FILE,
+            &json(&documents).or_fail(ErrorKind::Internal, internal(DOCUMENTS_FILE))?,
+        )?;
         let jobs = request.jobs.unwrap_or_else(threads);
         let made = self.make_layers(&Work {
             store,
@@ -158,17 +181,27 @@ impl Engine {
             logs,
         })?;
         if made.built == 0 {
-            self.stage("layers", format!("all {} from the store, no step runs", plan.layers.len()));
+            self.stage(
+                "layers",
+                format!("all {} from the store, no step runs", plan.layers.len()),
+            );
         }
         let tree = crate::assemble::image_tree(&made)?;
         let packages = crate::parent::installed_packages(&tree, &made.blobs)?;
         let agent = packages.iter().any(|p| p.name == "cloud-init");
-        folder.write("packages.json", &json(&packages).or_fail(ErrorKind::Internal, internal("packages.json"))?)?;
+        folder.write(
+            "packages.json",
+            &json(&packages).or_fail(ErrorKind::Internal, internal("packages.json"))?,
+        )?;
 
         let built = made.built;
-        let (mut manifest, sums) = self.write_disks(recipe, version, resolved, plan, tree, made, folder, jobs)?;
+        let (mut manifest, sums) =
+            self.write_disks(recipe, version, resolved, plan, tree, made, folder, jobs)?;
         folder.write("manifest.json", &manifest.to_json())?;
-        folder.write("block-device-mappings.json", &run_instances_mappings(&manifest))?;
+        folder.write(
+            "block-device-mappings.json",
+            &run_instances_mappings(&manifest),
+        )?;
         folder.write("register-image.json", &register_image_request(&manifest))?;
 
         let mut proven = false;
@@ -181,10 +214,14 @@ impl Engine {
                 agent,
                 clock: self.settings.now,
             };
-            let (report, failures) = self.prove(&subject, FirmwareChoice::All, request.boot_timeout_seconds)?;
+            let (report, failures) =
+                self.prove(&subject, FirmwareChoice::All, request.boot_timeout_seconds)?;
             folder.write("boot-report.json", &report.to_json())?;
             if !failures.is_empty() || !report.passed {
-                return Err(EngineError::new(ErrorKind::Failed, format!("the boot proof failed\n{}", failures.join("\n"))));
+                return Err(EngineError::new(
+                    ErrorKind::Failed,
+                    format!("the boot proof failed\n{}", failures.join("\n")),
+                ));
             }
             manifest.boot_proof = report.boot_proof("boot-report.json");
             folder.write("manifest.json", &manifest.to_json())?;
@@ -195,7 +232,10 @@ impl Engine {
     }
 
     /// Lays the disk out once and writes it in every format, with the manifest of the result.
-    #[allow(clippy::too_many_arguments, reason = "one call site; a struct would name the same eight things")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one call site; a struct would name the same eight things"
+    )]
     fn write_disks(
         &self,
         recipe: &LoadedRecipe,
@@ -215,10 +255,21 @@ impl Engine {
         };
         let boot_mode = crate::volumes::boot_mode(image_recipe.amiforge.boot_mode);
         let records = layer_records(&made);
-        let Made { layers, mut blobs, clock, .. } = made;
+        let Made {
+            layers,
+            mut blobs,
+            clock,
+            ..
+        } = made;
         self.stage("layout", format!("{} files", tree.slots()));
         let padded = layers.iter().map(|layer| layer.blob).collect();
-        let spec = crate::assemble::image_spec(volumes.root_gib.map(|gib| u64::from(gib) * GIB), boot_mode_choice(boot_mode), seed, clock, padded);
+        let spec = crate::assemble::image_spec(
+            volumes.root_gib.map(|gib| u64::from(gib) * GIB),
+            boot_mode_choice(boot_mode),
+            seed,
+            clock,
+            padded,
+        );
         let disk = crate::assemble::lay_out(tree, &spec, &mut blobs)?;
 
         let formats: Vec<(Format, ArtifactFormat)> = image_recipe
@@ -230,7 +281,10 @@ impl Engine {
                 OutputFormat::Qcow2 => (Format::Qcow2, ArtifactFormat::Qcow2),
             })
             .collect();
-        let names: Vec<String> = formats.iter().map(|(f, _)| format!("disk.{}", f.name())).collect();
+        let names: Vec<String> = formats
+            .iter()
+            .map(|(f, _)| format!("disk.{}", f.name()))
+            .collect();
         self.stage("emit", names.join(", "));
         let context = || "cannot write the disk".to_owned();
         let targets = names
@@ -241,17 +295,36 @@ impl Engine {
         let outputs: Vec<Output<'_>> = formats
             .iter()
             .zip(&targets)
-            .map(|((format, _), target)| Output { format: *format, target, readback: None, sha256: true, compression: Compression::None })
+            .map(|((format, _), target)| Output {
+                format: *format,
+                target,
+                readback: None,
+                sha256: true,
+                compression: Compression::None,
+            })
             .collect();
-        let emitted = amiforge_disk::emit(&disk.extents, &blobs, &outputs, EmitOptions { threads: jobs, content_digest: true })
-            .or_fail(ErrorKind::Failed, context)?;
-        let content_digest =
-            emitted.content_digest.ok_or_else(|| EngineError::new(ErrorKind::Internal, "the disk has no content digest"))?;
+        let emitted = amiforge_disk::emit(
+            &disk.extents,
+            &blobs,
+            &outputs,
+            EmitOptions {
+                threads: jobs,
+                content_digest: true,
+            },
+        )
+        .or_fail(ErrorKind::Failed, context)?;
+        let content_digest = emitted.content_digest.ok_or_else(|| {
+            EngineError::new(ErrorKind::Internal, "the disk has no content digest")
+        })?;
 
         let mut artifacts = Vec::new();
         let mut sums = Vec::new();
         for (((_, format), name), written) in formats.iter().zip(&names).zip(&emitted.artifacts) {
-            self.emit(Event::Artifact { file: name.clone(), bytes: written.bytes, sha256: written.sha256.map(|d| d.hex()) });
+            self.emit(Event::Artifact {
+                file: name.clone(),
+                bytes: written.bytes,
+                sha256: written.sha256.map(|d| d.hex()),
+            });
             if let Some(sha256) = written.sha256 {
                 sums.push((name.clone(), sha256));
             }
@@ -285,7 +358,11 @@ impl Engine {
             artifacts,
             parent_image: ParentImage {
                 asked: image_recipe.parent.to_string(),
-                resolved: format!("debian:{}@sha256:{}", resolved.codename, crate::parent::digest(resolved)),
+                resolved: format!(
+                    "debian:{}@sha256:{}",
+                    resolved.codename,
+                    crate::parent::digest(resolved)
+                ),
             },
             components: plan
                 .components
@@ -294,7 +371,11 @@ impl Engine {
                     name: c.name.clone(),
                     version: c.version.clone().unwrap_or_else(|| "0.0.0".to_owned()),
                     digest: c.digest,
-                    parameters: c.parameters.iter().map(|(k, v)| (k.clone(), vec![v.clone()])).collect(),
+                    parameters: c
+                        .parameters
+                        .iter()
+                        .map(|(k, v)| (k.clone(), vec![v.clone()]))
+                        .collect(),
                     layer: c.layer,
                 })
                 .collect(),
@@ -304,23 +385,48 @@ impl Engine {
             tool_version: TOOL_VERSION.to_owned(),
             tags: image_recipe.ami_tags.clone(),
         })
-        .or_fail(ErrorKind::Invalid, || "the recipe describes an image that EC2 would refuse".to_owned())?;
+        .or_fail(ErrorKind::Invalid, || {
+            "the recipe describes an image that EC2 would refuse".to_owned()
+        })?;
         Ok((manifest, sums))
     }
 
     /// The folder, when it still holds exactly what this plan made.
-    fn unchanged(&self, store: &Store, target: &Path, plan: &Plan, test: bool) -> Result<Option<BuildOutcome>, EngineError> {
-        let Ok(target) = std::path::absolute(target) else { return Ok(None) };
+    fn unchanged(
+        &self,
+        store: &Store,
+        target: &Path,
+        plan: &Plan,
+        test: bool,
+    ) -> Result<Option<BuildOutcome>, EngineError> {
+        let Ok(target) = std::path::absolute(target) else {
+            return Ok(None);
+        };
         let key = record_key(&target.to_string_lossy());
-        let Ok(Some(record)) = store.get_record(OUTPUT, &key) else { return Ok(None) };
-        let Ok(record) = serde_json::from_value::<OutputRecord>(record) else { return Ok(None) };
-        if record.version != 1 || record.plan_id != plan.plan_id || (test && !record.proven) || files_of(&target) != record.files {
+        let Ok(Some(record)) = store.get_record(OUTPUT, &key) else {
+            return Ok(None);
+        };
+        let Ok(record) = serde_json::from_value::<OutputRecord>(record) else {
+            return Ok(None);
+        };
+        if record.version != 1
+            || record.plan_id != plan.plan_id
+            || (test && !record.proven)
+            || files_of(&target) != record.files
+        {
             return Ok(None);
         }
-        let Ok(bytes) = std::fs::read(target.join("manifest.json")) else { return Ok(None) };
-        let Ok(manifest) = Manifest::from_json(&bytes) else { return Ok(None) };
+        let Ok(bytes) = std::fs::read(target.join("manifest.json")) else {
+            return Ok(None);
+        };
+        let Ok(manifest) = Manifest::from_json(&bytes) else {
+            return Ok(None);
+        };
         for layer in &plan.layers {
-            self.emit(Event::LayerCached { id: layer.id.to_string(), title: layer.title.clone() });
+            self.emit(Event::LayerCached {
+                id: layer.id.to_string(),
+                title: layer.title.clone(),
+            });
         }
         self.emit(Event::Unchanged {
             out: target.display().to_string(),
@@ -336,11 +442,24 @@ impl Engine {
         }))
     }
 
-    fn keep_output(&self, store: &Store, out: &Path, plan: &Plan, proven: bool) -> Result<(), EngineError> {
+    fn keep_output(
+        &self,
+        store: &Store,
+        out: &Path,
+        plan: &Plan,
+        proven: bool,
+    ) -> Result<(), EngineError> {
         let context = || "cannot write the build record".to_owned();
-        let record = OutputRecord { version: 1, plan_id: plan.plan_id, proven, files: files_of(out) };
+        let record = OutputRecord {
+            version: 1,
+            plan_id: plan.plan_id,
+            proven,
+            files: files_of(out),
+        };
         let value = serde_json::to_value(record).or_fail(ErrorKind::Internal, context)?;
-        store.put_record(OUTPUT, &record_key(&out.to_string_lossy()), &value).or_fail(ErrorKind::Failed, context)
+        store
+            .put_record(OUTPUT, &record_key(&out.to_string_lossy()), &value)
+            .or_fail(ErrorKind::Failed, context)
     }
 
     fn register(&self, store: &Store, manifest: &Manifest, out: &Path) -> Result<(), EngineError> {
@@ -357,13 +476,24 @@ impl Engine {
 
     /// The store of this environment.
     pub(crate) fn open_store(&self) -> Result<Store, EngineError> {
-        Store::open(&self.settings.home)
-            .or_fail(ErrorKind::Environment, || format!("cannot open the store {}", self.settings.home.store.display()))
+        Store::open(&self.settings.home).or_fail(ErrorKind::Environment, || {
+            format!(
+                "cannot open the store {}",
+                self.settings.home.store.display()
+            )
+        })
     }
 }
 
 fn layer_records(made: &Made) -> Vec<LayerRecord> {
-    made.layers.iter().map(|l| LayerRecord { id: l.id, digest: l.info.digest, bytes: l.info.bytes }).collect()
+    made.layers
+        .iter()
+        .map(|l| LayerRecord {
+            id: l.id,
+            digest: l.info.digest,
+            bytes: l.info.bytes,
+        })
+        .collect()
 }
 
 fn boot_mode_choice(mode: BootMode) -> BootChoice {
@@ -379,35 +509,63 @@ fn check_lock(out: &Path, resolved: &ResolvedDebian) -> Result<(), EngineError> 
     let path = out.join("lock.json");
     let context = || format!("--locked: cannot read {}", path.display());
     let bytes = fs_err::read(&path).or_fail(ErrorKind::Invalid, context)?;
-    let lock: ResolvedDebian = serde_json::from_slice(&bytes).or_fail(ErrorKind::Invalid, context)?;
+    let lock: ResolvedDebian =
+        serde_json::from_slice(&bytes).or_fail(ErrorKind::Invalid, context)?;
     let mut changes = Vec::new();
     for package in &resolved.packages {
         match lock.package(&package.name) {
             Some(old) if old.sha256 == package.sha256 => {}
-            Some(old) => changes.push(format!("{} {} -> {}", package.name, old.version, package.version)),
+            Some(old) => changes.push(format!(
+                "{} {} -> {}",
+                package.name, old.version, package.version
+            )),
             None => changes.push(format!("{} {} is new", package.name, package.version)),
         }
     }
-    changes.extend(lock.packages.iter().filter(|p| resolved.package(&p.name).is_none()).map(|p| format!("{} is gone", p.name)));
+    changes.extend(
+        lock.packages
+            .iter()
+            .filter(|p| resolved.package(&p.name).is_none())
+            .map(|p| format!("{} is gone", p.name)),
+    );
     if changes.is_empty() {
         return Ok(());
     }
-    let shown = changes.iter().take(10).map(|c| format!("\n  {c}")).collect::<String>();
+    let shown = changes
+        .iter()
+        .take(10)
+        .map(|c| format!("\n  {c}"))
+        .collect::<String>();
     let more = changes.len().saturating_sub(10);
-    let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
-    Err(EngineError::new(ErrorKind::Failed, format!("--locked: the packages differ from {}{shown}{more}", path.display()))
-        .with_hint("build without --locked to take the new packages"))
+    let more = if more > 0 {
+        format!("\n  and {more} more")
+    } else {
+        String::new()
+    };
+    Err(EngineError::new(
+        ErrorKind::Failed,
+        format!(
+            "--locked: the packages differ from {}{shown}{more}",
+            path.display()
+        ),
+    )
+    .with_hint("build without --locked to take the new packages"))
 }
 
 /// Files of a finished folder, so that a change shows without reading gigabytes.
 fn files_of(dir: &Path) -> BTreeMap<String, (u64, u64, i128)> {
-    let Ok(entries) = std::fs::read_dir(dir) else { return BTreeMap::new() };
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return BTreeMap::new();
+    };
     entries
         .flatten()
         .filter_map(|entry| {
             let meta = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
             let changed = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
-            Some((entry.file_name().to_string_lossy().into_owned(), (meta.len(), meta.ino(), changed)))
+            Some((
+                entry.file_name().to_string_lossy().into_owned(),
+                (meta.len(), meta.ino(), changed),
+            ))
         })
         .collect()
 }
@@ -427,7 +585,12 @@ fn partition_info(part: &amiforge_disk::PartitionInfo) -> PartitionInfo {
         type_guid: part.type_guid,
         guid: part.guid,
         name: Some(part.name.clone()).filter(|n| !n.is_empty()),
-        filesystem: fs.and_then(|f| serde_json::to_value(f.kind).ok()?.as_str().map(str::to_owned)),
+        filesystem: fs.and_then(|f| {
+            serde_json::to_value(f.kind)
+                .ok()?
+                .as_str()
+                .map(str::to_owned)
+        }),
         uuid: fs.and_then(|f| f.uuid.clone()),
         label: fs.and_then(|f| f.label.clone()),
     }

@@ -43,7 +43,10 @@ impl DoctorReport {
         let mut text = String::new();
         for finding in &self.findings {
             let mark = if finding.ok { "ok     " } else { "MISSING" };
-            text.push_str(&format!("{mark} {:<13} {}\n", finding.topic, finding.detail));
+            text.push_str(&format!(
+                "{mark} {:<13} {}\n",
+                finding.topic, finding.detail
+            ));
             if let Some(hint) = &finding.hint {
                 text.push_str(&format!("        {:<13} -> {hint}\n", ""));
             }
@@ -67,32 +70,52 @@ impl Engine {
     #[must_use]
     pub fn doctor(&self) -> DoctorReport {
         let mut findings = Vec::new();
-        let mut add = |topic: &str, needed: bool, result: Result<String, (String, Option<String>)>| {
-            let (ok, detail, hint) = match result {
-                Ok(detail) => (true, detail, None),
-                Err((detail, hint)) => (false, detail, hint),
+        let mut add =
+            |topic: &str, needed: bool, result: Result<String, (String, Option<String>)>| {
+                let (ok, detail, hint) = match result {
+                    Ok(detail) => (true, detail, None),
+                    Err((detail, hint)) => (false, detail, hint),
+                };
+                findings.push(Finding {
+                    topic: topic.to_owned(),
+                    ok,
+                    needed_to_build: needed,
+                    detail,
+                    hint,
+                });
             };
-            findings.push(Finding { topic: topic.to_owned(), ok, needed_to_build: needed, detail, hint });
-        };
         let store = self.open_store();
         match &store {
             Ok(store) => {
                 add("store", true, Ok(store.path().display().to_string()));
                 match store.temp_dir("probe") {
                     Ok(scratch) => {
-                        for entry in Sandbox::probe(self.settings.helper.clone(), &scratch).entries {
-                            add(entry.what, true, entry.result.map_err(|e| (chain(&e), e.hint())));
+                        for entry in Sandbox::probe(self.settings.helper.clone(), &scratch).entries
+                        {
+                            add(
+                                entry.what,
+                                true,
+                                entry.result.map_err(|e| (chain(&e), e.hint())),
+                            );
                         }
                     }
                     Err(error) => add("store", true, Err((chain(&error), None))),
                 }
             }
-            Err(error) => add("store", true, Err((chain(error), error.hint().map(str::to_owned)))),
+            Err(error) => add(
+                "store",
+                true,
+                Err((chain(error), error.hint().map(str::to_owned))),
+            ),
         }
         add("packages", true, crate::parent::describe_host(self));
         match QemuTools::find() {
             Ok(tools) => {
-                add("qemu", false, Ok(format!("{} {}", tools.qemu.display(), tools.version)));
+                add(
+                    "qemu",
+                    false,
+                    Ok(format!("{} {}", tools.qemu.display(), tools.version)),
+                );
                 add(
                     "uefi",
                     false,
@@ -112,7 +135,14 @@ impl Engine {
                 }
             }
             Err(error) => {
-                add("qemu", false, Err((chain(&error), Some("install QEMU (Debian: qemu-system-x86 ovmf)".to_owned()))));
+                add(
+                    "qemu",
+                    false,
+                    Err((
+                        chain(&error),
+                        Some("install QEMU (Debian: qemu-system-x86 ovmf)".to_owned()),
+                    )),
+                );
             }
         }
         DoctorReport { findings }

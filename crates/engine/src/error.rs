@@ -45,7 +45,9 @@ impl DocumentReport {
     /// True when at least one problem is an error.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.diagnostics.iter().any(|d| d.severity == amiforge_types::Severity::Error)
+        self.diagnostics
+            .iter()
+            .any(|d| d.severity == amiforge_types::Severity::Error)
     }
 }
 
@@ -96,7 +98,12 @@ impl EngineError {
 
     /// A failure without a cause below it.
     pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
-        Self::Context { context: context.into(), kind, hint: None, source: None }
+        Self::Context {
+            context: context.into(),
+            kind,
+            hint: None,
+            source: None,
+        }
     }
 
     /// Adds the hint.
@@ -117,6 +124,11 @@ pub(crate) trait Contextual<T> {
 
 impl<T, E: std::error::Error + Send + Sync + 'static> Contextual<T> for Result<T, E> {
     fn or_fail(self, kind: ErrorKind, context: impl FnOnce() -> String) -> Result<T, EngineError> {
-        self.map_err(|e| EngineError::Context { context: context(), kind, hint: None, source: Some(Box::new(e)) })
+        self.map_err(|e| EngineError::Context {
+            context: context(),
+            kind,
+            hint: None,
+            source: Some(Box::new(e)),
+        })
     }
 }

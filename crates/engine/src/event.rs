@@ -4,7 +4,11 @@ use serde::Serialize;
 
 /// One thing that happened. In JSON, `event` names the variant in kebab case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "event",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase"
+)]
 #[non_exhaustive]
 pub enum Event {
     /// A part of the operation begins.

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use amiforge_exec::{ChildEvent, DocumentSpec, RootSpec, RunResult, RunSpec, Sandbox, ScriptSpec, Shim, ToeLog};
+use amiforge_exec::{
+    ChildEvent, DocumentSpec, RootSpec, RunResult, RunSpec, Sandbox, ScriptSpec, Shim, ToeLog,
+};
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
 use amiforge_source::ResolvedDebian;
 use amiforge_store::{Store, StoredLayer};
@@ -48,9 +50,17 @@ const EPHEMERAL: &[&str] = &[
     "var/log/dpkg.log",
 ];
 
-/// A script that stands where a program would disturb a build; bound over it, it leaves no trace.
-fn shims() -> Vec<Shim> {
-    parent::shims().into_iter().map(|(path, text)| Shim { path, text, mode: 0o755 }).collect()
+/// Programs that stand aside while steps run: bound over the image's own, they leave no trace. While
+/// the parent is configured, that includes the one that would make an initrd for every package.
+fn shims(kind: &LayerKind) -> Vec<Shim> {
+    parent::shims(matches!(kind, LayerKind::ParentConfigured))
+        .into_iter()
+        .map(|(path, text)| Shim {
+            path,
+            text,
+            mode: 0o755,
+        })
+        .collect()
 }
 
 /// What making layers needs to know.
@@ -81,26 +91,48 @@ pub(crate) struct Made {
 impl Engine {
     /// Makes what is missing, lowest first.
     pub(crate) fn make_layers(&self, work: &Work<'_>) -> Result<Made, EngineError> {
-        let mut made = Made { layers: Vec::new(), blobs: BlobTable::new(), clock: Timestamp::default(), built: 0 };
+        let mut made = Made {
+            layers: Vec::new(),
+            blobs: BlobTable::new(),
+            clock: Timestamp::default(),
+            built: 0,
+        };
         let mut sandbox = None;
         for (at, planned) in work.plan.layers.iter().enumerate() {
-            let found = if work.rebuild { None } else { load(work.store, planned.id, &mut made.blobs)? };
+            let found = if work.rebuild {
+                None
+            } else {
+                load(work.store, planned.id, &mut made.blobs)?
+            };
             let layer = match found {
                 Some(layer) => {
-                    self.emit(Event::LayerCached { id: planned.id.to_string(), title: planned.title.clone() });
+                    self.emit(Event::LayerCached {
+                        id: planned.id.to_string(),
+                        title: planned.title.clone(),
+                    });
                     layer
                 }
                 None => {
-                    let _lock = work.store.lock_layer(planned.id).or_fail(ErrorKind::Failed, store_context)?;
+                    let _lock = work
+                        .store
+                        .lock_layer(planned.id)
+                        .or_fail(ErrorKind::Failed, store_context)?;
                     // Another process may have made it while we waited.
-                    let found = if work.rebuild { None } else { load(work.store, planned.id, &mut made.blobs)? };
+                    let found = if work.rebuild {
+                        None
+                    } else {
+                        load(work.store, planned.id, &mut made.blobs)?
+                    };
                     match found {
                         Some(layer) => layer,
                         None => {
                             self.make_layer(work, at, &made, &mut sandbox)?;
                             made.built += 1;
                             load(work.store, planned.id, &mut made.blobs)?.ok_or_else(|| {
-                                EngineError::new(ErrorKind::Internal, format!("the layer {} is gone", planned.title))
+                                EngineError::new(
+                                    ErrorKind::Internal,
+                                    format!("the layer {} is gone", planned.title),
+                                )
                             })?
                         }
                     }
@@ -118,7 +150,13 @@ impl Engine {
         Ok(made)
     }
 
-    fn make_layer(&self, work: &Work<'_>, at: usize, made: &Made, sandbox: &mut Option<Sandbox>) -> Result<(), EngineError> {
+    fn make_layer(
+        &self,
+        work: &Work<'_>,
+        at: usize,
+        made: &Made,
+        sandbox: &mut Option<Sandbox>,
+    ) -> Result<(), EngineError> {
         let planned = &work.plan.layers[at];
         self.emit(Event::LayerStarted {
             id: planned.id.to_string(),
@@ -135,13 +173,19 @@ impl Engine {
                     let spec = ScriptSpec {
                         interpreter: vec!["/bin/bash".to_owned()],
                         text: script,
-                        env: BTreeMap::from([("SOURCE_DATE_EPOCH".to_owned(), made.clock.secs.to_string())]),
+                        env: BTreeMap::from([(
+                            "SOURCE_DATE_EPOCH".to_owned(),
+                            made.clock.secs.to_string(),
+                        )]),
                         timeout_seconds: Some(3600),
                     };
                     let mut root = root.clone();
                     root.network = false;
-                    let mut on_event = |event: ChildEvent| self.child_event(&planned.title, event, start);
-                    let result = sandbox.run_script(&root, &spec, cancel, &mut on_event).map_err(sandbox_error)?;
+                    let mut on_event =
+                        |event: ChildEvent| self.child_event(&planned.title, event, start);
+                    let result = sandbox
+                        .run_script(&root, &spec, cancel, &mut on_event)
+                        .map_err(sandbox_error)?;
                     if result.is_ok() {
                         return Ok(result.start);
                     }
@@ -150,13 +194,20 @@ impl Engine {
                         (Some(code), _) => format!("failed with exit code {code}"),
                         (None, _) => format!("was killed by signal {}", result.signal.unwrap_or(0)),
                     };
-                    Err(with_tail(format!("configuring the packages of {} {how}", work.plan.parent_image), &result.tail))
+                    Err(with_tail(
+                        format!(
+                            "configuring the packages of {} {how}",
+                            work.plan.parent_image
+                        ),
+                        &result.tail,
+                    ))
                 })?
             }
             LayerKind::Component { index } => {
                 let sandbox = self.sandbox(sandbox)?;
                 self.in_overlay(work, sandbox, at, planned, made.clock, |root, cancel| {
-                    let result = self.run_phase(work, sandbox, index, "build", root, made.clock, cancel)?;
+                    let result =
+                        self.run_phase(work, sandbox, index, "build", root, made.clock, cancel)?;
                     Ok(result.start)
                 })?
             }
@@ -179,14 +230,19 @@ impl Engine {
             None => "never built".to_owned(),
             Some(old) => {
                 let why = crate::plans::why_lines(&old, work.plan, planned.id);
-                why.into_iter().next().unwrap_or_else(|| "not in the store".to_owned())
+                why.into_iter()
+                    .next()
+                    .unwrap_or_else(|| "not in the store".to_owned())
             }
         }
     }
 
     fn unpack_parent(&self, work: &Work<'_>, id: LayerId) -> Result<LayerInfo, EngineError> {
         let debs = self.fetch_parent(work.resolved, work.offline, work.jobs)?;
-        self.stage("unpack", format!("{} packages", work.resolved.packages.len()));
+        self.stage(
+            "unpack",
+            format!("{} packages", work.resolved.packages.len()),
+        );
         parent::unpack(self, work, &debs, id)
     }
 
@@ -202,16 +258,45 @@ impl Engine {
     ) -> Result<LayerInfo, EngineError> {
         let cancel = AtomicBool::new(false);
         let lowers = self.lowers(work, sandbox, at)?;
-        let place = work.store.root_writer(planned.id).or_fail(ErrorKind::Failed, store_context)?;
-        let scratch = Scratch { sandbox, dir: place.path().to_owned() };
-        let root = root_spec(lowers, scratch.dir.join("fs"), scratch.dir.join("work"));
+        let place = work
+            .store
+            .root_writer(planned.id)
+            .or_fail(ErrorKind::Failed, store_context)?;
+        let scratch = Scratch {
+            sandbox,
+            dir: place.path().to_owned(),
+        };
+        let root = root_spec(
+            lowers,
+            scratch.dir.join("fs"),
+            scratch.dir.join("work"),
+            shims(&planned.kind),
+        );
         let since = job(&root, &cancel)?;
-        let writer = work.store.layer_writer(planned.id).or_fail(ErrorKind::Failed, store_context)?;
-        sandbox.harvest(&root.upper, writer.path(), clock, Some(since), EPHEMERAL, &cancel).map_err(sandbox_error)?;
-        let info = writer.commit().or_fail(ErrorKind::Failed, || format!("cannot keep the layer {}", planned.title))?;
-        sandbox.remove_trees(std::slice::from_ref(&root.work)).map_err(sandbox_error)?;
+        let writer = work
+            .store
+            .layer_writer(planned.id)
+            .or_fail(ErrorKind::Failed, store_context)?;
+        sandbox
+            .harvest(
+                &root.upper,
+                writer.path(),
+                clock,
+                Some(since),
+                EPHEMERAL,
+                &cancel,
+            )
+            .map_err(sandbox_error)?;
+        let info = writer.commit().or_fail(ErrorKind::Failed, || {
+            format!("cannot keep the layer {}", planned.title)
+        })?;
+        sandbox
+            .remove_trees(std::slice::from_ref(&root.work))
+            .map_err(sandbox_error)?;
         if work.rebuild && work.store.root(planned.id).is_some() {
-            sandbox.remove_trees(&[work.store.root_path(planned.id)]).map_err(sandbox_error)?;
+            sandbox
+                .remove_trees(&[work.store.root_path(planned.id)])
+                .map_err(sandbox_error)?;
         }
         std::mem::forget(scratch);
         mark(place.path())?;
@@ -220,11 +305,20 @@ impl Engine {
     }
 
     /// The directories of the layers below number `at`, topmost first; made where they are missing.
-    fn lowers(&self, work: &Work<'_>, sandbox: &Sandbox, at: usize) -> Result<Vec<PathBuf>, EngineError> {
+    fn lowers(
+        &self,
+        work: &Work<'_>,
+        sandbox: &Sandbox,
+        at: usize,
+    ) -> Result<Vec<PathBuf>, EngineError> {
         let cancel = AtomicBool::new(false);
         let mut lowers = Vec::new();
         for planned in &work.plan.layers[..at] {
-            let root = match work.store.root(planned.id).filter(|root| is_usable(root, sandbox.ids().uid_base)) {
+            let root = match work
+                .store
+                .root(planned.id)
+                .filter(|root| is_usable(root, sandbox.ids().uid_base))
+            {
                 Some(root) => root.join("fs"),
                 None => {
                     self.stage("layer", format!("materialise {}", planned.title));
@@ -232,11 +326,24 @@ impl Engine {
                     if stale.exists() {
                         sandbox.remove_trees(&[stale]).map_err(sandbox_error)?;
                     }
-                    let place = work.store.root_writer(planned.id).or_fail(ErrorKind::Failed, store_context)?;
+                    let place = work
+                        .store
+                        .root_writer(planned.id)
+                        .or_fail(ErrorKind::Failed, store_context)?;
                     let layer = work.store.layer_path(planned.id);
-                    sandbox.materialise(&layer, &place.path().join("new"), &place.path().join("fs"), &cancel).map_err(sandbox_error)?;
+                    sandbox
+                        .materialise(
+                            &layer,
+                            &place.path().join("new"),
+                            &place.path().join("fs"),
+                            &cancel,
+                        )
+                        .map_err(sandbox_error)?;
                     mark(place.path())?;
-                    place.commit().or_fail(ErrorKind::Failed, store_context)?.join("fs")
+                    place
+                        .commit()
+                        .or_fail(ErrorKind::Failed, store_context)?
+                        .join("fs")
                 }
             };
             lowers.push(root);
@@ -247,28 +354,64 @@ impl Engine {
 
     /// The validate phase of a component's layer, on an upper that is thrown away. It runs once for
     /// every layer that passed.
-    fn validate_layer(&self, work: &Work<'_>, at: usize, clock: Timestamp, sandbox: &mut Option<Sandbox>) -> Result<(), EngineError> {
+    fn validate_layer(
+        &self,
+        work: &Work<'_>,
+        at: usize,
+        clock: Timestamp,
+        sandbox: &mut Option<Sandbox>,
+    ) -> Result<(), EngineError> {
         let planned = &work.plan.layers[at];
-        let LayerKind::Component { index } = planned.kind else { return Ok(()) };
-        if work.recipe.components[index].component.phase("validate").is_none() {
+        let LayerKind::Component { index } = planned.kind else {
+            return Ok(());
+        };
+        if work.recipe.components[index]
+            .component
+            .phase("validate")
+            .is_none()
+        {
             return Ok(());
         }
         let key = planned.id.to_string();
-        let known = work.store.get_record(VALIDATED, &key).or_fail(ErrorKind::Failed, store_context)?;
+        let known = work
+            .store
+            .get_record(VALIDATED, &key)
+            .or_fail(ErrorKind::Failed, store_context)?;
         if known.is_some() && !work.rebuild {
             return Ok(());
         }
         let sandbox = self.sandbox(sandbox)?;
         let lowers = self.lowers(work, sandbox, at + 1)?;
-        let dir = work.store.temp_dir("validate").or_fail(ErrorKind::Failed, store_context)?;
+        let dir = work
+            .store
+            .temp_dir("validate")
+            .or_fail(ErrorKind::Failed, store_context)?;
         let scratch = Scratch { sandbox, dir };
-        let root = root_spec(lowers, scratch.dir.join("fs"), scratch.dir.join("work"));
-        self.run_phase(work, sandbox, index, "validate", &root, clock, &AtomicBool::new(false))?;
+        let root = root_spec(
+            lowers,
+            scratch.dir.join("fs"),
+            scratch.dir.join("work"),
+            shims(&planned.kind),
+        );
+        self.run_phase(
+            work,
+            sandbox,
+            index,
+            "validate",
+            &root,
+            clock,
+            &AtomicBool::new(false),
+        )?;
         let record = serde_json::json!({ "version": 1 });
-        work.store.put_record(VALIDATED, &key, &record).or_fail(ErrorKind::Failed, store_context)
+        work.store
+            .put_record(VALIDATED, &key, &record)
+            .or_fail(ErrorKind::Failed, store_context)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one call site per phase; a struct would name the same seven things")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one call site per phase; a struct would name the same seven things"
+    )]
     fn run_phase(
         &self,
         work: &Work<'_>,
@@ -301,7 +444,9 @@ impl Engine {
             log.event(&event);
             self.child_event(&component.name, event, started);
         };
-        let result = sandbox.run_component(root, &run, cancel, &mut on_event).map_err(sandbox_error)?;
+        let result = sandbox
+            .run_component(root, &run, cancel, &mut on_event)
+            .map_err(sandbox_error)?;
         log.finish(&result).or_fail(ErrorKind::Failed, context)?;
         match &result.failure {
             Some(failure) if !result.status.is_ok() => {
@@ -312,7 +457,10 @@ impl Engine {
                 Err(with_tail(text, &failure.tail))
             }
             _ if result.status.is_ok() => Ok(result),
-            _ => Err(EngineError::new(ErrorKind::Failed, format!("{}: the {phase} phase failed", component.name))),
+            _ => Err(EngineError::new(
+                ErrorKind::Failed,
+                format!("{}: the {phase} phase failed", component.name),
+            )),
         }
     }
 
@@ -320,7 +468,8 @@ impl Engine {
         if slot.is_none() {
             *slot = Some(Sandbox::new(self.settings.helper.clone()).map_err(sandbox_error)?);
         }
-        slot.as_ref().ok_or_else(|| EngineError::new(ErrorKind::Internal, "no sandbox"))
+        slot.as_ref()
+            .ok_or_else(|| EngineError::new(ErrorKind::Internal, "no sandbox"))
     }
 
     /// Removes what dead processes left in the store under mapped ids.
@@ -328,9 +477,13 @@ impl Engine {
         if store.leftovers().is_empty() {
             return;
         }
-        let cleared = Sandbox::new(self.settings.helper.clone()).and_then(|sandbox| sandbox.remove_trees(store.leftovers()));
+        let cleared = Sandbox::new(self.settings.helper.clone())
+            .and_then(|sandbox| sandbox.remove_trees(store.leftovers()));
         if let Err(error) = cleared {
-            self.warn(format!("{} unfinished folders of earlier runs stay in the store: {error}", store.leftovers().len()));
+            self.warn(format!(
+                "{} unfinished folders of earlier runs stay in the store: {error}",
+                store.leftovers().len()
+            ));
         }
     }
 }
@@ -344,17 +497,19 @@ struct Scratch<'a> {
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
         // What cannot be removed is a leftover of the store and goes when it is opened next.
-        let _ = self.sandbox.remove_trees(&[self.dir.join("fs"), self.dir.join("work")]);
+        let _ = self
+            .sandbox
+            .remove_trees(&[self.dir.join("fs"), self.dir.join("work")]);
         let _ = std::fs::remove_dir(&self.dir);
     }
 }
 
-fn root_spec(lowers: Vec<PathBuf>, upper: PathBuf, work: PathBuf) -> RootSpec {
+fn root_spec(lowers: Vec<PathBuf>, upper: PathBuf, work: PathBuf, shims: Vec<Shim>) -> RootSpec {
     RootSpec {
         lowers,
         upper,
         work,
-        shims: shims(),
+        shims,
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").ok(),
         network: true,
     }
@@ -364,8 +519,14 @@ fn store_context() -> String {
     "the store cannot be used".to_owned()
 }
 
-fn load(store: &Store, id: LayerId, blobs: &mut BlobTable) -> Result<Option<StoredLayer>, EngineError> {
-    store.layer(id, blobs).or_fail(ErrorKind::Failed, || format!("the layer {id} of the store cannot be used"))
+fn load(
+    store: &Store,
+    id: LayerId,
+    blobs: &mut BlobTable,
+) -> Result<Option<StoredLayer>, EngineError> {
+    store.layer(id, blobs).or_fail(ErrorKind::Failed, || {
+        format!("the layer {id} of the store cannot be used")
+    })
 }
 
 /// Name of the file in a root's folder that says during which boot of the host it was made.
@@ -384,13 +545,16 @@ fn mark(dir: &Path) -> Result<(), EngineError> {
 fn is_usable(root: &Path, uid: u32) -> bool {
     use std::os::unix::fs::MetadataExt;
     let made = std::fs::read_to_string(root.join(BOOT_ID)).unwrap_or_default();
-    made == boot_id() && std::fs::symlink_metadata(root.join("fs")).is_ok_and(|m| m.is_dir() && m.uid() == uid)
+    made == boot_id()
+        && std::fs::symlink_metadata(root.join("fs")).is_ok_and(|m| m.is_dir() && m.uid() == uid)
 }
 
 /// The newest time of a layer's files: a function of the packages alone.
 fn newest(layer: &StoredLayer) -> Timestamp {
     let times = layer.diff.entries.values().filter_map(|entry| match entry {
-        amiforge_tree::LayerEntry::Put(inode) | amiforge_tree::LayerEntry::PutOpaque(inode) => Some(inode.stat.mtime.secs),
+        amiforge_tree::LayerEntry::Put(inode) | amiforge_tree::LayerEntry::PutOpaque(inode) => {
+            Some(inode.stat.mtime.secs)
+        }
         _ => None,
     });
     Timestamp::from_secs(times.max().unwrap_or(0).max(0))
@@ -405,9 +569,18 @@ fn with_tail(mut text: String, tail: &[String]) -> EngineError {
 }
 
 pub(crate) fn sandbox_error(error: amiforge_exec::SandboxError) -> EngineError {
-    let kind = if error.is_environment() { ErrorKind::Environment } else { ErrorKind::Failed };
+    let kind = if error.is_environment() {
+        ErrorKind::Environment
+    } else {
+        ErrorKind::Failed
+    };
     let hint = error.hint();
-    let wrapped = EngineError::Context { context: "the sandbox failed".to_owned(), kind, hint: None, source: Some(Box::new(error)) };
+    let wrapped = EngineError::Context {
+        context: "the sandbox failed".to_owned(),
+        kind,
+        hint: None,
+        source: Some(Box::new(error)),
+    };
     match hint {
         Some(hint) => wrapped.with_hint(hint),
         None => wrapped,

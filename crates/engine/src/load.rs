@@ -6,8 +6,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use amiforge_recipe::{
-    Component, ComponentRef, ComponentSource, Document, ImageRecipe, MAX_DOCUMENT_BYTES, ParameterError, check_bytes, parse_component,
-    parse_document, parse_recipe,
+    Component, ComponentRef, ComponentSource, Document, ImageRecipe, MAX_DOCUMENT_BYTES,
+    ParameterError, check_bytes, parse_component, parse_document, parse_recipe,
 };
 use amiforge_types::{Diagnostic, Diagnostics};
 use fs_err as fs;
@@ -54,7 +54,9 @@ impl LoadedRecipe {
 }
 
 fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// The text of a document; what is not text at all is a diagnostic of it.
@@ -63,7 +65,9 @@ fn read(path: &Path) -> Result<Result<String, DocumentReport>, EngineError> {
     let mut bytes = Vec::new();
     let file = fs::File::open(path).or_fail(ErrorKind::Invalid, context)?;
     // One byte more than is accepted shows that there is more, without reading all of it.
-    file.take(MAX_DOCUMENT_BYTES as u64 + 1).read_to_end(&mut bytes).or_fail(ErrorKind::Invalid, context)?;
+    file.take(MAX_DOCUMENT_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .or_fail(ErrorKind::Invalid, context)?;
     Ok(match check_bytes(&bytes) {
         Ok(text) => Ok(text.to_owned()),
         Err(diagnostic) => Err(DocumentReport {
@@ -80,10 +84,17 @@ fn recipe_file(path: &Path) -> Result<PathBuf, EngineError> {
         return Ok(path.to_owned());
     }
     const NAMES: [&str; 3] = ["recipe.yaml", "recipe.yml", "recipe.json"];
-    NAMES.iter().map(|name| path.join(name)).find(|p| p.is_file()).ok_or_else(|| {
-        EngineError::new(ErrorKind::Invalid, format!("{}: the folder has no recipe", path.display()))
+    NAMES
+        .iter()
+        .map(|name| path.join(name))
+        .find(|p| p.is_file())
+        .ok_or_else(|| {
+            EngineError::new(
+                ErrorKind::Invalid,
+                format!("{}: the folder has no recipe", path.display()),
+            )
             .with_hint("name a recipe file, or put a recipe.yaml into the folder")
-    })
+        })
 }
 
 impl Engine {
@@ -103,7 +114,10 @@ impl Engine {
         }
     }
 
-    fn load_all(&self, request: &RecipeRequest) -> Result<(Option<LoadedRecipe>, Vec<DocumentReport>), EngineError> {
+    fn load_all(
+        &self,
+        request: &RecipeRequest,
+    ) -> Result<(Option<LoadedRecipe>, Vec<DocumentReport>), EngineError> {
         let path = recipe_file(&request.recipe)?;
         let text = match read(&path)? {
             Ok(text) => text,
@@ -112,22 +126,50 @@ impl Engine {
         let (recipe, mut diagnostics) = parse_recipe(&text);
         let mut reports = Vec::new();
         let Some(recipe) = recipe else {
-            return Ok((None, vec![DocumentReport { path, text, diagnostics: diagnostics.into_sorted() }]));
+            return Ok((
+                None,
+                vec![DocumentReport {
+                    path,
+                    text,
+                    diagnostics: diagnostics.into_sorted(),
+                }],
+            ));
         };
         let mut components = Vec::new();
         let mut used = vec![false; request.parameters.len()];
         for reference in &recipe.components {
-            components.extend(load_component(&path, reference, request, &mut used, &mut diagnostics, &mut reports)?);
+            components.extend(load_component(
+                &path,
+                reference,
+                request,
+                &mut used,
+                &mut diagnostics,
+                &mut reports,
+            )?);
         }
-        let own = DocumentReport { path: path.clone(), text, diagnostics: diagnostics.into_sorted() };
+        let own = DocumentReport {
+            path: path.clone(),
+            text,
+            diagnostics: diagnostics.into_sorted(),
+        };
         reports.insert(0, own);
         if !reports.iter().any(DocumentReport::has_errors)
             && let Some(unused) = used.iter().position(|used| !used)
         {
             let name = &request.parameters[unused].0;
-            return Err(EngineError::new(ErrorKind::Invalid, format!("--param {name}: no component has this parameter")));
+            return Err(EngineError::new(
+                ErrorKind::Invalid,
+                format!("--param {name}: no component has this parameter"),
+            ));
         }
-        Ok((Some(LoadedRecipe { path, recipe, components }), reports))
+        Ok((
+            Some(LoadedRecipe {
+                path,
+                recipe,
+                components,
+            }),
+            reports,
+        ))
     }
 
     /// Checks documents of any kind; a recipe is checked together with its components.
@@ -149,10 +191,19 @@ impl Engine {
             };
             let (_, document, diagnostics) = parse_document(&text);
             if matches!(document, Some(Document::ImageRecipe(_))) {
-                let request = RecipeRequest { recipe: path, parameters: Vec::new(), offline: true, locked: false };
+                let request = RecipeRequest {
+                    recipe: path,
+                    parameters: Vec::new(),
+                    offline: true,
+                    locked: false,
+                };
                 self.load_all(&request)?.1.into_iter().for_each(&mut add);
             } else {
-                add(DocumentReport { path, text, diagnostics: diagnostics.into_sorted() });
+                add(DocumentReport {
+                    path,
+                    text,
+                    diagnostics: diagnostics.into_sorted(),
+                });
             }
         }
         Ok(reports)
@@ -171,8 +222,14 @@ fn load_component(
         ComponentSource::Path(path) => path,
         ComponentSource::Named { name, version } => {
             diagnostics.push(
-                Diagnostic::error("unknown-component", reference.span, format!("there is no component {name}/{version} in the library"))
-                    .with_help("name a document of your own by its path, for example ./components/web.yaml"),
+                Diagnostic::error(
+                    "unknown-component",
+                    reference.span,
+                    format!("there is no component {name}/{version} in the library"),
+                )
+                .with_help(
+                    "name a document of your own by its path, for example ./components/web.yaml",
+                ),
             );
             return Ok(None);
         }
@@ -185,19 +242,36 @@ fn load_component(
             return Ok(None);
         }
         Err(error) => {
-            let cause = std::error::Error::source(&error).map_or_else(String::new, |c| format!(": {c}"));
-            diagnostics.push(Diagnostic::error("unknown-component", reference.span, format!("{error}{cause}")));
+            let cause =
+                std::error::Error::source(&error).map_or_else(String::new, |c| format!(": {c}"));
+            diagnostics.push(Diagnostic::error(
+                "unknown-component",
+                reference.span,
+                format!("{error}{cause}"),
+            ));
             return Ok(None);
         }
     };
     let (component, found) = parse_component(&text);
     let found = found.into_sorted();
     if !found.is_empty() && !reports.iter().any(|r| r.path == path) {
-        reports.push(DocumentReport { path: path.clone(), text: text.clone(), diagnostics: found });
+        reports.push(DocumentReport {
+            path: path.clone(),
+            text: text.clone(),
+            diagnostics: found,
+        });
     }
-    let Some(component) = component else { return Ok(None) };
-    let stem = path.file_stem().map_or_else(|| "component".into(), |s| s.to_string_lossy().into_owned());
-    let name = component.name.clone().filter(|n| !n.is_empty()).unwrap_or(stem);
+    let Some(component) = component else {
+        return Ok(None);
+    };
+    let stem = path
+        .file_stem()
+        .map_or_else(|| "component".into(), |s| s.to_string_lossy().into_owned());
+    let name = component
+        .name
+        .clone()
+        .filter(|n| !n.is_empty())
+        .unwrap_or(stem);
     for unknown in component.undeclared(&reference.parameters) {
         diagnostics.push(Diagnostic::warning(
             "undeclared-parameter",
@@ -207,7 +281,10 @@ fn load_component(
     }
     let mut given = reference.parameters.clone();
     for (at, (key, value)) in request.parameters.iter().enumerate() {
-        let own = key.strip_prefix(&name).and_then(|rest| rest.strip_prefix('.')).unwrap_or(key);
+        let own = key
+            .strip_prefix(&name)
+            .and_then(|rest| rest.strip_prefix('.'))
+            .unwrap_or(key);
         if component.parameters.iter().any(|p| p.name == own) {
             given.insert(own.to_owned(), value.clone());
             used[at] = true;
@@ -216,7 +293,14 @@ fn load_component(
     match component.resolve_parameters(&given) {
         Ok(parameters) => {
             // A local document has no version of its own; the digest is what identifies it.
-            Ok(Some(LoadedComponent { name, version: "0.0.0".to_owned(), shown: relative.clone(), text, component, parameters }))
+            Ok(Some(LoadedComponent {
+                name,
+                version: "0.0.0".to_owned(),
+                shown: relative.clone(),
+                text,
+                component,
+                parameters,
+            }))
         }
         Err(error) => {
             diagnostics.push(parameter_problem(reference, &name, &error));
@@ -225,7 +309,15 @@ fn load_component(
     }
 }
 
-fn parameter_problem(reference: &ComponentRef, component: &str, error: &ParameterError) -> Diagnostic {
-    Diagnostic::error("invalid-parameter", reference.span, format!("component {component}: {error}"))
-        .with_help("give the value in the recipe's `parameters`, or with --param")
+fn parameter_problem(
+    reference: &ComponentRef,
+    component: &str,
+    error: &ParameterError,
+) -> Diagnostic {
+    Diagnostic::error(
+        "invalid-parameter",
+        reference.span,
+        format!("component {component}: {error}"),
+    )
+    .with_help("give the value in the recipe's `parameters`, or with --param")
 }

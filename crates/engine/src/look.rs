@@ -68,15 +68,22 @@ impl DiskReport {
                 ByteSize(part.len_bytes()).to_string(),
                 fs.map_or("-", |f| kind_name(f.kind)),
                 fs.and_then(|f| f.uuid.as_deref()).unwrap_or("-"),
-                [fs.and_then(|f| f.label.as_deref()).unwrap_or(""), &part.name]
-                    .into_iter()
-                    .filter(|s| !s.is_empty())
-                    .collect::<Vec<_>>()
-                    .join(" / "),
+                [
+                    fs.and_then(|f| f.label.as_deref()).unwrap_or(""),
+                    &part.name
+                ]
+                .into_iter()
+                .filter(|s| !s.is_empty())
+                .collect::<Vec<_>>()
+                .join(" / "),
             ));
         }
         if let Some(fs) = &self.disk.file_system {
-            text.push_str(&format!("file system     {} {}\n", kind_name(fs.kind), fs.uuid.as_deref().unwrap_or("")));
+            text.push_str(&format!(
+                "file system     {} {}\n",
+                kind_name(fs.kind),
+                fs.uuid.as_deref().unwrap_or("")
+            ));
         }
         text
     }
@@ -123,7 +130,11 @@ impl InspectEntry {
     /// One line of a listing.
     #[must_use]
     pub fn line(&self) -> String {
-        let target = self.target.as_ref().map(|t| format!(" -> {t}")).unwrap_or_default();
+        let target = self
+            .target
+            .as_ref()
+            .map(|t| format!(" -> {t}"))
+            .unwrap_or_default();
         format!(
             "{:<9} {:>4} {:>5} {:>5} {:>12} {} {}{target}",
             self.kind, self.mode, self.uid, self.gid, self.size, self.mtime, self.name
@@ -151,7 +162,16 @@ enum FileSystem {
 
 /// Control characters of names made visible, so that an image cannot drive the terminal.
 fn shown(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    String::from_utf8_lossy(bytes)
+        .chars()
+        .flat_map(|c| {
+            if c.is_control() {
+                c.escape_default().collect::<Vec<_>>()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
 }
 
 impl Engine {
@@ -160,12 +180,24 @@ impl Engine {
         let context = || format!("cannot describe {}", file.display());
         let (format, disk, file_bytes) = open_disk(file)?;
         let info = amiforge_disk::disk_info(&*disk).or_fail(ErrorKind::Failed, context)?;
-        let content_digest = amiforge_disk::content_digest(&*disk, threads()).or_fail(ErrorKind::Failed, context)?;
-        Ok(DiskReport { file: file.to_owned(), format, file_bytes, content_digest, disk: info })
+        let content_digest =
+            amiforge_disk::content_digest(&*disk, threads()).or_fail(ErrorKind::Failed, context)?;
+        Ok(DiskReport {
+            file: file.to_owned(),
+            format,
+            file_bytes,
+            content_digest,
+            disk: info,
+        })
     }
 
     /// Lists a directory of an image.
-    pub fn inspect_ls(&self, image: &Path, partition: Option<u32>, path: &[u8]) -> Result<Vec<InspectEntry>, EngineError> {
+    pub fn inspect_ls(
+        &self,
+        image: &Path,
+        partition: Option<u32>,
+        path: &[u8],
+    ) -> Result<Vec<InspectEntry>, EngineError> {
         let context = || at(image, path);
         match open_file_system(image, partition)? {
             FileSystem::Ext4(reader) => {
@@ -175,31 +207,52 @@ impl Engine {
                     let mut full = resolved.clone();
                     full.push(b'/');
                     full.extend_from_slice(&entry.name);
-                    entries.push(ext4_entry(&reader, &full, &entry.name, &entry.stat).or_fail(ErrorKind::Failed, context)?);
+                    entries.push(
+                        ext4_entry(&reader, &full, &entry.name, &entry.stat)
+                            .or_fail(ErrorKind::Failed, context)?,
+                    );
                 }
                 Ok(entries)
             }
             FileSystem::Fat(reader) => {
-                let entries = reader.list(&String::from_utf8_lossy(path)).or_fail(ErrorKind::Failed, context)?;
-                Ok(entries.into_iter().map(|e| fat_entry(&e.name, &e.stat)).collect())
+                let entries = reader
+                    .list(&String::from_utf8_lossy(path))
+                    .or_fail(ErrorKind::Failed, context)?;
+                Ok(entries
+                    .into_iter()
+                    .map(|e| fat_entry(&e.name, &e.stat))
+                    .collect())
             }
         }
     }
 
     /// Copies a file of an image to `out`.
-    pub fn inspect_cat(&self, image: &Path, partition: Option<u32>, path: &[u8], out: &mut dyn Write) -> Result<(), EngineError> {
+    pub fn inspect_cat(
+        &self,
+        image: &Path,
+        partition: Option<u32>,
+        path: &[u8],
+        out: &mut dyn Write,
+    ) -> Result<(), EngineError> {
         let context = || at(image, path);
         let fs = open_file_system(image, partition)?;
         let mut buf = vec![0; CHUNK];
         let mut offset = 0;
         let (resolved, fat_path) = match &fs {
-            FileSystem::Ext4(reader) => (reader.resolve(path).or_fail(ErrorKind::Failed, context)?, String::new()),
+            FileSystem::Ext4(reader) => (
+                reader.resolve(path).or_fail(ErrorKind::Failed, context)?,
+                String::new(),
+            ),
             FileSystem::Fat(_) => (Vec::new(), String::from_utf8_lossy(path).into_owned()),
         };
         loop {
             let n = match &fs {
-                FileSystem::Ext4(reader) => reader.read_at(&resolved, offset, &mut buf).or_fail(ErrorKind::Failed, context)?,
-                FileSystem::Fat(reader) => reader.read_at(&fat_path, offset, &mut buf).or_fail(ErrorKind::Failed, context)?,
+                FileSystem::Ext4(reader) => reader
+                    .read_at(&resolved, offset, &mut buf)
+                    .or_fail(ErrorKind::Failed, context)?,
+                FileSystem::Fat(reader) => reader
+                    .read_at(&fat_path, offset, &mut buf)
+                    .or_fail(ErrorKind::Failed, context)?,
             };
             if n == 0 {
                 return Ok(());
@@ -207,7 +260,9 @@ impl Engine {
             if let Err(error) = out.write_all(&buf[..n]) {
                 return match error.kind() {
                     std::io::ErrorKind::BrokenPipe => Ok(()),
-                    _ => Err(error).or_fail(ErrorKind::Failed, || "cannot write to standard output".to_owned()),
+                    _ => Err(error).or_fail(ErrorKind::Failed, || {
+                        "cannot write to standard output".to_owned()
+                    }),
                 };
             }
             offset += n as u64;
@@ -215,7 +270,12 @@ impl Engine {
     }
 
     /// Describes one file of an image, not following a final symbolic link.
-    pub fn inspect_stat(&self, image: &Path, partition: Option<u32>, path: &[u8]) -> Result<InspectEntry, EngineError> {
+    pub fn inspect_stat(
+        &self,
+        image: &Path,
+        partition: Option<u32>,
+        path: &[u8],
+    ) -> Result<InspectEntry, EngineError> {
         let context = || at(image, path);
         match open_file_system(image, partition)? {
             FileSystem::Ext4(reader) => {
@@ -235,7 +295,12 @@ fn at(image: &Path, path: &[u8]) -> String {
     format!("{}: {}", image.display(), shown(path))
 }
 
-fn ext4_entry(reader: &ext4::Reader, path: &[u8], name: &[u8], stat: &ext4::FileStat) -> Result<InspectEntry, ext4::ReadError> {
+fn ext4_entry(
+    reader: &ext4::Reader,
+    path: &[u8],
+    name: &[u8],
+    stat: &ext4::FileStat,
+) -> Result<InspectEntry, ext4::ReadError> {
     let target = match stat.kind {
         ext4::FileKind::Symlink => Some(shown(&reader.read_link(path)?)),
         _ => None,
@@ -278,13 +343,24 @@ fn disk_file(image: &Path) -> Result<PathBuf, EngineError> {
     let context = || format!("{} is not an output folder of amiforge", image.display());
     let bytes = fs_err::read(&path).or_fail(ErrorKind::Invalid, context)?;
     let manifest = Manifest::from_json(&bytes).or_fail(ErrorKind::Invalid, context)?;
-    let root = manifest.artifacts.iter().find(|a| a.device == manifest.root_device_name);
-    root.map(|a| image.join(&a.file)).ok_or_else(|| EngineError::new(ErrorKind::Invalid, format!("{}: no disk in it", image.display())))
+    let root = manifest
+        .artifacts
+        .iter()
+        .find(|a| a.device == manifest.root_device_name);
+    root.map(|a| image.join(&a.file)).ok_or_else(|| {
+        EngineError::new(
+            ErrorKind::Invalid,
+            format!("{}: no disk in it", image.display()),
+        )
+    })
 }
 
 pub(crate) fn open_disk(file: &Path) -> Result<(Format, Box<dyn ReadAt>, u64), EngineError> {
     let context = || format!("cannot open {}", file.display());
-    let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = file
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let format = Format::from_file_name(&name).or_fail(ErrorKind::Invalid, context)?;
     let blob = Arc::new(FileBlob::open(file).or_fail(ErrorKind::Invalid, context)?);
     let bytes = blob.size();
@@ -307,7 +383,12 @@ fn open_file_system(image: &Path, partition: Option<u32>) -> Result<FileSystem, 
     let context = || format!("cannot look into {}", file.display());
     let (_, disk, _) = open_disk(&file)?;
     let info = amiforge_disk::disk_info(&*disk).or_fail(ErrorKind::Failed, context)?;
-    let is_ext = |kind| matches!(kind, FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4);
+    let is_ext = |kind| {
+        matches!(
+            kind,
+            FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4
+        )
+    };
     let (offset, len, kind) = match (partition, info.file_system) {
         (None, Some(fs)) => (0, info.virtual_bytes, fs.kind),
         (wanted, _) => {
@@ -316,21 +397,49 @@ fn open_file_system(image: &Path, partition: Option<u32>) -> Result<FileSystem, 
                 None => p.file_system.as_ref().is_some_and(|f| is_ext(f.kind)),
             });
             let part = found.ok_or_else(|| {
-                let slots: Vec<String> = info.partitions.iter().map(|p| p.slot.to_string()).collect();
-                let what = wanted.map_or_else(|| "partition with an ext4 file system".to_owned(), |n| format!("partition {n}"));
-                EngineError::new(ErrorKind::Invalid, format!("{}: there is no {what}", file.display()))
-                    .with_hint(format!("partitions of this disk: {}", if slots.is_empty() { "none".to_owned() } else { slots.join(", ") }))
+                let slots: Vec<String> =
+                    info.partitions.iter().map(|p| p.slot.to_string()).collect();
+                let what = wanted.map_or_else(
+                    || "partition with an ext4 file system".to_owned(),
+                    |n| format!("partition {n}"),
+                );
+                EngineError::new(
+                    ErrorKind::Invalid,
+                    format!("{}: there is no {what}", file.display()),
+                )
+                .with_hint(format!(
+                    "partitions of this disk: {}",
+                    if slots.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        slots.join(", ")
+                    }
+                ))
             })?;
             let kind = part.file_system.as_ref().map(|f| f.kind).ok_or_else(|| {
-                EngineError::new(ErrorKind::Invalid, format!("{}: partition {} holds no file system", file.display(), part.slot))
+                EngineError::new(
+                    ErrorKind::Invalid,
+                    format!(
+                        "{}: partition {} holds no file system",
+                        file.display(),
+                        part.slot
+                    ),
+                )
             })?;
             (part.offset(), part.len_bytes(), kind)
         }
     };
     let disk: Arc<dyn ReadAt> = Arc::from(disk);
     match kind {
-        FileSystemKind::Vfat => fat::Reader::open(disk, offset, len).map(FileSystem::Fat).or_fail(ErrorKind::Failed, context),
-        kind if is_ext(kind) => ext4::Reader::open(disk, offset, len).map(FileSystem::Ext4).or_fail(ErrorKind::Failed, context),
-        other => Err(EngineError::new(ErrorKind::Invalid, format!("{}: cannot look into {}", file.display(), kind_name(other)))),
+        FileSystemKind::Vfat => fat::Reader::open(disk, offset, len)
+            .map(FileSystem::Fat)
+            .or_fail(ErrorKind::Failed, context),
+        kind if is_ext(kind) => ext4::Reader::open(disk, offset, len)
+            .map(FileSystem::Ext4)
+            .or_fail(ErrorKind::Failed, context),
+        other => Err(EngineError::new(
+            ErrorKind::Invalid,
+            format!("{}: cannot look into {}", file.display(), kind_name(other)),
+        )),
     }
 }

@@ -30,18 +30,29 @@ impl OutFolder {
         let target = std::path::absolute(target).or_fail(ErrorKind::Failed, context)?;
         let name = target
             .file_name()
-            .ok_or_else(|| EngineError::new(ErrorKind::Invalid, format!("--out {}: not a folder name", target.display())))?
+            .ok_or_else(|| {
+                EngineError::new(
+                    ErrorKind::Invalid,
+                    format!("--out {}: not a folder name", target.display()),
+                )
+            })?
             .to_string_lossy()
             .into_owned();
         if let Ok(meta) = std::fs::symlink_metadata(&target)
             && !meta.is_dir()
         {
-            return Err(EngineError::new(ErrorKind::Invalid, format!("--out {}: exists and is not a folder", target.display())));
+            return Err(EngineError::new(
+                ErrorKind::Invalid,
+                format!("--out {}: exists and is not a folder", target.display()),
+            ));
         }
         if target.is_dir() && !is_ours(&target) {
             return Err(EngineError::new(
                 ErrorKind::Invalid,
-                format!("--out {}: the folder has other files in it", target.display()),
+                format!(
+                    "--out {}: the folder has other files in it",
+                    target.display()
+                ),
             )
             .with_hint("name a folder that does not exist yet, or one that amiforge wrote"));
         }
@@ -53,8 +64,15 @@ impl OutFolder {
         fs::create_dir(&building).or_fail(ErrorKind::Failed, context)?;
         interruption.watch(&building);
         let lock = File::open(&building).or_fail(ErrorKind::Failed, context)?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).or_fail(ErrorKind::Failed, context)?;
-        Ok(Self { target, building, interruption: interruption.clone(), _lock: lock, done: false })
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .or_fail(ErrorKind::Failed, context)?;
+        Ok(Self {
+            target,
+            building,
+            interruption: interruption.clone(),
+            _lock: lock,
+            done: false,
+        })
     }
 
     /// Path of a file in the folder while it is being built.
@@ -75,7 +93,9 @@ impl OutFolder {
     /// Writes a small file.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), EngineError> {
         let path = self.path(name);
-        fs::write(&path, bytes).or_fail(ErrorKind::Failed, || format!("cannot write {name} of the output folder"))
+        fs::write(&path, bytes).or_fail(ErrorKind::Failed, || {
+            format!("cannot write {name} of the output folder")
+        })
     }
 
     /// Writes `SHA256SUMS` over every file of the folder, in path order; `known` spares reading
@@ -92,7 +112,8 @@ impl OutFolder {
                 Some((_, digest)) => *digest,
                 None => {
                     let mut hasher = Hasher::new();
-                    let mut file = fs::File::open(self.building.join(&name)).or_fail(ErrorKind::Failed, context)?;
+                    let mut file = fs::File::open(self.building.join(&name))
+                        .or_fail(ErrorKind::Failed, context)?;
                     std::io::copy(&mut file, &mut hasher).or_fail(ErrorKind::Failed, context)?;
                     hasher.finish()
                 }
@@ -106,8 +127,14 @@ impl OutFolder {
     pub(crate) fn commit(mut self) -> Result<PathBuf, EngineError> {
         let context = || format!("cannot put the output folder at {}", self.target.display());
         if self.target.exists() {
-            rustix::fs::renameat_with(rustix::fs::CWD, &self.building, rustix::fs::CWD, &self.target, RenameFlags::EXCHANGE)
-                .or_fail(ErrorKind::Failed, context)?;
+            rustix::fs::renameat_with(
+                rustix::fs::CWD,
+                &self.building,
+                rustix::fs::CWD,
+                &self.target,
+                RenameFlags::EXCHANGE,
+            )
+            .or_fail(ErrorKind::Failed, context)?;
             // What is at `building` now is the old folder.
             let _ = fs::remove_dir_all(&self.building);
         } else {
@@ -147,17 +174,23 @@ impl Drop for OutFolder {
 }
 
 fn is_ours(dir: &Path) -> bool {
-    let Ok(mut entries) = std::fs::read_dir(dir) else { return false };
+    let Ok(mut entries) = std::fs::read_dir(dir) else {
+        return false;
+    };
     dir.join("manifest.json").is_file() || entries.next().is_none()
 }
 
 fn sweep(parent: &Path, prefix: &str) {
-    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    let Ok(entries) = std::fs::read_dir(parent) else {
+        return;
+    };
     for entry in entries.flatten() {
         if !entry.file_name().to_string_lossy().starts_with(prefix) {
             continue;
         }
-        let Ok(dir) = File::open(entry.path()) else { continue };
+        let Ok(dir) = File::open(entry.path()) else {
+            continue;
+        };
         if rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
             let _ = std::fs::remove_dir_all(entry.path());
         }
@@ -187,7 +220,10 @@ fn sync_parent(path: &Path) {
 
 /// Writes a file whole or not at all.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;

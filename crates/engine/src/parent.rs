@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use amiforge_recipe::{AptVariant, ParentImage};
-use amiforge_source::{AptSettings, Context, DebianRequest, FetchedDebian, ResolvedDebian, SHIMS, SourceError, SourceEvent, Variant};
+use amiforge_source::{
+    AptSettings, Context, DebianRequest, FetchedDebian, ResolvedDebian, SHIMS, SourceError,
+    SourceEvent, Variant,
+};
 use amiforge_tree::Tree;
 use amiforge_tree::layer::LayerInfo;
 use amiforge_types::{Arch, BlobTable, Digest, LayerId, Timestamp};
@@ -33,10 +36,17 @@ pub(crate) struct InstalledPackage {
 
 impl Engine {
     /// The packages of the recipe's parent.
-    pub(crate) fn resolve_parent(&self, recipe: &LoadedRecipe, offline: bool) -> Result<ResolvedDebian, EngineError> {
+    pub(crate) fn resolve_parent(
+        &self,
+        recipe: &LoadedRecipe,
+        offline: bool,
+    ) -> Result<ResolvedDebian, EngineError> {
         let settings = &recipe.recipe.amiforge.apt;
         let ParentImage::Debian { suite } = &recipe.recipe.parent else {
-            return Err(EngineError::new(ErrorKind::Invalid, format!("{} is not supported as parent", recipe.recipe.parent)));
+            return Err(EngineError::new(
+                ErrorKind::Invalid,
+                format!("{} is not supported as parent", recipe.recipe.parent),
+            ));
         };
         let mut request = DebianRequest::new(suite, Arch::X86_64);
         request.apt = AptSettings {
@@ -59,18 +69,31 @@ impl Engine {
         let events = |event| self.source_event(event);
         let cache = self.settings.home.downloads();
         amiforge_source::resolve(&request, &self.context(&cache, &events, offline, threads()))
-            .map_err(|error| source_error(error, format!("cannot resolve {}", recipe.recipe.parent)))
+            .map_err(|error| {
+                source_error(error, format!("cannot resolve {}", recipe.recipe.parent))
+            })
     }
 
     /// Brings the packages into the cache.
-    pub(crate) fn fetch_parent(&self, resolved: &ResolvedDebian, offline: bool, jobs: usize) -> Result<FetchedDebian, EngineError> {
+    pub(crate) fn fetch_parent(
+        &self,
+        resolved: &ResolvedDebian,
+        offline: bool,
+        jobs: usize,
+    ) -> Result<FetchedDebian, EngineError> {
         let events = |event| self.source_event(event);
         let cache = self.settings.home.downloads();
         amiforge_source::fetch(resolved, &self.context(&cache, &events, offline, jobs))
             .map_err(|error| source_error(error, "cannot fetch the packages".to_owned()))
     }
 
-    fn context<'a>(&'a self, cache: &'a Path, events: &'a (dyn Fn(SourceEvent) + Sync), offline: bool, jobs: usize) -> Context<'a> {
+    fn context<'a>(
+        &'a self,
+        cache: &'a Path,
+        events: &'a (dyn Fn(SourceEvent) + Sync),
+        offline: bool,
+        jobs: usize,
+    ) -> Context<'a> {
         Context {
             host_root: &self.settings.host_root,
             cache,
@@ -86,14 +109,31 @@ impl Engine {
         match event {
             SourceEvent::Warning(message) => self.warn(message),
             SourceEvent::FetchStarted { packages, bytes } => {
-                self.stage("download", format!("{packages} packages, {}", amiforge_types::ByteSize(bytes)));
+                self.stage(
+                    "download",
+                    format!("{packages} packages, {}", amiforge_types::ByteSize(bytes)),
+                );
             }
             SourceEvent::FetchProgress { bytes, total } => {
-                self.emit(Event::Progress { name: "download", done: bytes, total, unit: "bytes" });
+                self.emit(Event::Progress {
+                    name: "download",
+                    done: bytes,
+                    total,
+                    unit: "bytes",
+                });
             }
-            SourceEvent::Retry { uri, attempt, reason } => self.warn(format!("{uri}: attempt {attempt} failed: {reason}")),
+            SourceEvent::Retry {
+                uri,
+                attempt,
+                reason,
+            } => self.warn(format!("{uri}: attempt {attempt} failed: {reason}")),
             SourceEvent::Unpacked { done, total } => {
-                self.emit(Event::Progress { name: "unpack", done: done as u64, total: total as u64, unit: "packages" });
+                self.emit(Event::Progress {
+                    name: "unpack",
+                    done: done as u64,
+                    total: total as u64,
+                    unit: "packages",
+                });
             }
             _ => {}
         }
@@ -102,18 +142,31 @@ impl Engine {
 
 fn source_error(error: SourceError, context: String) -> EngineError {
     let kind = match error {
-        SourceError::NoArchive { .. } | SourceError::NoKeyring { .. } | SourceError::Config { .. } => ErrorKind::Environment,
+        SourceError::NoArchive { .. }
+        | SourceError::NoKeyring { .. }
+        | SourceError::Config { .. } => ErrorKind::Environment,
         SourceError::BadSuite(_) => ErrorKind::Invalid,
         _ => ErrorKind::Failed,
     };
     let hint = match error {
-        SourceError::NoArchive { .. } => Some("name a mirror and a keyring in the recipe: amiforge.apt {mirror, keyring}"),
-        SourceError::NoKeyring { .. } => Some("install debian-archive-keyring, or name a keyring in the recipe: amiforge.apt.keyring"),
+        SourceError::NoArchive { .. } => {
+            Some("name a mirror and a keyring in the recipe: amiforge.apt {mirror, keyring}")
+        }
+        SourceError::NoKeyring { .. } => Some(
+            "install debian-archive-keyring, or name a keyring in the recipe: amiforge.apt.keyring",
+        ),
         SourceError::Offline { .. } => Some("build once without --offline"),
-        SourceError::Download { .. } => Some("run it again: finished downloads are kept, and a broken one goes on where it stopped"),
+        SourceError::Download { .. } => Some(
+            "run it again: finished downloads are kept, and a broken one goes on where it stopped",
+        ),
         _ => None,
     };
-    let wrapped = EngineError::Context { context, kind, hint: None, source: Some(Box::new(error)) };
+    let wrapped = EngineError::Context {
+        context,
+        kind,
+        hint: None,
+        source: Some(Box::new(error)),
+    };
     match hint {
         Some(hint) => wrapped.with_hint(hint),
         None => wrapped,
@@ -121,16 +174,33 @@ fn source_error(error: SourceError, context: String) -> EngineError {
 }
 
 /// Unpacks the packages into the layer `id`.
-pub(crate) fn unpack(engine: &Engine, work: &Work<'_>, debs: &FetchedDebian, id: LayerId) -> Result<LayerInfo, EngineError> {
+pub(crate) fn unpack(
+    engine: &Engine,
+    work: &Work<'_>,
+    debs: &FetchedDebian,
+    id: LayerId,
+) -> Result<LayerInfo, EngineError> {
     let context = || "cannot unpack the packages".to_owned();
-    let dir = work.store.temp_dir("unpack").or_fail(ErrorKind::Failed, context)?;
+    let dir = work
+        .store
+        .temp_dir("unpack")
+        .or_fail(ErrorKind::Failed, context)?;
     let spool = tempfile::tempfile_in(&dir).or_fail(ErrorKind::Failed, context)?;
     let mut blobs = BlobTable::new();
     let events = |event| engine.source_event(event);
     let cache = engine.settings.home.downloads();
-    let diff = amiforge_source::unpack(work.resolved, debs, spool, &mut blobs, &engine.context(&cache, &events, true, work.jobs))
-        .map_err(|error| source_error(error, context()))?;
-    let info = work.store.put_layer(id, &diff, &blobs).or_fail(ErrorKind::Failed, context)?;
+    let diff = amiforge_source::unpack(
+        work.resolved,
+        debs,
+        spool,
+        &mut blobs,
+        &engine.context(&cache, &events, true, work.jobs),
+    )
+    .map_err(|error| source_error(error, context()))?;
+    let info = work
+        .store
+        .put_layer(id, &diff, &blobs)
+        .or_fail(ErrorKind::Failed, context)?;
     let _ = std::fs::remove_dir(&dir);
     Ok(info)
 }
@@ -140,28 +210,54 @@ pub(crate) fn configure_script(resolved: &ResolvedDebian, clock: Timestamp) -> S
     amiforge_source::configure_script(resolved, clock.secs)
 }
 
-/// Paths and texts of the scripts that stand in for programs while steps run.
-pub(crate) fn shims() -> Vec<(String, String)> {
-    SHIMS.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect()
+/// Paths and texts of the scripts that stand in for programs while steps run: none starts a service,
+/// and with `configuring` none makes an initrd, of which the configuration makes one at its end.
+pub(crate) fn shims(configuring: bool) -> Vec<(String, String)> {
+    SHIMS
+        .iter()
+        .filter(|(path, _)| configuring || !path.ends_with("/update-initramfs"))
+        .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
+        .collect()
 }
 
 /// What decides the bytes of the parent's two layers: the packages, and the scripts.
-pub(crate) fn inputs(resolved: &ResolvedDebian) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+pub(crate) fn inputs(
+    resolved: &ResolvedDebian,
+) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
     let mut unpacked: BTreeMap<String, String> = resolved
         .packages
         .iter()
-        .map(|p| (format!("package.{}", p.name), format!("{} sha256:{}{}", p.version, p.sha256, if p.auto { " auto" } else { "" })))
+        .map(|p| {
+            (
+                format!("package.{}", p.name),
+                format!(
+                    "{} sha256:{}{}",
+                    p.version,
+                    p.sha256,
+                    if p.auto { " auto" } else { "" }
+                ),
+            )
+        })
         .collect();
     for file in &resolved.sources {
-        unpacked.insert(format!("file.{}", file.path), format!("sha256:{}", Digest::of(file.text.as_bytes())));
+        unpacked.insert(
+            format!("file.{}", file.path),
+            format!("sha256:{}", Digest::of(file.text.as_bytes())),
+        );
     }
     unpacked.insert("codename".to_owned(), resolved.codename.clone());
     // The clock is an input of its own, and where it follows from the packages it is not known yet.
     let script = Digest::of(configure_script(resolved, Timestamp::default()).as_bytes());
-    let shims: String = shims().into_iter().map(|(path, text)| format!("{path}\0{text}\0")).collect();
+    let shims: String = shims(true)
+        .into_iter()
+        .map(|(path, text)| format!("{path}\0{text}\0"))
+        .collect();
     let configured = BTreeMap::from([
         ("configureScript".to_owned(), format!("sha256:{script}")),
-        ("shims".to_owned(), format!("sha256:{}", Digest::of(shims.as_bytes()))),
+        (
+            "shims".to_owned(),
+            format!("sha256:{}", Digest::of(shims.as_bytes())),
+        ),
     ]);
     (unpacked, configured)
 }
@@ -178,21 +274,38 @@ pub(crate) fn digest(resolved: &ResolvedDebian) -> Digest {
 }
 
 /// The packages that the image's own dpkg database calls installed, by name.
-pub(crate) fn installed_packages(tree: &Tree, blobs: &BlobTable) -> Result<Vec<InstalledPackage>, EngineError> {
+pub(crate) fn installed_packages(
+    tree: &Tree,
+    blobs: &BlobTable,
+) -> Result<Vec<InstalledPackage>, EngineError> {
     let context = || "cannot read the image's package database".to_owned();
-    let Some(ino) = tree.lookup(b"var/lib/dpkg/status") else { return Ok(Vec::new()) };
-    let amiforge_tree::Kind::File(content) = &tree.inode(ino).kind else { return Ok(Vec::new()) };
-    let bytes = content.read_to_vec(blobs, MAX_STATUS).or_fail(ErrorKind::Failed, context)?;
+    let Some(ino) = tree.lookup(b"var/lib/dpkg/status") else {
+        return Ok(Vec::new());
+    };
+    let amiforge_tree::Kind::File(content) = &tree.inode(ino).kind else {
+        return Ok(Vec::new());
+    };
+    let bytes = content
+        .read_to_vec(blobs, MAX_STATUS)
+        .or_fail(ErrorKind::Failed, context)?;
     let text = String::from_utf8_lossy(&bytes);
     let mut packages = Vec::new();
     for paragraph in text.split("\n\n") {
         let field = |name: &str| {
-            paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|v| v.trim().to_owned())
+            paragraph
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .map(|v| v.trim().to_owned())
         };
         if field("Status").is_some_and(|s| s.ends_with(" installed"))
-            && let (Some(name), Some(version), Some(architecture)) = (field("Package"), field("Version"), field("Architecture"))
+            && let (Some(name), Some(version), Some(architecture)) =
+                (field("Package"), field("Version"), field("Architecture"))
         {
-            packages.push(InstalledPackage { name, version, architecture });
+            packages.push(InstalledPackage {
+                name,
+                version,
+                architecture,
+            });
         }
     }
     packages.sort_by(|a, b| (&a.name, &a.architecture).cmp(&(&b.name, &b.architecture)));
@@ -207,7 +320,10 @@ pub(crate) fn describe_host(engine: &Engine) -> Result<String, (String, Option<S
     } else {
         Err((
             "this host has no apt configuration".to_owned(),
-            Some("name a mirror and a keyring in the recipe: amiforge.apt {mirror, keyring}".to_owned()),
+            Some(
+                "name a mirror and a keyring in the recipe: amiforge.apt {mirror, keyring}"
+                    .to_owned(),
+            ),
         ))
     }
 }

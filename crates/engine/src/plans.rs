@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use amiforge_plan::{InputChange, Plan, PlanRequest, Reason, ResolvedComponent, ResolvedParent, compile, why};
+use amiforge_plan::{
+    InputChange, Plan, PlanRequest, Reason, ResolvedComponent, ResolvedParent, compile, why,
+};
 use amiforge_source::ResolvedDebian;
 use amiforge_store::Store;
 use amiforge_types::{Arch, Digest, LayerId};
@@ -64,14 +66,27 @@ impl Engine {
                     None if cached => vec!["in the store".to_owned()],
                     None => vec!["never built".to_owned()],
                 };
-                PlannedLayer { id: layer.id.to_string(), title: layer.title.clone(), cached, why }
+                PlannedLayer {
+                    id: layer.id.to_string(),
+                    title: layer.title.clone(),
+                    cached,
+                    why,
+                }
             })
             .collect();
-        Ok(PlanReport { plan_id: plan.plan_id.to_string(), layers, plan })
+        Ok(PlanReport {
+            plan_id: plan.plan_id.to_string(),
+            layers,
+            plan,
+        })
     }
 
     /// The plan of a recipe whose parent is resolved.
-    pub(crate) fn compile(&self, recipe: &LoadedRecipe, resolved: &ResolvedDebian) -> Result<Plan, EngineError> {
+    pub(crate) fn compile(
+        &self,
+        recipe: &LoadedRecipe,
+        resolved: &ResolvedDebian,
+    ) -> Result<Plan, EngineError> {
         let (unpacked, configured) = parent::inputs(resolved);
         let components = recipe
             .components
@@ -90,13 +105,21 @@ impl Engine {
             arch: Arch::X86_64,
             tool_version: TOOL_VERSION,
             executor_version: EXECUTOR_VERSION,
-            build_clock: self.settings.source_date_epoch.map(amiforge_types::Timestamp::from_secs),
-            parent: ResolvedParent { unpacked, configured },
+            build_clock: self
+                .settings
+                .source_date_epoch
+                .map(amiforge_types::Timestamp::from_secs),
+            parent: ResolvedParent {
+                unpacked,
+                configured,
+            },
             components,
             step_inputs: BTreeMap::new(),
             image_inputs: BTreeMap::new(),
         };
-        compile(&request).or_fail(ErrorKind::Internal, || "the plan could not be made".to_owned())
+        compile(&request).or_fail(ErrorKind::Internal, || {
+            "the plan could not be made".to_owned()
+        })
     }
 
     /// The plan of the last finished build of a recipe; one that cannot be read counts as none.
@@ -108,7 +131,9 @@ impl Engine {
     pub(crate) fn keep_plan(&self, store: &Store, plan: &Plan) -> Result<(), EngineError> {
         let context = || "cannot write the build record".to_owned();
         let record = serde_json::to_value(plan).or_fail(ErrorKind::Internal, context)?;
-        store.put_record(LAST_PLAN, &record_key(&plan.recipe.name), &record).or_fail(ErrorKind::Failed, context)
+        store
+            .put_record(LAST_PLAN, &record_key(&plan.recipe.name), &record)
+            .or_fail(ErrorKind::Failed, context)
     }
 }
 
@@ -120,7 +145,9 @@ pub(crate) fn record_key(name: &str) -> String {
 /// What changed for a layer between two plans, a line for each input.
 pub(crate) fn why_lines(old: &Plan, new: &Plan, layer: LayerId) -> Vec<String> {
     let why = why(old, new);
-    let Some(found) = why.layers.iter().find(|l| l.id == layer) else { return Vec::new() };
+    let Some(found) = why.layers.iter().find(|l| l.id == layer) else {
+        return Vec::new();
+    };
     match &found.reason {
         Reason::Unchanged => vec!["unchanged since the last build".to_owned()],
         Reason::New => vec!["new since the last build".to_owned()],

@@ -12,8 +12,8 @@ use amiforge_exec::{ChildEvent, DocumentSpec, RunResult, RunSpec};
 use amiforge_fs::fat::{self, FatFile};
 use amiforge_types::{BlobTable, Digest, MIB, Timestamp};
 use amiforge_vm::{
-    Acceleration, BootHooks, BootOptions, BootReport, BootRun, BootSpec, BoxError, GuestLink, Milestone, QemuTools, SessionError,
-    SessionOutcome, VmError, Volume, VolumeSource,
+    Acceleration, BootHooks, BootOptions, BootReport, BootRun, BootSpec, BoxError, GuestLink,
+    Milestone, QemuTools, SessionError, SessionOutcome, VmError, Volume, VolumeSource,
 };
 use serde::Serialize;
 
@@ -69,7 +69,11 @@ impl TestReport {
     /// The firmwares and whether they passed.
     #[must_use]
     pub fn verdicts(&self) -> Vec<(String, bool)> {
-        self.report.runs.iter().map(|(f, run)| (f.to_string(), run.passed)).collect()
+        self.report
+            .runs
+            .iter()
+            .map(|(f, run)| (f.to_string(), run.passed))
+            .collect()
     }
 }
 
@@ -122,11 +126,21 @@ impl Engine {
             return Ok(image.to_owned());
         }
         if image.file_name().is_some_and(|n| n == "manifest.json") && image.is_file() {
-            return Ok(image.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned());
+            return Ok(image
+                .parent()
+                .filter(|p| !p.as_os_str().is_empty())
+                .unwrap_or(Path::new("."))
+                .to_owned());
         }
         let unknown = || {
-            EngineError::new(ErrorKind::Invalid, format!("{}: neither an output folder nor an image of the catalog", image.display()))
-                .with_hint("name the folder that `amiforge build` wrote")
+            EngineError::new(
+                ErrorKind::Invalid,
+                format!(
+                    "{}: neither an output folder nor an image of the catalog",
+                    image.display()
+                ),
+            )
+            .with_hint("name the folder that `amiforge build` wrote")
         };
         let id = image.to_str().ok_or_else(unknown)?;
         let store = self.open_store()?;
@@ -137,7 +151,9 @@ impl Engine {
         } else {
             return Err(unknown());
         };
-        let found = found.or_fail(ErrorKind::Invalid, || format!("{id}: not found in the catalog"))?;
+        let found = found.or_fail(ErrorKind::Invalid, || {
+            format!("{id}: not found in the catalog")
+        })?;
         Ok(found.ok_or_else(unknown)?.path)
     }
 
@@ -153,9 +169,10 @@ impl Engine {
         let wanted: Vec<Firmware> = match choice {
             FirmwareChoice::Bios => vec![Firmware::Bios],
             FirmwareChoice::Uefi => vec![Firmware::Uefi],
-            FirmwareChoice::All => {
-                [Firmware::Bios, Firmware::Uefi].into_iter().filter(|f| manifest.boot_mode.allows(*f)).collect()
-            }
+            FirmwareChoice::All => [Firmware::Bios, Firmware::Uefi]
+                .into_iter()
+                .filter(|f| manifest.boot_mode.allows(*f))
+                .collect(),
         };
         let tests = subject.documents.iter().any(has_test_phase);
         if tests && !subject.agent {
@@ -165,22 +182,38 @@ impl Engine {
             )
             .with_hint("add cloud-init to the image's packages, or build with --no-test"));
         }
-        let tools = QemuTools::find().or_fail(ErrorKind::Environment, || "the image cannot be booted here".to_owned()).map_err(|e| {
-            e.with_hint("install QEMU and OVMF (Debian: qemu-system-x86 ovmf), or build with --no-test")
-        })?;
+        let tools = QemuTools::find()
+            .or_fail(ErrorKind::Environment, || {
+                "the image cannot be booted here".to_owned()
+            })
+            .map_err(|e| {
+                e.with_hint(
+                    "install QEMU and OVMF (Debian: qemu-system-x86 ovmf), or build with --no-test",
+                )
+            })?;
         if wanted.contains(&Firmware::Uefi) {
             tools
                 .ovmf()
-                .or_fail(ErrorKind::Environment, || "the image cannot be booted under UEFI here".to_owned())
+                .or_fail(ErrorKind::Environment, || {
+                    "the image cannot be booted under UEFI here".to_owned()
+                })
                 .map_err(|e| e.with_hint("install OVMF (Debian: ovmf)"))?;
         }
         let acceleration = self.acceleration(&tools)?;
-        let limit = timeout_seconds.map_or_else(|| acceleration.scale(BOOT_LIMIT), Duration::from_secs);
-        let seed = if subject.agent { Some(self.seed_disk(manifest)?) } else { None };
+        let limit =
+            timeout_seconds.map_or_else(|| acceleration.scale(BOOT_LIMIT), Duration::from_secs);
+        let seed = if subject.agent {
+            Some(self.seed_disk(manifest)?)
+        } else {
+            None
+        };
         // Two guests at once when there is a processor for each; they do not share anything.
         let together = threads() >= 2 && wanted.len() > 1;
         let one = |firmware: Firmware| {
-            let cpus = u32::try_from(threads()).unwrap_or(1).div_euclid(if together { 2 } else { 1 }).clamp(1, 2);
+            let cpus = u32::try_from(threads())
+                .unwrap_or(1)
+                .div_euclid(if together { 2 } else { 1 })
+                .clamp(1, 2);
             let options = BootOptions {
                 memory_mib: 1024,
                 cpus,
@@ -195,7 +228,8 @@ impl Engine {
             };
             let tcg = BootOptions {
                 acceleration: Acceleration::tcg(&tools, "KVM did not get a guest to its kernel"),
-                timeout: timeout_seconds.map_or_else(|| BOOT_LIMIT.saturating_mul(10), Duration::from_secs),
+                timeout: timeout_seconds
+                    .map_or_else(|| BOOT_LIMIT.saturating_mul(10), Duration::from_secs),
                 ..options.clone()
             };
             let outcome = self.boot(subject, &tools, firmware, options)?;
@@ -204,7 +238,10 @@ impl Engine {
                 && outcome.0.accelerator != tcg.acceleration.accelerator
                 && outcome.0.reached(Milestone::Kernel).is_none()
             {
-                self.warn(format!("{firmware}: {}; trying again without it", tcg.acceleration.reason));
+                self.warn(format!(
+                    "{firmware}: {}; trying again without it",
+                    tcg.acceleration.reason
+                ));
                 return self.boot(subject, &tools, firmware, tcg);
             }
             Ok(outcome)
@@ -214,7 +251,14 @@ impl Engine {
                 let threads: Vec<_> = wanted.iter().map(|f| scope.spawn(|| one(*f))).collect();
                 threads
                     .into_iter()
-                    .map(|t| t.join().unwrap_or_else(|_| Err(EngineError::new(ErrorKind::Internal, "a boot thread panicked"))))
+                    .map(|t| {
+                        t.join().unwrap_or_else(|_| {
+                            Err(EngineError::new(
+                                ErrorKind::Internal,
+                                "a boot thread panicked",
+                            ))
+                        })
+                    })
                     .collect()
             })
         } else {
@@ -243,7 +287,8 @@ impl Engine {
             acceleration: options.acceleration.accelerator.as_str().to_owned(),
         });
         let log = options.console_log.clone();
-        let spec = BootSpec::from_manifest(subject.manifest, subject.dir, firmware, options).or_fail(ErrorKind::Failed, context)?;
+        let spec = BootSpec::from_manifest(subject.manifest, subject.dir, firmware, options)
+            .or_fail(ErrorKind::Failed, context)?;
         let milestone = |milestone: Milestone, at: Duration| {
             self.emit(Event::Milestone {
                 firmware: firmware.to_string(),
@@ -251,8 +296,13 @@ impl Engine {
                 seconds: at.as_secs_f64(),
             });
         };
-        let hooks = BootHooks { digest: &volume_digest, milestone: &milestone };
-        let result = amiforge_vm::boot(tools, &spec, &hooks, &mut |link| self.session(subject, firmware, link));
+        let hooks = BootHooks {
+            digest: &volume_digest,
+            milestone: &milestone,
+        };
+        let result = amiforge_vm::boot(tools, &spec, &hooks, &mut |link| {
+            self.session(subject, firmware, link)
+        });
         let (run, failure) = match result {
             Ok(run) => {
                 let failure = (!run.passed).then(|| format!("{firmware}: {}", test_failure(&run)));
@@ -260,20 +310,36 @@ impl Engine {
             }
             Err(error) => {
                 let Some(run) = error.run().cloned() else {
-                    let kind = if matches!(error, VmError::Tool(_)) { ErrorKind::Environment } else { ErrorKind::Failed };
+                    let kind = if matches!(error, VmError::Tool(_)) {
+                        ErrorKind::Environment
+                    } else {
+                        ErrorKind::Failed
+                    };
                     return Err(error).or_fail(kind, context);
                 };
                 (run, Some(boot_failure(&error, &log)))
             }
         };
-        self.emit(Event::BootFinished { firmware: firmware.to_string(), passed: run.passed, seconds: run.seconds });
+        self.emit(Event::BootFinished {
+            firmware: firmware.to_string(),
+            passed: run.passed,
+            seconds: run.seconds,
+        });
         Ok((run, failure))
     }
 
-    fn session(&self, subject: &Subject<'_>, firmware: Firmware, link: &mut GuestLink<'_>) -> Result<SessionOutcome, SessionError> {
+    fn session(
+        &self,
+        subject: &Subject<'_>,
+        firmware: Firmware,
+        link: &mut GuestLink<'_>,
+    ) -> Result<SessionOutcome, SessionError> {
         if !subject.agent {
             link.wait_for(Milestone::Target, link.remaining())?;
-            return Ok(SessionOutcome { passed: true, tests: serde_json::Value::Null });
+            return Ok(SessionOutcome {
+                passed: true,
+                tests: serde_json::Value::Null,
+            });
         }
         let hello = loop {
             let timeout = link.remaining();
@@ -283,12 +349,21 @@ impl Engine {
         };
         link.mark(Milestone::Agent);
         if hello.version != VERSION {
-            return Err(SessionError::Other(format!("the agent speaks version {}, not {VERSION}", hello.version).into()));
+            return Err(SessionError::Other(
+                format!("the agent speaks version {}, not {VERSION}", hello.version).into(),
+            ));
         }
         if hello.efi != (firmware == Firmware::Uefi) {
-            return Err(SessionError::Other(format!("the guest says that it was not started by {firmware}").into()));
+            return Err(SessionError::Other(
+                format!("the guest says that it was not started by {firmware}").into(),
+            ));
         }
-        let documents: Vec<DocumentSpec> = subject.documents.iter().filter(|d| has_test_phase(d)).cloned().collect();
+        let documents: Vec<DocumentSpec> = subject
+            .documents
+            .iter()
+            .filter(|d| has_test_phase(d))
+            .cloned()
+            .collect();
         let mut tests = serde_json::json!({ "guest": hello });
         let mut passed = true;
         if !documents.is_empty() {
@@ -299,28 +374,39 @@ impl Engine {
                 env: std::collections::BTreeMap::new(),
                 clock: subject.clock,
             };
-            let request = serde_json::to_value(Request::Run(run)).map_err(|e| SessionError::Other(e.into()))?;
+            let request = serde_json::to_value(Request::Run(run))
+                .map_err(|e| SessionError::Other(e.into()))?;
             let timeout = link.remaining();
             link.send(&request, timeout)?;
             let result = self.follow(firmware, link)?;
             passed = result.status.is_ok();
-            tests["run"] = serde_json::to_value(&result).map_err(|e| SessionError::Other(e.into()))?;
+            tests["run"] =
+                serde_json::to_value(&result).map_err(|e| SessionError::Other(e.into()))?;
         }
-        let poweroff = serde_json::to_value(Request::Poweroff).map_err(|e| SessionError::Other(e.into()))?;
+        let poweroff =
+            serde_json::to_value(Request::Poweroff).map_err(|e| SessionError::Other(e.into()))?;
         link.wait_for(Milestone::Target, link.remaining())?;
         let timeout = link.remaining();
         link.send(&poweroff, timeout)?;
         Ok(SessionOutcome { passed, tests })
     }
 
-    fn follow(&self, firmware: Firmware, link: &mut GuestLink<'_>) -> Result<RunResult, SessionError> {
+    fn follow(
+        &self,
+        firmware: Firmware,
+        link: &mut GuestLink<'_>,
+    ) -> Result<RunResult, SessionError> {
         let mut document = String::new();
         let mut started = Instant::now();
         loop {
             let timeout = link.remaining();
-            let Ok(reply) = serde_json::from_value::<Reply>(link.recv(timeout)?) else { continue };
+            let Ok(reply) = serde_json::from_value::<Reply>(link.recv(timeout)?) else {
+                continue;
+            };
             match reply {
-                Reply::Event { event: ChildEvent::DocumentStarted { document: name } } => document = format!("{firmware} {name}"),
+                Reply::Event {
+                    event: ChildEvent::DocumentStarted { document: name },
+                } => document = format!("{firmware} {name}"),
                 Reply::Event { event } => {
                     if matches!(event, ChildEvent::StepStarted { .. }) {
                         started = Instant::now();
@@ -330,7 +416,11 @@ impl Engine {
                 Reply::Result { result } => return Ok(result),
                 Reply::Error { message } => return Err(SessionError::Other(message.into())),
                 Reply::Hello(_) => {}
-                Reply::Bye => return Err(SessionError::Other("the agent went away during the tests".into())),
+                Reply::Bye => {
+                    return Err(SessionError::Other(
+                        "the agent went away during the tests".into(),
+                    ));
+                }
             }
         }
     }
@@ -339,17 +429,43 @@ impl Engine {
     pub(crate) fn child_event(&self, component: &str, event: ChildEvent, started: Instant) {
         let component = component.to_owned();
         match event {
-            ChildEvent::StepStarted { phase, step, action, .. } => self.emit(Event::StepStarted { component, phase, step, action }),
-            ChildEvent::Stdout { line } => self.emit(Event::Output { stream: "stdout", line }),
-            ChildEvent::Stderr { line } => self.emit(Event::Output { stream: "stderr", line }),
-            ChildEvent::StepFinished { phase, step, status, .. } => self.emit(Event::StepFinished {
+            ChildEvent::StepStarted {
+                phase,
+                step,
+                action,
+                ..
+            } => self.emit(Event::StepStarted {
                 component,
                 phase,
                 step,
-                status: serde_json::to_value(status).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default(),
+                action,
+            }),
+            ChildEvent::Stdout { line } => self.emit(Event::Output {
+                stream: "stdout",
+                line,
+            }),
+            ChildEvent::Stderr { line } => self.emit(Event::Output {
+                stream: "stderr",
+                line,
+            }),
+            ChildEvent::StepFinished {
+                phase,
+                step,
+                status,
+                ..
+            } => self.emit(Event::StepFinished {
+                component,
+                phase,
+                step,
+                status: serde_json::to_value(status)
+                    .ok()
+                    .and_then(|v| v.as_str().map(str::to_owned))
+                    .unwrap_or_default(),
                 seconds: started.elapsed().as_secs_f64(),
             }),
-            ChildEvent::Retry { attempt, reason } => self.warn(format!("{component}: attempt {attempt}, since {reason}")),
+            ChildEvent::Retry { attempt, reason } => {
+                self.warn(format!("{component}: attempt {attempt}, since {reason}"))
+            }
             ChildEvent::Note { text } => self.warn(format!("{component}: {text}")),
             _ => {}
         }
@@ -367,9 +483,13 @@ impl Engine {
         }
         self.stage("probe", "hardware acceleration");
         let found = amiforge_vm::probe_acceleration(tools, PROBE_LIMIT)
-            .or_fail(ErrorKind::Environment, || "the acceleration probe did not run".to_owned())?;
+            .or_fail(ErrorKind::Environment, || {
+                "the acceleration probe did not run".to_owned()
+            })?;
         if let Ok(record) = serde_json::to_value(&found) {
-            store.put_record(KIND, "probe", &record).or_fail(ErrorKind::Failed, || "cannot write the store".to_owned())?;
+            store
+                .put_record(KIND, "probe", &record)
+                .or_fail(ErrorKind::Failed, || "cannot write the store".to_owned())?;
         }
         Ok(found)
     }
@@ -382,15 +502,26 @@ impl Engine {
             systemd-run --no-block --collect --unit=amiforge-agent --property=Type=exec /run/amiforge/amiforge-agent']\n";
         let id = manifest.image_id.as_str();
         let files = [
-            FatFile::new("meta-data", format!("instance-id: {id}\nlocal-hostname: amiforge\n").into_bytes()),
+            FatFile::new(
+                "meta-data",
+                format!("instance-id: {id}\nlocal-hostname: amiforge\n").into_bytes(),
+            ),
             FatFile::new("user-data", USER_DATA.as_bytes().to_vec()),
             FatFile::new("amiforge-agent", self.settings.agent.to_vec()),
         ];
-        let size = (self.settings.agent.len() as u64 + 4 * MIB).next_multiple_of(MIB).max(8 * MIB);
+        let size = (self.settings.agent.len() as u64 + 4 * MIB)
+            .next_multiple_of(MIB)
+            .max(8 * MIB);
         let context = || "cannot make the seed disk".to_owned();
         let extents = fat::build(
             &files,
-            &fat::Options { size, volume_id: 0x0A31_F09E, label: "CIDATA".to_owned(), clock: Timestamp::from_secs(0), hidden_sectors: 0 },
+            &fat::Options {
+                size,
+                volume_id: 0x0A31_F09E,
+                label: "CIDATA".to_owned(),
+                clock: Timestamp::from_secs(0),
+                hidden_sectors: 0,
+            },
         )
         .or_fail(ErrorKind::Internal, context)?;
         flatten(&extents).or_fail(ErrorKind::Internal, context)
@@ -404,10 +535,14 @@ fn flatten(extents: &Extents) -> std::io::Result<Vec<u8>> {
     for extent in extents.list() {
         let at = usize::try_from(extent.offset).map_err(std::io::Error::other)?;
         match &extent.data {
-            amiforge_disk::ExtentData::Bytes(bytes) => out[at..at + bytes.len()].copy_from_slice(bytes),
+            amiforge_disk::ExtentData::Bytes(bytes) => {
+                out[at..at + bytes.len()].copy_from_slice(bytes)
+            }
             amiforge_disk::ExtentData::Blob { id, offset } => {
                 let len = usize::try_from(extent.len).map_err(std::io::Error::other)?;
-                blobs.get(*id)?.read_exact_at(&mut out[at..at + len], *offset)?;
+                blobs
+                    .get(*id)?
+                    .read_exact_at(&mut out[at..at + len], *offset)?;
             }
         }
     }
@@ -415,7 +550,9 @@ fn flatten(extents: &Extents) -> std::io::Result<Vec<u8>> {
 }
 
 fn has_test_phase(document: &DocumentSpec) -> bool {
-    amiforge_recipe::parse_component(&document.text).0.is_some_and(|c| c.phase("test").is_some())
+    amiforge_recipe::parse_component(&document.text)
+        .0
+        .is_some_and(|c| c.phase("test").is_some())
 }
 
 fn volume_digest(volume: &Volume) -> Result<Digest, BoxError> {
@@ -455,6 +592,9 @@ fn boot_failure(error: &VmError, log: &Path) -> String {
         text.push_str("\n  | ");
         text.push_str(line);
     }
-    text.push_str(&format!("\n  the whole console: {}", log.file_name().unwrap_or_default().to_string_lossy()));
+    text.push_str(&format!(
+        "\n  the whole console: {}",
+        log.file_name().unwrap_or_default().to_string_lossy()
+    ));
     text
 }

@@ -45,10 +45,15 @@ impl Settings {
             xdg_cache_home: std::env::var_os("XDG_CACHE_HOME"),
             home: std::env::var_os("HOME"),
         })
-        .or_fail(ErrorKind::Environment, || "no place for the store".to_owned())?;
+        .or_fail(ErrorKind::Environment, || {
+            "no place for the store".to_owned()
+        })?;
         let source_date_epoch = match std::env::var("SOURCE_DATE_EPOCH") {
             Ok(text) if !text.is_empty() => Some(text.trim().parse().map_err(|_| {
-                EngineError::new(ErrorKind::Invalid, format!("SOURCE_DATE_EPOCH={text}: not a number of seconds"))
+                EngineError::new(
+                    ErrorKind::Invalid,
+                    format!("SOURCE_DATE_EPOCH={text}: not a number of seconds"),
+                )
             })?),
             _ => None,
         };
@@ -80,7 +85,9 @@ pub struct Interruption {
 impl Interruption {
     /// Removes every unfinished output folder. Called once, when the process is about to end.
     pub fn clean_up(&self) {
-        let Ok(folders) = self.folders.lock() else { return };
+        let Ok(folders) = self.folders.lock() else {
+            return;
+        };
         for folder in folders.iter() {
             // The process ends right after; what cannot be removed is found by the next build.
             let _ = std::fs::remove_dir_all(folder);
@@ -104,7 +111,10 @@ impl Engine {
     /// An engine for these settings. Touches nothing on disk yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, interruption: Interruption::default() }
+        Self {
+            settings,
+            interruption: Interruption::default(),
+        }
     }
 
     /// What has to be cleaned up when the process is interrupted.
@@ -118,16 +128,26 @@ impl Engine {
     }
 
     pub(crate) fn stage(&self, name: &'static str, detail: impl Into<String>) {
-        self.emit(Event::Stage { name, detail: detail.into() });
+        self.emit(Event::Stage {
+            name,
+            detail: detail.into(),
+        });
     }
 
     pub(crate) fn warn(&self, message: impl Into<String>) {
-        self.emit(Event::Warning { message: message.into() });
+        self.emit(Event::Warning {
+            message: message.into(),
+        });
     }
 
     /// Wall clock now. Only for file times of running steps, names of logs and ages; never for bytes of an image.
     pub(crate) fn wall_clock() -> Timestamp {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Timestamp { secs: i64::try_from(now.as_secs()).unwrap_or(i64::MAX), nanos: now.subsec_nanos() }
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        Timestamp {
+            secs: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+            nanos: now.subsec_nanos(),
+        }
     }
 }

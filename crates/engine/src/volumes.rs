@@ -1,6 +1,8 @@
 //! From the recipe's block device mappings to those of the AMI.
 
-use amiforge_ami::{BlockDeviceMapping, BootMode, DeviceName, EbsVolume, MappingTarget, VolumeType};
+use amiforge_ami::{
+    BlockDeviceMapping, BootMode, DeviceName, EbsVolume, MappingTarget, VolumeType,
+};
 use amiforge_recipe as recipe;
 use amiforge_types::GIB;
 
@@ -19,11 +21,17 @@ pub(crate) struct Volumes {
 /// Lowers the recipe's mappings.
 pub(crate) fn of_recipe(recipe: &recipe::ImageRecipe) -> Result<Volumes, EngineError> {
     let context = || "the recipe's block device mappings cannot be used".to_owned();
-    let root: DeviceName = recipe.root_device_name().parse().or_fail(ErrorKind::Invalid, context)?;
+    let root: DeviceName = recipe
+        .root_device_name()
+        .parse()
+        .or_fail(ErrorKind::Invalid, context)?;
     let mut root_gib = None;
     let mut mappings = Vec::new();
     for mapping in &recipe.block_device_mappings {
-        let device_name: DeviceName = mapping.device_name.parse().or_fail(ErrorKind::Invalid, context)?;
+        let device_name: DeviceName = mapping
+            .device_name
+            .parse()
+            .or_fail(ErrorKind::Invalid, context)?;
         let is_root = device_name == root;
         let target = if let Some(ebs) = &mapping.ebs {
             if is_root {
@@ -53,23 +61,34 @@ pub(crate) fn of_recipe(recipe: &recipe::ImageRecipe) -> Result<Volumes, EngineE
             }
             MappingTarget::Ebs(volume)
         } else if let Some(name) = &mapping.virtual_name {
-            MappingTarget::Virtual(name.parse().map_err(|e| EngineError::new(ErrorKind::Invalid, format!("blockDeviceMappings: {e}")))?)
+            MappingTarget::Virtual(name.parse().map_err(|e| {
+                EngineError::new(ErrorKind::Invalid, format!("blockDeviceMappings: {e}"))
+            })?)
         } else {
             MappingTarget::NoDevice
         };
-        mappings.push(BlockDeviceMapping { device_name, target });
+        mappings.push(BlockDeviceMapping {
+            device_name,
+            target,
+        });
     }
     if !mappings.iter().any(|m| m.device_name == root) {
         mappings.insert(0, BlockDeviceMapping::ebs(root.clone(), EbsVolume::gp3(0)));
     }
-    Ok(Volumes { root, root_gib, mappings })
+    Ok(Volumes {
+        root,
+        root_gib,
+        mappings,
+    })
 }
 
 impl Volumes {
     /// The mappings with the root volume's size filled in: what the recipe asks for, else the
     /// smallest that holds `bytes`.
     pub(crate) fn with_root_size(mut self, bytes: u64) -> Vec<BlockDeviceMapping> {
-        let gib = self.root_gib.unwrap_or_else(|| u32::try_from(bytes.div_ceil(GIB)).unwrap_or(u32::MAX));
+        let gib = self
+            .root_gib
+            .unwrap_or_else(|| u32::try_from(bytes.div_ceil(GIB)).unwrap_or(u32::MAX));
         for mapping in &mut self.mappings {
             if mapping.device_name == self.root
                 && let MappingTarget::Ebs(volume) = &mut mapping.target
