@@ -38,7 +38,6 @@ pub(crate) struct LoadedRecipe {
 /// A component of a recipe, with the value of every parameter.
 pub(crate) struct LoadedComponent {
     pub(crate) name: String,
-    pub(crate) version: String,
     /// As the recipe names it; part of messages and logs, never of an id.
     pub(crate) shown: String,
     pub(crate) text: String,
@@ -291,17 +290,13 @@ fn load_component(
         }
     }
     match component.resolve_parameters(&given) {
-        Ok(parameters) => {
-            // A local document has no version of its own; the digest is what identifies it.
-            Ok(Some(LoadedComponent {
-                name,
-                version: "0.0.0".to_owned(),
-                shown: relative.clone(),
-                text,
-                component,
-                parameters,
-            }))
-        }
+        Ok(parameters) => Ok(Some(LoadedComponent {
+            name,
+            shown: relative.clone(),
+            text,
+            component,
+            parameters,
+        })),
         Err(error) => {
             diagnostics.push(parameter_problem(reference, &name, &error));
             Ok(None)

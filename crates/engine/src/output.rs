@@ -1,7 +1,6 @@
 //! The output folder: built beside its place, then renamed; whole or not at all.
 
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use amiforge_types::{Digest, Hasher};
@@ -83,11 +82,6 @@ impl OutFolder {
     /// The folder while it is being built.
     pub(crate) fn dir(&self) -> &Path {
         &self.building
-    }
-
-    /// Where the folder will be.
-    pub(crate) fn target(&self) -> &Path {
-        &self.target
     }
 
     /// Writes a small file.
@@ -216,17 +210,4 @@ fn sync_parent(path: &Path) {
     {
         let _ = dir.sync_all();
     }
-}
-
-/// Writes a file whole or not at all.
-pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let dir = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
 }
