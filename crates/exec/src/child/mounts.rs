@@ -51,14 +51,15 @@ pub(super) fn enter(root: &RootSpec, opened: Opened) -> Result<(), ChildError> {
     )
     .map_err(|e| refused("make the mounts private", e))?;
 
-    // A stage of our own, over the work directory, for the shims and to mount the root on.
+    // A stage of our own for the shims and to mount the root on. It lies in the work directory, which
+    // is ours: the directory above belongs to the caller, whose umask may have closed it to us.
     tmpfs(
-        &fd_path(&work),
+        &fd_path(&open_at(&work, "stage")?),
         c"mode=0755,size=64m",
         MountFlags::NODEV,
         "the stage",
     )?;
-    let stage = open_over(&root.work, &work)?;
+    let stage = open_at(&work, "stage")?;
     for name in ["shims", "root", "image"] {
         rustix::fs::mkdirat(&stage, name, Mode::from_raw_mode(0o755))
             .map_err(|e| refused("make the stage", e))?;
@@ -265,22 +266,4 @@ fn open_at(dir: &OwnedFd, name: &str) -> Result<OwnedFd, ChildError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, name, flags, Mode::empty())
         .map_err(|e| ChildError::job(format!("cannot open the directory {name} of the root"), &e))
-}
-
-/// Opens what was just mounted over the directory `under`.
-fn open_over(path: &std::path::Path, under: &OwnedFd) -> Result<OwnedFd, ChildError> {
-    // `..` and back: a lookup by name crosses the mount, the open descriptor does not.
-    let failed = |e| ChildError::job(format!("cannot open {}", path.display()), &e);
-    let name = path
-        .file_name()
-        .ok_or_else(|| ChildError::plain("the work directory has no name"))?;
-    let parent = rustix::fs::openat(
-        under,
-        "..",
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(failed)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(&parent, name, flags, Mode::empty()).map_err(failed)
 }

@@ -68,7 +68,7 @@ fn prepare(root: &RootSpec) -> Result<(), ChildError> {
     make_dir(&root.work)?;
     let work = open_dir(&root.work)?;
     give_to_root(work.as_fd(), &root.work, 0o700)?;
-    for (name, mode) in [("overlay", 0o700), ("tmp", 0o1777)] {
+    for (name, mode) in [("overlay", 0o700), ("stage", 0o700), ("tmp", 0o1777)] {
         let path = root.work.join(name);
         rustix::fs::mkdirat(&work, name, Mode::RWXU)
             .map_err(|e| ChildError::job(format!("cannot create {}", path.display()), &e))?;
