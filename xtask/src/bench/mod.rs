@@ -30,7 +30,7 @@ pub(crate) enum What {
 
 /// Runs the benchmarks and writes the report.
 pub(crate) fn run(what: What) -> Result<()> {
-    step("set-up", || setup::run(setup::Purpose::Test))?;
+    step("set-up", || setup::run(setup::Purpose::Bench))?;
     step("amiforge itself", || {
         run_shown(cargo().args(["build", "--release", "--locked", "--package", "amiforge"]))
     })?;

@@ -9,7 +9,9 @@ use crate::util::{find_program, output};
 pub(crate) enum Purpose {
     /// Building an image and booting it.
     Demo,
-    /// The tests: all of the demo, and the outside checkers.
+    /// The benchmarks: all of the demo, and the outside tools.
+    Bench,
+    /// The tests: all of that, and the Python environment.
     Test,
 }
 
@@ -17,6 +19,7 @@ impl Purpose {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Demo => "demo",
+            Self::Bench => "benchmarks",
             Self::Test => "tests",
         }
     }
@@ -73,7 +76,7 @@ impl Need {
     }
 
     pub(super) fn wanted(&self, purpose: Purpose) -> bool {
-        purpose == Purpose::Test || self.purpose == Purpose::Demo
+        purpose != Purpose::Demo || self.purpose == Purpose::Demo
     }
 
     pub(super) fn is_there(&self) -> bool {
