@@ -3,7 +3,9 @@
 use std::fmt;
 
 /// An instruction set an image can be built for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Arch {
     /// AMD64 / Intel 64.
     #[serde(rename = "x86_64")]

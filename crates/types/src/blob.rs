@@ -45,7 +45,13 @@ pub trait WriteAt: Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Copies `len` bytes from `src` at `src_offset` to `offset`.
-    fn copy_from(&self, src: &dyn ReadAt, src_offset: u64, len: u64, offset: u64) -> io::Result<()> {
+    fn copy_from(
+        &self,
+        src: &dyn ReadAt,
+        src_offset: u64,
+        len: u64,
+        offset: u64,
+    ) -> io::Result<()> {
         const CHUNK: u64 = 1 << 20;
         let mut buf = vec![0; usize::try_from(len.min(CHUNK)).unwrap_or(1 << 20)];
         let mut done = 0;

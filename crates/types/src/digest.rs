@@ -90,7 +90,9 @@ impl<'de> serde::Deserialize<'de> for Digest {
 }
 
 /// Identity of a layer: the digest of everything that went into making it (not of its bytes).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct LayerId(pub Digest);
 
@@ -146,7 +148,10 @@ mod tests {
     #[test]
     fn known_answer_and_text_form() {
         let d = Digest::of(b"abc");
-        assert_eq!(d.hex(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            d.hex(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
         assert_eq!(d.hex().parse::<Digest>(), Ok(d));
         assert_eq!(format!("sha256:{d}").parse::<Digest>(), Ok(d));
         assert!("xyz".parse::<Digest>().is_err());

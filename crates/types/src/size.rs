@@ -28,7 +28,9 @@ impl FromStr for ByteSize {
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         let bad = || ByteSizeParseError(s.to_owned());
         let text = s.trim();
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
         let number: u64 = text[..digits].parse().map_err(|_| bad())?;
         let shift = match text[digits..].trim().to_ascii_lowercase().as_str() {
             "" | "b" => 0,

@@ -3,7 +3,19 @@
 use std::fmt;
 
 /// A point in time. `nanos` is below 1,000,000,000 and counts forward also before 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 pub struct Timestamp {
     /// Seconds since 1970-01-01T00:00:00Z; negative before.
     pub secs: i64,
@@ -37,6 +49,9 @@ mod tests {
     #[test]
     fn prints_rfc_3339() {
         assert_eq!(Timestamp::from_secs(0).to_string(), "1970-01-01T00:00:00Z");
-        assert_eq!(Timestamp::from_secs(1795215480).to_string(), "2026-11-20T22:58:00Z");
+        assert_eq!(
+            Timestamp::from_secs(1795215480).to_string(),
+            "2026-11-20T22:58:00Z"
+        );
     }
 }

@@ -32,7 +32,10 @@ impl Uuid {
     #[must_use]
     pub const fn to_guid_bytes(&self) -> [u8; 16] {
         let b = self.0;
-        [b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]]
+        [
+            b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13],
+            b[14], b[15],
+        ]
     }
 
     /// The reverse of [`Uuid::to_guid_bytes`].
@@ -67,7 +70,11 @@ impl FromStr for Uuid {
         let bad = || format!("not a UUID: {s:?}");
         let ok = s.len() == 36
             && s.bytes().enumerate().all(|(i, b)| {
-                if matches!(i, 8 | 13 | 18 | 23) { b == b'-' } else { b.is_ascii_hexdigit() }
+                if matches!(i, 8 | 13 | 18 | 23) {
+                    b == b'-'
+                } else {
+                    b.is_ascii_hexdigit()
+                }
             });
         if !ok {
             return Err(bad());
@@ -101,7 +108,10 @@ mod tests {
     #[test]
     fn guid_bytes_are_mixed_endian() {
         let esp: Uuid = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b".parse().unwrap();
-        assert_eq!(esp.to_guid_bytes()[..8], [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11]);
+        assert_eq!(
+            esp.to_guid_bytes()[..8],
+            [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11]
+        );
         assert_eq!(Uuid::from_guid_bytes(esp.to_guid_bytes()), esp);
         assert_eq!(esp.to_string(), "c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
     }

@@ -140,7 +140,18 @@ pub fn probe_acceleration(tools: &QemuTools, budget: Duration) -> Result<Acceler
         "none",
     ]);
     // The machine and processor of a real boot: KVM may run one kind of guest and abort on another.
-    command.args(["-machine", crate::args::MACHINE, "-accel", "kvm", "-cpu", "host", "-smp", "2", "-m", "64M"]);
+    command.args([
+        "-machine",
+        crate::args::MACHINE,
+        "-accel",
+        "kvm",
+        "-cpu",
+        "host",
+        "-smp",
+        "2",
+        "-m",
+        "64M",
+    ]);
     command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
     command.args(["-drive", "file=probe.raw,format=raw,if=ide,snapshot=on"]);
     let mut qemu = Qemu::start(command).map_err(VmError::io("start", &tools.qemu))?;
