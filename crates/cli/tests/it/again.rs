@@ -1,0 +1,180 @@
+//! What a second build does again: nothing that has not changed.
+
+use std::path::Path;
+
+use amiforge_testkit::{check, disk, workspace_root};
+
+use crate::web::{Web, build, names, steps, verify_sums};
+
+fn content_digest(out: &Path) -> String {
+    let bytes = fs_err::read(out.join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    manifest["volumes"][0]["contentDigest"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn image_an_unchanged_recipe_runs_no_step() {
+    let web = Web::get();
+    let env = web.env();
+    let recipe = workspace_root().join("recipes/debian-web");
+    let out = env.path("out");
+
+    let elsewhere = env.run(&mut build(&env, &recipe, &out));
+    assert_eq!(steps(&elsewhere), Vec::<String>::new(), "{elsewhere}");
+    assert!(elsewhere.stderr.contains("no step runs"), "{elsewhere}");
+    assert_eq!(elsewhere.stderr.matches("   cached ").count(), 3, "{elsewhere}");
+    verify_sums(&out);
+    assert_eq!(content_digest(&out), content_digest(&web.out()));
+
+    let same = env.run(&mut build(&env, &recipe, &out));
+    assert!(same.stderr.contains("no step ran") && same.stderr.contains("unchanged"), "{same}");
+    assert_eq!(steps(&same), Vec::<String>::new(), "{same}");
+    assert_eq!(same.stdout, elsewhere.stdout);
+
+    // Not proven is not the same as proven: asking for the test must not be answered from the record.
+    // And a folder that was tampered with is not taken for the finished one.
+    fs_err::write(out.join("packages.json"), "[]").unwrap();
+    let mended = env.run(&mut build(&env, &recipe, &out));
+    assert!(!mended.stderr.contains("unchanged"), "{mended}");
+    verify_sums(&out);
+    assert_eq!(names(&env.state().join("store/v1/tmp")), Vec::<String>::new());
+}
+
+/// A program with owner, group, setgid bit and a file capability, and a file with a parameter's text.
+const EXTRA: &str = "\
+name: extra
+schemaVersion: 1.0
+parameters:
+  - Note:
+      type: string
+      default: first
+      description: What the note says
+phases:
+  - name: build
+    steps:
+      - name: Tool
+        action: ExecuteBash
+        inputs:
+          commands:
+            - set -e
+            - cp /bin/true /usr/local/bin/net-tool
+            - chown daemon:shadow /usr/local/bin/net-tool
+            - chmod 2750 /usr/local/bin/net-tool
+            - |
+              python3 -c 'import os; os.setxattr(\"/usr/local/bin/net-tool\", \"security.capability\", bytes.fromhex(\"0100000200200000000000000000000000000000\"))'
+      - name: Note
+        action: CreateFile
+        inputs:
+          - path: /etc/note
+            content: \"{{ Note }}\"
+  - name: validate
+    steps:
+      - name: NoteIsThere
+        action: ExecuteBash
+        inputs:
+          commands:
+            - grep -qx '{{ Note }}' /etc/note
+            - echo gone > /etc/left-by-validate
+";
+
+#[test]
+fn image_a_changed_component_reruns_and_what_follows() {
+    let web = Web::get();
+    let env = web.env();
+    let from = workspace_root().join("recipes/debian-web");
+    let text = fs_err::read_to_string(from.join("recipe.yaml")).unwrap();
+    let text = text.replace(
+        "blockDeviceMappings:",
+        "  - componentArn: ./components/extra.yaml\nblockDeviceMappings:",
+    );
+    let recipe = env.write("recipe/recipe.yaml", text);
+    let component = fs_err::read(from.join("components/web.yaml")).unwrap();
+    env.write("recipe/components/web.yaml", component);
+    env.write("recipe/components/extra.yaml", EXTRA);
+    let out = env.path("out");
+    let plan = |more: &[&str]| {
+        env.run(env.amiforge().args(["plan", "--offline", "--why"]).arg(&recipe).args(more)).text()
+    };
+
+    // A component more: the layers below it stay.
+    let first = env.run(&mut build(&env, &recipe, &out));
+    let ran = |name: &str| format!("extra {name}");
+    assert_eq!(
+        steps(&first),
+        [ran("build/Tool (ExecuteBash)"), ran("build/Note (CreateFile)"), ran("validate/NoteIsThere (ExecuteBash)")],
+        "{first}"
+    );
+    assert_eq!(first.stderr.matches("   cached ").count(), 3, "{first}");
+
+    let raw = out.join("disk.raw");
+    let root = disk::partitions(&raw)[0].extract(&raw, &env.path("root"));
+    check::e2fsck(&root);
+    let tool = String::from_utf8_lossy(&check::debugfs(&root, "stat /usr/local/bin/net-tool")).into_owned();
+    assert!(tool.contains("Mode:  02750") && tool.contains("User:     1   Group:    42"), "{tool}");
+    let attrs = String::from_utf8_lossy(&check::debugfs(&root, "ea_list /usr/local/bin/net-tool")).into_owned();
+    // Version 2 with the effective bit and CAP_NET_RAW, no id of a namespace in it.
+    assert!(
+        attrs.contains("security.capability (20) = 01 00 00 02 00 20 00 00 00 00 00 00 00 00 00 00 00 00 00 00"),
+        "{attrs}"
+    );
+    assert_eq!(check::ext4_cat(&root, "/etc/note"), b"first");
+    let etc = String::from_utf8_lossy(&check::debugfs(&root, "ls -p /etc")).into_owned();
+    assert!(!etc.contains("left-by-validate"), "validate works on a copy that is thrown away");
+
+    let why = plan(&[]);
+    assert_eq!(why.matches("cached ").count(), 4, "{why}");
+    assert_eq!(why.matches("unchanged since the last build").count(), 4, "{why}");
+
+    // Another text of the last component: it alone.
+    env.write("recipe/components/extra.yaml", EXTRA.replace("cp /bin/true", "cp /bin/false"));
+    let why = plan(&[]);
+    let (below, own) = why.split_once("build  ").unwrap_or_else(|| panic!("{why}"));
+    assert_eq!(below.matches("unchanged since the last build").count(), 3, "{why}");
+    assert!(own.contains("extra") && own.contains("component") && own.contains("changed: "), "{why}");
+    let second = env.run(&mut build(&env, &recipe, &out));
+    assert_eq!(steps(&second).len(), 3, "{second}");
+    assert_eq!(second.stderr.matches("   cached ").count(), 3, "{second}");
+    assert_ne!(content_digest(&out), content_digest(&web.out()));
+
+    // Another value of its parameter.
+    let why = plan(&["--param", "Note=second"]);
+    assert!(why.contains("Note") && why.matches("cached ").count() == 3, "{why}");
+    env.run(build(&env, &recipe, &out).args(["--param", "extra.Note=second"]));
+    let note = env.run(env.amiforge().arg("inspect").arg(&out).args(["cat", "/etc/note"]));
+    assert_eq!(note.text(), "second");
+
+    // Another value for the component below: it, and what follows.
+    let why = plan(&["--param", "Greeting=Good day", "--param", "Note=second"]);
+    assert!(why.contains("Greeting") && why.contains("a layer below it changed"), "{why}");
+    assert_eq!(why.matches("cached ").count(), 2, "{why}");
+}
+
+#[test]
+fn image_events_are_json_lines() {
+    let web = Web::get();
+    let env = web.env();
+    let recipe = crate::web::recipe(&env, EXTRA);
+    let end = env.run(build(&env, &recipe, &env.path("out")).args(["--events", "-", "--quiet", "--json"]));
+    let text = end.text();
+    // The result follows the events, as one document.
+    let mut values = Vec::new();
+    for value in serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>() {
+        values.push(value.unwrap_or_else(|e| panic!("{e}\n{end}")));
+    }
+    let result = values.pop().unwrap();
+    assert!(result["imageId"].as_str().is_some_and(|id| id.starts_with("ami-")), "{result}");
+    let kinds: Vec<&str> = values.iter().map(|v| v["event"].as_str().unwrap()).collect();
+    for kind in ["stage", "layer-cached", "layer-started", "step-started", "step-finished", "layer-finished", "artifact"] {
+        assert!(kinds.contains(&kind), "no {kind} in {kinds:?}");
+    }
+    let lines = text.lines().take(values.len());
+    for line in lines {
+        assert!(line.starts_with("{\"event\":"), "one event, one line: {line}");
+    }
+    assert_eq!(end.stderr, "", "--quiet");
+
+    let file = env.path("events.jsonl");
+    env.run(build(&env, &recipe, &env.path("out")).arg("--events").arg(&file));
+    let text = fs_err::read_to_string(&file).unwrap();
+    assert!(text.lines().last().is_some_and(|l| l.contains("\"event\":\"unchanged\"")), "{text}");
+}

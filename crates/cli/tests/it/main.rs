@@ -1,0 +1,10 @@
+//! The command as a user runs it: the real binary, real packages, real guests, outside checkers.
+//!
+//! Tests named `image_…` share one build of `recipes/debian-web` (see [`web`]) and run one at a time.
+
+mod again;
+mod disks;
+mod documents;
+mod faults;
+mod image;
+mod web;
