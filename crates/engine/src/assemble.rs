@@ -244,7 +244,10 @@ impl Engine {
                 build_clock: Timestamp::default(),
                 exclude: Vec::new(),
             };
-            amiforge_store::harvest(dir, &spool, &options).or_fail(ErrorKind::Failed, context)?;
+            // Reading and writing in one: what failed is said by the causes, where by both names.
+            amiforge_store::harvest(dir, &spool, &options).or_fail(ErrorKind::Failed, || {
+                spool_context(rootfs, near)
+            })?;
             let blob = Arc::new(FileBlob::from_file(spool).or_fail(ErrorKind::Failed, context)?);
             let id = blobs.add(blob.clone());
             let (diff, _) = layer::read(&*blob, id).or_fail(ErrorKind::Failed, context)?;
@@ -291,8 +294,10 @@ impl Engine {
             &mut writer,
             &options,
         )
-        .or_fail(ErrorKind::Failed, context)?;
-        writer.flush().or_fail(ErrorKind::Failed, context)?;
+        .or_fail(ErrorKind::Failed, || spool_context(rootfs, near))?;
+        writer
+            .flush()
+            .or_fail(ErrorKind::Failed, || spool_context(rootfs, near))?;
         drop(writer);
         let id = blobs.add(Arc::new(
             FileBlob::from_file(spool).or_fail(ErrorKind::Failed, context)?,
@@ -406,6 +411,14 @@ fn spool_beside(out: &Path) -> Result<File, EngineError> {
     tempfile::tempfile_in(folder_of(out)).or_fail(ErrorKind::Failed, || {
         format!("cannot write to {}", folder_of(out).display())
     })
+}
+
+fn spool_context(rootfs: &Path, out: &Path) -> String {
+    format!(
+        "cannot copy {} to {}",
+        rootfs.display(),
+        folder_of(out).display()
+    )
 }
 
 fn newest(tree: &Tree) -> Timestamp {
