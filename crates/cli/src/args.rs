@@ -59,9 +59,6 @@ pub(crate) struct RecipeArgs {
     /// Use no network: everything must be in the cache.
     #[arg(long)]
     pub(crate) offline: bool,
-    /// Fail if the resolved packages differ from the `lock.json` of the output folder.
-    #[arg(long)]
-    pub(crate) locked: bool,
 }
 
 #[derive(Debug, Args)]
@@ -71,6 +68,9 @@ pub(crate) struct Build {
     /// The output folder [default: ./out/<name>-<version>]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Fail if the resolved packages differ from the `lock.json` of the output folder.
+    #[arg(long)]
+    pub(crate) locked: bool,
     /// Skip the boot proof and the test phases. The manifest then says that nothing was proven.
     #[arg(long)]
     pub(crate) no_test: bool,

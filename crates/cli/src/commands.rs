@@ -45,7 +45,6 @@ fn recipe_request(args: args::RecipeArgs) -> Result<engine::RecipeRequest, Comma
         recipe: args.recipe,
         parameters,
         offline: args.offline,
-        locked: args.locked,
     })
 }
 
@@ -58,6 +57,7 @@ pub(crate) fn build(engine: &Engine, args: args::Build) -> Outcome {
         recipe: recipe_request(args.recipe)?,
         out: args.out,
         test: !args.no_test,
+        locked: args.locked,
         rebuild: args.rebuild,
         jobs: args.jobs,
         boot_timeout_seconds: args.boot_timeout,
@@ -75,7 +75,6 @@ pub(crate) fn plan(engine: &Engine, args: &args::Plan) -> Outcome {
         recipe: args.recipe.recipe.clone(),
         params: args.recipe.params.clone(),
         offline: args.recipe.offline,
-        locked: args.recipe.locked,
     })?)?;
     if args.json {
         print_json(&report)?;

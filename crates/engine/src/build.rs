@@ -27,7 +27,7 @@ use crate::load::{LoadedRecipe, RecipeRequest};
 use crate::look::threads;
 use crate::output::OutFolder;
 use crate::plans::{TOOL_VERSION, record_key};
-use crate::prove::{DOCUMENTS_FILE, FirmwareChoice, Subject};
+use crate::prove::{ComponentsFile, DOCUMENTS_FILE, FirmwareChoice, Subject};
 use crate::settings::Engine;
 
 /// Kind of the records that say what an output folder held when it was finished.
@@ -42,6 +42,8 @@ pub struct BuildRequest {
     pub out: Option<PathBuf>,
     /// Boot the result and run its test phases.
     pub test: bool,
+    /// Refuse packages other than those of the output folder's `lock.json`.
+    pub locked: bool,
     /// Make every layer again.
     pub rebuild: bool,
     /// Threads.
@@ -94,7 +96,7 @@ impl Engine {
                 recipe.recipe.name.replace(' ', "-")
             ))
         });
-        if request.recipe.locked {
+        if request.locked {
             check_lock(&target, &resolved)?;
         }
         if !request.rebuild
@@ -147,7 +149,9 @@ impl Engine {
         let internal = |what: &'static str| move || format!("cannot write {what}");
         folder.write(
             "plan.json",
-            &json(plan).or_fail(ErrorKind::Internal, internal("plan.json"))?,
+            plan.to_json()
+                .or_fail(ErrorKind::Internal, internal("plan.json"))?
+                .as_bytes(),
         )?;
         folder.write(
             "lock.json",
@@ -166,7 +170,8 @@ impl Engine {
             .collect();
         folder.write(
             DOCUMENTS_FILE,
-            &json(&documents).or_fail(ErrorKind::Internal, internal(DOCUMENTS_FILE))?,
+            &json(&ComponentsFile::new(documents.clone()))
+                .or_fail(ErrorKind::Internal, internal(DOCUMENTS_FILE))?,
         )?;
         let jobs = request.jobs.unwrap_or_else(threads);
         let made = self.make_layers(&Work {
@@ -511,6 +516,17 @@ fn check_lock(out: &Path, resolved: &ResolvedDebian) -> Result<(), EngineError> 
     let bytes = fs_err::read(&path).or_fail(ErrorKind::Invalid, context)?;
     let lock: ResolvedDebian =
         serde_json::from_slice(&bytes).or_fail(ErrorKind::Invalid, context)?;
+    if lock.format != resolved.format {
+        return Err(EngineError::new(
+            ErrorKind::Invalid,
+            format!(
+                "--locked: {} has format {}, this release reads {}",
+                path.display(),
+                lock.format,
+                resolved.format
+            ),
+        ));
+    }
     let mut changes = Vec::new();
     for package in &resolved.packages {
         match lock.package(&package.name) {

@@ -71,9 +71,6 @@ pub enum EngineError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// The user asked to stop.
-    #[error("interrupted")]
-    Interrupted,
 }
 
 impl EngineError {
@@ -83,7 +80,6 @@ impl EngineError {
         match self {
             Self::Documents(_) => ErrorKind::Invalid.exit_code(),
             Self::Context { kind, .. } => kind.exit_code(),
-            Self::Interrupted => 130,
         }
     }
 
@@ -92,7 +88,7 @@ impl EngineError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Context { hint, .. } => hint.as_deref(),
-            _ => None,
+            Self::Documents(_) => None,
         }
     }
 

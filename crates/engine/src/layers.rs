@@ -26,6 +26,7 @@ pub(crate) const EXECUTOR_VERSION: &str = "1";
 
 /// Kind of the records that say which layers' validate phases have passed.
 const VALIDATED: &str = "validated";
+const VALIDATED_VERSION: u32 = 1;
 
 /// Files of a layer that differ from run to run and that the guest makes again: they stay out of
 /// layers, so that the same inputs give the same bytes.
@@ -145,7 +146,9 @@ impl Engine {
                 };
             }
             made.layers.push(layer);
-            self.validate_layer(work, at, made.clock, &mut sandbox)?;
+            for index in validated_on(work.plan, at) {
+                self.validate_component(work, at, index, made.clock, &mut sandbox)?;
+            }
         }
         Ok(made)
     }
@@ -352,19 +355,16 @@ impl Engine {
         Ok(lowers)
     }
 
-    /// The validate phase of a component's layer, on an upper that is thrown away. It runs once for
-    /// every layer that passed.
-    fn validate_layer(
+    /// The validate phase of a component on the layers up to number `at`, with an upper that is
+    /// thrown away. What passed once is not run again.
+    fn validate_component(
         &self,
         work: &Work<'_>,
         at: usize,
+        index: usize,
         clock: Timestamp,
         sandbox: &mut Option<Sandbox>,
     ) -> Result<(), EngineError> {
-        let planned = &work.plan.layers[at];
-        let LayerKind::Component { index } = planned.kind else {
-            return Ok(());
-        };
         if work.recipe.components[index]
             .component
             .phase("validate")
@@ -372,12 +372,13 @@ impl Engine {
         {
             return Ok(());
         }
-        let key = planned.id.to_string();
+        let planned = &work.plan.layers[at];
+        let key = validated_key(work.plan, planned, index);
         let known = work
             .store
             .get_record(VALIDATED, &key)
             .or_fail(ErrorKind::Failed, store_context)?;
-        if known.is_some() && !work.rebuild {
+        if known.is_some_and(|record| record["version"] == VALIDATED_VERSION) && !work.rebuild {
             return Ok(());
         }
         let sandbox = self.sandbox(sandbox)?;
@@ -402,7 +403,7 @@ impl Engine {
             clock,
             &AtomicBool::new(false),
         )?;
-        let record = serde_json::json!({ "version": 1 });
+        let record = serde_json::json!({ "version": VALIDATED_VERSION });
         work.store
             .put_record(VALIDATED, &key, &record)
             .or_fail(ErrorKind::Failed, store_context)
@@ -486,6 +487,45 @@ impl Engine {
             ));
         }
     }
+}
+
+/// The components whose validate phase runs on the layers up to number `at`: the one that made this
+/// layer, and those after it that make none of their own.
+fn validated_on(plan: &Plan, at: usize) -> Vec<usize> {
+    let mut top = plan
+        .layers
+        .iter()
+        .take_while(|l| !matches!(l.kind, LayerKind::Component { .. }))
+        .count()
+        .saturating_sub(1);
+    let mut found = Vec::new();
+    for (index, component) in plan.components.iter().enumerate() {
+        if component.layer.is_some() {
+            top += 1;
+        }
+        if top == at {
+            found.push(index);
+        }
+    }
+    found
+}
+
+/// What a validate phase that passed is known by: the layer covers the component that made it; one
+/// without a layer adds its document and parameters.
+fn validated_key(plan: &Plan, layer: &LayerPlan, index: usize) -> String {
+    let component = &plan.components[index];
+    if component.layer == Some(layer.id) {
+        return layer.id.to_string();
+    }
+    let mut hasher = amiforge_types::Hasher::new();
+    hasher.field(b"amiforge-validated-v1");
+    hasher.field(layer.id.to_string().as_bytes());
+    hasher.field(component.digest.as_bytes());
+    for (name, value) in &component.parameters {
+        hasher.field(name.as_bytes());
+        hasher.field(value.as_bytes());
+    }
+    hasher.finish().hex()
 }
 
 /// A directory with files of mapped ids, removed in the sandbox when it is dropped.

@@ -125,7 +125,7 @@ impl Engine {
     /// The plan of the last finished build of a recipe; one that cannot be read counts as none.
     pub(crate) fn last_plan(&self, store: &Store, recipe: &str) -> Option<Plan> {
         let record = store.get_record(LAST_PLAN, &record_key(recipe)).ok()??;
-        serde_json::from_value(record).ok()
+        Plan::from_json(&record.to_string()).ok()
     }
 
     pub(crate) fn keep_plan(&self, store: &Store, plan: &Plan) -> Result<(), EngineError> {

@@ -15,7 +15,7 @@ use amiforge_vm::{
     Acceleration, BootHooks, BootOptions, BootReport, BootRun, BootSpec, BoxError, GuestLink,
     Milestone, QemuTools, SessionError, SessionOutcome, VmError, Volume, VolumeSource,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
@@ -29,6 +29,26 @@ const PROBE_LIMIT: Duration = Duration::from_secs(5);
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
 /// Name of the component documents in the output folder.
 pub(crate) const DOCUMENTS_FILE: &str = "components.json";
+/// The only `schemaVersion` of it that is written and read.
+const COMPONENTS_VERSION: u32 = 1;
+
+/// `components.json`: the documents of an image, so that its test phases can run again without the recipe.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ComponentsFile {
+    schema_version: u32,
+    /// In the order of the recipe.
+    components: Vec<DocumentSpec>,
+}
+
+impl ComponentsFile {
+    pub(crate) fn new(components: Vec<DocumentSpec>) -> Self {
+        Self {
+            schema_version: COMPONENTS_VERSION,
+            components,
+        }
+    }
+}
 
 /// Which firmware to test under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +120,22 @@ impl Engine {
         let bytes = fs_err::read(dir.join("manifest.json")).or_fail(ErrorKind::Invalid, context)?;
         let manifest = Manifest::from_json(&bytes).or_fail(ErrorKind::Invalid, context)?;
         let documents = match fs_err::read(dir.join(DOCUMENTS_FILE)) {
-            Ok(bytes) => serde_json::from_slice(&bytes).or_fail(ErrorKind::Invalid, context)?,
+            Ok(bytes) => {
+                let context = || format!("{} cannot be used", dir.join(DOCUMENTS_FILE).display());
+                let file: ComponentsFile =
+                    serde_json::from_slice(&bytes).or_fail(ErrorKind::Invalid, context)?;
+                if file.schema_version != COMPONENTS_VERSION {
+                    return Err(EngineError::new(
+                        ErrorKind::Invalid,
+                        format!(
+                            "{}: schema version {}, this release reads {COMPONENTS_VERSION}",
+                            dir.join(DOCUMENTS_FILE).display(),
+                            file.schema_version
+                        ),
+                    ));
+                }
+                file.components
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error).or_fail(ErrorKind::Invalid, context),
         };
@@ -286,7 +321,8 @@ impl Engine {
             firmware: firmware.to_string(),
             acceleration: options.acceleration.accelerator.as_str().to_owned(),
         });
-        let log = options.console_log.clone();
+        // Only a console that stays where the caller finds it is worth naming.
+        let kept = (subject.logs == subject.dir).then(|| options.console_log.clone());
         let spec = BootSpec::from_manifest(subject.manifest, subject.dir, firmware, options)
             .or_fail(ErrorKind::Failed, context)?;
         let milestone = |milestone: Milestone, at: Duration| {
@@ -317,7 +353,7 @@ impl Engine {
                     };
                     return Err(error).or_fail(kind, context);
                 };
-                (run, Some(boot_failure(&error, &log)))
+                (run, Some(boot_failure(&error, kept.as_deref())))
             }
         };
         self.emit(Event::BootFinished {
@@ -474,9 +510,11 @@ impl Engine {
     /// The accelerator of this host: proven once, remembered for this QEMU and kernel.
     pub(crate) fn acceleration(&self, tools: &QemuTools) -> Result<Acceleration, EngineError> {
         const KIND: &str = "acceleration";
+        const RECORD_VERSION: u32 = 1;
         let store = self.open_store()?;
         if let Ok(Some(record)) = store.get_record(KIND, "probe")
-            && let Ok(found) = serde_json::from_value::<Acceleration>(record)
+            && record["version"] == RECORD_VERSION
+            && let Ok(found) = Acceleration::deserialize(&record["probe"])
             && found.still_valid(tools)
         {
             return Ok(found);
@@ -486,11 +524,15 @@ impl Engine {
             .or_fail(ErrorKind::Environment, || {
                 "the acceleration probe did not run".to_owned()
             })?;
-        if let Ok(record) = serde_json::to_value(&found) {
-            store
-                .put_record(KIND, "probe", &record)
-                .or_fail(ErrorKind::Failed, || "cannot write the store".to_owned())?;
-        }
+        let context = || "cannot keep the outcome of the acceleration probe".to_owned();
+        let probe = serde_json::to_value(&found).or_fail(ErrorKind::Internal, context)?;
+        store
+            .put_record(
+                KIND,
+                "probe",
+                &serde_json::json!({ "version": RECORD_VERSION, "probe": probe }),
+            )
+            .or_fail(ErrorKind::Failed, context)?;
         Ok(found)
     }
 
@@ -581,7 +623,7 @@ fn test_failure(run: &BootRun) -> String {
     }
 }
 
-fn boot_failure(error: &VmError, log: &Path) -> String {
+fn boot_failure(error: &VmError, log: Option<&Path>) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
@@ -592,9 +634,11 @@ fn boot_failure(error: &VmError, log: &Path) -> String {
         text.push_str("\n  | ");
         text.push_str(line);
     }
-    text.push_str(&format!(
-        "\n  the whole console: {}",
-        log.file_name().unwrap_or_default().to_string_lossy()
-    ));
+    if let Some(log) = log {
+        text.push_str(&format!(
+            "\n  the whole console: {}",
+            log.file_name().unwrap_or_default().to_string_lossy()
+        ));
+    }
     text
 }

@@ -62,21 +62,19 @@ pub fn remove_tree_at(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), RemoveE
         });
     }
     let mut walk = Walk {
-        parent,
         top: None,
         moved: 0,
     };
     walk.remove(parent, &c_name, &path, 0)
 }
 
-struct Walk<'a> {
-    parent: BorrowedFd<'a>,
+struct Walk {
     /// Handle of the directory that is removed, the place for directories that are moved up.
     top: Option<OwnedFd>,
     moved: u64,
 }
 
-impl Walk<'_> {
+impl Walk {
     fn remove(
         &mut self,
         dir: BorrowedFd<'_>,
@@ -134,7 +132,6 @@ impl Walk<'_> {
     /// Moves a directory to the top of the tree, whose next round removes it.
     fn move_up(&mut self, dir: BorrowedFd<'_>, name: &CString) -> bool {
         let Some(top) = &self.top else { return false };
-        let _ = self.parent;
         let to = format!(".amiforge-removed-{}", self.moved);
         self.moved += 1;
         rustix::fs::renameat_with(
