@@ -184,6 +184,8 @@ impl Engine {
                     };
                     let mut root = root.clone();
                     root.network = false;
+                    // Of no use without a network, and the scripts of resolvers keep copies of it.
+                    root.resolv_conf = None;
                     let mut on_event =
                         |event: ChildEvent| self.child_event(&planned.title, event, start);
                     let result = sandbox
@@ -261,14 +263,13 @@ impl Engine {
     ) -> Result<LayerInfo, EngineError> {
         let cancel = AtomicBool::new(false);
         let lowers = self.lowers(work, sandbox, at)?;
-        let place = work
+        // Its upper is not kept as the layer's root: what steps see must follow from the layer alone,
+        // and the upper has wall-clock times and files that layers leave out.
+        let dir = work
             .store
-            .root_writer(planned.id)
+            .temp_dir("layer")
             .or_fail(ErrorKind::Failed, store_context)?;
-        let scratch = Scratch {
-            sandbox,
-            dir: place.path().to_owned(),
-        };
+        let scratch = Scratch { sandbox, dir };
         let root = root_spec(
             lowers,
             scratch.dir.join("fs"),
@@ -293,17 +294,12 @@ impl Engine {
         let info = writer.commit().or_fail(ErrorKind::Failed, || {
             format!("cannot keep the layer {}", planned.title)
         })?;
-        sandbox
-            .remove_trees(std::slice::from_ref(&root.work))
-            .map_err(sandbox_error)?;
-        if work.rebuild && work.store.root(planned.id).is_some() {
+        // A root of this name was made from another file.
+        if work.store.root(planned.id).is_some() {
             sandbox
                 .remove_trees(&[work.store.root_path(planned.id)])
                 .map_err(sandbox_error)?;
         }
-        std::mem::forget(scratch);
-        mark(place.path())?;
-        place.commit().or_fail(ErrorKind::Failed, store_context)?;
         Ok(info)
     }
 
@@ -453,7 +449,8 @@ impl Engine {
             Some(failure) if !result.status.is_ok() => {
                 let mut text = failure.to_string();
                 if !failure.command.is_empty() {
-                    text.push_str(&format!("\n  command: {}", failure.command));
+                    let command = failure.command.trim_end().replace('\n', "\n           ");
+                    text.push_str(&format!("\n  command: {command}"));
                 }
                 Err(with_tail(text, &failure.tail))
             }
@@ -626,3 +623,6 @@ pub(crate) fn sandbox_error(error: amiforge_exec::SandboxError) -> EngineError {
         None => wrapped,
     }
 }
+
+#[cfg(test)]
+mod tests;

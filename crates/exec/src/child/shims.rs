@@ -66,6 +66,22 @@ pub(super) fn build(
         .map_err(|e| ChildError::job("cannot lend files to the image", &e))
 }
 
+/// The time of what the image does not have: never that of the build.
+const EPOCH: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
+
+fn set_time(fd: BorrowedFd<'_>, time: Timespec) -> Result<(), Errno> {
+    rustix::fs::futimens(
+        fd,
+        &Timestamps {
+            last_access: time,
+            last_modification: time,
+        },
+    )
+}
+
 struct Builder<'a> {
     layer: BorrowedFd<'a>,
     image: BorrowedFd<'a>,
@@ -85,7 +101,9 @@ impl Builder<'_> {
             let n = rustix::io::write(&file, rest)?;
             rest = &rest[n..];
         }
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777))
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777))?;
+        // A step may copy it with its time.
+        set_time(file.as_fd(), EPOCH)
     }
 
     /// Makes a directory and those above it, each like the image's own.
@@ -117,24 +135,13 @@ impl Builder<'_> {
 
     /// Sets the times, deepest first: making files in a directory had changed them.
     fn finish(self) -> Result<(), Errno> {
-        let set = |dir: BorrowedFd<'_>, time: Timespec| {
-            rustix::fs::futimens(
-                dir,
-                &Timestamps {
-                    last_access: time,
-                    last_modification: time,
-                },
-            )
-        };
         for (path, time) in self.made.iter().rev() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let mut dir = rustix::io::fcntl_dupfd_cloexec(self.layer, 3)?;
             for name in path {
                 dir = rustix::fs::openat(&dir, name.as_slice(), flags, Mode::empty())?;
             }
-            if let Some(time) = time {
-                set(dir.as_fd(), *time)?;
-            }
+            set_time(dir.as_fd(), time.unwrap_or(EPOCH))?;
         }
         Ok(())
     }
