@@ -113,7 +113,7 @@ impl EventSink for Progress {
             let _ = writeln!(json, "{text}").and_then(|()| json.flush());
         }
         if let Event::Warning { message } = &event {
-            self.line(&format!("warning: {message}"));
+            self.line(&format!("warning: {}", crate::render::plain_lines(&message)));
         }
         if self.quiet {
             return;
@@ -156,7 +156,9 @@ impl EventSink for Progress {
                 self.line(&format!("     step {component} {phase}/{step} ({action})"));
                 self.spin(format!("{component} {phase}/{step}"));
             }
-            Event::Output { line, .. } => self.line(&format!("          | {line}")),
+            Event::Output { line, .. } => {
+                self.line(&format!("          | {}", crate::render::plain(&line)));
+            }
             Event::StepFinished {
                 component,
                 phase,

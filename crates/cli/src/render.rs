@@ -82,6 +82,31 @@ fn floor(text: &str, at: usize) -> usize {
     at
 }
 
+/// A line that a foreign program printed, without what would drive the terminal: of a line that was
+/// drawn over itself the last version, no escape sequences, no other control characters.
+pub(crate) fn plain(line: &str) -> String {
+    let line = line.trim_end_matches('\r');
+    let line = line.rsplit('\r').next().unwrap_or(line);
+    let mut shown = String::with_capacity(line.len());
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            // `ESC [ parameters final`; anything else is two characters long.
+            if chars.next() == Some('[') {
+                chars.by_ref().find(|c| ('@'..='~').contains(c));
+            }
+        } else if c == '\t' || !c.is_control() {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// The same for a text of several lines.
+pub(crate) fn plain_lines(text: &str) -> String {
+    text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
+}
+
 /// Prints an error: what failed, the causes, the hint.
 pub(crate) fn error(error: &EngineError) {
     let mut err = std::io::stderr().lock();
@@ -90,17 +115,37 @@ pub(crate) fn error(error: &EngineError) {
         reports.iter().for_each(document);
         err = std::io::stderr().lock();
     }
-    let _ = writeln!(err, "error: {error}");
+    let _ = writeln!(err, "error: {}", plain_lines(&error.to_string()));
     let mut source = error.source();
     while let Some(cause) = source {
         let _ = writeln!(
             err,
             "  caused by: {}",
-            cause.to_string().replace('\n', "\n    ")
+            plain_lines(&cause.to_string()).replace('\n', "\n    ")
         );
         source = cause.source();
     }
     if let Some(hint) = error.hint() {
         let _ = writeln!(err, "  hint: {hint}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_line_cannot_drive_the_terminal() {
+        for (line, shown) in [
+            ("plain\ttext", "plain\ttext"),
+            ("10%\r50%\rdone", "done"),
+            ("dos\r", "dos"),
+            ("\u{1b}[31;1mred\u{1b}[0m", "red"),
+            ("\u{1b}c\u{7}\u{9b}2Jbell", "2Jbell"),
+            ("cut \u{1b}[31", "cut "),
+        ] {
+            assert_eq!(plain(line), shown);
+        }
+        assert_eq!(plain_lines("a\r\nb\u{7}\n"), "a\nb\n");
     }
 }

@@ -116,7 +116,7 @@ fn image_a_failing_step_is_shown_and_leaves_nothing() {
     let recipe = recipe(&env, FAILS);
     let end = finish(&mut build(&env, &recipe, &out)).expect_code(1);
     let (progress, error) = end.stderr.split_once("error: ").unwrap_or_else(|| panic!("{end}"));
-    for told in ["fails", "Bad", "exit 7", "on stdout", "on stderr", "out.failed"] {
+    for told in ["component.yaml", "phase build", "Bad", "exit 7", "on stdout", "on stderr", "out.failed"] {
         assert!(error.contains(told), "no `{told}` in the error\n{end}");
     }
     assert!(progress.contains("build/Good") && !progress.contains("build/Never"), "{end}");
@@ -168,10 +168,8 @@ fn image_ctrl_c_in_a_boot_ends_the_guest() {
             .arg(web.out()),
     );
     running.wait_for_stderr("bootloader", LIMIT);
-    let qemu = format!("file.filename={}", web.out().display());
-    let guests = || {
-        [processes_with(&qemu), processes_with(&env.path("tmp").display().to_string())].concat()
-    };
+    let qemu = web.out().join("disk.raw").display().to_string();
+    let guests = || processes_with(&qemu);
     assert!(!guests().is_empty(), "the guest is recognised while it runs");
     running.interrupt();
     running.wait(LIMIT).expect_code(130);

@@ -21,6 +21,21 @@ pub fn parse_recipe(text: &str) -> (Option<ImageRecipe>, Diagnostics) {
     (recipe.filter(|_| !diags.has_errors()), diags)
 }
 
+/// The components that a recipe names, whatever else is wrong with it: so that the problems of a
+/// recipe and of its components can be told in one run. [`parse_recipe`] tells the recipe's own.
+#[must_use]
+pub fn recipe_components(text: &str) -> Vec<super::ComponentRef> {
+    let mut diags = Diagnostics::new();
+    let Some(document) = yaml::parse_node(text, &mut diags) else {
+        return Vec::new();
+    };
+    let mut cx = Cx::new(&mut diags);
+    Fields::of_either_case(&document, "an image recipe", &mut cx)
+        .and_then(|mut fields| fields.optional("components", &mut cx, components))
+        .flatten()
+        .unwrap_or_default()
+}
+
 pub(crate) fn recipe(document: Node, diags: &mut Diagnostics) -> Option<ImageRecipe> {
     let mut cx = Cx::new(diags);
     let cx = &mut cx;
