@@ -49,12 +49,15 @@ pub(crate) fn resolve_with(
         }
         None => Vec::new(),
     };
-    let signed = open_all(request, &client, &config, &wanted, &others)?;
+    let mut signed = open_all(request, &client, &config, &wanted, &others)?;
 
     let key = cache_key(request, &signed);
     let cached = ctx.cache.join("resolved").join(format!("{key}.json"));
     if let Some(resolved) = read_cached(&cached) {
         return Ok(resolved);
+    }
+    for archive in &mut signed {
+        archive.read_files(ctx)?;
     }
     let resolved = solve(request, &client, &signed)?;
     let dir = ctx.cache.join("resolved");
@@ -83,13 +86,13 @@ fn open_all(
     let valid_default = config.flag("Acquire::Check-Valid-Until").unwrap_or(true);
     let check_date = config.flag("Acquire::Check-Date").unwrap_or(true);
     let open_one = |archive: &Archive| -> Result<Option<Signed>, SourceError> {
-        let keyring = archive::keyring(archive, others, ctx)?;
+        let keys = archive::KeyMaterial::read(archive, others, ctx)?;
         let check_valid = request
             .apt
             .check_valid_until
             .unwrap_or_else(|| archive.check_valid_until.unwrap_or(valid_default));
         let Some(id) = &request.apt.snapshot else {
-            return archive::open(client, archive, &keyring, check_valid, check_date);
+            return archive::open(client, archive, &keys, check_valid, check_date);
         };
         if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(SourceError::malformed(
@@ -101,7 +104,7 @@ fn open_all(
         let pattern = if archive.uri.contains("@SNAPSHOTID@") {
             archive.uri.clone()
         } else {
-            let Some(current) = archive::open(client, archive, &keyring, check_valid, check_date)?
+            let Some(current) = archive::open(client, archive, &keys, check_valid, check_date)?
             else {
                 return Ok(None);
             };
@@ -118,7 +121,7 @@ fn open_all(
             uri,
             ..archive.clone()
         };
-        archive::open(client, &snapshot, &keyring, false, check_date)
+        archive::open(client, &snapshot, &keys, false, check_date)
     };
     let results: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = wanted

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <cache>/releases/<digest of address>.inrelease   the file as downloaded
+//! <cache>/releases/<digest of address>.verified    what its verification said, for the same keys
 //! <cache>/releases/<digest of address>.json        ETag, Last-Modified, when it was asked for
 //! <cache>/indices/<sha256>.index                   an index as downloaded
 //! <cache>/archives/<sha256>.deb                    a package
@@ -10,14 +11,14 @@
 //! ```
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use amiforge_types::{Digest, Timestamp};
+use amiforge_types::{Digest, Hasher, Timestamp};
 
 use super::hostconf::{Archive, SignedBy};
 use super::http::{Client, Small, Validators, has_size, is_local};
 use super::release::Release;
-use super::verify::Keyring;
+use super::verify::{Keyring, read_keyring};
 use crate::{Context, ResolvedIndex, SourceError, SourceEvent};
 
 /// Largest Release file read.
@@ -38,6 +39,81 @@ pub(crate) struct Signed {
     pub(crate) fingerprint: String,
     /// Armour of the key that signed, for images of archives with a key of their own.
     pub(crate) armoured_key: Option<String>,
+    /// Where the verification was taken from its record: what to read the list of files from.
+    unread: Option<Unread>,
+}
+
+/// A Release file that is known to be good, and not read.
+struct Unread {
+    uri: String,
+    bytes: Vec<u8>,
+    keys: KeyMaterial,
+}
+
+impl Signed {
+    /// Makes sure that the list of files is there: verifies and reads what was only known from its
+    /// record.
+    pub(crate) fn read_files(&mut self, ctx: &Context<'_>) -> Result<(), SourceError> {
+        if let Some(unread) = self.unread.take() {
+            let record = verify(&unread.keys, &unread.uri, &unread.bytes, ctx)?;
+            self.release = record.release;
+        }
+        Ok(())
+    }
+}
+
+/// Form of [`Record`], and the rules of verification: raise it when either changes.
+const RECORD_VERSION: u32 = 1;
+
+/// What the verification of a Release file said. It holds for the same bytes and the same keys, from
+/// `from` until `until`; everything that depends on settings or the archive is judged anew each time.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Record {
+    version: u32,
+    sha256: Digest,
+    keys: Digest,
+    from: i64,
+    until: Option<i64>,
+    fingerprint: String,
+    armoured_key: Option<String>,
+    release: Release,
+}
+
+/// The record at `path`, if it is about these bytes and keys and holds now.
+fn recorded(path: &Path, bytes: &[u8], keys: Digest, now: Timestamp) -> Option<Record> {
+    let record: Record = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    let holds = record.version == RECORD_VERSION
+        && record.keys == keys
+        && record.from <= now.secs
+        && record.until.is_none_or(|until| now.secs < until)
+        && record.sha256 == Digest::of(bytes);
+    holds.then_some(record)
+}
+
+fn verify(
+    keys: &KeyMaterial,
+    uri: &str,
+    bytes: &[u8],
+    ctx: &Context<'_>,
+) -> Result<Record, SourceError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| SourceError::malformed(uri, "not UTF-8"))?;
+    let keyring = keys.keyring(ctx)?;
+    let verified = keyring
+        .verify(text, ctx.now)
+        .map_err(|reason| SourceError::Signature {
+            uri: uri.to_owned(),
+            reason,
+        })?;
+    Ok(Record {
+        version: RECORD_VERSION,
+        sha256: Digest::of(bytes),
+        keys: keys.digest(),
+        from: ctx.now.secs,
+        until: verified.until,
+        armoured_key: keyring.armoured(&verified.fingerprint),
+        release: Release::parse(&verified.text, uri)?,
+        fingerprint: verified.fingerprint,
+    })
 }
 
 #[derive(Default, serde::Serialize, serde::Deserialize)]
@@ -51,7 +127,7 @@ struct Meta {
 pub(crate) fn open(
     client: &Client<'_>,
     archive: &Archive,
-    keyring: &Keyring,
+    keys: &KeyMaterial,
     check_valid_until: bool,
     check_date: bool,
 ) -> Result<Option<Signed>, SourceError> {
@@ -106,47 +182,61 @@ pub(crate) fn open(
             bytes
         }
     };
-    let signed = check(
-        client,
+    let record_path = base.join(format!("{key}.verified"));
+    let known = recorded(&record_path, &bytes, keys.digest(), ctx.now);
+    let from_record = known.is_some();
+    let record = match known {
+        Some(record) => record,
+        None => verify(keys, &uri, &bytes, ctx)?,
+    };
+    judge(
+        &record.release,
         archive,
-        keyring,
         &uri,
-        &bytes,
         check_valid_until,
         check_date,
+        ctx,
     )?;
     // Only what was verified is kept.
+    let write = |path: &Path, bytes: &[u8]| {
+        amiforge_store::write_atomic(path, bytes).map_err(SourceError::Cache)
+    };
     if !fresh {
-        let json = serde_json::to_vec(&meta).unwrap_or_default();
-        amiforge_store::write_atomic(&path, &bytes).map_err(SourceError::Cache)?;
-        amiforge_store::write_atomic(&meta_path, &json).map_err(SourceError::Cache)?;
+        write(&path, &bytes)?;
+        write(&meta_path, &serde_json::to_vec(&meta).unwrap_or_default())?;
     }
-    Ok(Some(signed))
+    if !from_record {
+        let json = serde_json::to_vec(&record).unwrap_or_default();
+        write(&record_path, &json)?;
+    }
+    Ok(Some(Signed {
+        archive: archive.clone(),
+        digest: record.sha256,
+        fingerprint: record.fingerprint,
+        armoured_key: record.armoured_key,
+        release: record.release,
+        unread: from_record.then(|| Unread {
+            uri,
+            bytes,
+            keys: keys.clone(),
+        }),
+    }))
 }
 
-fn check(
-    client: &Client<'_>,
+/// Whether a Release file is of the archive asked for, and of this time.
+fn judge(
+    release: &Release,
     archive: &Archive,
-    keyring: &Keyring,
     uri: &str,
-    bytes: &[u8],
     check_valid_until: bool,
     check_date: bool,
-) -> Result<Signed, SourceError> {
-    let ctx = client.context();
-    let text = std::str::from_utf8(bytes).map_err(|_| SourceError::malformed(uri, "not UTF-8"))?;
-    let verified = keyring
-        .verify(text, ctx.now)
-        .map_err(|reason| SourceError::Signature {
-            uri: uri.to_owned(),
-            reason,
-        })?;
-    let release = Release::parse(&verified.text, uri)?;
+    ctx: &Context<'_>,
+) -> Result<(), SourceError> {
     if !release.is_suite(&archive.suite) {
         return Err(SourceError::WrongSuite {
             uri: uri.to_owned(),
-            suite: release.suite,
-            codename: release.codename,
+            suite: release.suite.clone(),
+            codename: release.codename.clone(),
             wanted: archive.suite.clone(),
         });
     }
@@ -182,81 +272,139 @@ fn check(
             ))),
         }
     }
-    Ok(Signed {
-        archive: archive.clone(),
-        armoured_key: keyring.armoured(&verified.fingerprint),
-        release,
-        digest: Digest::of(bytes),
-        fingerprint: verified.fingerprint,
-    })
+    Ok(())
 }
 
-/// The keys for an archive.
-pub(crate) fn keyring(
+/// The keys for an archive, as they stand in their files.
+#[derive(Clone)]
+pub(crate) struct KeyMaterial {
+    uri: String,
+    files: Vec<(PathBuf, Vec<u8>)>,
+    looked_at: Vec<PathBuf>,
+    /// If set, only the keys with these fingerprints.
+    only: Option<Vec<String>>,
+    /// One broken file does not take the others away.
+    tolerant: bool,
+}
+
+impl KeyMaterial {
+    /// Reads the files.
+    pub(crate) fn read(
+        archive: &Archive,
+        others: &[Archive],
+        ctx: &Context<'_>,
+    ) -> Result<Self, SourceError> {
+        let mut out = Self {
+            uri: archive.uri.clone(),
+            files: Vec::new(),
+            looked_at: Vec::new(),
+            only: None,
+            tolerant: false,
+        };
+        match &archive.signed_by {
+            SignedBy::Inline(armour) => out
+                .files
+                .push((PathBuf::from("Signed-By"), armour.as_bytes().to_vec())),
+            SignedBy::Files(files, fingerprints) if !files.is_empty() => {
+                for file in files {
+                    out.add(file, ctx)?;
+                }
+                if !fingerprints.is_empty() {
+                    out.only = Some(fingerprints.clone());
+                }
+            }
+            other => {
+                out.tolerant = true;
+                for file in trusted(archive, others, ctx)? {
+                    out.add(&file, ctx)?;
+                }
+                if let SignedBy::Files(_, fingerprints) = other {
+                    out.only = Some(fingerprints.clone());
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn add(&mut self, path: &Path, ctx: &Context<'_>) -> Result<(), SourceError> {
+        self.looked_at.push(path.to_owned());
+        if !path.is_file() {
+            return Ok(());
+        }
+        match read_keyring(path) {
+            Ok(bytes) => self.files.push((path.to_owned(), bytes)),
+            Err(e) if self.tolerant => left_out(&e, ctx),
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    /// Of all that decides which keys these are.
+    fn digest(&self) -> Digest {
+        let mut hasher = Hasher::new();
+        hasher.field(&[u8::from(self.tolerant), u8::from(self.only.is_some())]);
+        for fingerprint in self.only.iter().flatten() {
+            hasher.field(fingerprint.as_bytes());
+        }
+        for (_, bytes) in &self.files {
+            hasher.field(b"file");
+            hasher.field(bytes);
+        }
+        hasher.finish()
+    }
+
+    /// Reads the keys themselves.
+    fn keyring(&self, ctx: &Context<'_>) -> Result<Keyring, SourceError> {
+        let mut keyring = Keyring::default();
+        for (path, bytes) in &self.files {
+            match keyring.add(bytes, path) {
+                Ok(()) => {}
+                Err(e) if self.tolerant => left_out(&e, ctx),
+                Err(e) => return Err(e),
+            }
+        }
+        if let Some(only) = &self.only {
+            keyring.retain(only);
+        }
+        if keyring.is_empty() {
+            return Err(SourceError::NoKeyring {
+                uri: self.uri.clone(),
+                looked_at: self.looked_at.clone(),
+            });
+        }
+        Ok(keyring)
+    }
+}
+
+fn left_out(error: &SourceError, ctx: &Context<'_>) {
+    (ctx.events)(SourceEvent::Warning(format!("keyring left out: {error}")));
+}
+
+/// The files of the keys that apt trusts for every archive.
+fn trusted(
     archive: &Archive,
     others: &[Archive],
     ctx: &Context<'_>,
-) -> Result<Keyring, SourceError> {
-    let mut keyring = Keyring::default();
-    let mut looked_at = Vec::new();
-    let uri = archive.uri.clone();
-    let add = |path: PathBuf,
-               keyring: &mut Keyring,
-               looked_at: &mut Vec<PathBuf>|
-     -> Result<(), SourceError> {
-        looked_at.push(path.clone());
-        if path.is_file() {
-            keyring.add_file(&path)
-        } else {
-            Ok(())
-        }
-    };
-    match &archive.signed_by {
-        SignedBy::Inline(armour) => {
-            keyring.add(armour.as_bytes(), std::path::Path::new("Signed-By"))?
-        }
-        SignedBy::Files(files, fingerprints) if !files.is_empty() => {
-            for file in files {
-                add(file.clone(), &mut keyring, &mut looked_at)?;
-            }
-            if !fingerprints.is_empty() {
-                keyring.retain(fingerprints);
+) -> Result<Vec<PathBuf>, SourceError> {
+    let apt = ctx.host_root.join("etc/apt");
+    let mut files = vec![apt.join("trusted.gpg")];
+    files.extend(super::config::parts(
+        &apt.join("trusted.gpg.d"),
+        &["gpg", "asc"],
+        false,
+    )?);
+    if archive.from_recipe {
+        // The recipe names a mirror of the archive that the host knows by another address.
+        for entry in others {
+            if let SignedBy::Files(list, _) = &entry.signed_by {
+                files.extend(list.iter().cloned());
             }
         }
-        other => {
-            let apt = ctx.host_root.join("etc/apt");
-            let mut files = vec![apt.join("trusted.gpg")];
-            files.extend(super::config::parts(
-                &apt.join("trusted.gpg.d"),
-                &["gpg", "asc"],
-                false,
-            )?);
-            if archive.from_recipe {
-                // The recipe names a mirror of the archive that the host knows by another address.
-                for entry in others {
-                    if let SignedBy::Files(list, _) = &entry.signed_by {
-                        files.extend(list.iter().cloned());
-                    }
-                }
-                let shared = ctx.host_root.join("usr/share/keyrings");
-                files.push(shared.join("debian-archive-keyring.gpg"));
-                files.push(shared.join("debian-archive-keyring.pgp"));
-            }
-            for file in files {
-                // One broken file of the default set does not take the others away, as with apt.
-                if let Err(e) = add(file, &mut keyring, &mut looked_at) {
-                    (ctx.events)(SourceEvent::Warning(format!("keyring left out: {e}")));
-                }
-            }
-            if let SignedBy::Files(_, fingerprints) = other {
-                keyring.retain(fingerprints);
-            }
-        }
+        let shared = ctx.host_root.join("usr/share/keyrings");
+        files.push(shared.join("debian-archive-keyring.gpg"));
+        files.push(shared.join("debian-archive-keyring.pgp"));
     }
-    if keyring.is_empty() {
-        return Err(SourceError::NoKeyring { uri, looked_at });
-    }
-    Ok(keyring)
+    Ok(files)
 }
 
 /// Gets one component's package index as text.

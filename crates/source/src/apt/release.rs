@@ -8,7 +8,7 @@ use super::deb822::{Paragraphs, value_lines};
 use crate::SourceError;
 
 /// The fields of a Release file that matter here.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Release {
     pub(crate) origin: String,
     pub(crate) suite: String,
@@ -20,7 +20,8 @@ pub(crate) struct Release {
     pub(crate) not_automatic: bool,
     /// `Snapshots`: address pattern with `@SNAPSHOTID@`.
     pub(crate) snapshots: Option<String>,
-    /// Size and SHA-256 by path.
+    /// Size and SHA-256 by path. Not in the record of a verification.
+    #[serde(skip)]
     pub(crate) files: BTreeMap<String, (u64, Digest)>,
 }
 

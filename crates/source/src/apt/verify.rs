@@ -40,21 +40,11 @@ pub(crate) struct Verified {
     pub(crate) text: String,
     /// Fingerprint of the primary key, lower-case hex.
     pub(crate) fingerprint: String,
+    /// From when on the answer would be another one: the signature or a key has expired.
+    pub(crate) until: Option<i64>,
 }
 
 impl Keyring {
-    /// Adds the keys of a file, binary or armoured.
-    pub(crate) fn add_file(&mut self, path: &Path) -> Result<(), SourceError> {
-        let size = fs_err::metadata(path)
-            .map_err(|e| SourceError::io(path, e))?
-            .len();
-        if size > MAX_KEYRING {
-            return Err(keyring_error(path, "larger than 16 MiB"));
-        }
-        let bytes = fs_err::read(path).map_err(|e| SourceError::io(path, e))?;
-        self.add(&bytes, path)
-    }
-
     /// Adds keys, binary or armoured. `name` says in errors where they are from.
     pub(crate) fn add(&mut self, bytes: &[u8], name: &Path) -> Result<(), SourceError> {
         let armoured = bytes.trim_ascii_start().starts_with(b"-----BEGIN");
@@ -123,10 +113,11 @@ impl Keyring {
         let mut refused = Vec::new();
         for signature in message.signatures().iter().take(32) {
             match self.check(signature, signed.as_bytes(), now) {
-                Ok(fingerprint) => {
+                Ok((fingerprint, until)) => {
                     return Ok(Verified {
                         text: signed.replace("\r\n", "\n"),
                         fingerprint,
+                        until,
                     });
                 }
                 Err(reason) => refused.push(format!("{}: {reason}", issuer(signature))),
@@ -138,7 +129,13 @@ impl Keyring {
         Err(refused.join("; "))
     }
 
-    fn check(&self, signature: &Signature, data: &[u8], now: Timestamp) -> Result<String, String> {
+    /// The fingerprint of the primary key, and until when the signature is good.
+    fn check(
+        &self,
+        signature: &Signature,
+        data: &[u8],
+        now: Timestamp,
+    ) -> Result<(String, Option<i64>), String> {
         if !matches!(
             signature.typ(),
             Some(SignatureType::Text | SignatureType::Binary)
@@ -150,10 +147,11 @@ impl Keyring {
         if created > now.secs.saturating_add(CLOCK_SLACK_SECS) {
             return Err("is from the future: is the clock right?".to_owned());
         }
-        if let Some(life) = signature.signature_expiration_time()
-            && life.as_secs() != 0
-            && now.secs >= i64::from(life.as_secs()) + created
-        {
+        let until = signature
+            .signature_expiration_time()
+            .filter(|life| life.as_secs() != 0)
+            .map(|life| i64::from(life.as_secs()) + created);
+        if until.is_some_and(|until| now.secs >= until) {
             return Err("the signature has expired".to_owned());
         }
         let mut reason = "its key is not in the keyring".to_owned();
@@ -173,8 +171,10 @@ impl Keyring {
                     primary.fingerprint().to_string(),
                 )
             }) {
-                match usable_primary(key, now).and_then(|()| by(signature, primary, data)) {
-                    Ok(()) => return Ok(fingerprint),
+                let checked = usable_primary(key, now)
+                    .and_then(|end| by(signature, primary, data).map(|()| earlier(until, end)));
+                match checked {
+                    Ok(until) => return Ok((fingerprint, until)),
                     Err(why) => reason = why,
                 }
             }
@@ -186,10 +186,12 @@ impl Keyring {
                     )
                 }) {
                     let checked = usable_primary(key, now)
-                        .and_then(|()| usable_subkey(key, sub, now))
-                        .and_then(|()| by(signature, &sub.key, data));
+                        .and_then(|end| Ok(earlier(end, usable_subkey(key, sub, now)?)))
+                        .and_then(|end| {
+                            by(signature, &sub.key, data).map(|()| earlier(until, end))
+                        });
                     match checked {
-                        Ok(()) => return Ok(fingerprint),
+                        Ok(until) => return Ok((fingerprint, until)),
                         Err(why) => reason = why,
                     }
                 }
@@ -227,8 +229,13 @@ fn strong(signature: &Signature) -> Result<(), String> {
     }
 }
 
-/// The primary key is certified by itself, not revoked, not expired.
-fn usable_primary(key: &SignedPublicKey, now: Timestamp) -> Result<(), String> {
+/// The earlier of two ends, where none is never.
+fn earlier(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    a.into_iter().chain(b).min()
+}
+
+/// The primary key is certified by itself, not revoked, not expired. Gives when it expires.
+fn usable_primary(key: &SignedPublicKey, now: Timestamp) -> Result<Option<i64>, String> {
     let primary = &key.primary_key;
     if key
         .details
@@ -258,11 +265,12 @@ fn usable_primary(key: &SignedPublicKey, now: Timestamp) -> Result<(), String> {
 }
 
 /// The subkey is bound to the primary key and back, may sign, is not revoked, not expired.
+/// Gives when it expires.
 fn usable_subkey(
     key: &SignedPublicKey,
     sub: &SignedPublicSubKey,
     now: Timestamp,
-) -> Result<(), String> {
+) -> Result<Option<i64>, String> {
     let of = |typ: SignatureType| {
         sub.signatures
             .iter()
@@ -284,16 +292,17 @@ fn usable_subkey(
     alive(sub.key.created_at().as_secs(), binding, now)
 }
 
-fn alive(created: u32, self_signature: &Signature, now: Timestamp) -> Result<(), String> {
+fn alive(created: u32, self_signature: &Signature, now: Timestamp) -> Result<Option<i64>, String> {
     let end = self_signature
         .key_expiration_time()
         .map(|d| d.as_secs())
-        .filter(|d| *d != 0);
-    match end.map(|d| i64::from(created) + i64::from(d)) {
+        .filter(|d| *d != 0)
+        .map(|d| i64::from(created) + i64::from(d));
+    match end {
         Some(end) if now.secs >= end => {
             Err(format!("its key expired at {}", Timestamp::from_secs(end)))
         }
-        _ => Ok(()),
+        end => Ok(end),
     }
 }
 
@@ -308,6 +317,17 @@ fn issuer(signature: &Signature) -> String {
             || "a signature".to_owned(),
             |id| format!("signature of {id}"),
         )
+}
+
+/// The bytes of a keyring file.
+pub(crate) fn read_keyring(path: &Path) -> Result<Vec<u8>, SourceError> {
+    let size = fs_err::metadata(path)
+        .map_err(|e| SourceError::io(path, e))?
+        .len();
+    if size > MAX_KEYRING {
+        return Err(keyring_error(path, "larger than 16 MiB"));
+    }
+    fs_err::read(path).map_err(|e| SourceError::io(path, e))
 }
 
 fn keyring_error(path: &Path, reason: &str) -> SourceError {
