@@ -77,6 +77,7 @@ mod tests {
                 name: "t".into(),
                 text: text.into(),
                 parameters: BTreeMap::new(),
+                earlier: Vec::new(),
             }],
             phases: vec!["test".into()],
             env: BTreeMap::new(),

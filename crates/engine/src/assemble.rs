@@ -245,9 +245,8 @@ impl Engine {
                 exclude: Vec::new(),
             };
             // Reading and writing in one: what failed is said by the causes, where by both names.
-            amiforge_store::harvest(dir, &spool, &options).or_fail(ErrorKind::Failed, || {
-                spool_context(rootfs, near)
-            })?;
+            amiforge_store::harvest(dir, &spool, &options)
+                .or_fail(ErrorKind::Failed, || spool_context(rootfs, near))?;
             let blob = Arc::new(FileBlob::from_file(spool).or_fail(ErrorKind::Failed, context)?);
             let id = blobs.add(blob.clone());
             let (diff, _) = layer::read(&*blob, id).or_fail(ErrorKind::Failed, context)?;

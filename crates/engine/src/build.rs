@@ -166,6 +166,7 @@ impl Engine {
                 name: c.shown.clone(),
                 text: c.text.clone(),
                 parameters: c.parameters.clone(),
+                earlier: Vec::new(),
             })
             .collect();
         folder.write(

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use amiforge_exec::{
-    ChildEvent, DocumentSpec, RootSpec, RunResult, RunSpec, Sandbox, ScriptSpec, Shim, ToeLog,
+    ChildEvent, DocumentSpec, PhaseResult, RootSpec, RunResult, RunSpec, Sandbox, ScriptSpec, Shim,
+    ToeLog,
 };
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
 use amiforge_source::ResolvedDebian;
@@ -27,6 +28,14 @@ pub(crate) const EXECUTOR_VERSION: &str = "1";
 /// Kind of the records that say which layers' validate phases have passed.
 const VALIDATED: &str = "validated";
 const VALIDATED_VERSION: u32 = 1;
+
+/// The phase that makes a component's layer.
+const BUILD: &str = "build";
+
+/// Kind of the records that hold what the build phase of a layer's component gave out, for later
+/// phases that refer to it when the layer comes from the store.
+const BUILD_RESULTS: &str = "build-results";
+const BUILD_RESULTS_VERSION: u32 = 1;
 
 /// Files of a layer that differ from run to run and that the guest makes again: they stay out of
 /// layers, so that the same inputs give the same bytes.
@@ -212,7 +221,7 @@ impl Engine {
                 let sandbox = self.sandbox(sandbox)?;
                 self.in_overlay(work, sandbox, at, planned, made.clock, |root, cancel| {
                     let result =
-                        self.run_phase(work, sandbox, index, "build", root, made.clock, cancel)?;
+                        self.run_phase(work, sandbox, index, BUILD, root, made.clock, cancel)?;
                     Ok(result.start)
                 })?
             }
@@ -420,12 +429,18 @@ impl Engine {
         cancel: &AtomicBool,
     ) -> Result<RunResult, EngineError> {
         let component = &work.recipe.components[index];
+        let key = work.plan.components[index].layer.map(|id| id.to_string());
+        let earlier = match &key {
+            Some(key) if phase != BUILD => build_results(work.store, key)?,
+            _ => Vec::new(),
+        };
         let run = RunSpec {
             execution_id: format!("{}-{}-{phase}", &work.plan.plan_id.hex()[..12], index),
             documents: vec![DocumentSpec {
                 name: component.shown.clone(),
                 text: component.text.clone(),
                 parameters: component.parameters.clone(),
+                earlier,
             }],
             phases: vec![phase.to_owned()],
             env: BTreeMap::new(),
@@ -454,7 +469,12 @@ impl Engine {
                 }
                 Err(with_tail(text, &failure.tail))
             }
-            _ if result.status.is_ok() => Ok(result),
+            _ if result.status.is_ok() => {
+                if let (Some(key), true) = (&key, phase == BUILD) {
+                    keep_build_results(work.store, key, &result)?;
+                }
+                Ok(result)
+            }
             _ => Err(EngineError::new(
                 ErrorKind::Failed,
                 format!("{}: the {phase} phase failed", component.name),
@@ -550,6 +570,29 @@ fn root_spec(lowers: Vec<PathBuf>, upper: PathBuf, work: PathBuf, shims: Vec<Shi
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").ok(),
         network: true,
     }
+}
+
+/// The results of a layer's build phase; none when the record is missing or of another version.
+fn build_results(store: &Store, key: &str) -> Result<Vec<PhaseResult>, EngineError> {
+    let record = store
+        .get_record(BUILD_RESULTS, key)
+        .or_fail(ErrorKind::Failed, store_context)?
+        .filter(|record| record["version"] == BUILD_RESULTS_VERSION);
+    let phases = record.map(|record| serde_json::from_value(record["phases"].clone()));
+    Ok(phases.and_then(Result::ok).unwrap_or_default())
+}
+
+fn keep_build_results(store: &Store, key: &str, result: &RunResult) -> Result<(), EngineError> {
+    let phases: Vec<&PhaseResult> = result
+        .documents
+        .iter()
+        .flat_map(|document| &document.phases)
+        .filter(|phase| phase.selected)
+        .collect();
+    let record = serde_json::json!({ "version": BUILD_RESULTS_VERSION, "phases": phases });
+    store
+        .put_record(BUILD_RESULTS, key, &record)
+        .or_fail(ErrorKind::Failed, store_context)
 }
 
 fn store_context() -> String {

@@ -6,8 +6,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use amiforge_recipe::{
-    Component, ComponentRef, ComponentSource, Document, ImageRecipe, MAX_DOCUMENT_BYTES,
-    ParameterError, check_bytes, parse_component, parse_document, parse_recipe,
+    Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, MAX_DOCUMENT_BYTES,
+    ParameterError, check_bytes, parse_component, parse_document, parse_recipe, recipe_components,
 };
 use amiforge_types::{Diagnostic, Diagnostics};
 use fs_err as fs;
@@ -60,6 +60,14 @@ fn folder_of(path: &Path) -> &Path {
 fn read(path: &Path) -> Result<Result<String, DocumentReport>, EngineError> {
     let context = || format!("cannot read {}", path.display());
     let mut bytes = Vec::new();
+    // Opening a named pipe would wait for its writer, and a device has no end.
+    let metadata = fs::metadata(path).or_fail(ErrorKind::Invalid, context)?;
+    if !metadata.is_file() && !is_pipe_of_ours(path) {
+        return Err(EngineError::new(
+            ErrorKind::Invalid,
+            format!("{}: not a regular file", path.display()),
+        ));
+    }
     let file = fs::File::open(path).or_fail(ErrorKind::Invalid, context)?;
     // One byte more than is accepted shows that there is more, without reading all of it.
     file.take(MAX_DOCUMENT_BYTES as u64 + 1)
@@ -73,6 +81,12 @@ fn read(path: &Path) -> Result<Result<String, DocumentReport>, EngineError> {
             diagnostics: vec![diagnostic],
         }),
     })
+}
+
+/// Whether a path names something the caller opened for us: `/dev/stdin`, or the `/dev/fd/63` of a
+/// shell's `<(command)`. Whoever names these is the one who ends them.
+fn is_pipe_of_ours(path: &Path) -> bool {
+    path == Path::new("/dev/stdin") || path.starts_with("/dev/fd")
 }
 
 /// The recipe file that a path means.
@@ -122,19 +136,14 @@ impl Engine {
         };
         let (recipe, mut diagnostics) = parse_recipe(&text);
         let mut reports = Vec::new();
-        let Some(recipe) = recipe else {
-            return Ok((
-                None,
-                vec![DocumentReport {
-                    path,
-                    text,
-                    diagnostics: diagnostics.into_sorted(),
-                }],
-            ));
-        };
         let mut components = Vec::new();
         let mut used = vec![false; request.parameters.len()];
-        for reference in &recipe.components {
+        // The components of a recipe with errors are checked too: one run tells all problems.
+        let references = match &recipe {
+            Some(recipe) => recipe.components.clone(),
+            None => recipe_components(&text),
+        };
+        for reference in &references {
             components.extend(load_component(
                 &path,
                 reference,
@@ -159,14 +168,12 @@ impl Engine {
                 format!("--param {name}: no component has this parameter"),
             ));
         }
-        Ok((
-            Some(LoadedRecipe {
-                path,
-                recipe,
-                components,
-            }),
-            reports,
-        ))
+        let loaded = recipe.map(|recipe| LoadedRecipe {
+            path,
+            recipe,
+            components,
+        });
+        Ok((loaded, reports))
     }
 
     /// Checks documents of any kind; a recipe is checked together with its components.
@@ -186,8 +193,8 @@ impl Engine {
                     continue;
                 }
             };
-            let (_, document, diagnostics) = parse_document(&text);
-            if matches!(document, Some(Document::ImageRecipe(_))) {
+            let (kind, _, diagnostics) = parse_document(&text);
+            if kind == Some(DocumentKind::ImageRecipe) {
                 let request = RecipeRequest {
                     recipe: path,
                     parameters: Vec::new(),

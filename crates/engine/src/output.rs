@@ -10,6 +10,9 @@ use rustix::fs::{FlockOperation, RenameFlags};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Interruption;
 
+#[cfg(test)]
+mod tests;
+
 /// An output folder under construction, `.<name>.tmp-<pid>` beside its final place.
 ///
 /// The open directory is locked, so a later build can tell an unfinished folder of a dead process
@@ -144,11 +147,20 @@ impl OutFolder {
     pub(crate) fn fail(mut self) -> Option<PathBuf> {
         let mut failed = self.target.clone().into_os_string();
         failed.push(".failed");
-        let failed = PathBuf::from(failed);
+        let mut failed = PathBuf::from(failed);
         for entry in std::fs::read_dir(&self.building).ok()?.flatten() {
             if entry.file_name().to_string_lossy().starts_with("disk") {
                 let _ = std::fs::remove_file(entry.path());
             }
+        }
+        match std::fs::symlink_metadata(&failed) {
+            // Somebody else's: the logs go beside it.
+            Ok(meta) if !meta.is_dir() || !is_ours(&failed) => {
+                failed
+                    .as_mut_os_string()
+                    .push(format!("-{}", std::process::id()));
+            }
+            _ => {}
         }
         let _ = std::fs::remove_dir_all(&failed);
         std::fs::rename(&self.building, &failed).ok()?;
@@ -167,11 +179,47 @@ impl Drop for OutFolder {
     }
 }
 
+/// Whether a folder may be replaced: it is empty, or everything in it is what a build leaves there.
+///
+/// Many projects have a `manifest.json`, and what is replaced is gone, so every name counts.
 fn is_ours(dir: &Path) -> bool {
-    let Ok(mut entries) = std::fs::read_dir(dir) else {
+    let Ok(entries) = std::fs::read_dir(dir) else {
         return false;
     };
-    dir.join("manifest.json").is_file() || entries.next().is_none()
+    let mut empty = true;
+    for entry in entries {
+        let Ok(entry) = entry else {
+            return false;
+        };
+        if !is_our_name(&entry.file_name().to_string_lossy()) {
+            return false;
+        }
+        empty = false;
+    }
+    // A finished folder has a manifest that reads as one; a failed build leaves its plan.
+    empty
+        || dir.join("plan.json").is_file()
+        || std::fs::read(dir.join("manifest.json"))
+            .is_ok_and(|bytes| amiforge_ami::Manifest::from_json(&bytes).is_ok())
+}
+
+/// Names that a build gives the entries of its folder.
+fn is_our_name(name: &str) -> bool {
+    const NAMES: [&str; 10] = [
+        "SHA256SUMS",
+        "block-device-mappings.json",
+        "boot-report.json",
+        "components.json",
+        "lock.json",
+        "logs",
+        "manifest.json",
+        "packages.json",
+        "plan.json",
+        "register-image.json",
+    ];
+    let volume = name.starts_with("disk.") || name.starts_with("disk-");
+    let console = name.starts_with("console-") && name.ends_with(".log");
+    volume || console || NAMES.contains(&name)
 }
 
 fn sweep(parent: &Path, prefix: &str) {
@@ -180,6 +228,10 @@ fn sweep(parent: &Path, prefix: &str) {
     };
     for entry in entries.flatten() {
         if !entry.file_name().to_string_lossy().starts_with(prefix) {
+            continue;
+        }
+        // Only real folders: opening a named pipe of that name would wait for its writer.
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
         }
         let Ok(dir) = File::open(entry.path()) else {

@@ -180,7 +180,12 @@ pub(crate) fn unpack(
     debs: &FetchedDebian,
     id: LayerId,
 ) -> Result<LayerInfo, EngineError> {
-    let context = || "cannot unpack the packages".to_owned();
+    let context = || {
+        format!(
+            "cannot unpack the packages into the store {}",
+            work.store.path().display()
+        )
+    };
     let dir = work
         .store
         .temp_dir("unpack")

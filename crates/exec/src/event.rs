@@ -118,7 +118,7 @@ pub enum ChildEvent {
 }
 
 /// One component document to run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DocumentSpec {
     /// Path or name, for messages and logs.
@@ -127,10 +127,14 @@ pub struct DocumentSpec {
     pub text: String,
     /// Parameter values by name; parameters the document does not declare are ignored, as AWSTOE does.
     pub parameters: BTreeMap<String, String>,
+    /// Results of phases that an earlier run of the same document finished: what references to
+    /// their steps resolve to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<PhaseResult>,
 }
 
 /// What to run. The same in a sandbox and in a guest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunSpec {
     /// Id of this run: part of the log folder's name, `context:executionId`.

@@ -215,6 +215,7 @@ phases:
             name: "web.yaml".into(),
             text: text.into(),
             parameters: BTreeMap::from([("Greeting".into(), "hello".into())]),
+            earlier: Vec::new(),
         }],
         phases: vec!["build".into()],
         env: BTreeMap::new(),

@@ -96,7 +96,17 @@ fn read(document: &DocumentSpec) -> Result<(Component, Scope), String> {
     let parameters = component
         .resolve_parameters(&document.parameters)
         .map_err(|e| e.to_string())?;
-    let scope = Scope::new(component.variables(&parameters));
+    let mut scope = Scope::new(component.variables(&parameters));
+    for phase in &document.earlier {
+        for step in &phase.steps {
+            let record = StepRecord {
+                inputs: step.inputs.as_array().cloned().unwrap_or_default(),
+                outputs: step.outputs.clone(),
+                skipped: step.status == Status::Skipped,
+            };
+            scope.record(&phase.name, &step.name, record);
+        }
+    }
     Ok((component, scope))
 }
 
