@@ -123,6 +123,9 @@ impl OutFolder {
     /// Puts the folder in its place, atomically also when an older one is there.
     pub(crate) fn commit(mut self) -> Result<PathBuf, EngineError> {
         let context = || format!("cannot put the output folder at {}", self.target.display());
+        // A rename can be on disk before the data of the files it names: after a power failure the
+        // folder would be there with holes in its disks, and pass for unchanged.
+        sync_all(&self.building).or_fail(ErrorKind::Failed, context)?;
         if self.target.exists() {
             rustix::fs::renameat_with(
                 rustix::fs::CWD,
@@ -254,6 +257,20 @@ fn list(dir: &Path, prefix: &str, out: &mut Vec<String>) -> std::io::Result<()> 
         }
     }
     Ok(())
+}
+
+/// Brings a folder and all it holds to the disk.
+fn sync_all(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            sync_all(&entry.path())?;
+        } else if kind.is_file() {
+            fs::File::open(entry.path())?.sync_all()?;
+        }
+    }
+    fs::File::open(dir)?.sync_all()
 }
 
 fn sync_parent(path: &Path) {
