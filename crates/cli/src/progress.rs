@@ -113,7 +113,7 @@ impl EventSink for Progress {
             let _ = writeln!(json, "{text}").and_then(|()| json.flush());
         }
         if let Event::Warning { message } = &event {
-            self.line(&format!("warning: {}", crate::render::plain_lines(&message)));
+            self.line(&format!("warning: {}", crate::render::plain_lines(message)));
         }
         if self.quiet {
             return;

@@ -237,7 +237,8 @@ fn load_component(
             return Ok(None);
         }
     };
-    let path = folder_of(recipe_path).join(relative);
+    // Without the `./` in the middle: messages show this path.
+    let path: PathBuf = folder_of(recipe_path).join(relative).components().collect();
     let text = match read(&path) {
         Ok(Ok(text)) => text,
         Ok(Err(report)) => {

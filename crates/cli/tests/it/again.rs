@@ -9,7 +9,10 @@ use crate::web::{Web, build, names, steps, verify_sums};
 fn content_digest(out: &Path) -> String {
     let bytes = fs_err::read(out.join("manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-    manifest["volumes"][0]["contentDigest"].as_str().unwrap().to_owned()
+    manifest["volumes"][0]["contentDigest"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 #[test]
@@ -22,12 +25,19 @@ fn image_an_unchanged_recipe_runs_no_step() {
     let elsewhere = env.run(&mut build(&env, &recipe, &out));
     assert_eq!(steps(&elsewhere), Vec::<String>::new(), "{elsewhere}");
     assert!(elsewhere.stderr.contains("no step runs"), "{elsewhere}");
-    assert_eq!(elsewhere.stderr.matches("   cached ").count(), 3, "{elsewhere}");
+    assert_eq!(
+        elsewhere.stderr.matches("   cached ").count(),
+        3,
+        "{elsewhere}"
+    );
     verify_sums(&out);
     assert_eq!(content_digest(&out), content_digest(&web.out()));
 
     let same = env.run(&mut build(&env, &recipe, &out));
-    assert!(same.stderr.contains("no step ran") && same.stderr.contains("unchanged"), "{same}");
+    assert!(
+        same.stderr.contains("no step ran") && same.stderr.contains("unchanged"),
+        "{same}"
+    );
     assert_eq!(steps(&same), Vec::<String>::new(), "{same}");
     assert_eq!(same.stdout, elsewhere.stdout);
 
@@ -37,7 +47,10 @@ fn image_an_unchanged_recipe_runs_no_step() {
     let mended = env.run(&mut build(&env, &recipe, &out));
     assert!(!mended.stderr.contains("unchanged"), "{mended}");
     verify_sums(&out);
-    assert_eq!(names(&env.state().join("store/v1/tmp")), Vec::<String>::new());
+    assert_eq!(
+        names(&env.state().join("store/v1/tmp")),
+        Vec::<String>::new()
+    );
 }
 
 /// A program with owner, group, setgid bit and a file capability, and a file with a parameter's text.
@@ -93,7 +106,13 @@ fn image_a_changed_component_reruns_and_what_follows() {
     env.write("recipe/components/extra.yaml", EXTRA);
     let out = env.path("out");
     let plan = |more: &[&str]| {
-        env.run(env.amiforge().args(["plan", "--offline", "--why"]).arg(&recipe).args(more)).text()
+        env.run(
+            env.amiforge()
+                .args(["plan", "--offline", "--why"])
+                .arg(&recipe)
+                .args(more),
+        )
+        .text()
     };
 
     // A component more: the layers below it stay.
@@ -101,7 +120,11 @@ fn image_a_changed_component_reruns_and_what_follows() {
     let ran = |name: &str| format!("extra {name}");
     assert_eq!(
         steps(&first),
-        [ran("build/Tool (ExecuteBash)"), ran("build/Note (CreateFile)"), ran("validate/NoteIsThere (ExecuteBash)")],
+        [
+            ran("build/Tool (ExecuteBash)"),
+            ran("build/Note (CreateFile)"),
+            ran("validate/NoteIsThere (ExecuteBash)")
+        ],
         "{first}"
     );
     assert_eq!(first.stderr.matches("   cached ").count(), 3, "{first}");
@@ -109,28 +132,52 @@ fn image_a_changed_component_reruns_and_what_follows() {
     let raw = out.join("disk.raw");
     let root = disk::partitions(&raw)[0].extract(&raw, &env.path("root"));
     check::e2fsck(&root);
-    let tool = String::from_utf8_lossy(&check::debugfs(&root, "stat /usr/local/bin/net-tool")).into_owned();
-    assert!(tool.contains("Mode:  02750") && tool.contains("User:     1   Group:    42"), "{tool}");
-    let attrs = String::from_utf8_lossy(&check::debugfs(&root, "ea_list /usr/local/bin/net-tool")).into_owned();
+    let tool = String::from_utf8_lossy(&check::debugfs(&root, "stat /usr/local/bin/net-tool"))
+        .into_owned();
+    assert!(
+        tool.contains("Mode:  02750") && tool.contains("User:     1   Group:    42"),
+        "{tool}"
+    );
+    let attrs = String::from_utf8_lossy(&check::debugfs(&root, "ea_list /usr/local/bin/net-tool"))
+        .into_owned();
     // Version 2 with the effective bit and CAP_NET_RAW, no id of a namespace in it.
     assert!(
-        attrs.contains("security.capability (20) = 01 00 00 02 00 20 00 00 00 00 00 00 00 00 00 00 00 00 00 00"),
+        attrs.contains(
+            "security.capability (20) = 01 00 00 02 00 20 00 00 00 00 00 00 00 00 00 00 00 00 00 00"
+        ),
         "{attrs}"
     );
     assert_eq!(check::ext4_cat(&root, "/etc/note"), b"first");
     let etc = String::from_utf8_lossy(&check::debugfs(&root, "ls -p /etc")).into_owned();
-    assert!(!etc.contains("left-by-validate"), "validate works on a copy that is thrown away");
+    assert!(
+        !etc.contains("left-by-validate"),
+        "validate works on a copy that is thrown away"
+    );
 
     let why = plan(&[]);
     assert_eq!(why.matches("cached ").count(), 4, "{why}");
-    assert_eq!(why.matches("unchanged since the last build").count(), 4, "{why}");
+    assert_eq!(
+        why.matches("unchanged since the last build").count(),
+        4,
+        "{why}"
+    );
 
     // Another text of the last component: it alone.
-    env.write("recipe/components/extra.yaml", EXTRA.replace("cp /bin/true", "cp /bin/false"));
+    env.write(
+        "recipe/components/extra.yaml",
+        EXTRA.replace("cp /bin/true", "cp /bin/false"),
+    );
     let why = plan(&[]);
     let (below, own) = why.split_once("build  ").unwrap_or_else(|| panic!("{why}"));
-    assert_eq!(below.matches("unchanged since the last build").count(), 3, "{why}");
-    assert!(own.contains("extra") && own.contains("document changed: "), "{why}");
+    assert_eq!(
+        below.matches("unchanged since the last build").count(),
+        3,
+        "{why}"
+    );
+    assert!(
+        own.contains("extra") && own.contains("document changed: "),
+        "{why}"
+    );
     let second = env.run(&mut build(&env, &recipe, &out));
     assert_eq!(steps(&second).len(), 3, "{second}");
     assert_eq!(second.stderr.matches("   cached ").count(), 3, "{second}");
@@ -138,14 +185,25 @@ fn image_a_changed_component_reruns_and_what_follows() {
 
     // Another value of its parameter.
     let why = plan(&["--param", "Note=second"]);
-    assert!(why.contains("Note") && why.matches("cached ").count() == 3, "{why}");
+    assert!(
+        why.contains("Note") && why.matches("cached ").count() == 3,
+        "{why}"
+    );
     env.run(build(&env, &recipe, &out).args(["--param", "extra.Note=second"]));
-    let note = env.run(env.amiforge().arg("inspect").arg(&out).args(["cat", "/etc/note"]));
+    let note = env.run(
+        env.amiforge()
+            .arg("inspect")
+            .arg(&out)
+            .args(["cat", "/etc/note"]),
+    );
     assert_eq!(note.text(), "second");
 
     // Another value for the component below: it, and what follows.
     let why = plan(&["--param", "Greeting=Good day", "--param", "Note=second"]);
-    assert!(why.contains("Greeting") && why.contains("a layer below it changed"), "{why}");
+    assert!(
+        why.contains("Greeting") && why.contains("a layer below it changed"),
+        "{why}"
+    );
     assert_eq!(why.matches("cached ").count(), 2, "{why}");
 }
 
@@ -154,7 +212,8 @@ fn image_events_are_json_lines() {
     let web = Web::get();
     let env = web.env();
     let recipe = crate::web::recipe(&env, EXTRA);
-    let end = env.run(build(&env, &recipe, &env.path("out")).args(["--events", "-", "--quiet", "--json"]));
+    let end = env
+        .run(build(&env, &recipe, &env.path("out")).args(["--events", "-", "--quiet", "--json"]));
     let text = end.text();
     // The result follows the events, as one document.
     let mut values = Vec::new();
@@ -162,19 +221,47 @@ fn image_events_are_json_lines() {
         values.push(value.unwrap_or_else(|e| panic!("{e}\n{end}")));
     }
     let result = values.pop().unwrap();
-    assert!(result["imageId"].as_str().is_some_and(|id| id.starts_with("ami-")), "{result}");
-    let kinds: Vec<&str> = values.iter().map(|v| v["event"].as_str().unwrap()).collect();
-    for kind in ["stage", "layer-cached", "layer-started", "step-started", "step-finished", "layer-finished", "artifact"] {
+    assert!(
+        result["imageId"]
+            .as_str()
+            .is_some_and(|id| id.starts_with("ami-")),
+        "{result}"
+    );
+    let kinds: Vec<&str> = values
+        .iter()
+        .map(|v| v["event"].as_str().unwrap())
+        .collect();
+    for kind in [
+        "stage",
+        "layer-cached",
+        "layer-started",
+        "step-started",
+        "step-finished",
+        "layer-finished",
+        "artifact",
+    ] {
         assert!(kinds.contains(&kind), "no {kind} in {kinds:?}");
     }
     let lines = text.lines().take(values.len());
     for line in lines {
-        assert!(line.starts_with("{\"event\":"), "one event, one line: {line}");
+        assert!(
+            line.starts_with("{\"event\":"),
+            "one event, one line: {line}"
+        );
     }
     assert_eq!(end.stderr, "", "--quiet");
 
     let file = env.path("events.jsonl");
-    env.run(build(&env, &recipe, &env.path("out")).arg("--events").arg(&file));
+    env.run(
+        build(&env, &recipe, &env.path("out"))
+            .arg("--events")
+            .arg(&file),
+    );
     let text = fs_err::read_to_string(&file).unwrap();
-    assert!(text.lines().last().is_some_and(|l| l.contains("\"event\":\"unchanged\"")), "{text}");
+    assert!(
+        text.lines()
+            .last()
+            .is_some_and(|l| l.contains("\"event\":\"unchanged\"")),
+        "{text}"
+    );
 }

@@ -82,12 +82,21 @@ fn a_tar_becomes_the_same_disk_in_two_formats() {
 
     check::qemu_img_check(&qcow2, "qcow2");
     check::qemu_img_compare(&raw, "raw", &qcow2, "qcow2");
-    let info = |file: &Path| env.run(env.amiforge().args(["disk", "info", "--json"]).arg(file)).json();
+    let info = |file: &Path| {
+        env.run(env.amiforge().args(["disk", "info", "--json"]).arg(file))
+            .json()
+    };
     let (a, b) = (info(&raw), info(&qcow2));
     assert_eq!(a["contentDigest"], b["contentDigest"]);
-    assert_eq!((a["format"].as_str(), b["format"].as_str()), (Some("raw"), Some("qcow2")));
+    assert_eq!(
+        (a["format"].as_str(), b["format"].as_str()),
+        (Some("raw"), Some("qcow2"))
+    );
     assert_eq!(a["partitions"][0]["fileSystem"]["kind"], "ext4");
-    assert_eq!(a["virtualBytes"], check::qemu_img_info(&qcow2, "qcow2")["virtual-size"]);
+    assert_eq!(
+        a["virtualBytes"],
+        check::qemu_img_info(&qcow2, "qcow2")["virtual-size"]
+    );
 }
 
 #[test]
@@ -103,7 +112,12 @@ fn a_folder_and_compressed_tars_give_the_files_of_the_tar() {
     assert_eq!(fs_err::metadata(&raw).unwrap().len(), 64 << 20);
 
     let mut digests = Vec::new();
-    for (flag, ext) in [("", "tar"), ("--gzip", "tar.gz"), ("--xz", "tar.xz"), ("--zstd", "tar.zst")] {
+    for (flag, ext) in [
+        ("", "tar"),
+        ("--gzip", "tar.gz"),
+        ("--xz", "tar.xz"),
+        ("--zstd", "tar.zst"),
+    ] {
         let packed = env.path(format!("packed.{ext}"));
         if flag.is_empty() {
             fs_err::copy(&tar, &packed).unwrap();
@@ -113,7 +127,9 @@ fn a_folder_and_compressed_tars_give_the_files_of_the_tar() {
             fs_err::write(&packed, bytes).unwrap();
         }
         let raw = env.path(format!("{ext}.raw"));
-        let json = assemble(&env, &packed, &[&raw], &["--json"]).expect_code(0).json();
+        let json = assemble(&env, &packed, &[&raw], &["--json"])
+            .expect_code(0)
+            .json();
         checked(&env, &raw);
         digests.push(json["contentDigest"].as_str().unwrap().to_owned());
     }
@@ -137,10 +153,21 @@ fn looking_into_a_disk() {
             .map(|e| e["name"].as_str().unwrap().to_owned())
             .collect();
         assert_eq!(names, ["sh", "tool"]);
-        assert_eq!(inspect(&["cat", "/bin/tool"]).expect_code(0).stdout, vec![0x5A; 300_000]);
-        assert_eq!(inspect(&["cat", "/etc/motd"]).expect_code(0).text(), "welcome\n");
-        let stat = inspect(&["stat", "/bin/sh", "--json"]).expect_code(0).json();
-        assert_eq!((stat["kind"].as_str(), stat["target"].as_str()), (Some("symbolic link"), Some("tool")));
+        assert_eq!(
+            inspect(&["cat", "/bin/tool"]).expect_code(0).stdout,
+            vec![0x5A; 300_000]
+        );
+        assert_eq!(
+            inspect(&["cat", "/etc/motd"]).expect_code(0).text(),
+            "welcome\n"
+        );
+        let stat = inspect(&["stat", "/bin/sh", "--json"])
+            .expect_code(0)
+            .json();
+        assert_eq!(
+            (stat["kind"].as_str(), stat["target"].as_str()),
+            (Some("symbolic link"), Some("tool"))
+        );
         let stat = inspect(&["stat", "/bin/tool"]).expect_code(0).text();
         assert!(stat.contains("mode   4755"), "{stat}");
 
@@ -150,7 +177,10 @@ fn looking_into_a_disk() {
             (&["--partition", "7", "ls"], "there is no partition 7"),
         ] {
             let end = inspect(args);
-            assert!([1, 2].contains(&end.code()) && end.stderr.contains(told), "{end}");
+            assert!(
+                [1, 2].contains(&end.code()) && end.stderr.contains(told),
+                "{end}"
+            );
             assert!(end.stdout.is_empty(), "{end}");
         }
     }
@@ -183,9 +213,19 @@ fn what_cannot_be_assembled_leaves_nothing() {
     fs_err::create_dir(env.path("out")).unwrap();
 
     for (rootfs, out, code, told) in [
-        (tar_file.clone(), "disk.vhdx", 2, "\"vhdx\" is not a disk format"),
+        (
+            tar_file.clone(),
+            "disk.vhdx",
+            2,
+            "\"vhdx\" is not a disk format",
+        ),
         (tar_file.clone(), "disk", 2, "is not a disk format"),
-        (evil, "disk.raw", 1, "the name \"../../evil\" is not allowed"),
+        (
+            evil,
+            "disk.raw",
+            1,
+            "the name \"../../evil\" is not allowed",
+        ),
         (cut, "disk.raw", 1, "cut short"),
         (env.path("text"), "disk.raw", 1, "tar archive"),
         (env.path("missing.tar"), "disk.raw", 2, "missing.tar"),
@@ -193,7 +233,11 @@ fn what_cannot_be_assembled_leaves_nothing() {
     ] {
         let end = assemble(&env, &rootfs, &[&env.path("out").join(out)], &[]).expect_code(code);
         assert!(end.stderr.contains(told), "no `{told}` in\n{end}");
-        assert_eq!(before(&env.path("out")), Vec::<std::ffi::OsString>::new(), "{end}");
+        assert_eq!(
+            before(&env.path("out")),
+            Vec::<std::ffi::OsString>::new(),
+            "{end}"
+        );
     }
     assert!(!env.path("../evil").exists());
 }

@@ -102,7 +102,10 @@ fn an_unknown_parent_is_told_with_its_place() {
 fn an_unknown_parameter_is_told_before_anything_is_fetched() {
     let env = Env::new();
     for (param, told) in [
-        ("Greting=x", "--param Greting: no component has this parameter"),
+        (
+            "Greting=x",
+            "--param Greting: no component has this parameter",
+        ),
         ("Greeting", "--param Greeting: write NAME=VALUE"),
     ] {
         let end = finish(
@@ -120,7 +123,11 @@ fn an_unknown_parameter_is_told_before_anything_is_fetched() {
 #[test]
 fn yaml_that_is_none_has_a_place() {
     let env = Env::new();
-    let (path, end) = validate(&env, "tab.yaml", "name: image\n\tparentImage: debian:bookworm\n");
+    let (path, end) = validate(
+        &env,
+        "tab.yaml",
+        "name: image\n\tparentImage: debian:bookworm\n",
+    );
     says(&end.expect_code(2), &["tab", &format!("{path}:1:")]);
 
     let twice = "name: image\nsemanticVersion: 1.0.0\nname: other\nparentImage: debian:bookworm\n";
@@ -144,7 +151,9 @@ fn hostile_yaml_ends_quickly() {
     }
     let deep = "[".repeat(100_000);
     let huge = "[".repeat(100_000_000);
-    let blocks: String = (0..1000).map(|n| format!("{}- \n", "  ".repeat(n))).collect();
+    let blocks: String = (0..1000)
+        .map(|n| format!("{}- \n", "  ".repeat(n)))
+        .collect();
     for (name, text, told) in [
         ("bomb.yaml", &bomb, "aliases repeat too much"),
         ("deep.yaml", &deep, "nest deeper than"),
@@ -154,7 +163,10 @@ fn hostile_yaml_ends_quickly() {
         let (path, end) = validate(&env, name, text);
         let end = end.expect_code(2);
         says(&end, &[told, &format!("{path}:1:")[..path.len() + 1]]);
-        assert!(end.stderr.len() < 10_000, "{name}: a message, not the document");
+        assert!(
+            end.stderr.len() < 10_000,
+            "{name}: a message, not the document"
+        );
         // Measured: a few milliseconds each. Without limits the bomb alone would take the memory of the host.
         assert!(end.took.as_secs() < 20, "{name} took {:?}", end.took);
     }
@@ -169,7 +181,11 @@ fn valid_documents_are_named_on_standard_output() {
         "recipes/debian-minimal",
         "recipes/debian-web/components/web.yaml",
     ]));
-    for name in ["debian-web/recipe.yaml", "debian-minimal/recipe.yaml", "web.yaml"] {
+    for name in [
+        "debian-web/recipe.yaml",
+        "debian-minimal/recipe.yaml",
+        "web.yaml",
+    ] {
         assert!(end.text().contains(&format!("{name}: valid")), "{end}");
     }
 }

@@ -72,15 +72,26 @@ fn layers(env: &Env) -> Vec<String> {
 /// The store's temporary folder is empty, and beside the output folder stands nothing unfinished.
 #[track_caller]
 fn nothing_is_half_done(env: &Env) {
-    assert_eq!(names(&env.state().join("store/v1/tmp")), Vec::<String>::new());
-    let beside: Vec<String> = names(&env.path("")).into_iter().filter(|n| n.contains("tmp-")).collect();
+    assert_eq!(
+        names(&env.state().join("store/v1/tmp")),
+        Vec::<String>::new()
+    );
+    let beside: Vec<String> = names(&env.path(""))
+        .into_iter()
+        .filter(|n| n.contains("tmp-"))
+        .collect();
     assert_eq!(beside, Vec::<String>::new());
 }
 
 #[track_caller]
 fn sleep_is_over(env: &Env, out: &Path, seconds: &str) {
     verify_sums(out);
-    let slept = env.run(env.amiforge().arg("inspect").arg(out).args(["cat", "/etc/slept"]));
+    let slept = env.run(
+        env.amiforge()
+            .arg("inspect")
+            .arg(out)
+            .args(["cat", "/etc/slept"]),
+    );
     assert_eq!(slept.text(), format!("{seconds}\n"));
 }
 
@@ -115,11 +126,25 @@ fn image_a_failing_step_is_shown_and_leaves_nothing() {
     let before = layers(&env);
     let recipe = recipe(&env, FAILS);
     let end = finish(&mut build(&env, &recipe, &out)).expect_code(1);
-    let (progress, error) = end.stderr.split_once("error: ").unwrap_or_else(|| panic!("{end}"));
-    for told in ["component.yaml", "phase build", "Bad", "exit 7", "on stdout", "on stderr", "out.failed"] {
+    let (progress, error) = end
+        .stderr
+        .split_once("error: ")
+        .unwrap_or_else(|| panic!("{end}"));
+    for told in [
+        "component.yaml",
+        "phase build",
+        "Bad",
+        "exit 7",
+        "on stdout",
+        "on stderr",
+        "out.failed",
+    ] {
         assert!(error.contains(told), "no `{told}` in the error\n{end}");
     }
-    assert!(progress.contains("build/Good") && !progress.contains("build/Never"), "{end}");
+    assert!(
+        progress.contains("build/Good") && !progress.contains("build/Never"),
+        "{end}"
+    );
     assert!(end.stdout.is_empty() && !out.exists(), "{end}");
     assert_eq!(layers(&env), before);
     nothing_is_half_done(&env);
@@ -130,10 +155,18 @@ fn image_a_failing_step_is_shown_and_leaves_nothing() {
     assert!(console.contains("Bad"), "{console}");
     assert!(env.path("out.failed/plan.json").exists());
 
-    fs_err::write(recipe.with_file_name("component.yaml"), FAILS.replace("exit 7", "exit 0")).unwrap();
+    fs_err::write(
+        recipe.with_file_name("component.yaml"),
+        FAILS.replace("exit 7", "exit 0"),
+    )
+    .unwrap();
     let end = env.run(&mut build(&env, &recipe, &out));
     assert_eq!(steps(&end).len(), 3, "{end}");
-    assert_eq!(end.stderr.matches("   cached ").count(), 2, "the parent is taken from the store\n{end}");
+    assert_eq!(
+        end.stderr.matches("   cached ").count(),
+        2,
+        "the parent is taken from the store\n{end}"
+    );
     verify_sums(&out);
 }
 
@@ -144,7 +177,11 @@ fn image_ctrl_c_in_a_step_ends_everything() {
     let recipe = recipe(&env, SLEEPER);
     let out = env.path("out");
     let before = layers(&env);
-    let mut running = Running::spawn(build(&env, &recipe, &out).arg("--param").arg(format!("Seconds={LONG}")));
+    let mut running = Running::spawn(
+        build(&env, &recipe, &out)
+            .arg("--param")
+            .arg(format!("Seconds={LONG}")),
+    );
     running.wait_for_stderr(&format!("sleeping for {LONG}"), LIMIT);
     running.interrupt();
     let end = running.wait(LIMIT).expect_code(130);
@@ -170,7 +207,10 @@ fn image_ctrl_c_in_a_boot_ends_the_guest() {
     running.wait_for_stderr("bootloader", LIMIT);
     let qemu = web.out().join("disk.raw").display().to_string();
     let guests = || processes_with(&qemu);
-    assert!(!guests().is_empty(), "the guest is recognised while it runs");
+    assert!(
+        !guests().is_empty(),
+        "the guest is recognised while it runs"
+    );
     running.interrupt();
     running.wait(LIMIT).expect_code(130);
     nobody_is_left(&env);
@@ -196,12 +236,26 @@ fn image_kill_9_leaves_old_or_new() {
         ("0.05", &"0.05".to_owned(), "wrote ".to_owned()),
     ] {
         let param = |value: &str| format!("Seconds={value}");
-        let mut running = Running::spawn(build(&env, &recipe, &out).arg("--param").arg(param(seconds)));
+        let mut running = Running::spawn(
+            build(&env, &recipe, &out)
+                .arg("--param")
+                .arg(param(seconds)),
+        );
         running.wait_for_stderr(&at, LIMIT);
         running.kill9();
         nobody_is_left(&env);
-        let found = env.run(env.amiforge().arg("inspect").arg(&out).args(["cat", "/etc/slept"])).text();
-        assert!([&old, seconds].contains(&&found.trim_end().to_owned()), "killed at `{at}`: {found}");
+        let found = env
+            .run(
+                env.amiforge()
+                    .arg("inspect")
+                    .arg(&out)
+                    .args(["cat", "/etc/slept"]),
+            )
+            .text();
+        assert!(
+            [&old, seconds].contains(&&found.trim_end().to_owned()),
+            "killed at `{at}`: {found}"
+        );
         verify_sums(&out);
 
         let end = env.run(build(&env, &recipe, &out).arg("--param").arg(param(new)));
@@ -220,13 +274,24 @@ fn image_a_full_disk_under_the_output_leaves_nothing_half_written() {
     let recipe = recipe(&env, SLEEPER);
     let out = small.path().join("out");
     let end = finish(&mut build(&env, &recipe, &out)).expect_code(1);
-    let (_, error) = end.stderr.split_once("error: ").unwrap_or_else(|| panic!("{end}"));
+    let (_, error) = end
+        .stderr
+        .split_once("error: ")
+        .unwrap_or_else(|| panic!("{end}"));
     assert!(error.contains("No space left"), "{end}");
-    assert!(error.contains(&small.path().display().to_string()), "the error names the place\n{end}");
+    assert!(
+        error.contains(&small.path().display().to_string()),
+        "the error names the place\n{end}"
+    );
     assert!(!out.exists(), "{end}");
     let left = names(small.path());
     assert!(left.iter().all(|n| n == "out.failed"), "{left:?}");
-    assert!(!names(&small.path().join("out.failed")).iter().any(|n| n.starts_with("disk")), "logs and plan only");
+    assert!(
+        !names(&small.path().join("out.failed"))
+            .iter()
+            .any(|n| n.starts_with("disk")),
+        "logs and plan only"
+    );
     nothing_is_half_done(&env);
     // With room it works, and takes the layer from the store.
     let end = env.run(&mut build(&env, &recipe, &env.path("out")));
@@ -243,9 +308,15 @@ fn image_a_full_disk_under_the_store_leaves_nothing_half_written() {
     let recipe = recipe(&env, SLEEPER);
     let out = env.path("out");
     let end = finish(build(&env, &recipe, &out).env("AMIFORGE_HOME", small.path())).expect_code(1);
-    let (_, error) = end.stderr.split_once("error: ").unwrap_or_else(|| panic!("{end}"));
+    let (_, error) = end
+        .stderr
+        .split_once("error: ")
+        .unwrap_or_else(|| panic!("{end}"));
     assert!(error.contains("No space left"), "{end}");
-    assert!(error.contains(&small.path().display().to_string()), "the error names the place\n{end}");
+    assert!(
+        error.contains(&small.path().display().to_string()),
+        "the error names the place\n{end}"
+    );
     assert!(!out.exists(), "{end}");
     let store = small.path().join("store/v1");
     assert_eq!(names(&store.join("layers")), Vec::<String>::new());

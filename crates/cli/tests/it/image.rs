@@ -32,10 +32,16 @@ fn image_output_folder_has_every_file_and_says_what_was_proven() {
     }
     verify_sums(&out);
     for (folder, phase) in names(&out.join("logs")).iter().zip(["build", "validate"]) {
-        assert!(folder.starts_with("TOE_") && folder.ends_with(phase), "{folder}");
+        assert!(
+            folder.starts_with("TOE_") && folder.ends_with(phase),
+            "{folder}"
+        );
         let folder = out.join("logs").join(folder);
         for name in ["console.log", "application.log", "chaining.json"] {
-            assert!(!fs_err::read(folder.join(name)).unwrap().is_empty(), "{name} is empty");
+            assert!(
+                !fs_err::read(folder.join(name)).unwrap().is_empty(),
+                "{name} is empty"
+            );
         }
         let detail = json(folder.join("detailedoutput.json"));
         assert_eq!(detail["status"], "success");
@@ -49,15 +55,30 @@ fn image_output_folder_has_every_file_and_says_what_was_proven() {
     assert_eq!(report["imageId"], manifest["imageId"]);
     for firmware in ["bios", "uefi"] {
         let run = &report["runs"][firmware];
-        assert_eq!((&run["passed"], &run["poweredOff"]), (&true.into(), &true.into()), "{firmware}");
+        assert_eq!(
+            (&run["passed"], &run["poweredOff"]),
+            (&true.into(), &true.into()),
+            "{firmware}"
+        );
         let milestones: Vec<_> = run["milestones"]
             .as_array()
             .unwrap()
             .iter()
             .map(|m| m["name"].as_str().unwrap())
             .collect();
-        for wanted in ["firmware", "bootloader", "kernel", "init", "target", "agent", "power-off"] {
-            assert!(milestones.contains(&wanted), "{firmware} reached {milestones:?}");
+        for wanted in [
+            "firmware",
+            "bootloader",
+            "kernel",
+            "init",
+            "target",
+            "agent",
+            "power-off",
+        ] {
+            assert!(
+                milestones.contains(&wanted),
+                "{firmware} reached {milestones:?}"
+            );
         }
         let volume = &run["volumes"][0];
         assert!(volume["digestBefore"].is_string(), "{volume}");
@@ -71,7 +92,10 @@ fn image_output_folder_has_every_file_and_says_what_was_proven() {
             .find(|p| p["name"] == "test")
             .map(|p| p["steps"][0].clone())
             .unwrap();
-        assert_eq!((&fetched["name"], &fetched["status"]), (&"FetchPage".into(), &"success".into()));
+        assert_eq!(
+            (&fetched["name"], &fetched["status"]),
+            (&"FetchPage".into(), &"success".into())
+        );
         assert!(
             fetched["outputs"][0]["stdout"]
                 .as_str()
@@ -79,13 +103,24 @@ fn image_output_folder_has_every_file_and_says_what_was_proven() {
             "{fetched}"
         );
         let console = fs_err::read(out.join(format!("console-{firmware}.log"))).unwrap();
-        assert!(String::from_utf8_lossy(&console).contains("Linux version"), "{firmware}");
-        assert_eq!(manifest["bootProof"][firmware]["passed"], true, "{}", manifest["bootProof"]);
+        assert!(
+            String::from_utf8_lossy(&console).contains("Linux version"),
+            "{firmware}"
+        );
+        assert_eq!(
+            manifest["bootProof"][firmware]["passed"], true,
+            "{}",
+            manifest["bootProof"]
+        );
     }
 
     let packages = json(out.join("packages.json"));
     for wanted in ["nginx", "linux-image-cloud-amd64", "cloud-init", "dpkg"] {
-        let found = packages.as_array().unwrap().iter().find(|p| p["name"] == wanted);
+        let found = packages
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|p| p["name"] == wanted);
         assert!(found.is_some_and(|p| p["version"].is_string()), "{wanted}");
     }
 }
@@ -93,13 +128,25 @@ fn image_output_folder_has_every_file_and_says_what_was_proven() {
 #[test]
 fn image_build_prints_data_on_stdout_and_plain_lines_on_stderr() {
     let web = Web::get();
-    let id = json(web.out().join("manifest.json"))["imageId"].as_str().unwrap().to_owned();
+    let id = json(web.out().join("manifest.json"))["imageId"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let stdout = web.stdout();
     assert_eq!(stdout.lines().count(), 1, "{stdout}");
     assert!(stdout.starts_with(&format!("{id} /")), "{stdout}");
     let stderr = web.stderr();
-    assert!(!stderr.contains(['\u{1b}', '\r']), "no control characters in a pipe");
-    for line in ["resolve debian:bookworm", "layer", "step web build/", "emit disk.raw", "boot bios passed"] {
+    assert!(
+        !stderr.contains(['\u{1b}', '\r']),
+        "no control characters in a pipe"
+    );
+    for line in [
+        "resolve debian:bookworm",
+        "layer",
+        "step web build/",
+        "emit disk.raw",
+        "boot bios passed",
+    ] {
         assert!(stderr.contains(line), "no `{line}` in\n{stderr}");
     }
 }
@@ -115,12 +162,20 @@ fn image_disk_is_clean_for_the_outside_checkers() {
     let parts = disk::partitions(&raw);
     let slots: Vec<_> = parts.iter().map(|p| p.number).collect();
     assert_eq!(slots, [1, 2, 3], "root, ESP, BIOS boot");
-    assert!(parts[0].offset > parts[1].offset && parts[0].offset > parts[2].offset, "the root can grow");
+    assert!(
+        parts[0].offset > parts[1].offset && parts[0].offset > parts[2].offset,
+        "the root can grow"
+    );
 
     let esp = parts[1].extract(&raw, &env.path("esp"));
     check::fsck_vfat(&esp);
     let files = check::fat_list(&esp);
-    assert!(files.iter().any(|f| f.eq_ignore_ascii_case("/EFI/BOOT/BOOTX64.EFI")), "{files:?}");
+    assert!(
+        files
+            .iter()
+            .any(|f| f.eq_ignore_ascii_case("/EFI/BOOT/BOOTX64.EFI")),
+        "{files:?}"
+    );
 
     let root = parts[0].extract(&raw, &env.path("root"));
     check::e2fsck(&root);
@@ -138,7 +193,11 @@ fn image_disk_is_clean_for_the_outside_checkers() {
         let text = stat(path);
         let words: Vec<&str> = text.split_whitespace().collect();
         let after = |label: &str| {
-            words.iter().position(|w| *w == label).map(|at| words[at + 1]).unwrap_or_default()
+            words
+                .iter()
+                .position(|w| *w == label)
+                .map(|at| words[at + 1])
+                .unwrap_or_default()
         };
         assert_eq!(
             (after("Mode:"), after("User:"), after("Group:")),
@@ -148,7 +207,10 @@ fn image_disk_is_clean_for_the_outside_checkers() {
     }
     for page in ["/srv/web/index.html", "/var/www/html/index.html"] {
         let text = String::from_utf8(check::ext4_cat(&root, page)).unwrap();
-        assert!(text.contains("<h1>Hello from amiforge</h1>"), "{page}: {text}");
+        assert!(
+            text.contains("<h1>Hello from amiforge</h1>"),
+            "{page}: {text}"
+        );
     }
 }
 
@@ -159,18 +221,39 @@ fn image_can_be_looked_into_in_both_formats() {
     for name in ["disk.raw", "disk.qcow2"] {
         let image = web.out().join(name);
         let inspect = |args: &[&str]| env.run(env.amiforge().arg("inspect").arg(&image).args(args));
-        assert!(inspect(&["cat", "/etc/debian_version"]).text().starts_with("12."));
+        assert!(
+            inspect(&["cat", "/etc/debian_version"])
+                .text()
+                .starts_with("12.")
+        );
         let stat = inspect(&["stat", "/etc/shadow", "--json"]).json();
-        assert_eq!((&stat["mode"], &stat["gid"]), (&"0640".into(), &42.into()), "{stat}");
+        assert_eq!(
+            (&stat["mode"], &stat["gid"]),
+            (&"0640".into(), &42.into()),
+            "{stat}"
+        );
         let esp = inspect(&["--partition", "2", "ls", "/EFI/BOOT"]).text();
         assert!(esp.to_uppercase().contains("BOOTX64.EFI"), "{esp}");
     }
     // An output folder stands for its root volume.
-    let end = env.run(env.amiforge().arg("inspect").arg(web.out()).args(["ls", "/srv/web"]));
+    let end = env.run(
+        env.amiforge()
+            .arg("inspect")
+            .arg(web.out())
+            .args(["ls", "/srv/web"]),
+    );
     assert!(end.text().contains("index.html"), "{end}");
-    let end = env.run(env.amiforge().args(["disk", "info", "--json"]).arg(web.out().join("disk.qcow2")));
+    let end = env.run(
+        env.amiforge()
+            .args(["disk", "info", "--json"])
+            .arg(web.out().join("disk.qcow2")),
+    );
     let manifest = json(web.out().join("manifest.json"));
-    assert_eq!(end.json()["contentDigest"], manifest["volumes"][0]["contentDigest"], "{manifest}");
+    assert_eq!(
+        end.json()["contentDigest"],
+        manifest["volumes"][0]["contentDigest"],
+        "{manifest}"
+    );
 }
 
 #[test]
@@ -232,7 +315,10 @@ fn image_a_failing_test_phase_fails_the_build_and_keeps_the_logs() {
             .arg(&recipe),
     )
     .expect_code(1);
-    let (_, error) = end.stderr.split_once("error: ").unwrap_or_else(|| panic!("{end}"));
+    let (_, error) = end
+        .stderr
+        .split_once("error: ")
+        .unwrap_or_else(|| panic!("{end}"));
     for told in ["bios", "Bad", "exit 9", "the guest says no", "out.failed"] {
         assert!(error.contains(told), "no `{told}` in\n{end}");
     }
@@ -240,9 +326,17 @@ fn image_a_failing_test_phase_fails_the_build_and_keeps_the_logs() {
     let failed = env.path("out.failed");
     let report = json(failed.join("boot-report.json"));
     assert_eq!(report["passed"], false);
-    assert_eq!(report["runs"].as_object().map(|r| r.len()), Some(1), "BIOS only, as the recipe says");
+    assert_eq!(
+        report["runs"].as_object().map(|r| r.len()),
+        Some(1),
+        "BIOS only, as the recipe says"
+    );
     for name in ["plan.json", "lock.json", "console-bios.log", "logs"] {
-        assert!(failed.join(name).exists(), "no {name}: {:?}", names(&failed));
+        assert!(
+            failed.join(name).exists(),
+            "no {name}: {:?}",
+            names(&failed)
+        );
     }
     assert_eq!(env.processes(), Vec::<String>::new());
 }

@@ -23,7 +23,10 @@ impl Web {
             recipe.join("recipe.yaml"),
             recipe.join("components/web.yaml"),
         ];
-        let sum = run(tool("sh").args(["-c", "cat \"$@\" | sha256sum", "sh"]).args(files)).text();
+        let sum = run(tool("sh")
+            .args(["-c", "cat \"$@\" | sha256sum", "sh"])
+            .args(files))
+        .text();
         let dir = shared("web", &sum[..16], |dir| {
             let env = Env::new();
             let end = finish(
@@ -66,7 +69,10 @@ impl Web {
         fs_err::create_dir_all(to.join("store/v1")).unwrap();
         let link = |what: &str| {
             let target = to.join(what);
-            run(tool("cp").arg("-al").arg(from.join(what)).arg(target.parent().unwrap()));
+            run(tool("cp")
+                .arg("-al")
+                .arg(from.join(what))
+                .arg(target.parent().unwrap()));
         };
         let mut parts = vec!["cache", "store/version"];
         parts.extend(["store/v1/layers", "store/v1/records", "store/v1/catalog"]);
@@ -122,7 +128,10 @@ pub(crate) fn verify_sums(out: &Path) {
     let listed = fs_err::read_to_string(out.join("SHA256SUMS")).unwrap();
     let mut listed: Vec<&str> = listed.lines().map(|l| &l[66..]).collect();
     listed.sort_unstable();
-    let there = run(tool("find").args([".", "-type", "f", "-printf", "%P\\n"]).current_dir(out)).text();
+    let there = run(tool("find")
+        .args([".", "-type", "f", "-printf", "%P\\n"])
+        .current_dir(out))
+    .text();
     let mut there: Vec<&str> = there.lines().filter(|f| *f != "SHA256SUMS").collect();
     there.sort_unstable();
     assert_eq!(listed, there);
