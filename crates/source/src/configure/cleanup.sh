@@ -46,7 +46,7 @@ if id _apt >/dev/null 2>&1; then
     chown _apt:root /var/lib/apt/lists/partial /var/cache/apt/archives/partial
     chmod 700 /var/lib/apt/lists/partial /var/cache/apt/archives/partial
 fi
-rm -f /var/lib/dpkg/*-old /var/cache/debconf/*-old /var/lib/dpkg/lock* /var/lib/dpkg/triggers/Lock
+rm -f /var/lib/dpkg/*-old /var/lib/dpkg/available /var/cache/debconf/*-old /var/lib/dpkg/lock* /var/lib/dpkg/triggers/Lock
 rm -f /var/cache/ldconfig/aux-cache /var/lib/apt/extended_states.bak
 find /var/lib/dpkg/updates -type f -delete 2>/dev/null || true
 rm -f /root/.bash_history /root/.lesshst /root/.viminfo /root/.wget-hsts

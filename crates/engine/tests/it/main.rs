@@ -1,0 +1,8 @@
+//! Whole builds by the real program: the same bytes whatever the circumstances, and what a Debian
+//! installed by other means has.
+
+mod attributes;
+mod base;
+mod mmdebstrap;
+mod reproducible;
+mod trees;
