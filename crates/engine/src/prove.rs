@@ -613,6 +613,10 @@ fn test_failure(run: &BootRun) -> String {
     match serde_json::from_value::<amiforge_exec::Failure>(failure.clone()) {
         Ok(failure) => {
             let mut text = format!("test failed: {failure}");
+            if !failure.command.is_empty() {
+                let command = failure.command.trim_end().replace('\n', "\n           ");
+                text.push_str(&format!("\n  command: {command}"));
+            }
             for line in &failure.tail {
                 text.push_str("\n  | ");
                 text.push_str(line);

@@ -2,6 +2,8 @@
 //!
 //! Tests named `image_…` share one build of `recipes/debian-web` (see [`web`]) and run one at a time.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod again;
 mod disks;
 mod documents;
