@@ -112,6 +112,7 @@ fn reference(lock: &Value, cache: &Path) -> std::path::PathBuf {
         command
             .env("SOURCE_DATE_EPOCH", &epoch)
             .args(["--variant=apt", "--skip=download/empty", "--format=tar"])
+            .arg("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr")
             .arg("--aptopt=APT::Install-Recommends \"false\"")
             .arg(format!(
                 "--setup-hook=mkdir -p \"$1/var/cache/apt/archives\" && cp {}/*.deb \"$1/var/cache/apt/archives/\"",

@@ -28,7 +28,7 @@ pub(crate) fn stacks(state: &Path, out: &Path) -> (Vec<(String, Tree)>, BlobTabl
             .unwrap()
             .unwrap_or_else(|| panic!("the store has no layer {id}"));
         diffs.push(stored.diff);
-        let tree = Tree::from_layers(root.clone(), diffs.iter().map(|d| &**d)).unwrap();
+        let tree = Tree::from_layers(root, diffs.iter().map(|d| &**d)).unwrap();
         stacks.push((layer["title"].as_str().unwrap().to_owned(), tree));
     }
     (stacks, blobs)
