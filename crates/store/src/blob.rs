@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use amiforge_types::ReadAt;
+use rustix::fs::{Mode, OFlags};
 
 /// A regular file, opened once and read at offsets. Its length is that at opening; the store's
 /// files do not change afterwards.
@@ -21,7 +22,14 @@ impl FileBlob {
     /// Opens a file. The error names the path.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
-        let file = fs_err::File::open(path)?.into_parts().0;
+        // A named pipe would wait for its writer before it could be refused.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty())
+            .map(File::from)
+            .map_err(|e| {
+                let e = io::Error::from(e);
+                io::Error::new(e.kind(), format!("{}: {e}", path.display()))
+            })?;
         Self::from_file(file)
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
     }
