@@ -42,7 +42,6 @@ fn image_has_owners_set_id_bits_and_capabilities() {
         ("/tmp", "01777", "root", "root"),
         ("/var/mail", "02775", "root", "mail"),
         ("/var/log/nginx", "0755", "root", "adm"),
-        ("/var/lib/nginx/body", "0700", "www-data", "root"),
     ] {
         let stat = text(&format!("stat \"{path}\""));
         let field = |name: &str| {
