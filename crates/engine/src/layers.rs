@@ -11,7 +11,7 @@ use amiforge_exec::{
 };
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
 use amiforge_source::ResolvedDebian;
-use amiforge_store::{Store, StoredLayer};
+use amiforge_store::{Store, StoreError, StoredLayer};
 use amiforge_tree::layer::LayerInfo;
 use amiforge_types::{BlobTable, LayerId, Timestamp};
 
@@ -23,7 +23,7 @@ use crate::settings::Engine;
 
 /// Version of what unpacks packages, runs steps and harvests their results; an input of every layer's id. Raise it
 /// when the same inputs would give other bytes.
-pub(crate) const EXECUTOR_VERSION: &str = "1";
+pub(crate) const EXECUTOR_VERSION: &str = "2";
 
 /// Kind of the records that say which layers' validate phases have passed.
 const VALIDATED: &str = "validated";
@@ -112,7 +112,7 @@ impl Engine {
             let found = if work.rebuild {
                 None
             } else {
-                load(work.store, planned.id, &mut made.blobs)?
+                self.load_layer(work.store, planned.id, &mut made.blobs)?
             };
             let layer = match found {
                 Some(layer) => {
@@ -131,19 +131,20 @@ impl Engine {
                     let found = if work.rebuild {
                         None
                     } else {
-                        load(work.store, planned.id, &mut made.blobs)?
+                        self.load_layer(work.store, planned.id, &mut made.blobs)?
                     };
                     match found {
                         Some(layer) => layer,
                         None => {
                             self.make_layer(work, at, &made, &mut sandbox)?;
                             made.built += 1;
-                            load(work.store, planned.id, &mut made.blobs)?.ok_or_else(|| {
-                                EngineError::new(
-                                    ErrorKind::Internal,
-                                    format!("the layer {} is gone", planned.title),
-                                )
-                            })?
+                            self.load_layer(work.store, planned.id, &mut made.blobs)?
+                                .ok_or_else(|| {
+                                    EngineError::new(
+                                        ErrorKind::Internal,
+                                        format!("the layer {} is gone", planned.title),
+                                    )
+                                })?
                         }
                     }
                 }
@@ -160,6 +161,27 @@ impl Engine {
             }
         }
         Ok(made)
+    }
+
+    /// A layer of the store. A damaged one is taken out, so that it is made again.
+    fn load_layer(
+        &self,
+        store: &Store,
+        id: LayerId,
+        blobs: &mut BlobTable,
+    ) -> Result<Option<StoredLayer>, EngineError> {
+        match store.layer(id, blobs) {
+            Err(StoreError::Layer { path, source }) => {
+                self.warn(format!("{}: {source}; it is made again", path.display()));
+                store
+                    .remove_layer(id)
+                    .or_fail(ErrorKind::Failed, store_context)?;
+                Ok(None)
+            }
+            other => other.or_fail(ErrorKind::Failed, || {
+                format!("the layer {id} of the store cannot be used")
+            }),
+        }
     }
 
     fn make_layer(
@@ -597,16 +619,6 @@ fn keep_build_results(store: &Store, key: &str, result: &RunResult) -> Result<()
 
 fn store_context() -> String {
     "the store cannot be used".to_owned()
-}
-
-fn load(
-    store: &Store,
-    id: LayerId,
-    blobs: &mut BlobTable,
-) -> Result<Option<StoredLayer>, EngineError> {
-    store.layer(id, blobs).or_fail(ErrorKind::Failed, || {
-        format!("the layer {id} of the store cannot be used")
-    })
 }
 
 /// Name of the file in a root's folder that says during which boot of the host it was made.
