@@ -16,3 +16,9 @@ UseDomains=yes
 END
     systemctl enable systemd-networkd.service >/dev/null 2>&1 || fail "systemd-networkd cannot be enabled"
 fi
+
+# Without the package locales there is nothing that cloud-init's locale module could set: it fails,
+# and the system comes up degraded.
+if [ -d /etc/cloud/cloud.cfg.d ] && [ ! -e /usr/sbin/locale-gen ]; then
+    echo 'locale: false' >/etc/cloud/cloud.cfg.d/90-locale.cfg
+fi
