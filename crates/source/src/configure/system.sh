@@ -17,8 +17,8 @@ END
     systemctl enable systemd-networkd.service >/dev/null 2>&1 || fail "systemd-networkd cannot be enabled"
 fi
 
-# Without the package locales there is nothing that cloud-init's locale module could set: it fails,
-# and the system comes up degraded.
-if [ -d /etc/cloud/cloud.cfg.d ] && [ ! -e /usr/sbin/locale-gen ]; then
+# The locales that cloud-init would choose are not generated here, and on Debian 12 making them at the
+# first boot fails: the system would come up degraded. User data may still name one.
+if [ -d /etc/cloud/cloud.cfg.d ]; then
     echo 'locale: false' >/etc/cloud/cloud.cfg.d/90-locale.cfg
 fi
