@@ -65,7 +65,7 @@ pub(crate) struct RecipeArgs {
 pub(crate) struct Build {
     #[command(flatten)]
     pub(crate) recipe: RecipeArgs,
-    /// The output folder [default: ./out/<name>-<version>]
+    /// The output folder [default: ./out/NAME-VERSION]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Fail if the resolved packages differ from the `lock.json` of the output folder.

@@ -13,8 +13,8 @@ use amiforge_types::{Digest, Span};
 use crate::node::Node;
 use crate::version::VersionPattern;
 
-pub use decode::{parse_recipe, recipe_components};
 pub(crate) use decode::recipe;
+pub use decode::{parse_recipe, recipe_components};
 pub use devices::{BlockDeviceMapping, Ebs, VolumeType};
 pub use settings::{
     AmiforgeSettings, AptSettings, AptVariant, BootMode, OutputFormat, RootFilesystem,
