@@ -41,6 +41,7 @@ pub(crate) fn run(purpose: Purpose) -> Result<()> {
     }
     subids::ensure()?;
     if purpose == Purpose::Test {
+        subids::ensure_test_user()?;
         venv::ensure()?;
     }
     eprintln!("Everything for the {} is installed.", purpose.name());

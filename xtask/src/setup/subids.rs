@@ -41,6 +41,22 @@ pub(super) fn ensure() -> Result<()> {
     }
 }
 
+/// The ordinary user as whom tests build when root runs them.
+const TEST_USER: &str = "amiforge-test";
+
+/// Tests that root runs are run once more as an ordinary user with subordinate ids: one is made.
+pub(super) fn ensure_test_user() -> Result<()> {
+    let accounts = fs_err::read_to_string("/etc/passwd")?;
+    let there = accounts
+        .lines()
+        .any(|line| line.split(':').next() == Some(TEST_USER));
+    if !rustix::process::geteuid().is_root() || there {
+        return Ok(());
+    }
+    eprintln!("Making the user {TEST_USER}: tests also build as an ordinary user.");
+    run(std::process::Command::new("useradd").args(["--create-home", TEST_USER]))
+}
+
 /// Lines are `user-or-uid:first:count` (subuid(5)).
 fn ranges(text: &str) -> impl Iterator<Item = (&str, u64, u64)> {
     text.lines().filter_map(|line| {
