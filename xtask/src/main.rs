@@ -11,6 +11,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod setup;
 mod test;
 mod tidy;
@@ -27,6 +28,7 @@ Development tasks of amiforge.
   cargo xtask test                install what the tests need, then every check and test (what CI runs)
   cargo xtask setup [demo|test]   only the installing part
   cargo xtask tidy                only the house rules
+  cargo xtask fuzz [TARGET] [SECONDS]  run the fuzz targets on their seeds, and on for that long each
   cargo xtask bench [disk|build]  compare with the peers; writes docs/benchmarks.md
 ";
 
@@ -42,6 +44,14 @@ fn main() -> ExitCode {
         ["bench"] | ["bench", "all"] => bench::run(bench::What::All),
         ["bench", "disk"] => bench::run(bench::What::Disk),
         ["bench", "build"] => bench::run(bench::What::Build),
+        ["fuzz"] => fuzz::run(None, 0),
+        ["fuzz", word] => match word.parse() {
+            Ok(seconds) => fuzz::run(None, seconds),
+            Err(_) => fuzz::run(Some(word), 0),
+        },
+        ["fuzz", name, seconds] if seconds.parse::<u32>().is_ok() => {
+            fuzz::run(Some(name), seconds.parse().unwrap_or(0))
+        }
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -41,6 +41,8 @@ pub(super) struct Row {
     pub(super) ours: f64,
     /// What it is compared with, and its seconds.
     pub(super) peer: (String, f64),
+    /// The ratio that is aimed for.
+    pub(super) at_least: Option<f64>,
 }
 
 /// The result of one benchmark.
@@ -112,14 +114,18 @@ pub(super) fn write(sections: &Sections) -> Result<()> {
 fn render(table: &Table, machine: &str) -> String {
     let mut text = format!("{} runs of each; {}.\n\n", table.runs, table.input);
     text.push_str(
-        "| Work | amiforge | compared with | | ratio |\n| --- | --- | --- | --- | --- |\n",
+        "| Work | amiforge | compared with | | ratio | at least |\n| --- | --- | --- | --- | --- | --- |\n",
     );
     for row in &table.rows {
         let (peer, seconds) = &row.peer;
         let ratio = seconds / row.ours;
+        let aim = row.at_least.map_or_else(String::new, |least| {
+            let missed = if ratio < least { ", missed" } else { "" };
+            format!("{least:.1}×{missed}")
+        });
         let _ = writeln!(
             text,
-            "| {} | {:.2} s | {peer} | {seconds:.2} s | {ratio:.2}× |",
+            "| {} | {:.2} s | {peer} | {seconds:.2} s | {ratio:.2}× | {aim} |",
             row.work, row.ours
         );
     }
@@ -164,6 +170,7 @@ fn machine() -> Result<String> {
         first("/usr/sbin/mke2fs", &["-V"]),
         first("sfdisk", &["--version"]).or_else(|| first("/usr/sbin/sfdisk", &["--version"])),
         first("mtools", &["--version"]),
+        first("qemu-img", &["--version"]),
         first("mmdebstrap", &["--version"]),
     ];
     let tools: Vec<_> = tools.into_iter().flatten().collect();
@@ -206,6 +213,7 @@ mod tests {
             work: "w".into(),
             ours: 0.5,
             peer: ("p".into(), 2.0),
+            at_least: Some(5.0),
         };
         let table = Table {
             input: "i".into(),
@@ -215,7 +223,7 @@ mod tests {
         };
         let text = render(&table, "m");
         assert!(
-            text.contains("| w | 0.50 s | p | 2.00 s | 4.00× |"),
+            text.contains("| w | 0.50 s | p | 2.00 s | 4.00× | 5.0×, missed |"),
             "{text}"
         );
         assert!(text.contains("Peak memory of amiforge: 12 MiB."));

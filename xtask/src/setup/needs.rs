@@ -195,6 +195,16 @@ pub(super) static NEEDS: &[Need] = &[
         "sets and reads file capabilities",
     ),
     Need::test(
+        Program("g++"),
+        "g++",
+        "compiles libFuzzer for the fuzz targets",
+    ),
+    Need::test(
+        Program("faketime"),
+        "faketime",
+        "builds under another clock, for the test of reproducibility",
+    ),
+    Need::test(
         Program("python3"),
         "python3",
         "runs the AWS command line and its local counterpart",

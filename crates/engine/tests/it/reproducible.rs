@@ -50,7 +50,9 @@ fn image_is_the_same_for_another_user_and_surroundings() {
     let out = env.path("a folder/out");
     fs_err::create_dir(env.path("a folder")).unwrap();
 
-    let mut command = env.command("taskset");
+    // Not so far ahead that the cached package indexes have expired.
+    let mut command = env.command("faketime");
+    command.args(["-f", "+30h", "taskset"]);
     command.args(["--cpu-list", &first_processor()]);
     if rustix::process::geteuid().is_root() {
         ensure_user();

@@ -1,127 +1,23 @@
-//! `disk assemble` against tar, mke2fs, sfdisk and mtools.
+//! The pipeline that a person who knows the tools writes by hand.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::measure::{median, peak_mib, seconds};
-use super::report::{Row, Table};
-use super::{Bench, archive};
 use crate::util::{run as run_shown, stdout};
 
-const RUNS: usize = 5;
-
-/// A Debian root of about 350 MB with a kernel and both boot loaders. mmdebstrap makes it once.
-const PACKAGES: &str = "linux-image-cloud-amd64,systemd-sysv,udev,grub-efi-amd64-signed,shim-signed,grub-pc-bin,\
-    grub-cloud-amd64,cloud-init,cloud-guest-utils,ifupdown,isc-dhcp-client,openssh-server,ca-certificates,locales";
-
-pub(super) fn run(bench: &Bench) -> Result<Table> {
-    let kept = rootfs(&bench.cache)?;
-    let tar = bench.dir.join("rootfs.tar");
-    fs_err::copy(&kept, &tar)?;
-    let log = bench.dir.join("log");
-
-    let ours = bench.fresh("ours")?.join("disk.raw");
-    let mut assemble = Command::new(&bench.amiforge);
-    assemble
-        .args([
-            "disk",
-            "assemble",
-            "--quiet",
-            "--checksums",
-            "none",
-            "--rootfs",
-        ])
-        .arg(&tar)
-        .arg("--out")
-        .arg(&ours);
-    assemble.env("AMIFORGE_HOME", bench.dir.join("home"));
-    // The first run is the measure of the peer's layout, and warms both up.
-    seconds(&mut assemble, &log)?;
-    let script = bench.dir.join("peer.sh");
-    fs_err::write(&script, peer_script(&Layout::of(&ours)?, UNPACK))?;
-
-    let (mut mine, mut peers, mut copies) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..RUNS {
-        bench.fresh("ours")?;
-        mine.push(seconds(&mut assemble, &log)?);
-        let dir = bench.fresh("peer")?;
-        peers.push(seconds(&mut peer(&script, &tar, &dir), &log)?);
-        let dir = bench.fresh("copy")?;
-        copies.push(seconds(
-            Command::new("cp").arg(&tar).arg(dir.join("copy")),
-            &log,
-        )?);
-        bench.fresh("copy")?;
-    }
-    check_peer(&bench.dir.join("peer/disk.raw"))?;
-    bench.fresh("peer")?;
-    bench.fresh("ours")?;
-    let memory = peak_mib(&mut assemble, &log)?;
-    bench.fresh("ours")?;
-    Ok(Table {
-        input: format!(
-            "a Debian root of {} MB in {} entries",
-            fs_err::metadata(&tar)?.len() / 1_000_000,
-            entries(&tar)?
-        ),
-        runs: RUNS,
-        rows: vec![
-            Row {
-                work: "rootfs tar → bootable raw disk".into(),
-                ours: median(&mine),
-                peer: ("tar -x, mke2fs -d, sfdisk, mtools".into(), median(&peers)),
-            },
-            Row {
-                work: "the same against copying the tar".into(),
-                ours: median(&mine),
-                peer: ("cp".into(), median(&copies)),
-            },
-        ],
-        memory_mib: memory,
-    })
-}
-
-/// The input, made once and kept.
-fn rootfs(cache: &Path) -> Result<PathBuf> {
-    let (uri, suite) = archive::of_host()?;
-    let tar = cache.join(format!("rootfs-{suite}.tar"));
-    if !tar.exists() {
-        let part = cache.join("rootfs.part.tar");
-        run_shown(
-            Command::new("mmdebstrap")
-                .args([
-                    "--quiet",
-                    "--variant=apt",
-                    "--format=tar",
-                    "--aptopt=Acquire::Retries \"3\"",
-                ])
-                .arg(format!("--include={}", PACKAGES.replace(' ', "")))
-                .arg(&suite)
-                .arg(&part)
-                .arg(uri),
-        )?;
-        fs_err::rename(part, &tar)?;
-    }
-    Ok(tar)
-}
-
-fn entries(tar: &Path) -> Result<usize> {
-    Ok(stdout(Command::new("tar").arg("-tf").arg(tar))?
-        .lines()
-        .count())
-}
-
 /// Where our disk has what, so that the peer makes the same.
-pub(super) struct Layout {
+pub(in crate::bench) struct Layout {
     sectors: u64,
-    /// Start and length in sectors of slots 1 to 3: root, ESP, BIOS boot.
+    /// Start and length in sectors of slots 1 to 3 (root, ESP, BIOS boot), or of the root alone.
     slots: Vec<(u64, u64, String)>,
+    /// Inodes of the root file system.
+    inodes: u64,
 }
 
 impl Layout {
-    pub(super) fn of(disk: &Path) -> Result<Self> {
+    pub(in crate::bench) fn of(disk: &Path) -> Result<Self> {
         let json: serde_json::Value = serde_json::from_str(&stdout(
             Command::new("/usr/sbin/sfdisk").arg("--json").arg(disk),
         )?)?;
@@ -144,21 +40,51 @@ impl Layout {
             })
             .collect();
         slots.sort();
+        let slots: Vec<_> = slots.into_iter().map(|(_, s)| s).collect();
+        let (start, ..) = slots.first().context("the disk has no partition")?;
+        let header = stdout(Command::new("/usr/sbin/dumpe2fs").arg("-h").arg(format!(
+            "{}?offset={}",
+            disk.display(),
+            start * 512
+        )))?;
+        let inodes = header
+            .lines()
+            .find_map(|line| line.strip_prefix("Inode count:")?.trim().parse().ok())
+            .context("dumpe2fs counts no inodes")?;
         Ok(Self {
             sectors: fs_err::metadata(disk)?.len() / 512,
-            slots: slots.into_iter().map(|(_, s)| s).collect(),
+            slots,
+            inodes,
         })
     }
 }
 
+/// Only the file system, with as many inodes as ours has, at its place on the disk.
+pub(in crate::bench) fn root_only_script(layout: &Layout, root: &str) -> String {
+    let (start, sectors, _) = &layout.slots[0];
+    format!(
+        r#"set -eu
+export PATH="$PATH:/usr/sbin:/sbin"
+input=$1 out=$2
+{root}
+truncate -s {bytes} "$out/disk.raw"
+mke2fs -q -F -t ext4 -b 4096 -N {inodes} -E offset={offset} -d "$out/root" "$out/disk.raw" {kib}k
+"#,
+        bytes = layout.sectors * 512,
+        inodes = layout.inodes,
+        offset = start * 512,
+        kib = sectors / 2,
+    )
+}
+
 /// How the peer gets its root from a tar archive.
-const UNPACK: &str = "mkdir \"$out/root\"\ntar -xf \"$input\" -C \"$out/root\" --numeric-owner --same-owner -p --xattrs --xattrs-include='*'";
+pub(in crate::bench) const UNPACK: &str = "mkdir \"$out/root\"\ntar -xf \"$input\" -C \"$out/root\" --numeric-owner --same-owner -p --xattrs --xattrs-include='*'";
 
 /// What a person who knows the tools writes: each in place on the sparse disk, no copy in between,
 /// the ESP filled straight from the unpacked root, GRUB put where the BIOS looks.
 ///
 /// `$1` is the input from which `root` fills `$out/root`, `$2` the folder to work in, `$out`.
-pub(super) fn peer_script(layout: &Layout, root: &str) -> String {
+pub(in crate::bench) fn peer_script(layout: &Layout, root: &str) -> String {
     let table: String = layout
         .slots
         .iter()
@@ -197,7 +123,7 @@ dd if="$out/core.img" of="$out/disk.raw" bs=512 seek={bios_start} conv=notrunc s
 }
 
 /// The peer needs to be root to give files their owners; an ordinary user is that in a namespace.
-pub(super) fn peer(script: &Path, tar: &Path, out: &Path) -> Command {
+pub(in crate::bench) fn peer_command(script: &Path, tar: &Path, out: &Path) -> Command {
     let mut command = if rustix::process::geteuid().is_root() {
         Command::new("sh")
     } else {
@@ -214,7 +140,7 @@ pub(super) fn peer(script: &Path, tar: &Path, out: &Path) -> Command {
 }
 
 /// A peer that made rubbish quickly would be no measure.
-pub(super) fn check_peer(disk: &Path) -> Result<()> {
+pub(in crate::bench) fn check_peer(disk: &Path) -> Result<()> {
     let layout = Layout::of(disk)?;
     let (start, sectors, _) = &layout.slots[0];
     let root = disk.with_file_name("root.ext4");
