@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use amiforge_plan::{LayerKind, LayerPlan, Plan, PlannedComponent, RecipeSummary, SCHEMA_VERSION};
 use amiforge_types::{Digest, LayerId};
 
-use super::{validated_key, validated_on};
+use super::validated::{validated_key, validated_on};
 
 fn id(text: &str) -> LayerId {
     LayerId(Digest::of(text.as_bytes()))
