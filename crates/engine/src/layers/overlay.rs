@@ -1,12 +1,13 @@
 //! The overlay that a step runs on, and the layer that becomes of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use amiforge_exec::{RootSpec, Sandbox, Shim};
+use amiforge_exec::{Limits, RootSpec, Sandbox, Shim};
 use amiforge_plan::{LayerKind, LayerPlan};
+use amiforge_recipe::StepLimits;
 use amiforge_tree::layer::LayerInfo;
-use amiforge_types::Timestamp;
+use amiforge_types::{GIB, Timestamp};
 
 use super::sandbox::sandbox_error;
 use super::{Work, store_context};
@@ -72,9 +73,13 @@ impl Engine {
         let scratch = Scratch { sandbox, dir };
         let root = root_spec(
             lowers,
-            scratch.dir.join("fs"),
-            scratch.dir.join("work"),
+            &scratch.dir,
             shims(&planned.kind),
+            match planned.kind {
+                LayerKind::Component { .. } => step_limits(&work.recipe.recipe.amiforge.limits),
+                // The parent is the same whatever recipe it is made for.
+                _ => Limits::default(),
+            },
         );
         let since = job(&root, &cancel)?;
         let writer = work
@@ -120,17 +125,28 @@ impl Drop for Scratch<'_> {
     }
 }
 
+/// What the steps of a component may use, by the recipe.
+pub(super) fn step_limits(asked: &StepLimits) -> Limits {
+    Limits {
+        processes: asked.processes.unwrap_or(Limits::PROCESSES),
+        open_files: asked.open_files,
+        file_size: asked.file_size_gib.map(|n| n.saturating_mul(GIB)),
+    }
+}
+
+/// A root over `lowers` whose changes go into the scratch folder `dir`.
 pub(super) fn root_spec(
     lowers: Vec<PathBuf>,
-    upper: PathBuf,
-    work: PathBuf,
+    dir: &Path,
     shims: Vec<Shim>,
+    limits: Limits,
 ) -> RootSpec {
     RootSpec {
         lowers,
-        upper,
-        work,
+        upper: dir.join("fs"),
+        work: dir.join("work"),
         shims,
+        limits,
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").ok(),
         network: true,
     }

@@ -51,6 +51,7 @@ impl Engine {
                 text: component.text.clone(),
                 parameters: component.parameters.clone(),
                 earlier,
+                working_directory: work.recipe.recipe.working_directory.clone(),
             }],
             phases: vec![phase.to_owned()],
             env: BTreeMap::new(),

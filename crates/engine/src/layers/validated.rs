@@ -6,7 +6,7 @@ use amiforge_exec::Sandbox;
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
 use amiforge_types::Timestamp;
 
-use super::overlay::{Scratch, root_spec, shims};
+use super::overlay::{Scratch, root_spec, shims, step_limits};
 use super::{Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
@@ -34,7 +34,8 @@ impl Engine {
             return Ok(());
         }
         let planned = &work.plan.layers[at];
-        let key = validated_key(work.plan, planned, index);
+        let folder = work.recipe.recipe.working_directory.as_deref();
+        let key = validated_key(work.plan, planned, index, folder);
         let known = work
             .store
             .get_record(VALIDATED, &key)
@@ -51,9 +52,9 @@ impl Engine {
         let scratch = Scratch { sandbox, dir };
         let root = root_spec(
             lowers,
-            scratch.dir.join("fs"),
-            scratch.dir.join("work"),
+            &scratch.dir,
             shims(&planned.kind),
+            step_limits(&work.recipe.recipe.amiforge.limits),
         );
         self.run_phase(
             work,
@@ -93,8 +94,13 @@ pub(super) fn validated_on(plan: &Plan, at: usize) -> Vec<usize> {
 }
 
 /// What a validate phase that passed is known by: the layer covers the component that made it; one
-/// without a layer adds its document and parameters.
-pub(super) fn validated_key(plan: &Plan, layer: &LayerPlan, index: usize) -> String {
+/// without a layer adds its document, its parameters and the folder it runs in.
+pub(super) fn validated_key(
+    plan: &Plan,
+    layer: &LayerPlan,
+    index: usize,
+    working_directory: Option<&str>,
+) -> String {
     let component = &plan.components[index];
     if component.layer == Some(layer.id) {
         return layer.id.to_string();
@@ -106,6 +112,10 @@ pub(super) fn validated_key(plan: &Plan, layer: &LayerPlan, index: usize) -> Str
     for (name, value) in &component.parameters {
         hasher.field(name.as_bytes());
         hasher.field(value.as_bytes());
+    }
+    if let Some(folder) = working_directory {
+        hasher.field(b"workingDirectory");
+        hasher.field(folder.as_bytes());
     }
     hasher.finish().hex()
 }
