@@ -84,7 +84,7 @@ fn the_format_stays_what_it_is() {
     let digest = amiforge_types::Digest::of(&written(&sample()));
     assert_eq!(
         digest.hex(),
-        "0fb6ac6e5280cc3690e3bf40e93f906f9722a7de4d92819e0ba826db7d4ff0f0"
+        "9e65bd304b91b02659bb6fece08e3af109e5df0761f968080ef8df671c3b3caa"
     );
 }
 
