@@ -56,7 +56,10 @@ impl Signed {
     pub(crate) fn read_files(&mut self, ctx: &Context<'_>) -> Result<(), SourceError> {
         if let Some(unread) = self.unread.take() {
             let record = verify(&unread.keys, &unread.uri, &unread.bytes, ctx)?;
+            // A lock is made of what was verified now, not of what the record says.
             self.release = record.release;
+            self.fingerprint = record.fingerprint;
+            self.armoured_key = record.armoured_key;
         }
         Ok(())
     }

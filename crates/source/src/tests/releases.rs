@@ -71,13 +71,17 @@ fn a_fresh_file_is_neither_fetched_nor_verified_again() {
     let first = bench.resolve(NOW, false).unwrap();
     assert_eq!(bench.server.requests().len(), asked);
     assert_eq!(bench.resolve(NOW, true).unwrap(), first);
-    // Only the record says who signed.
+    // A record that names another key is believed for finding a lock, and finds none; the lock that is
+    // made then is of what was verified.
     changed(
         &bench.kept("verified"),
         "\"fingerprint\":\"",
         "\"fingerprint\":\"00",
     );
-    assert_ne!(bench.resolve(NOW, true).unwrap(), first);
+    let locks = bench.place.path("cache/resolved");
+    assert_eq!(std::fs::read_dir(&locks).unwrap().count(), 1);
+    assert_eq!(bench.resolve(NOW, true).unwrap(), first);
+    assert_eq!(std::fs::read_dir(&locks).unwrap().count(), 2);
 }
 
 #[test]
