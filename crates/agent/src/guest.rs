@@ -78,6 +78,7 @@ mod tests {
                 text: text.into(),
                 parameters: BTreeMap::new(),
                 earlier: Vec::new(),
+                working_directory: None,
             }],
             phases: vec!["test".into()],
             env: BTreeMap::new(),

@@ -167,6 +167,7 @@ impl Engine {
                 text: c.text.clone(),
                 parameters: c.parameters.clone(),
                 earlier: Vec::new(),
+                working_directory: recipe.recipe.working_directory.clone(),
             })
             .collect();
         folder.write(

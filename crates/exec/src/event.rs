@@ -131,6 +131,9 @@ pub struct DocumentSpec {
     /// their steps resolve to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<PhaseResult>,
+    /// Folder that the steps run in, an absolute path; made when it is missing. `None` is `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_directory: Option<String>,
 }
 
 /// What to run. The same in a sandbox and in a guest.

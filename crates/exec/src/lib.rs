@@ -35,7 +35,7 @@ pub use event::{
 pub use executor::run as run_here;
 pub use logs::ToeLog;
 pub use sandbox::{Helper, OnEvent, Probe, ProbeEntry, Sandbox};
-pub use spec::{ID_COUNT, IdMap, RootSpec, ScriptSpec, Shim};
+pub use spec::{ID_COUNT, IdMap, Limits, RootSpec, ScriptSpec, Shim};
 
 /// The argument with which a program is asked to play the child of a [`Sandbox`].
 pub const CHILD_ARG: &str = "__sandbox";

@@ -25,6 +25,35 @@ pub struct RootSpec {
     pub resolv_conf: Option<String>,
     /// True: the host's network. False: a network of its own with nothing but `lo`.
     pub network: bool,
+    /// What the commands of the job may use at most.
+    pub limits: Limits,
+}
+
+/// What the commands of a job may use at most. A limit that the caller itself has and that is lower
+/// stays in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Processes and threads of one user of the sandbox at a time.
+    pub processes: u64,
+    /// Open files of one process. `None`: 1024, which a program may raise to 524,288 for itself.
+    pub open_files: Option<u64>,
+    /// Bytes of one file.
+    pub file_size: Option<u64>,
+}
+
+impl Limits {
+    /// Enough for a parallel build on a large machine, and few enough that a small one stays usable.
+    pub const PROCESSES: u64 = 4096;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            processes: Self::PROCESSES,
+            open_files: None,
+            file_size: None,
+        }
+    }
 }
 
 /// A file that is there while a job runs.

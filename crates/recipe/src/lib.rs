@@ -48,8 +48,8 @@ pub use component::{
 };
 pub use image_recipe::{
     AmiforgeSettings, AptSettings, AptVariant, BlockDeviceMapping, BootMode, ComponentRef,
-    ComponentSource, Ebs, ImageRecipe, OutputFormat, ParentImage, RootFilesystem, VolumeType,
-    parse_recipe, recipe_components,
+    ComponentSource, Ebs, ImageRecipe, OutputFormat, ParentImage, RootFilesystem, StepLimits,
+    VolumeType, parse_recipe, recipe_components,
 };
 pub use kind::{Document, DocumentKind, detect_kind, parse_document};
 pub use node::{Key, Node, NodeKind, Scalar, Style};

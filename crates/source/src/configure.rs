@@ -36,6 +36,8 @@ pub fn configure_script(resolved: &ResolvedDebian, source_date_epoch: i64) -> St
     }
     out.push_str(include_str!("configure/prologue.sh"));
     out.push_str(include_str!("configure/packages.sh"));
+    out.push_str(include_str!("configure/deferred.sh"));
+    out.push_str(include_str!("configure/pending.sh"));
     out.push_str(include_str!("configure/system.sh"));
     out.push_str(include_str!("configure/initrd.sh"));
     out.push_str(include_str!("configure/cleanup.sh"));

@@ -1,6 +1,8 @@
 //! Whole ways through the crate, against tiny repositories that gpg signs and dpkg-deb fills.
 
 mod archive;
+mod diverted;
 mod hostile;
+mod releases;
 mod repo;
 mod unpacked;

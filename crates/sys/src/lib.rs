@@ -7,7 +7,7 @@
 
 use std::io;
 
-pub use rustix::process::Pid;
+pub use rustix::process::{Pid, Resource, Rlimit};
 pub use rustix::thread::UnshareFlags as Namespaces;
 
 /// Which side of [`fork`] this is.
@@ -130,6 +130,22 @@ pub fn new_session(command: &mut std::process::Command, umask: u16) {
         command.pre_exec(move || {
             rustix::process::setsid()?;
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask.into()));
+            Ok(())
+        });
+    }
+}
+
+/// Makes the program that `command` starts, and all that it starts, run under these limits.
+pub fn limit(command: &mut std::process::Command, limits: Vec<(Resource, Rlimit)>) {
+    use std::os::unix::process::CommandExt as _;
+    // JUSTIFICATION: the limits are the new process's, not ours, so they are set between fork and exec.
+    // SAFETY: the closure makes system calls over a list that was allocated before, so it is
+    // async-signal-safe.
+    unsafe {
+        command.pre_exec(move || {
+            for (resource, limit) in &limits {
+                rustix::process::setrlimit(*resource, *limit)?;
+            }
             Ok(())
         });
     }

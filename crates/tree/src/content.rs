@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use amiforge_types::{BlobId, BlobTable, Digest, Hasher};
 
-use crate::{Content, DataExtent, DataSource, Kind, LayerDiff, LayerEntry, Tree};
+use crate::{Content, ContentHasher, DataExtent, DataSource, Kind, LayerDiff, LayerEntry, Tree};
 
 /// Bytes that one read of file data asks for: large enough to hide the cost of a system call, small
 /// enough to stay in the second-level cache of a core that hashes them.
@@ -89,18 +89,42 @@ impl Content {
         Ok(out)
     }
 
-    /// SHA-256 of the whole content (holes as zeros): the known digest, or computed by reading.
-    pub fn sha256(&self, blobs: &BlobTable) -> io::Result<Digest> {
+    /// The digest of the bytes: the known one, or computed by reading what is not hole.
+    pub fn content_digest(&self, blobs: &BlobTable) -> io::Result<Digest> {
         if let Some(digest) = self.digest {
             return Ok(digest);
         }
+        let mut hasher = ContentHasher::new(self.size);
+        self.feed(
+            blobs,
+            &mut hasher,
+            ContentHasher::update,
+            ContentHasher::zeros,
+        )?;
+        Ok(hasher.finish())
+    }
+
+    /// Plain SHA-256 of the whole content, holes as zeros: reads and hashes every byte of `size`.
+    pub fn sha256(&self, blobs: &BlobTable) -> io::Result<Digest> {
         let mut hasher = Hasher::new();
+        self.feed(blobs, &mut hasher, Hasher::update, hash_zeros)?;
+        Ok(hasher.finish())
+    }
+
+    /// Hands data and holes to a hasher, in order.
+    fn feed<H>(
+        &self,
+        blobs: &BlobTable,
+        hasher: &mut H,
+        update: impl Fn(&mut H, &[u8]),
+        zeros: impl Fn(&mut H, u64),
+    ) -> io::Result<()> {
         let mut at = 0;
         let mut buf = Vec::new();
         for extent in &self.extents {
-            hash_zeros(&mut hasher, extent.offset.saturating_sub(at));
+            zeros(hasher, extent.offset.saturating_sub(at));
             if let DataSource::Bytes(bytes) = &extent.source {
-                hasher.update(bytes);
+                update(hasher, bytes);
             } else {
                 buf.resize(DATA_CHUNK, 0);
                 let mut done = 0;
@@ -108,14 +132,14 @@ impl Content {
                     let n = usize::try_from((extent.len - done).min(DATA_CHUNK as u64))
                         .unwrap_or(DATA_CHUNK);
                     extent.read_exact(blobs, &mut buf[..n], done)?;
-                    hasher.update(&buf[..n]);
+                    update(hasher, &buf[..n]);
                     done += n as u64;
                 }
             }
             at = extent.offset.saturating_add(extent.len);
         }
-        hash_zeros(&mut hasher, self.size.saturating_sub(at));
-        Ok(hasher.finish())
+        zeros(hasher, self.size.saturating_sub(at));
+        Ok(())
     }
 
     /// Replaces every blob id, for content whose blob becomes known later than the content.
@@ -142,7 +166,7 @@ impl Content {
 }
 
 /// Feeds `len` zero bytes.
-pub(crate) fn hash_zeros(hasher: &mut Hasher, mut len: u64) {
+fn hash_zeros(hasher: &mut Hasher, mut len: u64) {
     while len > 0 {
         let n = usize::try_from(len.min(ZEROS.len() as u64)).unwrap_or(ZEROS.len());
         hasher.update(&ZEROS[..n]);

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod content;
+mod content_digest;
 mod diff;
 mod dump;
 pub mod layer;
@@ -18,6 +19,7 @@ mod testing;
 mod tests;
 
 pub use content::{ContentReader, DATA_CHUNK};
+pub use content_digest::ContentHasher;
 pub use diff::ApplyError;
 pub use dump::{DumpContent, dump_entries};
 pub use model::{

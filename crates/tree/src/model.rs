@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use amiforge_types::{BlobId, Digest, Timestamp};
 
+use crate::ContentHasher;
+
 /// Longest file name in bytes (`NAME_MAX` of Linux).
 pub const MAX_NAME: usize = 255;
 
@@ -71,7 +73,7 @@ pub struct Content {
     pub size: u64,
     /// Runs of data, sorted by offset, not overlapping, inside `size`.
     pub extents: Vec<DataExtent>,
-    /// SHA-256 of the whole content (holes as zeros), where it is already known.
+    /// Digest of the bytes by [`ContentHasher`](crate::ContentHasher), where it is already known.
     pub digest: Option<Digest>,
 }
 
@@ -81,7 +83,7 @@ impl Content {
     pub fn bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
         let bytes = bytes.into();
         let size = bytes.len() as u64;
-        let digest = Some(Digest::of(&bytes));
+        let digest = Some(ContentHasher::of(&bytes));
         let extents = match size {
             0 => Vec::new(),
             len => vec![DataExtent {

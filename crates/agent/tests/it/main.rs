@@ -6,3 +6,4 @@ mod harm;
 mod ordinary;
 mod root;
 mod run;
+mod steps;

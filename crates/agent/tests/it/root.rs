@@ -89,6 +89,7 @@ impl Bench {
             shims: Vec::new(),
             resolv_conf: None,
             network: false,
+            limits: amiforge_exec::Limits::default(),
         }
     }
 

@@ -216,6 +216,7 @@ phases:
             text: text.into(),
             parameters: BTreeMap::from([("Greeting".into(), "hello".into())]),
             earlier: Vec::new(),
+            working_directory: None,
         }],
         phases: vec!["build".into()],
         env: BTreeMap::new(),

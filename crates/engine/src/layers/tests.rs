@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use amiforge_plan::{LayerKind, LayerPlan, Plan, PlannedComponent, RecipeSummary, SCHEMA_VERSION};
 use amiforge_types::{Digest, LayerId};
 
-use super::{validated_key, validated_on};
+use super::validated::{validated_key, validated_on};
 
 fn id(text: &str) -> LayerId {
     LayerId(Digest::of(text.as_bytes()))
@@ -66,13 +66,14 @@ fn every_component_is_validated_once_on_what_it_could_see() {
 fn what_passed_is_known_by_layer_document_and_parameters() {
     let plan = plan(&["a", "-check", "-more"]);
     let top = &plan.layers[2];
-    assert_eq!(validated_key(&plan, top, 0), top.id.to_string());
-    let check = validated_key(&plan, top, 1);
-    assert_ne!(check, validated_key(&plan, top, 2));
-    assert_ne!(check, validated_key(&plan, &plan.layers[1], 1));
+    assert_eq!(validated_key(&plan, top, 0, None), top.id.to_string());
+    let check = validated_key(&plan, top, 1, None);
+    assert_ne!(check, validated_key(&plan, top, 2, None));
+    assert_ne!(check, validated_key(&plan, &plan.layers[1], 1, None));
+    assert_ne!(check, validated_key(&plan, top, 1, Some("/srv")));
     let mut other = plan.clone();
     other.components[1]
         .parameters
         .insert("P".to_owned(), "2".to_owned());
-    assert_ne!(check, validated_key(&other, top, 1));
+    assert_ne!(check, validated_key(&other, top, 1, None));
 }

@@ -12,36 +12,33 @@ use super::{Action, Outputs, StepCx, StepError};
 impl Action for Vec<CopyFile> {
     fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
         for copy in self {
-            cx.about(&format!("{} to {}", copy.source, copy.destination));
-            let into_folder = copy.destination.ends_with('/');
+            let (pattern, destination) = (cx.path(&copy.source), cx.path(&copy.destination));
+            cx.about(&format!("{pattern} to {destination}"));
+            let into_folder = destination.ends_with('/');
             let sources = if copy.source.contains('*') {
-                matches(&copy.source)?
+                matches(&pattern)?
             } else {
-                vec![copy.source.clone()]
+                vec![pattern.clone()]
             };
             match sources.len() {
                 0 => {
-                    return Err(StepError::NoMatch {
-                        pattern: copy.source.clone(),
-                    });
+                    return Err(StepError::NoMatch { pattern });
                 }
                 1 => {}
                 _ if into_folder => {}
                 _ => {
-                    return Err(StepError::ManyMatches {
-                        pattern: copy.source.clone(),
-                    });
+                    return Err(StepError::ManyMatches { pattern });
                 }
             }
             for source in &sources {
                 cx.check_deadline()?;
                 let target = if into_folder {
-                    make_folders(&copy.destination)?;
+                    make_folders(&destination)?;
                     let name = source.rsplit('/').next().unwrap_or(source);
-                    format!("{}{name}", copy.destination)
+                    format!("{destination}{name}")
                 } else {
-                    make_parents(&copy.destination)?;
-                    copy.destination.clone()
+                    make_parents(&destination)?;
+                    destination.clone()
                 };
                 copy_one(source, &target, copy.overwrite)?;
             }

@@ -14,24 +14,28 @@ impl Action for Vec<CreateFile> {
     fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
         for file in self {
             cx.check_deadline()?;
-            cx.about(&file.path);
-            create(file)?;
+            let path = cx.path(&file.path);
+            cx.about(&path);
+            create(file, &path)?;
         }
         Ok(Vec::new())
     }
 }
 
-fn create(file: &CreateFile) -> Result<(), StepError> {
-    let path = &file.path;
+fn create(file: &CreateFile, path: &str) -> Result<(), StepError> {
     match look(path)? {
         Some(found) if found.is_dir() => {
             return Err(StepError::WrongType {
-                path: path.clone(),
+                path: path.to_owned(),
                 is: "a folder",
                 wanted: "a file",
             });
         }
-        Some(_) if !file.overwrite => return Err(StepError::Exists { path: path.clone() }),
+        Some(_) if !file.overwrite => {
+            return Err(StepError::Exists {
+                path: path.to_owned(),
+            });
+        }
         _ => {}
     }
     make_parents(path)?;

@@ -11,25 +11,24 @@ impl Action for Vec<CreateFolder> {
     fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
         for folder in self {
             cx.check_deadline()?;
-            cx.about(&folder.path);
-            match look(&folder.path)? {
+            let path = cx.path(&folder.path);
+            cx.about(&path);
+            match look(&path)? {
                 Some(found) if !found.is_dir() => {
                     return Err(StepError::WrongType {
-                        path: folder.path.clone(),
+                        path,
                         is: "a file",
                         wanted: "a folder",
                     });
                 }
                 Some(_) if !folder.overwrite => {
-                    return Err(StepError::Exists {
-                        path: folder.path.clone(),
-                    });
+                    return Err(StepError::Exists { path });
                 }
                 Some(_) => {}
-                None => make_folders(&folder.path)?,
+                None => make_folders(&path)?,
             }
             set_attributes(
-                &folder.path,
+                &path,
                 folder.owner.as_deref(),
                 folder.group.as_deref(),
                 folder.permissions,

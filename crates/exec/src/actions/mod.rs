@@ -20,7 +20,7 @@ use amiforge_recipe::ActionInputs;
 
 use crate::event::ChildEvent;
 use crate::executor::accounts::AccountError;
-use crate::executor::{Sink, process};
+use crate::executor::{Held, Sink, process};
 
 pub(crate) use temp_script::TempScript;
 
@@ -47,37 +47,46 @@ pub(crate) fn run(inputs: &ActionInputs, cx: &mut StepCx<'_>) -> Result<Vec<Outp
 
 /// One attempt of one step: what it may use, and what is known about it when it fails.
 pub(crate) struct StepCx<'a> {
-    env: &'a BTreeMap<String, String>,
-    deadline: Option<Instant>,
-    loud: bool,
-    sink: Sink<'a>,
+    pub(crate) env: &'a BTreeMap<String, String>,
+    /// The working directory.
+    pub(crate) dir: &'a str,
+    pub(crate) held: &'a Held,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) loud: bool,
+    pub(crate) sink: Sink<'a>,
     /// Exit code of the last command that ended by itself.
     pub(crate) exit_code: Option<i32>,
     /// The command or path at hand.
     pub(crate) command: String,
     /// The last lines of output.
     pub(crate) tail: Vec<String>,
+    /// Whether a command was seen at the limit of processes.
+    pub(crate) crowded: bool,
 }
 
 /// Characters of a command that a report shows.
 const MAX_COMMAND: usize = 400;
 
-impl<'a> StepCx<'a> {
-    pub(crate) fn new(
-        env: &'a BTreeMap<String, String>,
-        deadline: Option<Instant>,
-        loud: bool,
-        sink: Sink<'a>,
-    ) -> Self {
-        Self {
-            env,
-            deadline,
-            loud,
-            sink,
-            exit_code: None,
-            command: String::new(),
-            tail: Vec::new(),
+/// Makes the working directory where it is missing.
+pub(crate) fn prepare(dir: &str) -> Result<(), StepError> {
+    match files::look(dir)? {
+        Some(found) if found.is_dir() => Ok(()),
+        Some(_) => Err(StepError::WrongType {
+            path: format!("the working directory {dir}"),
+            is: "a file",
+            wanted: "a folder",
+        }),
+        None => files::make_folders(dir),
+    }
+}
+
+impl StepCx<'_> {
+    /// A path of the inputs: one that does not start with `/` is below the working directory.
+    fn path(&self, path: &str) -> String {
+        if path.starts_with('/') || self.dir == "/" {
+            return path.to_owned();
         }
+        format!("{}/{path}", self.dir.trim_end_matches('/'))
     }
 
     /// Names what is being done, for the report of a failure. Steps without logging stay silent.
@@ -102,6 +111,8 @@ impl<'a> StepCx<'a> {
         let spec = process::Spec {
             argv,
             env: self.env,
+            dir: self.dir,
+            held: self.held,
             deadline: self.deadline,
             loud: self.loud,
         };
@@ -117,9 +128,12 @@ impl<'a> StepCx<'a> {
             },
         })?;
         self.tail = done.tail;
+        self.crowded |= done.crowded;
         let status = done.status.ok_or(StepError::TimedOut)?;
         self.exit_code = status.code();
         match (status.code(), status.signal()) {
+            // It filled the sandbox and went away: nothing that comes after it could run.
+            (Some(0), _) if done.left_crowded => Err(StepError::LeftRunning { program }),
             (Some(0), _) => Ok(done.stdout),
             (Some(code), _) => Err(StepError::Exit { program, code }),
             (None, signal) => Err(StepError::Signal {
@@ -151,6 +165,8 @@ pub(crate) enum StepError {
     Exit { program: String, code: i32 },
     #[error("{program} was ended by signal {signal}")]
     Signal { program: String, signal: i32 },
+    #[error("{program} ended and left processes running")]
+    LeftRunning { program: String },
     #[error("cannot {action} {path}")]
     File {
         action: &'static str,

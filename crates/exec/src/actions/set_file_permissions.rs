@@ -10,9 +10,10 @@ impl Action for Vec<SetFilePermissions> {
     fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
         for entry in self {
             cx.check_deadline()?;
-            cx.about(&entry.path);
+            let path = cx.path(&entry.path);
+            cx.about(&path);
             let FileMode(mode) = entry.permissions;
-            set_mode(&entry.path, u32::from(mode))?;
+            set_mode(&path, u32::from(mode))?;
         }
         Ok(Vec::new())
     }

@@ -7,7 +7,7 @@ use rustix::process::{DumpableBehavior, Signal};
 
 use super::dirs::Opened;
 use super::{ChildError, Out, mounts, refused};
-use crate::executor;
+use crate::executor::{self, Held};
 use crate::wire::{FromChild, Job, JobResult};
 
 /// Builds the root and runs the job in it. `alive` is the reading end of a pipe that the parent
@@ -47,13 +47,16 @@ pub(super) fn run(
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|e| refused("hide from the steps", e))?;
 
+    let held = Held::of(&root.limits);
     let mut sink = |event| out.send(&FromChild::Event(event));
     Ok(match job {
         Job::Script { script, .. } => JobResult::Script(
-            executor::run_script(&script, &mut sink)
+            executor::run_script(&script, &held, &mut sink)
                 .map_err(|e| ChildError::job("cannot run the script", &e))?,
         ),
-        Job::Component { run, .. } => JobResult::Run(Box::new(executor::run(&run, &mut sink))),
+        Job::Component { run, .. } => {
+            JobResult::Run(Box::new(executor::run_held(&run, &held, &mut sink)))
+        }
         _ => return Err(ChildError::plain("this job is a trusted one")),
     })
 }

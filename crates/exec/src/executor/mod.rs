@@ -5,6 +5,7 @@
 //! chaining of outputs. Where the guide is silent, `docs/adding/action.md` says what was decided.
 
 pub(crate) mod accounts;
+mod limits;
 pub(crate) mod process;
 mod script;
 
@@ -20,6 +21,7 @@ use crate::event::{
     StepResult,
 };
 
+pub(crate) use limits::Held;
 pub(crate) use script::run_script;
 
 /// Exit code with which a step asks for a reboot and to be run again.
@@ -36,6 +38,11 @@ pub(crate) type Sink<'a> = &'a mut dyn FnMut(ChildEvent);
 ///
 /// A document that cannot be read, or a parameter without value, is a failure in the result.
 pub fn run(spec: &RunSpec, sink: &mut dyn FnMut(ChildEvent)) -> RunResult {
+    run_held(spec, &Held::default(), sink)
+}
+
+/// The same with limits for the commands.
+pub(crate) fn run_held(spec: &RunSpec, held: &Held, sink: Sink<'_>) -> RunResult {
     let start = start_time();
     let mut documents = Vec::new();
     let mut failure = None;
@@ -47,6 +54,7 @@ pub fn run(spec: &RunSpec, sink: &mut dyn FnMut(ChildEvent)) -> RunResult {
             Ok((component, scope)) => Run {
                 spec,
                 document,
+                held,
                 sink: &mut *sink,
                 scope,
                 failure: None,
@@ -146,6 +154,7 @@ fn over_all(status: Status) -> Status {
 struct Run<'a> {
     spec: &'a RunSpec,
     document: &'a DocumentSpec,
+    held: &'a Held,
     sink: Sink<'a>,
     scope: Scope,
     failure: Option<Failure>,
@@ -347,15 +356,30 @@ impl Run<'_> {
                 outcome: Err(failed(list.join("; "))),
             };
         };
-        let env = environment(self.spec);
+        let dir = self.document.working_directory.as_deref();
+        let env = environment(self.spec, dir);
+        let dir = dir.unwrap_or("/");
         let (mut made, mut reboots) = (1, 0);
         loop {
             let deadline = step
                 .timeout_seconds
                 .and_then(|s| Instant::now().checked_add(Duration::from_secs(u64::from(s))));
-            let mut cx = StepCx::new(&env, deadline, !step.disable_logging, &mut *self.sink);
-            let outcome = actions::run(&inputs, &mut cx);
+            let mut cx = StepCx {
+                env: &env,
+                dir,
+                held: self.held,
+                deadline,
+                loud: !step.disable_logging,
+                sink: &mut *self.sink,
+                exit_code: None,
+                command: String::new(),
+                tail: Vec::new(),
+                crowded: false,
+            };
+            // Before each attempt: a step may have removed it.
+            let outcome = actions::prepare(dir).and_then(|()| actions::run(&inputs, &mut cx));
             let exit_code = cx.exit_code;
+            let limit = self.held.reached(cx.crowded, exit_code);
             let told = match outcome {
                 Ok(outputs) => {
                     return Attempts {
@@ -370,6 +394,10 @@ impl Run<'_> {
                             format!("timed out after {seconds} seconds")
                         }
                         _ => actions::chain(&error),
+                    };
+                    let reason = match limit {
+                        Some(limit) => format!("{reason}; it reached {limit}"),
+                        None => reason,
                     };
                     Told {
                         reason,
@@ -417,8 +445,10 @@ struct Told {
 }
 
 /// The environment of every command: nothing of the host's, and the same on every machine.
-fn environment(spec: &RunSpec) -> BTreeMap<String, String> {
+fn environment(spec: &RunSpec, dir: Option<&str>) -> BTreeMap<String, String> {
     let mut env = base_environment();
+    // Where the service runs components, one of its own reads this.
+    env.extend(dir.map(|dir| ("WORKING_DIRECTORY".to_owned(), dir.to_owned())));
     env.insert("SOURCE_DATE_EPOCH".into(), spec.clock.secs.to_string());
     env.extend(spec.env.iter().map(|(k, v)| (k.clone(), v.clone())));
     env

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
+use super::Held;
 use crate::MAX_LINE;
 use crate::event::ChildEvent;
 
@@ -25,6 +26,9 @@ const MAX_STREAM: usize = 64 << 20;
 /// How long output may still come after the command ended: something it started may hold the pipes.
 const DRAIN: Duration = Duration::from_millis(500);
 
+/// How often the processes are counted while a command runs. One that cannot fork tries for seconds.
+const COUNT: Duration = Duration::from_millis(250);
+
 /// File mode mask of every command.
 const UMASK: u16 = 0o022;
 
@@ -34,6 +38,10 @@ pub(crate) struct Spec<'a> {
     pub(crate) argv: &'a [String],
     /// The whole environment.
     pub(crate) env: &'a BTreeMap<String, String>,
+    /// The folder it starts in.
+    pub(crate) dir: &'a str,
+    /// What it may use at most.
+    pub(crate) held: &'a Held,
     /// When to give up.
     pub(crate) deadline: Option<Instant>,
     /// False keeps the output out of the events.
@@ -48,6 +56,10 @@ pub(crate) struct Done {
     pub(crate) stdout: String,
     /// The last lines of both outputs.
     pub(crate) tail: Vec<String>,
+    /// Whether it was seen at the limit of processes.
+    pub(crate) crowded: bool,
+    /// Whether what it left running is there now.
+    pub(crate) left_crowded: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,27 +85,31 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
         .args(args)
         .env_clear()
         .envs(spec.env)
-        .current_dir("/")
+        .current_dir(spec.dir)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     amiforge_sys::new_session(&mut command, UMASK);
+    amiforge_sys::limit(&mut command, spec.held.list.clone());
     let mut child = command.spawn()?;
     let pid = child.id();
     let (sender, messages) = mpsc::sync_channel(1024);
     let mut streams = 0;
-    if let Some(stdout) = child.stdout.take() {
-        read_lines(stdout, Stream::Out, sender.clone());
-        streams += 1;
-    }
-    if let Some(stderr) = child.stderr.take() {
-        read_lines(stderr, Stream::Err, sender.clone());
-        streams += 1;
-    }
-    std::thread::spawn(move || {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let listen = || -> io::Result<()> {
+        if let Some(stdout) = stdout {
+            read_lines(stdout, Stream::Out, sender.clone())?;
+            streams += 1;
+        }
+        if let Some(stderr) = stderr {
+            read_lines(stderr, Stream::Err, sender.clone())?;
+            streams += 1;
+        }
         // Nobody listening means that the run was given up.
-        let _unheard = sender.send(Message::Exit(child.wait()));
-    });
+        thread(move || drop(sender.send(Message::Exit(child.wait()))))
+    };
+    // The caller's own limit of processes may leave no room for a thread.
+    listen().inspect_err(|_| kill_all(pid))?;
 
     let mut output = Output {
         stdout: Vec::new(),
@@ -104,12 +120,25 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
     let mut status = None;
     let mut until = spec.deadline;
     let mut timed_out = false;
+    let counts = spec.held.processes.is_some();
+    let mut crowded = false;
+    let mut next_count = Instant::now() + COUNT;
     while status.is_none() || streams > 0 {
-        let message = match until {
+        if counts && !crowded && Instant::now() >= next_count {
+            crowded = spec.held.is_crowded();
+            next_count = Instant::now() + COUNT;
+        }
+        let wake = match until {
+            _ if !counts || crowded => until,
+            Some(until) => Some(until.min(next_count)),
+            None => Some(next_count),
+        };
+        let message = match wake {
             None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(until) => messages.recv_timeout(until.saturating_duration_since(Instant::now())),
+            Some(wake) => messages.recv_timeout(wake.saturating_duration_since(Instant::now())),
         };
         match message {
+            Err(RecvTimeoutError::Timeout) if until.is_none_or(|until| Instant::now() < until) => {}
             Ok(Message::Line(stream, line)) => output.take(stream, &line, sink),
             Ok(Message::Eof) => streams -= 1,
             Ok(Message::Exit(ended)) => {
@@ -130,12 +159,20 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
+    let left_crowded = spec.held.is_crowded();
     let stdout = String::from_utf8_lossy(&output.stdout);
     Ok(Done {
         status: if timed_out { None } else { status },
         stdout: stdout.strip_suffix('\n').unwrap_or(&stdout).to_owned(),
         tail: output.tail.lines(),
+        crowded: crowded || left_crowded,
+        left_crowded,
     })
+}
+
+/// Starts a thread; an error where `std::thread::spawn` would panic.
+fn thread(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().spawn(run).map(drop)
 }
 
 fn await_exit(
@@ -225,8 +262,12 @@ impl Output {
 
 /// Cuts a stream into lines of at most [`MAX_LINE`] bytes each, so that a line without end costs no
 /// memory. Reads on when nobody listens, since a full pipe would stop the command.
-fn read_lines(mut from: impl Read + Send + 'static, stream: Stream, to: mpsc::SyncSender<Message>) {
-    std::thread::spawn(move || {
+fn read_lines(
+    mut from: impl Read + Send + 'static,
+    stream: Stream,
+    to: mpsc::SyncSender<Message>,
+) -> io::Result<()> {
+    thread(move || {
         let mut buf = [0; MAX_LINE];
         let mut line = Vec::new();
         let mut open = true;
@@ -258,7 +299,7 @@ fn read_lines(mut from: impl Read + Send + 'static, stream: Stream, to: mpsc::Sy
         if open && (line.is_empty() || to.send(Message::Line(stream, line)).is_ok()) {
             let _unheard = to.send(Message::Eof);
         }
-    });
+    })
 }
 
 /// Kills a command with everything it started: its session, and whoever descends from it.
@@ -327,6 +368,8 @@ mod tests {
             &Spec {
                 argv: &argv,
                 env: &env,
+                dir: "/",
+                held: &Held::default(),
                 deadline,
                 loud: true,
             },

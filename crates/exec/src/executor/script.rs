@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
-use super::{Sink, base_environment, now, process, start_time};
+use super::{Held, Sink, base_environment, now, process, start_time};
 use crate::actions::TempScript;
 use crate::event::ScriptResult;
 use crate::spec::ScriptSpec;
@@ -13,7 +13,11 @@ use crate::spec::ScriptSpec;
 ///
 /// # Errors
 /// When it cannot be started.
-pub(crate) fn run_script(spec: &ScriptSpec, sink: Sink<'_>) -> io::Result<ScriptResult> {
+pub(crate) fn run_script(
+    spec: &ScriptSpec,
+    held: &Held,
+    sink: Sink<'_>,
+) -> io::Result<ScriptResult> {
     let start = start_time();
     if spec.interpreter.is_empty() {
         return Ok(ScriptResult {
@@ -37,6 +41,8 @@ pub(crate) fn run_script(spec: &ScriptSpec, sink: Sink<'_>) -> io::Result<Script
         &process::Spec {
             argv: &argv,
             env: &env,
+            dir: "/",
+            held,
             deadline,
             loud: true,
         },

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::{Helper, Sandbox};
 use crate::error::SandboxError;
-use crate::spec::{RootSpec, ScriptSpec};
+use crate::spec::{Limits, RootSpec, ScriptSpec};
 
 /// The result of [`Sandbox::probe`].
 #[derive(Debug)]
@@ -93,6 +93,7 @@ impl Sandbox {
             shims: Vec::new(),
             resolv_conf: None,
             network: false,
+            limits: Limits::default(),
         };
         let script = ScriptSpec {
             interpreter: Vec::new(),

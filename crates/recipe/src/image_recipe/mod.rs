@@ -3,6 +3,7 @@
 
 mod decode;
 mod devices;
+mod limits;
 mod settings;
 mod sources;
 
@@ -16,6 +17,7 @@ use crate::version::VersionPattern;
 pub(crate) use decode::recipe;
 pub use decode::{parse_recipe, recipe_components};
 pub use devices::{BlockDeviceMapping, Ebs, VolumeType};
+pub use limits::StepLimits;
 pub use settings::{
     AmiforgeSettings, AptSettings, AptVariant, BootMode, OutputFormat, RootFilesystem,
 };

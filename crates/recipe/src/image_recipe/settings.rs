@@ -2,6 +2,7 @@
 
 use amiforge_types::Span;
 
+use super::limits::{self, StepLimits};
 use super::sources::is_suite;
 use crate::decode::{self, Cx, Fields};
 use crate::node::Node;
@@ -19,6 +20,8 @@ pub struct AmiforgeSettings {
     pub seed: Option<String>,
     /// How a `debian:` parent is made.
     pub apt: AptSettings,
+    /// What the steps of components may use.
+    pub limits: StepLimits,
 }
 
 impl Default for AmiforgeSettings {
@@ -29,6 +32,7 @@ impl Default for AmiforgeSettings {
             root_filesystem: RootFilesystem::Ext4,
             seed: None,
             apt: AptSettings::default(),
+            limits: StepLimits::default(),
         }
     }
 }
@@ -186,6 +190,7 @@ pub(super) fn settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings>
     });
     let seed = fields.optional("seed", cx, decode::filled);
     let apt = fields.optional("apt", cx, apt);
+    let limits = fields.optional("limits", cx, limits::limits);
     fields.deny_unknown(cx);
     let default = AmiforgeSettings::default();
     Some(AmiforgeSettings {
@@ -194,6 +199,7 @@ pub(super) fn settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings>
         root_filesystem: root_filesystem?.unwrap_or(default.root_filesystem),
         seed: seed?,
         apt: apt?.unwrap_or_default(),
+        limits: limits?.unwrap_or_default(),
     })
 }
 

@@ -79,3 +79,19 @@ fn components_are_paths_or_names() {
         ]
     );
 }
+
+#[test]
+fn limits_of_steps_are_optional_one_by_one() {
+    let limits = |text: &str| {
+        recipe(&format!("amiforge: {{limits: {{{text}}}}}\n"))
+            .amiforge
+            .limits
+    };
+    assert_eq!(limits(""), StepLimits::default());
+    let some = limits("processes: 64, fileSizeGib: 2");
+    assert_eq!(
+        (some.processes, some.open_files, some.file_size_gib),
+        (Some(64), None, Some(2))
+    );
+    assert_eq!(limits("openFiles: 65536").open_files, Some(65_536));
+}

@@ -56,7 +56,10 @@ impl Signed {
     pub(crate) fn read_files(&mut self, ctx: &Context<'_>) -> Result<(), SourceError> {
         if let Some(unread) = self.unread.take() {
             let record = verify(&unread.keys, &unread.uri, &unread.bytes, ctx)?;
+            // A lock is made of what was verified now, not of what the record says.
             self.release = record.release;
+            self.fingerprint = record.fingerprint;
+            self.armoured_key = record.armoured_key;
         }
         Ok(())
     }
@@ -150,7 +153,9 @@ pub(crate) fn open(
     let age = ctx.now.secs - meta.checked;
     let fresh =
         cached.is_some() && !is_local(&uri) && (ctx.offline || (0..FRESH_SECS).contains(&age));
-    let bytes = match cached {
+    // What the cache had where the archive now has something else.
+    let mut before = None;
+    let mut bytes = match cached {
         Some(bytes) if fresh => {
             (ctx.events)(SourceEvent::Index {
                 uri: uri.clone(),
@@ -167,7 +172,10 @@ pub(crate) fn open(
             let (bytes, validators, was_cached) =
                 match (client.small(&uri, &known, MAX_RELEASE)?, cached) {
                     (Small::NotModified, Some(bytes)) => (bytes, known, true),
-                    (Small::Body(bytes, validators), _) => (bytes, validators, false),
+                    (Small::Body(bytes, validators), cached) => {
+                        before = cached.filter(|old| *old != bytes);
+                        (bytes, validators, false)
+                    }
                     (Small::NotFound | Small::NotModified, _) => return Ok(None),
                 };
             (ctx.events)(SourceEvent::Index {
@@ -184,11 +192,29 @@ pub(crate) fn open(
     };
     let record_path = base.join(format!("{key}.verified"));
     let known = recorded(&record_path, &bytes, keys.digest(), ctx.now);
-    let from_record = known.is_some();
-    let record = match known {
+    let mut from_record = known.is_some();
+    let mut record = match known {
         Some(record) => record,
         None => verify(keys, &uri, &bytes, ctx)?,
     };
+    // An older file may be signed as well as a newer one: a mirror that lags behind, or somebody who
+    // hides that there were security updates. Like apt, go on with the newer one.
+    if let Some(old) = before
+        && let Ok(newer) = verify(keys, &uri, &old, ctx)
+        && newer.release.date > record.release.date
+    {
+        (ctx.events)(SourceEvent::Warning(format!(
+            "{uri}: dated {}, older than what was there before ({}), which is kept",
+            record.release.date, newer.release.date
+        )));
+        meta = Meta {
+            // The validators are those of the other file: ask anew next time.
+            validators: Validators::default(),
+            checked: ctx.now.secs,
+            sha256: Some(newer.sha256),
+        };
+        (bytes, record, from_record) = (old, newer, false);
+    }
     judge(
         &record.release,
         archive,

@@ -35,6 +35,3 @@ for stage in "$stage0" "$stage1" "$stage2"; do
         configure $stage || fail "configuring the essential packages failed"
     fi
 done
-configure --pending || fail "configuring the packages failed"
-unfinished=$(dpkg-query --showformat='${db:Status-Abbrev} ${Package}\n' --show | grep -v '^ii' || true)
-[ -z "$unfinished" ] || fail "packages are not configured: $unfinished"

@@ -26,6 +26,10 @@ pub(super) fn files(
     let mut file_triggers = String::new();
     let mut named_triggers: BTreeMap<String, String> = BTreeMap::new();
     for (i, package) in parsed.iter().enumerate() {
+        // dpkg is to know nothing of a package that it will unpack.
+        if package.deferred {
+            continue;
+        }
         let info = package.control.info_name();
         let base = format!("var/lib/dpkg/info/{info}");
         let lost: BTreeSet<&[u8]> = lost

@@ -4,6 +4,7 @@
 mod ar;
 mod control;
 mod database;
+mod deferred;
 mod tar;
 mod unpack;
 

@@ -15,7 +15,7 @@ use amiforge_types::{BlobTable, Digest, ReadAt, Timestamp};
 use md5::{Digest as _, Md5};
 
 use super::tar::Entry;
-use super::{Control, DebError, EntryKind, TarReader, ar, database, members};
+use super::{Control, DebError, EntryKind, TarReader, ar, database, deferred, members};
 use crate::apt::relation;
 use crate::{Context, FetchedDebian, ResolvedDebian, ResolvedPackage, SourceError, SourceEvent};
 
@@ -32,6 +32,8 @@ pub(crate) struct Parsed {
     /// Digests (MD5, as dpkg keeps them) by position in `entries`: of configuration files, and of
     /// all files when the package brings no list of its own.
     pub(crate) md5: BTreeMap<usize, String>,
+    /// Left to dpkg: the only entry is the package itself.
+    pub(crate) deferred: bool,
 }
 
 /// One entry, and where its content is in the spool.
@@ -270,6 +272,23 @@ pub(crate) fn parse_bytes(
     let (control, data) = members(bytes)?;
     let control = Control::read(control, package)?;
     let conffiles = control.conffiles();
+    let spool = |source| DebError::Io {
+        part: "spool",
+        source,
+    };
+    if deferred::is_deferred(&control, package) {
+        let offset = writer.begin(bytes.len() as u64).map_err(spool)?;
+        for chunk in bytes.chunks(SpoolWriter::BUFFER) {
+            writer.write(chunk).map_err(spool)?;
+        }
+        let data = TarReader::new(ar::decompress(data)?, "data");
+        return Ok(Parsed {
+            control,
+            entries: vec![deferred::entry(package, bytes.len(), offset, data)?],
+            md5: BTreeMap::new(),
+            deferred: true,
+        });
+    }
     let all = !control.files.contains_key("md5sums");
     let mut tar = TarReader::new(ar::decompress(data)?, "data");
     let mut entries = Vec::new();
@@ -279,10 +298,6 @@ pub(crate) fn parse_bytes(
         if entry.kind == EntryKind::File {
             let wanted = all || conffiles.iter().any(|c| c.as_bytes() == entry.path);
             let mut md5 = wanted.then(Md5::new);
-            let spool = |source| DebError::Io {
-                part: "spool",
-                source,
-            };
             offset = writer.begin(entry.size).map_err(spool)?;
             tar.content(|chunk| {
                 if let Some(md5) = &mut md5 {
@@ -301,6 +316,7 @@ pub(crate) fn parse_bytes(
         control,
         entries,
         md5: sums,
+        deferred: false,
     })
 }
 

@@ -121,8 +121,8 @@ impl Repo {
         run(self.gpg("20260102T030000!").arg("--import").arg(&file));
     }
 
-    /// Builds one package, and gives its paragraph of the index.
-    fn package(&self, paragraph: &str) -> String {
+    /// Builds one package, and gives its paragraph of the index. What lies in `DEBIAN/` is a script.
+    pub(super) fn package(&self, paragraph: &str) -> String {
         let (control, files) = paragraph.split_once("\nFiles:\n").unwrap();
         let field = |name: &str| {
             control
@@ -153,9 +153,12 @@ impl Repo {
             std::fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
             let content = match text.strip_prefix("@random ") {
                 Some(size) => noise(size.parse().unwrap()),
-                None => text.as_bytes().to_vec(),
+                None => unescaped(text).into_bytes(),
             };
             std::fs::write(root.join(path), content).unwrap();
+            if path.starts_with("DEBIAN/") {
+                run(Command::new("chmod").arg("755").arg(root.join(path)));
+            }
             if path.starts_with("etc/") {
                 conffiles.push_str(&format!("/{path}\n"));
             }
@@ -233,6 +236,19 @@ impl Repo {
     }
 }
 
+/// `\\n` is the end of a line, `\\` and any other character that character.
+fn unescaped(text: &str) -> String {
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => out.extend(chars.next().map(|c| if c == 'n' { '\n' } else { c })),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
 /// Bytes that do not compress, always the same.
 pub(super) fn noise(size: usize) -> Vec<u8> {
     let mut state = 1u32;
@@ -265,11 +281,21 @@ impl Place {
     }
 
     pub(super) fn with<T>(&self, offline: bool, use_it: impl FnOnce(&Context<'_>) -> T) -> T {
+        self.with_at(NOW, offline, use_it)
+    }
+
+    /// The same at another time.
+    pub(super) fn with_at<T>(
+        &self,
+        now: i64,
+        offline: bool,
+        use_it: impl FnOnce(&Context<'_>) -> T,
+    ) -> T {
         let events = |event| self.events.lock().unwrap().push(event);
         use_it(&Context {
             host_root: &self.path("host"),
             cache: &self.path("cache"),
-            now: Timestamp::from_secs(NOW),
+            now: Timestamp::from_secs(now),
             offline,
             jobs: 2,
             proxy: None,

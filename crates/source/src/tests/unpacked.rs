@@ -8,7 +8,7 @@ use crate::fetch::fetch_with;
 use crate::resolve::resolve_with;
 use crate::{SourceError, unpack};
 
-fn text(diff: &LayerDiff, blobs: &BlobTable, path: &str) -> String {
+pub(super) fn text(diff: &LayerDiff, blobs: &BlobTable, path: &str) -> String {
     let Some(LayerEntry::Put(inode)) = diff.entries.get(path.as_bytes()) else {
         panic!("{path} is not there")
     };

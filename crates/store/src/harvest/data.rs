@@ -7,8 +7,8 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 
 use amiforge_tree::layer::{LayerWriteError, PlannedFile};
-use amiforge_tree::{Content, DATA_CHUNK, DataExtent, DataSource};
-use amiforge_types::{BlobId, BlobTable, Hasher, WriteAt};
+use amiforge_tree::{Content, ContentHasher, DATA_CHUNK, DataExtent, DataSource};
+use amiforge_types::{BlobId, BlobTable, WriteAt};
 use rayon::prelude::*;
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -31,7 +31,7 @@ pub(super) fn scan(upper: BorrowedFd<'_>, files: &Files) -> Result<Vec<Content>,
         .map_init(Vec::new, |buf, (path, state)| {
             if state.size == 0 {
                 return Ok(Content {
-                    digest: Some(Hasher::new().finish()),
+                    digest: Some(ContentHasher::of(&[])),
                     ..Content::default()
                 });
             }
@@ -82,7 +82,7 @@ fn open(upper: BorrowedFd<'_>, path: &[u8], state: &FileState) -> Result<File, H
 
 fn scan_file(file: &File, state: &FileState, id: BlobId, buf: &mut Vec<u8>) -> io::Result<Content> {
     let mut scan = Scan {
-        hasher: Hasher::new(),
+        hasher: ContentHasher::new(state.size),
         runs: Vec::new(),
         zeros: 0,
         at: 0,
@@ -141,7 +141,7 @@ fn next_data(file: &File, at: u64, size: u64) -> io::Result<(u64, u64)> {
 
 /// Finds the holes of a file by content while hashing it.
 struct Scan {
-    hasher: Hasher,
+    hasher: ContentHasher,
     /// Start and end of each run of data.
     runs: Vec<(u64, u64)>,
     /// Zero bytes in whole blocks just before `at` that may become a hole.
@@ -150,14 +150,10 @@ struct Scan {
 }
 
 impl Scan {
-    fn hole(&mut self, mut len: u64) {
-        while len > 0 {
-            let n = usize::try_from(len).unwrap_or(ZEROS.len()).min(ZEROS.len());
-            self.hasher.update(&ZEROS[..n]);
-            len -= n as u64;
-            self.at += n as u64;
-            self.zeros += n as u64;
-        }
+    fn hole(&mut self, len: u64) {
+        self.hasher.zeros(len);
+        self.at += len;
+        self.zeros += len;
     }
 
     fn bytes(&mut self, bytes: &[u8]) {

@@ -162,7 +162,7 @@ pub fn verify(diff: &LayerDiff, blobs: &BlobTable) -> Result<(), LayerReadError>
             ..content.clone()
         };
         let found = unknown
-            .sha256(blobs)
+            .content_digest(blobs)
             .map_err(|source| LayerReadError::Read { offset: 0, source })?;
         if found != expected {
             return Err(LayerReadError::Data {

@@ -1,4 +1,4 @@
-//! Constants and fixed structures of the layer file, version 1. All numbers are little-endian.
+//! Constants and fixed structures of the layer file, version 2. All numbers are little-endian.
 //!
 //! ```text
 //! 0            header, 4,096 bytes: magic, version, features, alignment, zeros
@@ -36,7 +36,7 @@ pub(super) const KIND_BLOCK: u8 = 4;
 pub(super) const KIND_FIFO: u8 = 5;
 pub(super) const KIND_SOCKET: u8 = 6;
 
-/// The first 4,096 bytes of every version 1 file.
+/// The first 4,096 bytes of every version 2 file.
 pub(super) fn header() -> Vec<u8> {
     let mut out = vec![0; usize::try_from(HEADER_LEN).unwrap_or(4096)];
     out[..8].copy_from_slice(&HEADER_MAGIC);

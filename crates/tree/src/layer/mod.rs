@@ -27,7 +27,7 @@ pub use plan::{LayerPlan, LayerWriteError, PlannedFile, plan, write};
 pub const ALIGN: u64 = 4096;
 
 /// Version of the format that is written, and the newest that is read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A layer file in figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

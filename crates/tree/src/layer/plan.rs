@@ -6,8 +6,8 @@ use std::io;
 use amiforge_types::{BlobTable, Digest};
 
 use super::{ALIGN, LayerInfo, align_up, encode, format, write_zeros};
-use crate::content::{DATA_CHUNK, hash_zeros};
-use crate::{Content, DataExtent, DataSource, Kind, LayerDiff, LayerEntry};
+use crate::content::DATA_CHUNK;
+use crate::{Content, ContentHasher, DataExtent, DataSource, Kind, LayerDiff, LayerEntry};
 
 /// A layer that cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -79,10 +79,10 @@ impl PlannedFile<'_> {
             path: self.path.to_vec(),
             source,
         };
-        let mut hasher = amiforge_types::Hasher::new();
+        let mut hasher = ContentHasher::new(self.content.size);
         let mut at = 0;
         for (extent, place) in self.runs() {
-            hash_zeros(&mut hasher, extent.offset - at);
+            hasher.zeros(extent.offset - at);
             if let DataSource::Bytes(bytes) = &extent.source {
                 hasher.update(bytes);
                 put(bytes, place).map_err(LayerWriteError::Write)?;
@@ -102,7 +102,7 @@ impl PlannedFile<'_> {
             }
             at = extent.offset + extent.len;
         }
-        hash_zeros(&mut hasher, self.content.size - at);
+        hasher.zeros(self.content.size - at);
         let found = hasher.finish();
         match self.content.digest {
             Some(expected) if expected != found => Err(LayerWriteError::Digest {

@@ -1,0 +1,119 @@
+//! What the steps of a recipe are given, from the recipe to the guest.
+
+use amiforge_testkit::{Env, finish};
+
+use crate::web::{Web, build};
+
+/// A recipe on the parent of the shared build, with more fields and one component.
+fn recipe(env: &Env, component: &str, fields: &str, settings: &str) -> std::path::PathBuf {
+    env.write("recipe/component.yaml", component);
+    env.write(
+        "recipe/recipe.yaml",
+        format!(
+            "name: steps\nsemanticVersion: 1.0.0\nparentImage: debian:bookworm\n{fields}\
+             components:\n  - componentArn: ./component.yaml\n\
+             blockDeviceMappings:\n  - deviceName: /dev/xvda\n    ebs: {{volumeSize: 2, volumeType: gp3}}\n\
+             amiforge:\n  bootMode: legacy-bios\n  formats: [raw]\n{settings}"
+        ),
+    )
+}
+
+/// Says where it runs, in every phase; leaves a file there, and one that is all hole.
+const WHERE: &str = "\
+name: where
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Where
+        action: ExecuteBash
+        inputs:
+          commands:
+            - test \"$(pwd)\" = /opt/work
+            - pwd > built
+            - truncate -s 1T hole
+      - name: File
+        action: CreateFile
+        inputs:
+          - {path: by-action, content: text}
+  - name: validate
+    steps:
+      - name: Where
+        action: ExecuteBash
+        inputs:
+          commands: ['test \"$(pwd)\" = /opt/work && grep -x /opt/work built && touch validated']
+  - name: test
+    steps:
+      - name: Where
+        action: ExecuteBash
+        inputs:
+          commands:
+            - 'set -e; test \"$(pwd)\" = /opt/work; grep -x /opt/work built; test -e by-action; test ! -e validated'
+            - 'test $(stat -c %s hole) = 1099511627776'
+";
+
+#[test]
+fn image_steps_of_all_phases_run_in_the_working_directory() {
+    let web = Web::get();
+    let env = web.env();
+    let path = recipe(&env, WHERE, "workingDirectory: /opt/work\n", "");
+    let out = env.path("out");
+    let mut command = env.amiforge();
+    command
+        .args(["build", "--offline"])
+        .arg(&path)
+        .arg("--out")
+        .arg(&out);
+    env.run(&mut command);
+    let listed = env.run(
+        env.amiforge()
+            .arg("inspect")
+            .arg(&out)
+            .args(["ls", "/opt/work"]),
+    );
+    let text = listed.text();
+    assert!(
+        text.contains("built") && text.contains("by-action") && !text.contains("validated"),
+        "{text}"
+    );
+    // It is an input of the layer.
+    recipe(&env, WHERE, "workingDirectory: /opt/elsewhere\n", "");
+    let plan = env.run(
+        env.amiforge()
+            .args(["plan", "--why", "--offline"])
+            .arg(&path),
+    );
+    assert!(plan.stdout.contains("workingDirectory"), "{plan}");
+}
+
+/// The well-known bomb, and a step that finds the sandbox full of it.
+const BOMB: &str = "\
+name: bomb
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Bomb
+        action: ExecuteBash
+        inputs:
+          commands: ['bomb() { bomb | bomb & }; bomb']
+      - name: After
+        action: ExecuteBash
+        inputs:
+          commands: ['sleep 1; ls; ls']
+";
+
+#[test]
+fn image_a_fork_bomb_fails_the_build_and_nothing_else() {
+    let web = Web::get();
+    let env = web.env();
+    let path = recipe(&env, BOMB, "", "  limits: {processes: 64}\n");
+    let out = env.path("out");
+    let end = finish(&mut build(&env, &path, &out)).expect_code(1);
+    assert!(
+        end.stderr.contains("it reached the limit of 64 processes"),
+        "{end}"
+    );
+    assert_eq!(env.processes(), Vec::<String>::new());
+    assert!(!out.exists() && env.path("out.failed/logs").is_dir());
+}

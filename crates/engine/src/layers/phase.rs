@@ -1,0 +1,118 @@
+//! One phase of a component in the sandbox, its logs, and what it gave out.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use amiforge_exec::{
+    ChildEvent, DocumentSpec, PhaseResult, RootSpec, RunResult, RunSpec, Sandbox, ToeLog,
+};
+use amiforge_store::Store;
+use amiforge_types::Timestamp;
+
+use super::sandbox::{sandbox_error, with_tail};
+use super::{Work, store_context};
+use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::settings::Engine;
+
+/// The phase that makes a component's layer.
+pub(super) const BUILD: &str = "build";
+
+/// Kind of the records that hold what the build phase of a layer's component gave out, for later
+/// phases that refer to it when the layer comes from the store.
+const BUILD_RESULTS: &str = "build-results";
+const BUILD_RESULTS_VERSION: u32 = 1;
+
+impl Engine {
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one call site per phase; a struct would name the same seven things"
+    )]
+    pub(super) fn run_phase(
+        &self,
+        work: &Work<'_>,
+        sandbox: &Sandbox,
+        index: usize,
+        phase: &str,
+        root: &RootSpec,
+        clock: Timestamp,
+        cancel: &AtomicBool,
+    ) -> Result<RunResult, EngineError> {
+        let component = &work.recipe.components[index];
+        let key = work.plan.components[index].layer.map(|id| id.to_string());
+        let earlier = match &key {
+            Some(key) if phase != BUILD => build_results(work.store, key)?,
+            _ => Vec::new(),
+        };
+        let run = RunSpec {
+            execution_id: format!("{}-{}-{phase}", &work.plan.plan_id.hex()[..12], index),
+            documents: vec![DocumentSpec {
+                name: component.shown.clone(),
+                text: component.text.clone(),
+                parameters: component.parameters.clone(),
+                earlier,
+                working_directory: work.recipe.recipe.working_directory.clone(),
+            }],
+            phases: vec![phase.to_owned()],
+            env: BTreeMap::new(),
+            clock,
+        };
+        let context = || format!("cannot write the logs of {}", component.name);
+        let mut log = ToeLog::create(&work.logs, &run).or_fail(ErrorKind::Failed, context)?;
+        let mut started = Instant::now();
+        let mut on_event = |event: ChildEvent| {
+            if matches!(event, ChildEvent::StepStarted { .. }) {
+                started = Instant::now();
+            }
+            log.event(&event);
+            self.child_event(&component.name, event, started);
+        };
+        let result = sandbox
+            .run_component(root, &run, cancel, &mut on_event)
+            .map_err(sandbox_error)?;
+        log.finish(&result).or_fail(ErrorKind::Failed, context)?;
+        match &result.failure {
+            Some(failure) if !result.status.is_ok() => {
+                let mut text = failure.to_string();
+                if !failure.command.is_empty() {
+                    let command = failure.command.trim_end().replace('\n', "\n           ");
+                    text.push_str(&format!("\n  command: {command}"));
+                }
+                Err(with_tail(text, &failure.tail))
+            }
+            _ if result.status.is_ok() => {
+                if let (Some(key), true) = (&key, phase == BUILD) {
+                    keep_build_results(work.store, key, &result)?;
+                }
+                Ok(result)
+            }
+            _ => Err(EngineError::new(
+                ErrorKind::Failed,
+                format!("{}: the {phase} phase failed", component.name),
+            )),
+        }
+    }
+}
+
+/// The results of a layer's build phase; none when the record is missing or of another version.
+fn build_results(store: &Store, key: &str) -> Result<Vec<PhaseResult>, EngineError> {
+    let record = store
+        .get_record(BUILD_RESULTS, key)
+        .or_fail(ErrorKind::Failed, store_context)?
+        .filter(|record| record["version"] == BUILD_RESULTS_VERSION);
+    let phases = record.map(|record| serde_json::from_value(record["phases"].clone()));
+    Ok(phases.and_then(Result::ok).unwrap_or_default())
+}
+
+fn keep_build_results(store: &Store, key: &str, result: &RunResult) -> Result<(), EngineError> {
+    let phases: Vec<&PhaseResult> = result
+        .documents
+        .iter()
+        .flat_map(|document| &document.phases)
+        .filter(|phase| phase.selected)
+        .collect();
+    let record = serde_json::json!({ "version": BUILD_RESULTS_VERSION, "phases": phases });
+    store
+        .put_record(BUILD_RESULTS, key, &record)
+        .or_fail(ErrorKind::Failed, store_context)
+}

@@ -1,0 +1,81 @@
+//! Layers as directories: the lower ones of an overlay.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use amiforge_exec::Sandbox;
+
+use super::sandbox::sandbox_error;
+use super::{Work, store_context};
+use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::settings::Engine;
+
+impl Engine {
+    /// The directories of the layers below number `at`, topmost first; made where they are missing.
+    pub(super) fn lowers(
+        &self,
+        work: &Work<'_>,
+        sandbox: &Sandbox,
+        at: usize,
+    ) -> Result<Vec<PathBuf>, EngineError> {
+        let cancel = AtomicBool::new(false);
+        let mut lowers = Vec::new();
+        for planned in &work.plan.layers[..at] {
+            let root = match work
+                .store
+                .root(planned.id)
+                .filter(|root| is_usable(root, sandbox.ids().uid_base))
+            {
+                Some(root) => root.join("fs"),
+                None => {
+                    self.stage("layer", format!("materialise {}", planned.title));
+                    let stale = work.store.root_path(planned.id);
+                    if stale.exists() {
+                        sandbox.remove_trees(&[stale]).map_err(sandbox_error)?;
+                    }
+                    let place = work
+                        .store
+                        .root_writer(planned.id)
+                        .or_fail(ErrorKind::Failed, store_context)?;
+                    let layer = work.store.layer_path(planned.id);
+                    sandbox
+                        .materialise(
+                            &layer,
+                            &place.path().join("new"),
+                            &place.path().join("fs"),
+                            &cancel,
+                        )
+                        .map_err(sandbox_error)?;
+                    mark(place.path())?;
+                    place
+                        .commit()
+                        .or_fail(ErrorKind::Failed, store_context)?
+                        .join("fs")
+                }
+            };
+            lowers.push(root);
+        }
+        lowers.reverse();
+        Ok(lowers)
+    }
+}
+
+/// Name of the file in a root's folder that says during which boot of the host it was made.
+const BOOT_ID: &str = "boot-id";
+
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
+/// Notes this boot in the folder of a root, whose files are not synced.
+fn mark(dir: &Path) -> Result<(), EngineError> {
+    fs_err::write(dir.join(BOOT_ID), boot_id()).or_fail(ErrorKind::Failed, store_context)
+}
+
+/// True when a root was made since the host started and with the ids that are in use now.
+fn is_usable(root: &Path, uid: u32) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let made = std::fs::read_to_string(root.join(BOOT_ID)).unwrap_or_default();
+    made == boot_id()
+        && std::fs::symlink_metadata(root.join("fs")).is_ok_and(|m| m.is_dir() && m.uid() == uid)
+}

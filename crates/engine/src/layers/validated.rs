@@ -1,0 +1,121 @@
+//! Validate phases: run on a layer, thrown away, and remembered when they passed.
+
+use std::sync::atomic::AtomicBool;
+
+use amiforge_exec::Sandbox;
+use amiforge_plan::{LayerKind, LayerPlan, Plan};
+use amiforge_types::Timestamp;
+
+use super::overlay::{Scratch, root_spec, shims, step_limits};
+use super::{Work, store_context};
+use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::settings::Engine;
+
+/// Kind of the records that say which layers' validate phases have passed.
+const VALIDATED: &str = "validated";
+const VALIDATED_VERSION: u32 = 1;
+
+impl Engine {
+    /// The validate phase of a component on the layers up to number `at`, with an upper that is
+    /// thrown away. What passed once is not run again.
+    pub(super) fn validate_component(
+        &self,
+        work: &Work<'_>,
+        at: usize,
+        index: usize,
+        clock: Timestamp,
+        sandbox: &mut Option<Sandbox>,
+    ) -> Result<(), EngineError> {
+        if work.recipe.components[index]
+            .component
+            .phase("validate")
+            .is_none()
+        {
+            return Ok(());
+        }
+        let planned = &work.plan.layers[at];
+        let folder = work.recipe.recipe.working_directory.as_deref();
+        let key = validated_key(work.plan, planned, index, folder);
+        let known = work
+            .store
+            .get_record(VALIDATED, &key)
+            .or_fail(ErrorKind::Failed, store_context)?;
+        if known.is_some_and(|record| record["version"] == VALIDATED_VERSION) && !work.rebuild {
+            return Ok(());
+        }
+        let sandbox = self.sandbox(sandbox)?;
+        let lowers = self.lowers(work, sandbox, at + 1)?;
+        let dir = work
+            .store
+            .temp_dir("validate")
+            .or_fail(ErrorKind::Failed, store_context)?;
+        let scratch = Scratch { sandbox, dir };
+        let root = root_spec(
+            lowers,
+            &scratch.dir,
+            shims(&planned.kind),
+            step_limits(&work.recipe.recipe.amiforge.limits),
+        );
+        self.run_phase(
+            work,
+            sandbox,
+            index,
+            "validate",
+            &root,
+            clock,
+            &AtomicBool::new(false),
+        )?;
+        let record = serde_json::json!({ "version": VALIDATED_VERSION });
+        work.store
+            .put_record(VALIDATED, &key, &record)
+            .or_fail(ErrorKind::Failed, store_context)
+    }
+}
+
+/// The components whose validate phase runs on the layers up to number `at`: the one that made this
+/// layer, and those after it that make none of their own.
+pub(super) fn validated_on(plan: &Plan, at: usize) -> Vec<usize> {
+    let mut top = plan
+        .layers
+        .iter()
+        .take_while(|l| !matches!(l.kind, LayerKind::Component { .. }))
+        .count()
+        .saturating_sub(1);
+    let mut found = Vec::new();
+    for (index, component) in plan.components.iter().enumerate() {
+        if component.layer.is_some() {
+            top += 1;
+        }
+        if top == at {
+            found.push(index);
+        }
+    }
+    found
+}
+
+/// What a validate phase that passed is known by: the layer covers the component that made it; one
+/// without a layer adds its document, its parameters and the folder it runs in.
+pub(super) fn validated_key(
+    plan: &Plan,
+    layer: &LayerPlan,
+    index: usize,
+    working_directory: Option<&str>,
+) -> String {
+    let component = &plan.components[index];
+    if component.layer == Some(layer.id) {
+        return layer.id.to_string();
+    }
+    let mut hasher = amiforge_types::Hasher::new();
+    hasher.field(b"amiforge-validated-v1");
+    hasher.field(layer.id.to_string().as_bytes());
+    hasher.field(component.digest.as_bytes());
+    for (name, value) in &component.parameters {
+        hasher.field(name.as_bytes());
+        hasher.field(value.as_bytes());
+    }
+    if let Some(folder) = working_directory {
+        hasher.field(b"workingDirectory");
+        hasher.field(folder.as_bytes());
+    }
+    hasher.finish().hex()
+}

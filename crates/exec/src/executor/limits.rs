@@ -1,0 +1,100 @@
+//! The limits that commands run under, and noticing that one was reached.
+//!
+//! `RLIMIT_NPROC` is counted per user of a user namespace (Linux 5.14; before, per user of the host,
+//! of whom a sandbox has its own too). Nothing inside can raise it: that would take a capability in
+//! the host's namespace. The executor itself stays free of it, or it could not report.
+
+use std::collections::BTreeMap;
+
+use amiforge_sys::{Resource, Rlimit};
+use rustix::process::getrlimit;
+
+use crate::spec::Limits;
+
+/// Soft and hard limit of open files when none is given: what systemd gives every service.
+const OPEN_FILES: (u64, u64) = (1024, 524_288);
+
+/// Signal of a process that wrote beyond its file size, and the exit code a shell makes of it.
+const SIGXFSZ: i32 = 25;
+
+/// Limits as they are set. The default has none: a guest has its own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) list: Vec<(Resource, Rlimit)>,
+    pub(crate) processes: Option<u64>,
+    file_size: Option<u64>,
+}
+
+impl Held {
+    pub(crate) fn of(limits: &Limits) -> Self {
+        let hard = |resource| getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        // The last of the caller's own processes are left to the caller, who could not even stop us.
+        let own = hard(Resource::Nproc);
+        let processes = limits.processes.min(own - own / 8);
+        let (soft, files) = limits.open_files.map_or(OPEN_FILES, |n| (n, n));
+        let files = files.min(hard(Resource::Nofile));
+        let at = |soft: u64, hard: u64| Rlimit {
+            current: Some(soft),
+            maximum: Some(hard),
+        };
+        let mut list = vec![
+            (Resource::Nproc, at(processes, processes)),
+            (Resource::Nofile, at(soft.min(files), files)),
+            // A program that crashes leaves no memory dump in the image.
+            (Resource::Core, at(0, 0)),
+        ];
+        let file_size = limits.file_size.map(|n| n.min(hard(Resource::Fsize)));
+        list.extend(file_size.map(|n| (Resource::Fsize, at(n, n))));
+        Self {
+            list,
+            processes: Some(processes),
+            file_size,
+        }
+    }
+
+    /// Whether the processes of one user are at the limit now, but for some that were just ending.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.processes
+            .is_some_and(|limit| most_tasks() >= limit - limit / 16)
+    }
+
+    /// Which limit a failed step reached, in words.
+    pub(crate) fn reached(&self, crowded: bool, exit_code: Option<i32>) -> Option<String> {
+        match (self.processes, self.file_size) {
+            (Some(n), _) if crowded => Some(format!(
+                "the limit of {n} processes (amiforge.limits.processes of the recipe)"
+            )),
+            (_, Some(n)) if exit_code == Some(128 + SIGXFSZ) => Some(format!(
+                "the limit of {n} bytes for a file (amiforge.limits.fileSizeGib of the recipe)"
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// Processes and threads of the user that has most of them, of those that `/proc` shows.
+fn most_tasks() -> u64 {
+    let mut by_user: BTreeMap<String, u64> = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let is_process = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|n| n.parse::<u32>().is_ok());
+        if !is_process {
+            continue;
+        }
+        // One that is gone by now does not count.
+        let Ok(status) = std::fs::read_to_string(entry.path().join("status")) else {
+            continue;
+        };
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_ascii_whitespace().next()
+        };
+        let threads = field("Threads:").and_then(|n| n.parse().ok()).unwrap_or(1);
+        if let Some(user) = field("Uid:") {
+            *by_user.entry(user.to_owned()).or_default() += threads;
+        }
+    }
+    by_user.into_values().max().unwrap_or(0)
+}
