@@ -2,5 +2,6 @@
 
 mod archive;
 mod hostile;
+mod lock;
 mod repo;
 mod unpacked;
