@@ -86,7 +86,9 @@ pub(crate) fn fetch_with(
                     };
                     client.stop();
                     next.store(missing.len(), Ordering::Relaxed);
-                    let mut slot = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    let mut slot = failure
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner);
                     // The others end because of this one; its reason is the one to tell.
                     slot.get_or_insert(error);
                     return;

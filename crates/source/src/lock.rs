@@ -131,7 +131,11 @@ impl ResolvedDebian {
             let plain = file.path.starts_with("/etc/apt/")
                 && file.path.len() <= 255
                 && file.path.bytes().all(|b| b.is_ascii_graphic())
-                && file.path.split('/').skip(1).all(|p| !p.is_empty() && p != "." && p != "..");
+                && file
+                    .path
+                    .split('/')
+                    .skip(1)
+                    .all(|p| !p.is_empty() && p != "." && p != "..");
             if !plain {
                 return Err(LockError::Value {
                     place: format!("sources[{at}]"),
@@ -165,9 +169,8 @@ impl ResolvedDebian {
         match (&was.packages, &is.packages) {
             (Some(was), Some(is)) => out.extend(list_change("packages", was, is)),
             (None, None) => {}
-            (Some(_), None) => out.push(
-                "amiforge.apt.packages: the lock has a list, the recipe has none".to_owned(),
-            ),
+            (Some(_), None) => out
+                .push("amiforge.apt.packages: the lock has a list, the recipe has none".to_owned()),
             (None, Some(_)) => out.push(
                 "amiforge.apt.packages: the recipe has a list, the lock is of the defaults"
                     .to_owned(),

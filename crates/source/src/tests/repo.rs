@@ -63,7 +63,9 @@ impl Repo {
 
     /// Makes these packages all that the archive has.
     pub(super) fn publish(&self, text: &str) {
-        let _ = std::fs::remove_dir_all(self.path("repo/pool"));
+        for old in ["repo/pool", "build"] {
+            let _ = std::fs::remove_dir_all(self.path(old));
+        }
         let mut index = String::new();
         for paragraph in text.split("\n\n").filter(|p| !p.trim().is_empty()) {
             index.push_str(&self.package(paragraph));
