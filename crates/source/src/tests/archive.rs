@@ -196,6 +196,23 @@ fn a_changed_index_is_refused() {
 }
 
 #[test]
+fn an_index_longer_than_its_release_file_says_is_refused() {
+    let repo = Repo::new();
+    // The compressed form is signed as it is, and holds more than the plain one.
+    let plain = repo.path("repo/dists/test/main/binary-amd64/Packages");
+    std::fs::write(&plain, "Package: base\n").unwrap();
+    repo.release("test", DATE, Some(LATER));
+    repo.sign(&["good@example.org"]);
+    match try_resolve(&repo, &Place::new()) {
+        Err(SourceError::Malformed { what, reason }) => {
+            assert!(what.ends_with("Packages.xz"), "{what}");
+            assert_eq!(reason, "unpacks to more than 14 bytes");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn downloads_are_resumed_after_a_cut_and_a_stall() {
     let repo = Repo::new();
     let server = FileServer::start(&repo.path("repo"));
