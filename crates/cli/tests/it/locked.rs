@@ -61,9 +61,14 @@ fn a_locked_build_repeats_what_the_archive_no_longer_has() {
 
     // Where neither the cache nor the archive has it: by name, with what to do.
     let empty = Env::new();
-    for (args, told) in [
-        (&["--locked"][..], "does not have this file any more"),
-        (&["--locked", "--offline"], "not in the cache"),
+    for (args, package, told) in [
+        (
+            &["--locked"][..],
+            "package tiny-a 1.0",
+            "does not have this file any more",
+        ),
+        // Both are missing, and whichever is looked for first is told.
+        (&["--locked", "--offline"], "package tiny-", "not in the cache"),
     ] {
         let end = finish(
             empty
@@ -75,7 +80,7 @@ fn a_locked_build_repeats_what_the_archive_no_longer_has() {
         )
         .expect_code(1);
         let error = end.stderr.split_once("error: ").unwrap().1;
-        for text in ["tiny-a 1.0", told, "help: "] {
+        for text in [package, told, "hint: "] {
             assert!(error.contains(text), "no `{text}` in\n{end}");
         }
     }
@@ -286,7 +291,7 @@ fn image_a_mirror_that_always_stops_half_way_is_one_clear_error() {
     let end = finish(&mut locked(&env, &recipe)).expect_code(1);
     let error = end.stderr.split_once("error: ").unwrap().1;
     let package = file.split('_').next().unwrap();
-    for text in ["cannot fetch the packages", package, "help: "] {
+    for text in ["cannot fetch the packages", package, "hint: "] {
         assert!(error.contains(text), "no `{text}` in\n{end}");
     }
     assert!(!env.path("out").exists(), "{end}");

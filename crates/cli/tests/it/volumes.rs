@@ -137,7 +137,7 @@ fn image_further_volumes_have_files_digests_and_a_place_in_the_requests() {
         "  - deviceName: /dev/sdf\n    ebs: {snapshotId: snap-0123456789abcdef0, volumeSize: 4}\n",
     );
     let end = finish(&mut build(&env, &recipe, &out)).expect_code(2);
-    for told in ["/dev/sdf starts from snap-0123456789abcdef0", "help: "] {
+    for told in ["/dev/sdf starts from snap-0123456789abcdef0", "hint: "] {
         assert!(end.stderr.contains(told), "no `{told}` in\n{end}");
     }
 }
