@@ -84,13 +84,14 @@ pub(crate) fn fetch_with(
                         }
                         Err(error) => error,
                     };
+                    // The others end because of this one; its reason is the one to tell, so it is
+                    // there before they are told to stop.
+                    failure
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .get_or_insert(error);
                     client.stop();
                     next.store(missing.len(), Ordering::Relaxed);
-                    let mut slot = failure
-                        .lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner);
-                    // The others end because of this one; its reason is the one to tell.
-                    slot.get_or_insert(error);
                     return;
                 }
             });

@@ -68,7 +68,11 @@ fn a_locked_build_repeats_what_the_archive_no_longer_has() {
             "does not have this file any more",
         ),
         // Both are missing, and whichever is looked for first is told.
-        (&["--locked", "--offline"], "package tiny-", "not in the cache"),
+        (
+            &["--locked", "--offline"],
+            "package tiny-",
+            "not in the cache",
+        ),
     ] {
         let end = finish(
             empty
