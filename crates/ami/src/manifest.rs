@@ -8,6 +8,7 @@ mod check;
 mod date;
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use amiforge_types::{Arch, Digest, Hasher, LayerId, Uuid};
 use serde::{Deserialize, Serialize};
@@ -88,6 +89,25 @@ pub struct VolumeInfo {
     pub partitions: Vec<PartitionInfo>,
     /// SHA-256 over the SHA-256 of each 512 KiB block.
     pub content_digest: Digest,
+}
+
+/// Bytes of a block of the content digest.
+const BLOCK_BYTES: usize = 512 << 10;
+
+impl VolumeInfo {
+    /// Whether the volume holds nothing but zeros, told by its content digest.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        static ZERO_BLOCK: LazyLock<Digest> = LazyLock::new(|| Digest::of(&vec![0; BLOCK_BYTES]));
+        if !self.partitions.is_empty() {
+            return false;
+        }
+        let mut hasher = Hasher::new();
+        for _ in 0..self.size.div_ceil(BLOCK_BYTES as u64) {
+            hasher.update(ZERO_BLOCK.as_bytes());
+        }
+        hasher.finish() == self.content_digest
+    }
 }
 
 /// The format of a disk file.
@@ -228,7 +248,7 @@ pub struct Manifest {
     pub creation_date: CreationDate,
     /// What an instance gets attached.
     pub block_device_mappings: Vec<BlockDeviceMapping>,
-    /// The volumes with content.
+    /// The volumes with disk files; those beside the root are empty disks.
     pub volumes: Vec<VolumeInfo>,
     /// The disk files.
     pub artifacts: Vec<Artifact>,

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use crate::manifest::pretty;
-use crate::{BlockDeviceMapping, Manifest, MappingTarget};
+use crate::{BlockDeviceMapping, Manifest, MappingTarget, VolumeInfo};
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -76,7 +76,11 @@ enum Request {
     Run,
 }
 
-fn wire(mapping: &BlockDeviceMapping, request: Request) -> Mapping<'_> {
+fn wire<'a>(
+    manifest: &'a Manifest,
+    mapping: &'a BlockDeviceMapping,
+    request: Request,
+) -> Mapping<'a> {
     let mut out = Mapping {
         device_name: mapping.device_name.as_str(),
         ebs: None,
@@ -86,13 +90,16 @@ fn wire(mapping: &BlockDeviceMapping, request: Request) -> Mapping<'_> {
     match &mapping.target {
         MappingTarget::Ebs(ebs) => {
             let register = request == Request::Register;
-            let empty = ebs.snapshot_id.is_none();
+            let volume = manifest.volume(&mapping.device_name);
+            // EC2 makes an empty volume from its size alone: there is nothing to upload.
+            let empty =
+                register && (ebs.snapshot_id.is_none() || volume.is_some_and(VolumeInfo::is_empty));
             out.ebs = Some(Ebs {
                 snapshot_id: ebs
                     .snapshot_id
                     .as_ref()
                     .map(|id| id.as_str())
-                    .filter(|_| register),
+                    .filter(|_| register && !empty),
                 volume_size: ebs.volume_size,
                 volume_type: ebs.volume_type.as_str(),
                 delete_on_termination: ebs.delete_on_termination,
@@ -111,7 +118,8 @@ fn wire(mapping: &BlockDeviceMapping, request: Request) -> Mapping<'_> {
 /// The content of `register-image.json`, for `aws ec2 register-image --cli-input-json file://…`.
 ///
 /// `SnapshotId` holds the *local* id of the volume's content; replace it by the id AWS gave the
-/// uploaded snapshot. `Encrypted` is left out of mappings with a snapshot and `KmsKeyId` of all,
+/// uploaded snapshot. A volume that is empty has none there: its size is all that EC2 needs, and
+/// its `Encrypted` stays. `Encrypted` is left out of mappings with a snapshot and `KmsKeyId` of all,
 /// as `RegisterImage` refuses both: an encrypted image comes from encrypted snapshots.
 #[must_use]
 pub fn register_image_request(manifest: &Manifest) -> Vec<u8> {
@@ -140,7 +148,7 @@ pub fn register_image_request(manifest: &Manifest) -> Vec<u8> {
         block_device_mappings: manifest
             .block_device_mappings
             .iter()
-            .map(|m| wire(m, Request::Register))
+            .map(|m| wire(manifest, m, Request::Register))
             .collect(),
         tag_specifications: tags,
     })
@@ -156,7 +164,7 @@ pub fn run_instances_mappings(manifest: &Manifest) -> Vec<u8> {
     let mappings: Vec<_> = manifest
         .block_device_mappings
         .iter()
-        .map(|m| wire(m, Request::Run))
+        .map(|m| wire(manifest, m, Request::Run))
         .collect();
     pretty(&mappings)
 }

@@ -68,7 +68,8 @@ pub(crate) struct Build {
     /// The output folder [default: ./out/NAME-VERSION]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Fail if the resolved packages differ from the `lock.json` of the output folder.
+    /// Repeat a build: take the packages of `lock.json`, beside the recipe or else in the output
+    /// folder, whatever the archive has now.
     #[arg(long)]
     pub(crate) locked: bool,
     /// Skip the boot proof and the test phases. The manifest then says that nothing was proven.

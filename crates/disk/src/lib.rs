@@ -22,7 +22,7 @@ mod info;
 #[cfg(test)]
 mod testing;
 
-pub use digest::{BLOCK_BYTES, content_digest};
+pub use digest::{BLOCK_BYTES, content_digest, zeros_sha256};
 pub use emit::{Artifact, EmitError, EmitOptions, Emitted, Output, emit};
 pub use extent::{Extent, ExtentData, ExtentError, Extents};
 pub use format::{Compression, Format, FormatError, OpenError, open};

@@ -5,16 +5,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use amiforge_ami::{
-    Artifact, ArtifactFormat, BootMode, ComponentRecord, CreationDate, LayerRecord, Manifest,
-    ManifestSpec, ParentImage, PartitionInfo, VolumeInfo, register_image_request,
-    run_instances_mappings,
+    Artifact, BootMode, ComponentRecord, CreationDate, LayerRecord, Manifest, ManifestSpec,
+    ParentImage, PartitionInfo, VolumeInfo, register_image_request, run_instances_mappings,
 };
-use amiforge_disk::{Compression, EmitOptions, Format, Output};
 use amiforge_exec::DocumentSpec;
 use amiforge_plan::Plan;
-use amiforge_recipe::{ImageRecipe, OutputFormat};
+use amiforge_recipe::ImageRecipe;
 use amiforge_source::ResolvedDebian;
-use amiforge_store::{CatalogImage, FileTarget, Store};
+use amiforge_store::{CatalogImage, Store};
 use amiforge_tree::Tree;
 use amiforge_types::{Arch, Digest, GIB, Seed};
 use serde::{Deserialize, Serialize};
@@ -24,6 +22,7 @@ use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
 use crate::layers::{Made, Work};
 use crate::load::{LoadedRecipe, RecipeRequest};
+use crate::lock::LOCK_FILE;
 use crate::look::threads;
 use crate::output::OutFolder;
 use crate::plans::{TOOL_VERSION, record_key};
@@ -42,7 +41,7 @@ pub struct BuildRequest {
     pub out: Option<PathBuf>,
     /// Boot the result and run its test phases.
     pub test: bool,
-    /// Refuse packages other than those of the output folder's `lock.json`.
+    /// Take the packages of `lock.json`, beside the recipe or in the output folder.
     pub locked: bool,
     /// Make every layer again.
     pub rebuild: bool,
@@ -87,8 +86,6 @@ impl Engine {
         let recipe = self.load(&request.recipe)?;
         let store = self.open_store()?;
         self.clear_leftovers(&store);
-        let resolved = self.resolve_parent(&recipe, request.recipe.offline)?;
-        let plan = self.compile(&recipe, &resolved)?;
         let version = recipe.recipe.version.first().to_string();
         let target = request.out.clone().unwrap_or_else(|| {
             PathBuf::from("out").join(format!(
@@ -96,9 +93,12 @@ impl Engine {
                 recipe.recipe.name.replace(' ', "-")
             ))
         });
-        if request.locked {
-            check_lock(&target, &resolved)?;
-        }
+        let resolved = if request.locked {
+            self.locked_parent(&recipe, &target)?
+        } else {
+            self.resolve_parent(&recipe, request.recipe.offline)?
+        };
+        let plan = self.compile(&recipe, &resolved)?;
         if !request.rebuild
             && let Some(outcome) = self.unchanged(&store, &target, &plan, request.test)?
         {
@@ -154,7 +154,7 @@ impl Engine {
                 .as_bytes(),
         )?;
         folder.write(
-            "lock.json",
+            LOCK_FILE,
             &json(resolved).or_fail(ErrorKind::Internal, internal("lock.json"))?,
         )?;
         let logs = folder.path("logs");
@@ -253,7 +253,7 @@ impl Engine {
         made: Made,
         folder: &OutFolder,
         jobs: usize,
-    ) -> Result<(Manifest, Vec<(String, Digest)>), EngineError> {
+    ) -> Result<(Manifest, Vec<(String, Option<Digest>)>), EngineError> {
         let image_recipe: &ImageRecipe = &recipe.recipe;
         let volumes = crate::volumes::of_recipe(image_recipe)?;
         let seed = match &image_recipe.amiforge.seed {
@@ -279,72 +279,37 @@ impl Engine {
         );
         let disk = crate::assemble::lay_out(tree, &spec, &mut blobs)?;
 
-        let formats: Vec<(Format, ArtifactFormat)> = image_recipe
-            .amiforge
-            .formats
-            .iter()
-            .map(|f| match f {
-                OutputFormat::Raw => (Format::Raw, ArtifactFormat::Raw),
-                OutputFormat::Qcow2 => (Format::Qcow2, ArtifactFormat::Qcow2),
-            })
-            .collect();
-        let names: Vec<String> = formats
-            .iter()
-            .map(|(f, _)| format!("disk.{}", f.name()))
-            .collect();
-        self.stage("emit", names.join(", "));
-        let context = || "cannot write the disk".to_owned();
-        let targets = names
-            .iter()
-            .map(|name| FileTarget::create(folder.path(name)))
-            .collect::<Result<Vec<_>, _>>()
-            .or_fail(ErrorKind::Failed, context)?;
-        let outputs: Vec<Output<'_>> = formats
-            .iter()
-            .zip(&targets)
-            .map(|((format, _), target)| Output {
-                format: *format,
-                target,
-                readback: None,
-                sha256: true,
-                compression: Compression::None,
-            })
-            .collect();
-        let emitted = amiforge_disk::emit(
-            &disk.extents,
-            &blobs,
-            &outputs,
-            EmitOptions {
-                threads: jobs,
-                content_digest: true,
-            },
-        )
-        .or_fail(ErrorKind::Failed, context)?;
-        let content_digest = emitted.content_digest.ok_or_else(|| {
-            EngineError::new(ErrorKind::Internal, "the disk has no content digest")
-        })?;
-
-        let mut artifacts = Vec::new();
-        let mut sums = Vec::new();
-        for (((_, format), name), written) in formats.iter().zip(&names).zip(&emitted.artifacts) {
-            self.emit(Event::Artifact {
-                file: name.clone(),
-                bytes: written.bytes,
-                sha256: written.sha256.map(|d| d.hex()),
-            });
-            if let Some(sha256) = written.sha256 {
-                sums.push((name.clone(), sha256));
-            }
-            artifacts.push(Artifact {
-                device: volumes.root.clone(),
-                file: name.clone(),
-                format: *format,
-                bytes: written.bytes,
-                virtual_bytes: written.virtual_bytes,
-                sha256: written.sha256,
-            });
-        }
+        let formats = &image_recipe.amiforge.formats;
+        let root = self.write_root(
+            folder,
+            &volumes.root,
+            formats,
+            (&disk.extents, &blobs),
+            jobs,
+        )?;
+        let further = volumes.further();
+        let written = self.write_further(folder, &further, formats, jobs)?;
         let size = disk.extents.size();
+        let mut infos = vec![VolumeInfo {
+            device: volumes.root.clone(),
+            size,
+            partitions: disk.partitions.iter().map(partition_info).collect(),
+            content_digest: root.content_digest,
+        }];
+        let mut artifacts = root.artifacts;
+        for (volume, written) in further.into_iter().zip(written) {
+            infos.push(VolumeInfo {
+                device: volume.device,
+                size: volume.bytes,
+                partitions: Vec::new(),
+                content_digest: written.content_digest,
+            });
+            artifacts.extend(written.artifacts);
+        }
+        let sums = artifacts
+            .iter()
+            .map(|a: &Artifact| (a.file.clone(), a.sha256))
+            .collect();
         let manifest = Manifest::new(ManifestSpec {
             name: image_recipe.name.clone(),
             version: version.to_owned(),
@@ -355,12 +320,7 @@ impl Engine {
             imds_v2: true,
             tpm_v2: false,
             creation_date: CreationDate::new(clock),
-            volumes: vec![VolumeInfo {
-                device: volumes.root.clone(),
-                size,
-                partitions: disk.partitions.iter().map(partition_info).collect(),
-                content_digest,
-            }],
+            volumes: infos,
             block_device_mappings: volumes.with_root_size(size),
             artifacts,
             parent_image: ParentImage {
@@ -509,65 +469,6 @@ fn boot_mode_choice(mode: BootMode) -> BootChoice {
         BootMode::Uefi => BootChoice::Uefi,
         BootMode::UefiPreferred => BootChoice::Hybrid,
     }
-}
-
-/// Refuses a parent that differs from the lock of the last build.
-fn check_lock(out: &Path, resolved: &ResolvedDebian) -> Result<(), EngineError> {
-    let path = out.join("lock.json");
-    let context = || format!("--locked: cannot read {}", path.display());
-    let bytes = fs_err::read(&path).or_fail(ErrorKind::Invalid, context)?;
-    let lock: ResolvedDebian =
-        serde_json::from_slice(&bytes).or_fail(ErrorKind::Invalid, context)?;
-    if lock.format != resolved.format {
-        return Err(EngineError::new(
-            ErrorKind::Invalid,
-            format!(
-                "--locked: {} has format {}, this release reads {}",
-                path.display(),
-                lock.format,
-                resolved.format
-            ),
-        ));
-    }
-    let mut changes = Vec::new();
-    for package in &resolved.packages {
-        match lock.package(&package.name) {
-            Some(old) if old.sha256 == package.sha256 => {}
-            Some(old) => changes.push(format!(
-                "{} {} -> {}",
-                package.name, old.version, package.version
-            )),
-            None => changes.push(format!("{} {} is new", package.name, package.version)),
-        }
-    }
-    changes.extend(
-        lock.packages
-            .iter()
-            .filter(|p| resolved.package(&p.name).is_none())
-            .map(|p| format!("{} is gone", p.name)),
-    );
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let shown = changes
-        .iter()
-        .take(10)
-        .map(|c| format!("\n  {c}"))
-        .collect::<String>();
-    let more = changes.len().saturating_sub(10);
-    let more = if more > 0 {
-        format!("\n  and {more} more")
-    } else {
-        String::new()
-    };
-    Err(EngineError::new(
-        ErrorKind::Failed,
-        format!(
-            "--locked: the packages differ from {}{shown}{more}",
-            path.display()
-        ),
-    )
-    .with_hint("build without --locked to take the new packages"))
 }
 
 /// Files of a finished folder, so that a change shows without reading gigabytes.

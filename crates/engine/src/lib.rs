@@ -7,11 +7,14 @@
 
 mod assemble;
 mod build;
+mod disks;
 mod doctor;
 mod error;
 mod event;
+mod files;
 mod layers;
 mod load;
+mod lock;
 mod look;
 mod output;
 mod parent;

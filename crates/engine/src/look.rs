@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use amiforge_ami::Manifest;
+use amiforge_ami::{Manifest, ManifestError};
 use amiforge_disk::{DiskInfo, FileSystemKind, Format, PartitionInfo};
 use amiforge_fs::{ext4, fat};
 use amiforge_store::FileBlob;
@@ -12,6 +12,7 @@ use amiforge_types::{ByteSize, Digest, ReadAt};
 use serde::Serialize;
 
 use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::files::{FileError, MAX_JSON, check_artifact, read_file};
 use crate::settings::Engine;
 
 /// Bytes read at a time when a file is printed.
@@ -339,20 +340,42 @@ fn disk_file(image: &Path) -> Result<PathBuf, EngineError> {
     if !image.is_dir() {
         return Ok(image.to_owned());
     }
-    let path = image.join("manifest.json");
     let context = || format!("{} is not an output folder of amiforge", image.display());
-    let bytes = fs_err::read(&path).or_fail(ErrorKind::Invalid, context)?;
-    let manifest = Manifest::from_json(&bytes).or_fail(ErrorKind::Invalid, context)?;
+    let manifest = read_manifest(image).or_fail(ErrorKind::Invalid, context)?;
     let root = manifest
         .artifacts
         .iter()
         .find(|a| a.device == manifest.root_device_name);
-    root.map(|a| image.join(&a.file)).ok_or_else(|| {
+    let file = root.map(|a| image.join(&a.file)).ok_or_else(|| {
         EngineError::new(
             ErrorKind::Invalid,
             format!("{}: no disk in it", image.display()),
         )
-    })
+    })?;
+    check_artifact(&file).or_fail(ErrorKind::Invalid, || {
+        format!("cannot look into {}", image.display())
+    })?;
+    Ok(file)
+}
+
+/// A manifest that cannot be read, with the file that it is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ManifestFileError {
+    #[error("its manifest cannot be read")]
+    File(#[from] FileError),
+    #[error("{}", path.display())]
+    Manifest {
+        path: PathBuf,
+        #[source]
+        source: ManifestError,
+    },
+}
+
+/// The manifest of an output folder.
+pub(crate) fn read_manifest(dir: &Path) -> Result<Manifest, ManifestFileError> {
+    let path = dir.join("manifest.json");
+    let bytes = read_file(&path, MAX_JSON)?;
+    Manifest::from_json(&bytes).map_err(|source| ManifestFileError::Manifest { path, source })
 }
 
 pub(crate) fn open_disk(file: &Path) -> Result<(Format, Box<dyn ReadAt>, u64), EngineError> {

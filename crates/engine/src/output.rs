@@ -95,9 +95,9 @@ impl OutFolder {
         })
     }
 
-    /// Writes `SHA256SUMS` over every file of the folder, in path order; `known` spares reading
-    /// the large ones again.
-    pub(crate) fn write_sums(&self, known: &[(String, Digest)]) -> Result<(), EngineError> {
+    /// Writes `SHA256SUMS` over the files of the folder, in path order; `known` spares reading the
+    /// large ones again, and leaves out those that have no digest there.
+    pub(crate) fn write_sums(&self, known: &[(String, Option<Digest>)]) -> Result<(), EngineError> {
         let context = || "cannot write SHA256SUMS of the output folder".to_owned();
         let mut names = Vec::new();
         list(&self.building, "", &mut names).or_fail(ErrorKind::Failed, context)?;
@@ -106,7 +106,8 @@ impl OutFolder {
         let mut text = String::new();
         for name in names {
             let digest = match known.iter().find(|(k, _)| *k == name) {
-                Some((_, digest)) => *digest,
+                Some((_, Some(digest))) => *digest,
+                Some((_, None)) => continue,
                 None => {
                     let mut hasher = Hasher::new();
                     let mut file = fs::File::open(self.building.join(&name))
@@ -202,7 +203,7 @@ fn is_ours(dir: &Path) -> bool {
     // A finished folder has a manifest that reads as one; a failed build leaves its plan.
     empty
         || dir.join("plan.json").is_file()
-        || std::fs::read(dir.join("manifest.json"))
+        || crate::files::read_file(&dir.join("manifest.json"), crate::files::MAX_JSON)
             .is_ok_and(|bytes| amiforge_ami::Manifest::from_json(&bytes).is_ok())
 }
 

@@ -11,7 +11,7 @@ use amiforge_source::{
 use amiforge_tree::Tree;
 use amiforge_tree::layer::LayerInfo;
 use amiforge_types::{Arch, BlobTable, Digest, LayerId, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
@@ -24,7 +24,7 @@ use crate::settings::Engine;
 const MAX_STATUS: u64 = 64 << 20;
 
 /// A package of the finished image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InstalledPackage {
     /// Name.
     pub(crate) name: String,
@@ -41,30 +41,7 @@ impl Engine {
         recipe: &LoadedRecipe,
         offline: bool,
     ) -> Result<ResolvedDebian, EngineError> {
-        let settings = &recipe.recipe.amiforge.apt;
-        let ParentImage::Debian { suite } = &recipe.recipe.parent else {
-            return Err(EngineError::new(
-                ErrorKind::Invalid,
-                format!("{} is not supported as parent", recipe.recipe.parent),
-            ));
-        };
-        let mut request = DebianRequest::new(suite, Arch::X86_64);
-        request.apt = AptSettings {
-            mirror: settings.mirror.clone(),
-            suites: settings.suites.clone(),
-            components: settings.components.clone(),
-            keyring: settings.keyring.as_ref().map(|k| recipe.dir().join(k)),
-            snapshot: settings.snapshot.clone(),
-            check_valid_until: settings.check_valid_until,
-        };
-        request.variant = match settings.variant {
-            AptVariant::Essential => Variant::Essential,
-            AptVariant::Apt => Variant::Minimal,
-            AptVariant::Required => Variant::Required,
-            AptVariant::Important => Variant::Standard,
-        };
-        request.packages.clone_from(&settings.packages);
-        request.include.clone_from(&settings.include);
+        let request = debian_request(recipe)?;
         self.stage("resolve", recipe.recipe.parent.to_string());
         let events = |event| self.source_event(event);
         let cache = self.settings.home.downloads();
@@ -140,15 +117,49 @@ impl Engine {
     }
 }
 
+/// What the recipe asks for as parent.
+pub(crate) fn debian_request(recipe: &LoadedRecipe) -> Result<DebianRequest, EngineError> {
+    let settings = &recipe.recipe.amiforge.apt;
+    let ParentImage::Debian { suite } = &recipe.recipe.parent else {
+        return Err(EngineError::new(
+            ErrorKind::Invalid,
+            format!("{} is not supported as parent", recipe.recipe.parent),
+        ));
+    };
+    let mut request = DebianRequest::new(suite, Arch::X86_64);
+    request.apt = AptSettings {
+        mirror: settings.mirror.clone(),
+        suites: settings.suites.clone(),
+        components: settings.components.clone(),
+        keyring: settings.keyring.as_ref().map(|k| recipe.dir().join(k)),
+        snapshot: settings.snapshot.clone(),
+        check_valid_until: settings.check_valid_until,
+    };
+    request.variant = match settings.variant {
+        AptVariant::Essential => Variant::Essential,
+        AptVariant::Apt => Variant::Minimal,
+        AptVariant::Required => Variant::Required,
+        AptVariant::Important => Variant::Standard,
+    };
+    request.packages.clone_from(&settings.packages);
+    request.include.clone_from(&settings.include);
+    Ok(request)
+}
+
 fn source_error(error: SourceError, context: String) -> EngineError {
-    let kind = match error {
+    // Of a package, why it cannot be had decides what to do.
+    let reason = match &error {
+        SourceError::Package { source, .. } => &**source,
+        other => other,
+    };
+    let kind = match reason {
         SourceError::NoArchive { .. }
         | SourceError::NoKeyring { .. }
         | SourceError::Config { .. } => ErrorKind::Environment,
         SourceError::BadSuite(_) => ErrorKind::Invalid,
         _ => ErrorKind::Failed,
     };
-    let hint = match error {
+    let hint = match reason {
         SourceError::NoArchive { .. } => {
             Some("name a mirror and a keyring in the recipe: amiforge.apt {mirror, keyring}")
         }
@@ -156,6 +167,9 @@ fn source_error(error: SourceError, context: String) -> EngineError {
             "install debian-archive-keyring, or name a keyring in the recipe: amiforge.apt.keyring",
         ),
         SourceError::Offline { .. } => Some("build once without --offline"),
+        SourceError::Gone { .. } => Some(
+            "the archive has moved on: build without --locked to take the packages it has now, or name a point in its past in the recipe: amiforge.apt.snapshot",
+        ),
         SourceError::Download { .. } => Some(
             "run it again: finished downloads are kept, and a broken one goes on where it stopped",
         ),

@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
-use crate::look::{open_disk, threads};
+use crate::files::{MAX_JSON, read_file};
+use crate::look::{open_disk, read_manifest, threads};
+use crate::parent::InstalledPackage;
 use crate::settings::Engine;
 
 /// Limit for a boot with hardware acceleration; without it, it is scaled.
@@ -115,13 +117,24 @@ pub(crate) struct Subject<'a> {
 impl Engine {
     /// Boots an existing output and runs its test phases.
     pub fn test(&self, request: &TestRequest) -> Result<TestReport, EngineError> {
-        let dir = self.output_dir(&request.image)?;
+        let (dir, wanted) = self.output_dir(&request.image)?;
         let context = || format!("cannot test {}", dir.display());
-        let bytes = fs_err::read(dir.join("manifest.json")).or_fail(ErrorKind::Invalid, context)?;
-        let manifest = Manifest::from_json(&bytes).or_fail(ErrorKind::Invalid, context)?;
-        let documents = match fs_err::read(dir.join(DOCUMENTS_FILE)) {
+        let manifest = read_manifest(&dir).or_fail(ErrorKind::Invalid, context)?;
+        if let Some(wanted) = wanted.filter(|id| *id != manifest.image_id.as_str()) {
+            return Err(EngineError::new(
+                ErrorKind::Invalid,
+                format!(
+                    "{wanted}: its folder {} holds {} now",
+                    dir.display(),
+                    manifest.image_id
+                ),
+            )
+            .with_hint("name the folder to test what is in it"));
+        }
+        let components = dir.join(DOCUMENTS_FILE);
+        let documents = match read_file(&components, MAX_JSON) {
             Ok(bytes) => {
-                let context = || format!("{} cannot be used", dir.join(DOCUMENTS_FILE).display());
+                let context = || format!("{} cannot be used", components.display());
                 let file: ComponentsFile =
                     serde_json::from_slice(&bytes).or_fail(ErrorKind::Invalid, context)?;
                 if file.schema_version != COMPONENTS_VERSION {
@@ -129,24 +142,31 @@ impl Engine {
                         ErrorKind::Invalid,
                         format!(
                             "{}: schema version {}, this release reads {COMPONENTS_VERSION}",
-                            dir.join(DOCUMENTS_FILE).display(),
+                            components.display(),
                             file.schema_version
                         ),
                     ));
                 }
                 file.components
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) if error.is_absent() => Vec::new(),
             Err(error) => return Err(error).or_fail(ErrorKind::Invalid, context),
         };
-        let packages = fs_err::read_to_string(dir.join("packages.json")).unwrap_or_default();
+        let list = dir.join("packages.json");
+        let packages: Vec<InstalledPackage> = match read_file(&list, MAX_JSON) {
+            Ok(bytes) => serde_json::from_slice(&bytes).or_fail(ErrorKind::Invalid, || {
+                format!("{} cannot be used", list.display())
+            })?,
+            Err(error) if error.is_absent() => Vec::new(),
+            Err(error) => return Err(error).or_fail(ErrorKind::Invalid, context),
+        };
         let logs = tempfile::tempdir().or_fail(ErrorKind::Failed, context)?;
         let subject = Subject {
             manifest: &manifest,
             dir: &dir,
             logs: logs.path(),
             documents,
-            agent: packages.contains("\"cloud-init\""),
+            agent: packages.iter().any(|p| p.name == "cloud-init"),
             clock: self.settings.now,
         };
         let (report, failures) = self.prove(&subject, request.firmware, request.timeout_seconds)?;
@@ -156,16 +176,18 @@ impl Engine {
         Ok(TestReport { report })
     }
 
-    fn output_dir(&self, image: &Path) -> Result<PathBuf, EngineError> {
+    /// The folder that a name means, and the image that it has to hold when an entry of the catalog
+    /// says so.
+    fn output_dir(&self, image: &Path) -> Result<(PathBuf, Option<String>), EngineError> {
         if image.is_dir() {
-            return Ok(image.to_owned());
+            return Ok((image.to_owned(), None));
         }
         if image.file_name().is_some_and(|n| n == "manifest.json") && image.is_file() {
-            return Ok(image
+            let dir = image
                 .parent()
                 .filter(|p| !p.as_os_str().is_empty())
-                .unwrap_or(Path::new("."))
-                .to_owned());
+                .unwrap_or(Path::new("."));
+            return Ok((dir.to_owned(), None));
         }
         let unknown = || {
             EngineError::new(
@@ -187,9 +209,10 @@ impl Engine {
             return Err(unknown());
         };
         let found = found.or_fail(ErrorKind::Invalid, || {
-            format!("{id}: not found in the catalog")
+            format!("{id} cannot be looked up in the catalog")
         })?;
-        Ok(found.ok_or_else(unknown)?.path)
+        let found = found.ok_or_else(unknown)?;
+        Ok((found.path, Some(found.image_id)))
     }
 
     /// Boots the subject under the firmwares. What failed is in the report and told in the list;
@@ -242,6 +265,14 @@ impl Engine {
         } else {
             None
         };
+        // Overlays and sockets; the handler of ctrl-C removes them, too.
+        let scratch = tempfile::Builder::new()
+            .prefix("amiforge-")
+            .tempdir()
+            .or_fail(ErrorKind::Failed, || {
+                "no folder for the machine's temporary files".to_owned()
+            })?;
+        let _watched = self.interruption().guard(scratch.path());
         // Two guests at once when there is a processor for each; they do not share anything.
         let together = threads() >= 2 && wanted.len() > 1;
         let one = |firmware: Firmware| {
@@ -258,7 +289,7 @@ impl Engine {
                 required: vec![Milestone::Target],
                 seed: seed.clone(),
                 console_log: subject.logs.join(format!("console-{firmware}.log")),
-                temp_parent: std::env::temp_dir(),
+                temp_parent: scratch.path().to_owned(),
                 cancel: Arc::new(AtomicBool::new(false)),
             };
             let tcg = BootOptions {

@@ -83,7 +83,7 @@ pub struct Interruption {
 }
 
 impl Interruption {
-    /// Removes every unfinished output folder. Called once, when the process is about to end.
+    /// Removes every unfinished output folder and what a running guest needs. Called once, when the process is about to end.
     pub fn clean_up(&self) {
         let Ok(folders) = self.folders.lock() else {
             return;
@@ -100,10 +100,31 @@ impl Interruption {
         }
     }
 
+    /// Watches a folder for as long as the guard lives.
+    pub(crate) fn guard(&self, folder: &Path) -> Watched {
+        self.watch(folder);
+        Watched {
+            interruption: self.clone(),
+            folder: folder.to_owned(),
+        }
+    }
+
     pub(crate) fn unwatch(&self, folder: &Path) {
         if let Ok(mut folders) = self.folders.lock() {
             folders.retain(|f| f != folder);
         }
+    }
+}
+
+/// See [`Interruption::guard`].
+pub(crate) struct Watched {
+    interruption: Interruption,
+    folder: PathBuf,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.interruption.unwatch(&self.folder);
     }
 }
 

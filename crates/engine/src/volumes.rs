@@ -57,7 +57,13 @@ pub(crate) fn of_recipe(recipe: &recipe::ImageRecipe) -> Result<Volumes, EngineE
             volume.encrypted = ebs.encrypted;
             volume.kms_key_id.clone_from(&ebs.kms_key_id);
             if let Some(snapshot) = &ebs.snapshot_id {
-                volume.snapshot_id = Some(snapshot.parse().or_fail(ErrorKind::Invalid, context)?);
+                return Err(EngineError::new(
+                    ErrorKind::Invalid,
+                    format!(
+                        "blockDeviceMappings: {device_name} starts from {snapshot}, and the content of AWS's snapshots is not here"
+                    ),
+                )
+                .with_hint("leave snapshotId out: the root volume is what is built, and further volumes start empty"));
             }
             MappingTarget::Ebs(volume)
         } else if let Some(name) = &mapping.virtual_name {
@@ -82,7 +88,31 @@ pub(crate) fn of_recipe(recipe: &recipe::ImageRecipe) -> Result<Volumes, EngineE
     })
 }
 
+/// A volume beside the root.
+pub(crate) struct FurtherVolume {
+    /// Its device.
+    pub(crate) device: DeviceName,
+    /// Its size in bytes.
+    pub(crate) bytes: u64,
+}
+
 impl Volumes {
+    /// The EBS volumes beside the root. Instance store volumes are no part of an image: EC2 makes
+    /// them anew for every instance, and where they are NVMe it does not look at their mapping.
+    pub(crate) fn further(&self) -> Vec<FurtherVolume> {
+        self.mappings
+            .iter()
+            .filter(|mapping| mapping.device_name != self.root)
+            .filter_map(|mapping| {
+                let gib = mapping.as_ebs()?.volume_size;
+                Some(FurtherVolume {
+                    device: mapping.device_name.clone(),
+                    bytes: u64::from(gib) * GIB,
+                })
+            })
+            .collect()
+    }
+
     /// The mappings with the root volume's size filled in: what the recipe asks for, else the
     /// smallest that holds `bytes`.
     pub(crate) fn with_root_size(mut self, bytes: u64) -> Vec<BlockDeviceMapping> {

@@ -124,6 +124,25 @@ pub enum SourceError {
         /// Why the last attempt failed.
         reason: String,
     },
+    /// A package that is nowhere.
+    #[error("package {package} {version}{}", also(elsewhere))]
+    Package {
+        /// Its name.
+        package: String,
+        /// Its version.
+        version: String,
+        /// Archives that were tried besides the one it was found in.
+        elsewhere: Vec<String>,
+        /// Why the archive that it was found in did not give it.
+        #[source]
+        source: Box<SourceError>,
+    },
+    /// The archive has a file no more that it had when the packages were chosen.
+    #[error("{uri}: the archive does not have this file any more")]
+    Gone {
+        /// Address.
+        uri: String,
+    },
     /// The network is needed and not allowed.
     #[error("{what} is not in the cache, and downloads are off")]
     Offline {
@@ -169,6 +188,13 @@ impl SourceError {
             what: what.into(),
             reason: reason.into(),
         }
+    }
+}
+
+fn also(elsewhere: &[String]) -> String {
+    match elsewhere.is_empty() {
+        true => String::new(),
+        false => format!(" (tried at {} too)", elsewhere.join(", ")),
     }
 }
 

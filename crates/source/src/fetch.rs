@@ -1,19 +1,26 @@
 //! The `.deb` files of a lock, into the cache.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::apt::config::AptConfig;
+use crate::apt::hostconf;
 use crate::apt::http::{Client, Patience, has_size};
-use crate::{Context, FetchedDebian, ResolvedDebian, SourceError, SourceEvent};
+use crate::{
+    AptSettings, Context, FetchedDebian, ResolvedDebian, ResolvedPackage, SourceError, SourceEvent,
+};
 
 /// Fewest and most downloads under way at once.
 const PARALLEL: (usize, usize) = (4, 8);
 
 /// Brings every package of the lock into `<cache>/archives/<sha256>.deb`. What is there is not
 /// fetched again; what was left half-way is resumed. A file gets its name only after its digest is
-/// that of the signed index; [`unpack`](crate::unpack()) checks it once more as it reads.
+/// that of the lock; [`unpack`](crate::unpack()) checks it once more as it reads.
+///
+/// A package is asked for at the address that the lock names, and where that archive cannot give it,
+/// at the archives of the recipe or of the host's apt configuration: a lock outlives the mirror it was
+/// made with, and the digest says whether the bytes are the same.
 pub fn fetch(resolved: &ResolvedDebian, ctx: &Context<'_>) -> Result<FetchedDebian, SourceError> {
     fetch_with(resolved, ctx, Patience::NORMAL)
 }
@@ -43,6 +50,7 @@ pub(crate) fn fetch_with(
     missing.sort_by_key(|i| std::cmp::Reverse(resolved.packages[*i].size));
     let config = AptConfig::read(ctx.host_root)?;
     let client = Client::new(*ctx, &config, patience);
+    let mirrors = Mirrors::new(resolved, &config, ctx);
     let total = missing.iter().map(|i| resolved.packages[*i].size).sum();
     (ctx.events)(SourceEvent::FetchStarted {
         packages: missing.len(),
@@ -69,21 +77,21 @@ pub(crate) fn fetch_with(
             scope.spawn(|| {
                 while let Some(i) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let package = &resolved.packages[*i];
-                    let uri = format!("{}/{}", package.uri, package.filename);
-                    let result = client.file(&uri, &debs[*i], package.size, package.sha256, &progress);
-                    let error = match result {
-                        Ok(Some(n)) => {
+                    let error = match bring(&client, &mirrors, package, &debs[*i], &progress) {
+                        Ok(n) => {
                             transferred.fetch_add(n, Ordering::Relaxed);
                             continue;
                         }
-                        Ok(None) => SourceError::Download { uri, reason: "the server has no such file; the archive may have moved on since it was resolved".to_owned() },
                         Err(error) => error,
                     };
+                    // The others end because of this one; its reason is the one to tell, so it is
+                    // there before they are told to stop.
+                    failure
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .get_or_insert(error);
                     client.stop();
                     next.store(missing.len(), Ordering::Relaxed);
-                    let mut slot = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    // The others end because of this one; its reason is the one to tell.
-                    slot.get_or_insert(error);
                     return;
                 }
             });
@@ -105,4 +113,104 @@ pub(crate) fn fetch_with(
             })
         }
     }
+}
+
+/// The archives that may have a package.
+struct Mirrors {
+    /// Base addresses of the recipe or of the host, in their order.
+    known: Vec<String>,
+    /// Those that did not answer: asked last from then on, since each waits for its time-outs.
+    silent: Mutex<Vec<String>>,
+}
+
+impl Mirrors {
+    fn new(resolved: &ResolvedDebian, config: &AptConfig, ctx: &Context<'_>) -> Self {
+        let settings = AptSettings {
+            mirror: resolved.asked.mirror.clone(),
+            suites: resolved.asked.suites.clone(),
+            ..AptSettings::default()
+        };
+        let arch = resolved.arch.debian();
+        // What the host's configuration has of no use here was said when it was resolved.
+        let quiet = Context {
+            events: &|_| {},
+            ..*ctx
+        };
+        // A host without apt sources has just no second place to ask at.
+        let archives = hostconf::archives(&resolved.suite, arch, &settings, config, &quiet);
+        let mut known: Vec<String> = Vec::new();
+        for archive in archives.unwrap_or_default() {
+            if !known.contains(&archive.uri) && !archive.uri.contains("@SNAPSHOTID@") {
+                known.push(archive.uri);
+            }
+        }
+        Self {
+            known,
+            silent: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The one that the lock names, then the others.
+    fn of<'a>(&'a self, package: &'a ResolvedPackage) -> Vec<&'a str> {
+        let silent = self
+            .silent
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let others = self.known.iter().filter(|uri| **uri != package.uri);
+        let mut list: Vec<&str> = std::iter::once(&package.uri)
+            .chain(others)
+            .map(String::as_str)
+            .collect();
+        list.sort_by_key(|uri| silent.iter().any(|s| s == uri));
+        list
+    }
+
+    fn is_silent(&self, uri: &str) {
+        self.silent
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(uri.to_owned());
+    }
+}
+
+/// Brings one package from the first archive that has it; the number of bytes transferred.
+fn bring(
+    client: &Client<'_>,
+    mirrors: &Mirrors,
+    package: &ResolvedPackage,
+    dest: &Path,
+    progress: &dyn Fn(u64),
+) -> Result<u64, SourceError> {
+    let mut failed: Vec<(String, SourceError)> = Vec::new();
+    for base in mirrors.of(package) {
+        let uri = format!("{base}/{}", package.filename);
+        let error = match client.file(&uri, dest, package.size, package.sha256, progress) {
+            Ok(Some(n)) => return Ok(n),
+            Ok(None) => SourceError::Gone { uri },
+            Err(error @ (SourceError::Digest { .. } | SourceError::Offline { .. })) => error,
+            Err(error @ SourceError::Download { .. }) => {
+                mirrors.is_silent(base);
+                error
+            }
+            // A full disk, for example: no other archive helps.
+            Err(error) => return Err(error),
+        };
+        failed.push((base.to_owned(), error));
+        if client.is_stopped() {
+            break;
+        }
+    }
+    // The archive of the lock is the one whose answer counts.
+    let own = failed.iter().position(|(base, _)| *base == package.uri);
+    let (_, source) = failed.remove(own.unwrap_or(0));
+    let elsewhere = match source {
+        SourceError::Offline { .. } => Vec::new(),
+        _ => failed.into_iter().map(|(base, _)| base).collect(),
+    };
+    Err(SourceError::Package {
+        package: package.name.clone(),
+        version: package.version.clone(),
+        elsewhere,
+        source: Box::new(source),
+    })
 }

@@ -3,7 +3,8 @@
 //! One kind in this version, `debian:<suite>`:
 //!
 //! 1. [`resolve`] reads the host's apt configuration, the signed Release files and the package
-//!    indices, and picks the packages that apt would pick. The result is the lock.
+//!    indices, and picks the packages that apt would pick. The result is the lock, which
+//!    [`ResolvedDebian::from_lock`] reads back to repeat a build.
 //! 2. [`fetch`] brings the `.deb` files into the cache, each checked against the signed digest.
 //! 3. [`unpack`] turns them into a layer, without privileges: a pure function of the packages.
 //! 4. [`configure_script`] is the text that, run by a sandbox on top of that layer, configures the
@@ -20,6 +21,7 @@ mod defaults;
 mod error;
 mod event;
 mod fetch;
+mod lock;
 mod model;
 mod resolve;
 mod solver;
@@ -31,6 +33,7 @@ pub use deb::{DebError, unpack};
 pub use error::SourceError;
 pub use event::SourceEvent;
 pub use fetch::fetch;
+pub use lock::{Asked, LockError, MAX_LOCK_BYTES};
 pub use model::{
     AptSettings, Context, DebianRequest, FetchedDebian, GeneratedFile, ResolvedArchive,
     ResolvedDebian, ResolvedIndex, ResolvedPackage, Variant,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use amiforge_types::{Arch, Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::SourceEvent;
+use crate::{Asked, SourceEvent};
 
 /// A Debian parent as the recipe asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub struct Context<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ResolvedDebian {
-    /// Form of this structure; 1.
+    /// Form of this structure; 2.
     pub format: u32,
     /// The suite asked for.
     pub suite: String,
@@ -111,6 +111,8 @@ pub struct ResolvedDebian {
     pub codename: String,
     /// The architecture.
     pub arch: Arch,
+    /// What else was asked for.
+    pub asked: Asked,
     /// The packages in the order in which their `preinst` runs: dependencies first.
     pub packages: Vec<ResolvedPackage>,
     /// The archives the packages come from.

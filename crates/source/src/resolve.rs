@@ -10,14 +10,12 @@ use crate::apt::config::AptConfig;
 use crate::apt::hostconf::{self, Archive};
 use crate::apt::http::{Client, Patience};
 use crate::apt::index::{self, Universe};
+use crate::lock::FORMAT;
 use crate::solver::{self, Goal};
 use crate::{
-    Context, DebianRequest, GeneratedFile, ResolvedArchive, ResolvedDebian, ResolvedPackage,
+    Asked, Context, DebianRequest, GeneratedFile, ResolvedArchive, ResolvedDebian, ResolvedPackage,
     SourceError, SourceEvent, Variant, defaults,
 };
-
-/// Form of [`ResolvedDebian`].
-const FORMAT: u32 = 1;
 
 /// Where a resolution cached under other rules must not be taken from: raise it when a resolution of
 /// the same archives can differ.
@@ -300,6 +298,7 @@ fn solve(
             .map(|s| s.release.codename.clone())
             .unwrap_or_default(),
         arch: request.arch,
+        asked: Asked::of(request),
         packages,
         archives,
         newest: archive::newest(signed),

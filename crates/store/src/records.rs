@@ -16,9 +16,13 @@ impl Store {
         write_json(&path, record)
     }
 
-    /// Reads a record; `None` when it is not there.
+    /// Reads a record; `None` when it is not there, or is not JSON any more: records explain and speed
+    /// up, and what they say is found out again.
     pub fn get_record(&self, kind: &str, key: &str) -> Result<Option<Value>, StoreError> {
-        read_json(&self.record_path(kind, key)?)
+        match read_json(&self.record_path(kind, key)?) {
+            Err(StoreError::Json { .. }) => Ok(None),
+            other => other,
+        }
     }
 
     /// Keys of all records of a kind, sorted.

@@ -117,6 +117,13 @@ pub enum SpecError {
         #[source]
         source: std::io::Error,
     },
+    /// Not a regular file. A link is none: a folder that came from elsewhere must not choose what
+    /// of this host is opened.
+    #[error("{} is not a regular file", .path.display())]
+    NotAFile {
+        /// What stands in its place.
+        path: PathBuf,
+    },
     /// The file is shorter or longer than the manifest says.
     #[error("{} has {found} bytes, the manifest says {expected}", .path.display())]
     Length {
@@ -211,13 +218,15 @@ fn volume(
         })
         .ok_or_else(|| SpecError::NoArtifact(device.clone()))?;
     let path = dir.join(&artifact.file);
-    let found = std::fs::metadata(&path)
-        .map_err(|source| SpecError::Missing {
-            device: device.clone(),
-            path: path.clone(),
-            source,
-        })?
-        .len();
+    let meta = std::fs::symlink_metadata(&path).map_err(|source| SpecError::Missing {
+        device: device.clone(),
+        path: path.clone(),
+        source,
+    })?;
+    if !meta.is_file() {
+        return Err(SpecError::NotAFile { path });
+    }
+    let found = meta.len();
     if found != artifact.bytes {
         return Err(SpecError::Length {
             path,

@@ -24,6 +24,13 @@ fn partition(number: u32, offset: u64, size: u64, filesystem: Option<&str>) -> P
     }
 }
 
+/// The content digest of a disk of zeros, the long way.
+fn empty_digest(size: u64) -> Digest {
+    let block = Digest::of(&vec![0; 512 << 10]);
+    let blocks = usize::try_from(size / (512 << 10)).unwrap();
+    Digest::of(&block.as_bytes().repeat(blocks))
+}
+
 pub(crate) fn spec() -> ManifestSpec {
     let root: amiforge_ami::DeviceName = "/dev/xvda".parse().unwrap();
     let data = EbsVolume {
@@ -62,16 +69,32 @@ pub(crate) fn spec() -> ManifestSpec {
                 target: MappingTarget::NoDevice,
             },
         ],
-        volumes: vec![VolumeInfo {
-            device: root.clone(),
-            size: 2 * GIB,
-            partitions: vec![
-                partition(3, 1 << 20, 1 << 20, None),
-                partition(1, 128 << 20, 1 << 30, Some("ext4")),
-            ],
-            content_digest: Digest::of(b"content"),
-        }],
+        volumes: vec![
+            VolumeInfo {
+                device: root.clone(),
+                size: 2 * GIB,
+                partitions: vec![
+                    partition(3, 1 << 20, 1 << 20, None),
+                    partition(1, 128 << 20, 1 << 30, Some("ext4")),
+                ],
+                content_digest: Digest::of(b"content"),
+            },
+            VolumeInfo {
+                device: "/dev/sdf".parse().unwrap(),
+                size: 10 * GIB,
+                partitions: Vec::new(),
+                content_digest: empty_digest(10 * GIB),
+            },
+        ],
         artifacts: vec![
+            Artifact {
+                device: "/dev/sdf".parse().unwrap(),
+                file: "disk-sdf.qcow2".into(),
+                format: ArtifactFormat::Qcow2,
+                bytes: 262_144,
+                virtual_bytes: 10 * GIB,
+                sha256: Some(Digest::of(b"empty")),
+            },
             Artifact {
                 device: root.clone(),
                 file: "disk.qcow2".into(),

@@ -292,7 +292,9 @@ phases:
       - name: Good
         action: ExecuteBash
         inputs:
-          commands: [cat /etc/mark]
+          commands:
+            - cat /etc/mark
+            - for disk in /sys/block/nvme*; do echo $(cat $disk/device/serial) $(cat $disk/size); done
       - name: Bad
         action: ExecuteBash
         inputs:
@@ -306,6 +308,16 @@ fn image_a_failing_test_phase_fails_the_build_and_keeps_the_logs() {
     let web = Web::get();
     let env = web.env();
     let recipe = recipe(&env, FAILS_IN_THE_GUEST);
+    let text = fs_err::read_to_string(&recipe).unwrap();
+    fs_err::write(
+        &recipe,
+        text.replace(
+            "amiforge:\n",
+            "  - deviceName: /dev/sdf\n    ebs: {volumeSize: 3, volumeType: gp3}\n  \
+             - deviceName: /dev/sdb\n    virtualName: ephemeral0\namiforge:\n",
+        ),
+    )
+    .unwrap();
     let out = env.path("out");
     let end = finish(
         env.amiforge()
@@ -331,6 +343,32 @@ fn image_a_failing_test_phase_fails_the_build_and_keeps_the_logs() {
         Some(1),
         "BIOS only, as the recipe says"
     );
+    // The guest had the second volume, the one of the file, with its size; and not the instance store.
+    let run = &report["runs"]["bios"];
+    let seen = run["tests"]["run"]["documents"][0]["phases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|p| p["name"] == "test")
+        .and_then(|p| p["steps"][0]["outputs"][0]["stdout"].as_str())
+        .unwrap_or_else(|| panic!("{run}"))
+        .to_owned();
+    let mut sectors: Vec<&str> = seen
+        .lines()
+        .filter(|l| l.starts_with("vol"))
+        .filter_map(|l| l.split_once(' '))
+        .map(|(_, size)| size)
+        .collect();
+    sectors.sort_unstable();
+    assert_eq!(sectors, ["4194304", "6291456"], "{seen}");
+    let data = &run["volumes"][1];
+    assert_eq!(
+        (&data["device"], &data["file"]),
+        (&"/dev/sdf".into(), &"disk-sdf.raw".into()),
+        "{data}"
+    );
+    assert!(data["digestBefore"].is_string(), "{data}");
+    assert_eq!(data["digestBefore"], data["digestAfter"]);
     for name in ["plan.json", "lock.json", "console-bios.log", "logs"] {
         assert!(
             failed.join(name).exists(),

@@ -24,9 +24,12 @@ use crate::{Context, ResolvedIndex, SourceError, SourceEvent};
 /// Largest Release file read.
 const MAX_RELEASE: u64 = 32 << 20;
 
-/// Largest index read, as downloaded, and unpacked.
+/// Largest index read, as downloaded, and unpacked; that of all of Debian has 60 MB.
 const MAX_INDEX: u64 = 512 << 20;
-const MAX_INDEX_TEXT: u64 = 1 << 30;
+const MAX_INDEX_TEXT: u64 = 512 << 20;
+
+/// Memory that an xz file may ask for: xz -9 takes half of it.
+const MAX_XZ_MEMORY: u64 = 128 << 20;
 
 /// A Release file asked for this recently is not asked for again.
 const FRESH_SECS: i64 = 60;
@@ -511,19 +514,11 @@ pub(crate) fn index(
         raw = Some(bytes);
     }
     let raw = raw.unwrap_or_default();
-    let reader: Box<dyn Read> = match extension {
-        "xz" => Box::new(liblzma::read::XzDecoder::new_multi_decoder(raw.as_slice())),
-        "gz" => Box::new(flate2::read::MultiGzDecoder::new(raw.as_slice())),
-        _ => Box::new(raw.as_slice()),
-    };
-    let mut text = String::with_capacity(raw.len() * 6);
-    reader
-        .take(MAX_INDEX_TEXT + 1)
-        .read_to_string(&mut text)
-        .map_err(|e| SourceError::malformed(&uri, format!("cannot be unpacked: {e}")))?;
-    if text.len() as u64 > MAX_INDEX_TEXT {
-        return Err(SourceError::malformed(uri, "unpacks to more than 1 GiB"));
-    }
+    // The Release file has the unpacked form, too, so it says how long the text is to be.
+    let promised = signed.release.files.get(&format!("{dir}/Packages"));
+    let limit = promised.map_or(MAX_INDEX_TEXT, |(size, _)| *size.min(&MAX_INDEX_TEXT));
+    let text = unpack_index(&raw, extension, limit)
+        .map_err(|reason| SourceError::malformed(&uri, reason))?;
     Ok((
         text,
         ResolvedIndex {
@@ -533,6 +528,32 @@ pub(crate) fn index(
     ))
 }
 
+/// The text of an index, of at most `limit` bytes: what a small file unpacks to has no bound of its own.
+fn unpack_index(raw: &[u8], extension: &str, limit: u64) -> Result<String, String> {
+    let failed = |e: std::io::Error| format!("cannot be unpacked: {e}");
+    let reader: Box<dyn Read + '_> = match extension {
+        "xz" => {
+            let stream = liblzma::stream::Stream::new_stream_decoder(
+                MAX_XZ_MEMORY,
+                liblzma::stream::CONCATENATED,
+            )
+            .map_err(|e| failed(e.into()))?;
+            Box::new(liblzma::read::XzDecoder::new_stream(raw, stream))
+        }
+        "gz" => Box::new(flate2::read::MultiGzDecoder::new(raw)),
+        _ => Box::new(raw),
+    };
+    let mut text = String::new();
+    reader
+        .take(limit + 1)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    match text.len() as u64 > limit {
+        true => Err(format!("unpacks to more than {limit} bytes")),
+        false => Ok(text),
+    }
+}
+
 /// The newest date of some archives.
 pub(crate) fn newest(archives: &[Signed]) -> Timestamp {
     archives
@@ -540,4 +561,42 @@ pub(crate) fn newest(archives: &[Signed]) -> Timestamp {
         .map(|a| a.release.date)
         .max()
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(program: &str, args: &[&str], text: &[u8]) -> Vec<u8> {
+        use std::io::Write;
+        let mut child = std::process::Command::new(program)
+            .args(args)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || stdin.write_all(text).unwrap());
+            child.wait_with_output().unwrap().stdout
+        })
+    }
+
+    #[test]
+    fn an_index_that_unpacks_to_too_much_or_asks_for_too_much_memory_is_refused() {
+        let bomb = vec![b'a'; 20 << 20];
+        for (program, extension) in [("xz", "xz"), ("gzip", "gz")] {
+            let raw = packed(program, &["-1"], &bomb);
+            assert!(raw.len() < 200_000, "{program}: {}", raw.len());
+            let whole = unpack_index(&raw, extension, bomb.len() as u64).unwrap();
+            assert_eq!(whole.len(), bomb.len());
+            let error = unpack_index(&raw, extension, 1000).unwrap_err();
+            assert_eq!(error, "unpacks to more than 1000 bytes");
+            let error = unpack_index(&raw[..raw.len() / 2], extension, u64::MAX - 1).unwrap_err();
+            assert!(error.starts_with("cannot be unpacked: "), "{error}");
+        }
+        let greedy = packed("xz", &["--lzma2=preset=0,dict=256MiB"], b"text");
+        let error = unpack_index(&greedy, "xz", 1000).unwrap_err();
+        assert!(error.starts_with("cannot be unpacked: "), "{error}");
+    }
 }

@@ -240,6 +240,11 @@ fn base_uri(uri: &str) -> Result<String, SourceError> {
     })
 }
 
+/// Whether an address is one that [`archives`] could have given.
+pub(crate) fn is_base_uri(uri: &str) -> bool {
+    base_uri(uri).is_ok_and(|base| base == uri)
+}
+
 fn scheme(uri: &str) -> String {
     uri.split(':')
         .next()

@@ -94,6 +94,11 @@ impl<'a> Client<'a> {
         self.stop.store(true, Ordering::Relaxed);
     }
 
+    /// Whether [`stop`](Self::stop) was called.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// A small file, unless it is unchanged since `known`.
     pub(crate) fn small(
         &self,
@@ -196,7 +201,7 @@ impl<'a> Client<'a> {
                 have = 0;
             }
             let before = have;
-            let result = self.append(uri, &mut file, &mut have, size, progress);
+            let result = self.append(uri, &partial, &mut file, &mut have, size, progress);
             let gained = have.saturating_sub(before);
             transferred += gained;
             result.map_err(|failure| match failure {
@@ -230,21 +235,17 @@ impl<'a> Client<'a> {
         Ok(Some(transferred))
     }
 
-    /// Transfers from the end of `file` on.
+    /// Transfers from the end of `file`, which is at `partial`, on.
     fn append(
         &self,
         uri: &str,
+        partial: &Path,
         file: &mut File,
         have: &mut u64,
         size: u64,
         progress: &dyn Fn(u64),
     ) -> Result<(), Failure> {
-        let on_disk = |e: std::io::Error| {
-            Failure::Final(SourceError::Download {
-                uri: uri.to_owned(),
-                reason: format!("cannot write: {e}"),
-            })
-        };
+        let on_disk = |e: std::io::Error| Failure::Final(SourceError::io(partial, e));
         if *have == size && size > 0 {
             return Ok(());
         }

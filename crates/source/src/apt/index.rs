@@ -107,27 +107,13 @@ fn finish<'a>(
     if entry.arch != arch && entry.arch != "all" {
         return Ok(());
     }
-    let name_ok = entry.name.len() >= 2
-        && entry.name.len() <= 128
-        && entry
-            .name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
-        && entry.name.as_bytes()[0].is_ascii_alphanumeric();
-    if !name_ok {
+    if !is_package_name(entry.name) {
         return Err("not a package name");
     }
     if !version::is_valid(entry.version) {
         return Err("not a version");
     }
-    let path_ok = !entry.filename.is_empty()
-        && !entry.filename.starts_with('/')
-        && !entry
-            .filename
-            .bytes()
-            .any(|b| b <= b' ' || b >= 127 || b == b'?' || b == b'#')
-        && entry.filename.split('/').all(|part| part != "..");
-    if !path_ok {
+    if !is_pool_path(entry.filename) {
         return Err("not the path of a package");
     }
     if entry.sha256.len() != 64 {
@@ -135,6 +121,25 @@ fn finish<'a>(
     }
     out.push(entry);
     Ok(())
+}
+
+/// A name as Debian policy has it, of a length that some package has.
+pub(crate) fn is_package_name(name: &str) -> bool {
+    (2..=128).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
+        && name.as_bytes()[0].is_ascii_alphanumeric()
+}
+
+/// A path below an archive's base address that leads nowhere else.
+pub(crate) fn is_pool_path(path: &str) -> bool {
+    !path.is_empty()
+        && !path.starts_with('/')
+        && !path
+            .bytes()
+            .any(|b| b <= b' ' || b >= 127 || b == b'?' || b == b'#')
+        && path.split('/').all(|part| part != "..")
 }
 
 /// All packages of all archives, by name and by what they provide.

@@ -10,6 +10,16 @@ fn try_resolve(repo: &Repo, place: &Place) -> Result<ResolvedDebian, SourceError
     place.with(false, |ctx| resolve_with(&request, ctx, HASTY))
 }
 
+/// What went wrong with a package.
+fn of_package(error: SourceError, name: &str) -> SourceError {
+    match error {
+        SourceError::Package {
+            package, source, ..
+        } if package == name => *source,
+        other => panic!("{other}"),
+    }
+}
+
 #[test]
 fn a_good_archive_resolves_with_dependencies_alternatives_and_provides() {
     let repo = Repo::new();
@@ -186,6 +196,23 @@ fn a_changed_index_is_refused() {
 }
 
 #[test]
+fn an_index_longer_than_its_release_file_says_is_refused() {
+    let repo = Repo::new();
+    // The compressed form is signed as it is, and holds more than the plain one.
+    let plain = repo.path("repo/dists/test/main/binary-amd64/Packages");
+    std::fs::write(&plain, "Package: base\n").unwrap();
+    repo.release("test", DATE, Some(LATER));
+    repo.sign(&["good@example.org"]);
+    match try_resolve(&repo, &Place::new()) {
+        Err(SourceError::Malformed { what, reason }) => {
+            assert!(what.ends_with("Packages.xz"), "{what}");
+            assert_eq!(reason, "unpacks to more than 14 bytes");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn downloads_are_resumed_after_a_cut_and_a_stall() {
     let repo = Repo::new();
     let server = FileServer::start(&repo.path("repo"));
@@ -243,6 +270,7 @@ fn a_garbled_package_is_fetched_again_and_refused_when_it_stays_garbled() {
     let error = place
         .with(false, |ctx| fetch_with(&resolved, ctx, HASTY))
         .unwrap_err();
+    let error = of_package(error, "big");
     assert!(matches!(error, SourceError::Digest { .. }), "{error}");
     let kept = place.path(&format!(
         "cache/archives/{}.deb",
@@ -264,6 +292,7 @@ fn a_mirror_that_always_stops_half_way_ends_in_one_clear_error() {
     let error = place
         .with(false, |ctx| fetch_with(&resolved, ctx, HASTY))
         .unwrap_err();
+    let error = of_package(error, "big");
     assert!(matches!(error, SourceError::Download { .. }), "{error}");
     assert!(
         place

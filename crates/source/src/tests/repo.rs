@@ -51,18 +51,29 @@ impl Repo {
         run(Command::new("chmod").arg("700").arg(repo.path("gnupg")));
         repo.key("good@example.org", "ed25519", "1y", "2025-12-01");
         repo.export("good@example.org", "keys/good.gpg");
-        let fixture =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/repos/tiny/packages");
-        let text = std::fs::read_to_string(fixture).unwrap();
+        repo.publish(&Self::fixture());
+        repo
+    }
+
+    /// The text of `fixtures/repos/tiny`.
+    pub(super) fn fixture() -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/repos/tiny/packages");
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    /// Makes these packages all that the archive has.
+    pub(super) fn publish(&self, text: &str) {
+        for old in ["repo/pool", "build"] {
+            let _ = std::fs::remove_dir_all(self.path(old));
+        }
         let mut index = String::new();
         for paragraph in text.split("\n\n").filter(|p| !p.trim().is_empty()) {
-            index.push_str(&repo.package(paragraph));
+            index.push_str(&self.package(paragraph));
             index.push('\n');
         }
-        repo.index(&index);
-        repo.release("test", DATE, Some(LATER));
-        repo.sign(&["good@example.org"]);
-        repo
+        self.index(&index);
+        self.release("test", DATE, Some(LATER));
+        self.sign(&["good@example.org"]);
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

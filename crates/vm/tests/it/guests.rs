@@ -343,6 +343,27 @@ fn the_manifest_says_what_is_attached() {
 }
 
 #[test]
+fn a_link_in_place_of_a_disk_is_refused() {
+    let image = Image::new(
+        &guest(WAY, false, TinyEnding::PowerOff),
+        BootMode::LegacyBios,
+    );
+    let elsewhere = image.dir.path().join("elsewhere");
+    std::fs::rename(image.disk(), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, image.disk()).unwrap();
+    let refused = amiforge_vm::BootSpec::from_manifest(
+        &image.manifest,
+        image.dir.path(),
+        Firmware::Bios,
+        image.options(Duration::from_secs(60)),
+    );
+    assert!(matches!(
+        refused,
+        Err(amiforge_vm::SpecError::NotAFile { .. })
+    ));
+}
+
+#[test]
 fn a_qcow2_artefact_boots_and_is_untouched() {
     let raw = guest(WAY, true, TinyEnding::PowerOff);
     let mut image = Image::new(&raw, BootMode::LegacyBios);
