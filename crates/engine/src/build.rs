@@ -9,7 +9,7 @@ use amiforge_ami::{
     ManifestSpec, ParentImage, PartitionInfo, VolumeInfo, register_image_request,
     run_instances_mappings,
 };
-use amiforge_disk::{Compression, EmitOptions, Format, Output};
+use amiforge_disk::{EmitOptions, Format, Output};
 use amiforge_exec::DocumentSpec;
 use amiforge_plan::Plan;
 use amiforge_recipe::{ImageRecipe, OutputFormat};
@@ -302,11 +302,8 @@ impl Engine {
             .iter()
             .zip(&targets)
             .map(|((format, _), target)| Output {
-                format: *format,
-                target,
-                readback: None,
                 sha256: true,
-                compression: Compression::None,
+                ..Output::new(*format, target)
             })
             .collect();
         let emitted = amiforge_disk::emit(

@@ -3,21 +3,20 @@
 //! The file is not trusted: every table is bounded by the file's length and by fixed limits before
 //! it is read, memory does not grow with what the file claims, and no other file is ever opened.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use amiforge_types::ReadAt;
-use flate2::{Decompress, FlushDecompress};
 
-use super::layout::{COMPRESSED, MAGIC};
+use super::layout::{COMPRESSED, ENCODER_EXTENSION, MAGIC};
+use crate::format::cache::Cache;
+use crate::format::codec::{Expanders, Stream};
+use crate::format::numbers::{be32, be64 as be64_at};
 use crate::format::{Format, OpenError};
 
 /// Largest L1 table that is read, as in QEMU: 32 MiB.
 const MAX_L1_BYTES: u64 = 32 << 20;
-/// Memory for L2 tables, and for decompressed clusters.
-const CACHE_BYTES: usize = 8 << 20;
 /// Bits of a table entry that hold a host offset.
 const OFFSET_MASK: u64 = 0x00FF_FFFF_FFFF_FE00;
 
@@ -25,13 +24,13 @@ const KNOWN_INCOMPAT: u64 = 0b1111;
 const INCOMPAT_CORRUPT: u64 = 1 << 1;
 const INCOMPAT_DATA_FILE: u64 = 1 << 2;
 
-type Cache<T> = Mutex<BTreeMap<u64, Arc<[T]>>>;
-
 pub(super) struct Qcow2Disk {
     file: Arc<dyn ReadAt>,
     cluster_bits: u32,
     size: u64,
-    zstd: bool,
+    expanders: Expanders,
+    /// The text of [`ENCODER_EXTENSION`].
+    encoder: Option<String>,
     /// Version 3 knows explicit zero clusters; in version 2 their bit is reserved.
     zero_flag: bool,
     l1: Vec<u64>,
@@ -40,7 +39,7 @@ pub(super) struct Qcow2Disk {
 }
 
 /// What a guest cluster is.
-enum Cluster {
+pub(super) enum Cluster {
     Zero,
     Plain(u64),
     Compressed { offset: u64, len: u64 },
@@ -78,15 +77,13 @@ impl Qcow2Disk {
             .min(header.len());
         file.read_exact_at(&mut header[..have], 0)
             .map_err(io_error)?;
-        let u32_at = |at: usize| {
-            u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-        };
-        let u64_at = |at: usize| u64::from(u32_at(at)) << 32 | u64::from(u32_at(at + 4));
+        let u32_at = |at: usize| be32(&header, at);
+        let u64_at = |at: usize| be64_at(&header, at);
         if have < 72 || header[..4] != MAGIC {
             return Err(corrupt("the header is cut off"));
         }
         let version = u32_at(4);
-        let (mut incompatible, mut zstd) = (0, false);
+        let (mut incompatible, mut zstd, mut encoder) = (0, false, None);
         match version {
             2 => {}
             3 => {
@@ -125,6 +122,11 @@ impl Qcow2Disk {
             return Err(corrupt("the cluster size is impossible"));
         }
         let cluster = 1u64 << cluster_bits;
+        if version == 3 {
+            encoder = extension(&*file, u64::from(u32_at(100)), cluster, ENCODER_EXTENSION)
+                .map_err(io_error)?
+                .and_then(|text| String::from_utf8(text).ok());
+        }
         let size = u64_at(24);
         let needed = size.div_ceil(cluster * (cluster / 8));
         let (l1_entries, l1_offset) = (u64::from(u32_at(36)), u64_at(40));
@@ -145,12 +147,21 @@ impl Qcow2Disk {
             file,
             cluster_bits,
             size,
-            zstd,
+            expanders: Expanders::new(if zstd { Stream::Zstd } else { Stream::Raw }),
+            encoder,
             zero_flag: version == 3,
             l1: be64(&bytes),
-            l2: Mutex::default(),
-            clusters: Mutex::default(),
+            l2: Cache::default(),
+            clusters: Cache::default(),
         })
+    }
+
+    pub(super) fn cluster_bits(&self) -> u32 {
+        self.cluster_bits
+    }
+
+    pub(super) fn encoder(&self) -> Option<&str> {
+        self.encoder.as_deref()
     }
 
     fn cluster_len(&self) -> usize {
@@ -173,7 +184,7 @@ impl Qcow2Disk {
         if offset == 0 {
             return Ok(None);
         }
-        if let Some(found) = get(&self.l2, number) {
+        if let Some(found) = self.l2.get(number) {
             return Ok(Some(found));
         }
         let len = self.cluster_len();
@@ -186,7 +197,7 @@ impl Qcow2Disk {
         }
         let mut bytes = vec![0; len];
         self.file.read_exact_at(&mut bytes, offset)?;
-        Ok(Some(put(&self.l2, number, be64(&bytes).into(), len)))
+        Ok(Some(self.l2.put(number, be64(&bytes).into(), len)))
     }
 
     fn decode(&self, entry: u64) -> Cluster {
@@ -205,7 +216,7 @@ impl Qcow2Disk {
         }
     }
 
-    fn locate(&self, cluster: u64) -> io::Result<Cluster> {
+    pub(super) fn locate(&self, cluster: u64) -> io::Result<Cluster> {
         let table = self.l2(cluster / self.l2_entries())?;
         let slot = usize::try_from(cluster % self.l2_entries()).map_err(io::Error::other)?;
         Ok(table.map_or(Cluster::Zero, |table| self.decode(table[slot])))
@@ -213,7 +224,7 @@ impl Qcow2Disk {
 
     /// Reads from the file; what is past its end but in the same cluster reads as zero, because QEMU
     /// leaves the last cluster of a file short.
-    fn read_host(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+    pub(super) fn read_host(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         let have = self
             .file
             .size()
@@ -226,26 +237,23 @@ impl Qcow2Disk {
         Ok(())
     }
 
+    /// Fills `out`, a whole cluster, from `len` compressed bytes; the length of the stream.
+    pub(super) fn expand(&self, offset: u64, len: u64, input: &mut Vec<u8>, out: &mut [u8]) -> io::Result<usize> {
+        input.clear();
+        input.resize(usize::try_from(len).map_err(io::Error::other)?, 0);
+        self.read_host(input, offset)?;
+        self.expanders
+            .expand(input, out)?
+            .ok_or_else(|| bad_data("a compressed cluster does not decompress"))
+    }
+
     fn decompressed(&self, cluster: u64, offset: u64, len: u64) -> io::Result<Arc<[u8]>> {
-        if let Some(found) = get(&self.clusters, cluster) {
+        if let Some(found) = self.clusters.get(cluster) {
             return Ok(found);
         }
-        let mut input = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-        self.read_host(&mut input, offset)?;
         let mut out = vec![0; self.cluster_len()];
-        if self.zstd {
-            inflate_zstd(&input, &mut out)?;
-        } else {
-            // A larger window than the stream was made with does no harm.
-            let mut codec = Decompress::new(false);
-            codec
-                .decompress(&input, &mut out, FlushDecompress::Finish)
-                .map_err(|_| bad_data("a compressed cluster does not decompress"))?;
-            if codec.total_out() != out.len() as u64 {
-                return Err(bad_data("a compressed cluster is too short"));
-            }
-        }
-        Ok(put(&self.clusters, cluster, out.into(), self.cluster_len()))
+        self.expand(offset, len, &mut Vec::new(), &mut out)?;
+        Ok(self.clusters.put(cluster, out.into(), self.cluster_len()))
     }
 
     fn read_in_cluster(&self, cluster: u64, within: usize, buf: &mut [u8]) -> io::Result<()> {
@@ -264,6 +272,9 @@ impl Qcow2Disk {
                 } else {
                     self.read_host(buf, start)?
                 }
+            }
+            Cluster::Compressed { offset, len } if buf.len() == self.cluster_len() => {
+                self.expand(offset, len, &mut Vec::new(), buf)?;
             }
             Cluster::Compressed { offset, len } => {
                 let data = self.decompressed(cluster, offset, len)?;
@@ -326,13 +337,32 @@ impl ReadAt for Qcow2Disk {
     }
 }
 
-/// Decodes one frame; bytes after it (the rest of the last sector) are no part of it.
-fn inflate_zstd(input: &[u8], out: &mut [u8]) -> io::Result<()> {
-    let bad = |_| bad_data("a compressed cluster does not decompress");
-    let mut decoder = zstd::stream::Decoder::with_buffer(input)
-        .map_err(bad)?
-        .single_frame();
-    io::Read::read_exact(&mut decoder, out).map_err(bad)
+/// Bytes of a header extension that are read; ours are shorter.
+const MAX_EXTENSION: u64 = 1024;
+
+/// The data of a header extension. The list begins behind the header and ends with the first cluster.
+fn extension(
+    file: &dyn ReadAt,
+    mut at: u64,
+    end: u64,
+    wanted: u32,
+) -> io::Result<Option<Vec<u8>>> {
+    let end = end.min(file.size());
+    while at.checked_add(8).is_some_and(|data| data <= end) {
+        let mut head = [0; 8];
+        file.read_exact_at(&mut head, at)?;
+        let (kind, len) = (be32(&head, 0), u64::from(be32(&head, 4)));
+        if kind == 0 || len > end - at - 8 {
+            return Ok(None);
+        }
+        if kind == wanted && len <= MAX_EXTENSION {
+            let mut data = vec![0; usize::try_from(len).unwrap_or(0)];
+            file.read_exact_at(&mut data, at + 8)?;
+            return Ok(Some(data));
+        }
+        at += 8 + len.next_multiple_of(8);
+    }
+    Ok(None)
 }
 
 fn be64(bytes: &[u8]) -> Vec<u64> {
@@ -340,22 +370,4 @@ fn be64(bytes: &[u8]) -> Vec<u64> {
         .chunks_exact(8)
         .map(|c| u64::from_be_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]))
         .collect()
-}
-
-fn get<T>(cache: &Cache<T>, key: u64) -> Option<Arc<[T]>> {
-    cache
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get(&key)
-        .cloned()
-}
-
-/// Adds to a cache; a full one is emptied, which is enough for the mostly forward reads it sees.
-fn put<T>(cache: &Cache<T>, key: u64, value: Arc<[T]>, bytes: usize) -> Arc<[T]> {
-    let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-    if cache.len() >= (CACHE_BYTES / bytes).max(1) {
-        cache.clear();
-    }
-    cache.insert(key, Arc::clone(&value));
-    value
 }
