@@ -224,6 +224,10 @@ pub(crate) struct Convert {
     /// Format of the input [default: by its extension]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) from: Option<engine::Format>,
+    /// Open the backing file or data file that a qcow2 image names. Only for images that you trust:
+    /// they choose which file of yours is read.
+    #[arg(long)]
+    pub(crate) allow_backing_file: bool,
     #[command(flatten)]
     pub(crate) how: DiskOutput,
     /// Print the result as JSON.
@@ -238,6 +242,10 @@ pub(crate) struct Info {
     /// Also the content digest of each partition.
     #[arg(long)]
     pub(crate) digests: bool,
+    /// Open the backing file or data file that a qcow2 image names. Only for images that you trust:
+    /// they choose which file of yours is read.
+    #[arg(long)]
+    pub(crate) allow_backing_file: bool,
     /// Print as JSON.
     #[arg(long)]
     pub(crate) json: bool,

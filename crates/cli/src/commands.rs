@@ -174,6 +174,7 @@ pub(crate) fn convert(engine: &Engine, args: args::Convert) -> Outcome {
     let report = engine.convert(&engine::ConvertRequest {
         input: args.input,
         from: args.from,
+        named_files: args.allow_backing_file,
         output: output_request(args.out, args.how),
     })?;
     print_files(&report, args.json)
@@ -209,7 +210,7 @@ fn print_files(report: &engine::DiskFilesReport, json: bool) -> Outcome {
 }
 
 pub(crate) fn info(engine: &Engine, args: &args::Info) -> Outcome {
-    let info = engine.disk_info(&args.file, args.digests)?;
+    let info = engine.disk_info(&args.file, args.digests, args.allow_backing_file)?;
     if args.json {
         print_json(&info)?;
     } else {

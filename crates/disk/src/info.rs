@@ -225,8 +225,8 @@ fn without_gpt(disk: &dyn ReadAt) -> Result<DiskInfo, InfoError> {
             last_lba: part.last_lba,
             file_system: None,
         };
-        entry.file_system = probe_file_system(disk, entry.offset(), entry.len_bytes())
-            .map_err(InfoError::Io)?;
+        entry.file_system =
+            probe_file_system(disk, entry.offset(), entry.len_bytes()).map_err(InfoError::Io)?;
         info.partitions.push(entry);
     }
     Ok(info)

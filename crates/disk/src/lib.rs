@@ -31,8 +31,8 @@ pub use emit::{
 };
 pub use extent::{Extent, ExtentData, ExtentError, Extents};
 pub use format::{
-    Compression, CompressionError, Format, FormatError, OpenError, Previous, Subformat,
-    SubformatError, open,
+    Compression, CompressionError, Format, FormatError, OpenError, Opener, Previous, Subformat,
+    SubformatError, open, open_with,
 };
 pub use info::{
     DiskInfo, FileSystemInfo, FileSystemKind, InfoError, PartitionInfo, TableInfo, disk_info,

@@ -227,7 +227,8 @@ impl Entry {
 fn entries(table: &[u8; 512]) -> [Entry; 4] {
     [0, 1, 2, 3].map(|i| {
         let e = &table[446 + i * 16..462 + i * 16];
-        let word = |at: usize| u64::from(u32::from_le_bytes([e[at], e[at + 1], e[at + 2], e[at + 3]]));
+        let word =
+            |at: usize| u64::from(u32::from_le_bytes([e[at], e[at + 1], e[at + 2], e[at + 3]]));
         Entry {
             flags: e[0],
             kind: e[4],

@@ -68,9 +68,11 @@ impl Engine {
     /// Makes a disk from a root file system.
     pub fn assemble(&self, request: &AssembleRequest) -> Result<DiskFilesReport, EngineError> {
         let declared = request.output.declared()?;
-        let near = request.output.files.first().ok_or_else(|| {
-            EngineError::new(ErrorKind::Invalid, "no file to write is named")
-        })?;
+        let near = request
+            .output
+            .files
+            .first()
+            .ok_or_else(|| EngineError::new(ErrorKind::Invalid, "no file to write is named"))?;
         let mut blobs = BlobTable::new();
         let mut padded = BTreeSet::new();
         self.stage("read", request.rootfs.display().to_string());

@@ -18,6 +18,8 @@ pub struct ConvertRequest {
     pub input: PathBuf,
     /// Its format; `None` for what its extension says.
     pub from: Option<Format>,
+    /// Whether the image may name other files (a backing file, a data file).
+    pub named_files: bool,
     /// The files to write.
     pub output: OutputRequest,
 }
@@ -28,7 +30,7 @@ impl Engine {
         let context = || format!("cannot convert {}", request.input.display());
         let declared = request.output.declared()?;
         self.stage("read", request.input.display().to_string());
-        let (format, disk, _) = open_disk_as(&request.input, request.from)?;
+        let (format, disk, _) = open_disk_as(&request.input, request.from, request.named_files)?;
         let disk: Arc<dyn ReadAt> = Arc::from(disk);
         let mut blobs = BlobTable::new();
         let id = blobs.add(disk.clone());

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use amiforge_disk::{
-    Compression, EmitOptions, Extents, Format, Output, Previous, Subformat,
-};
+use amiforge_disk::{Compression, EmitOptions, Extents, Format, Output, Previous, Subformat};
 use amiforge_store::{FileBlob, FileTarget};
 use amiforge_types::{BlobTable, Digest, ReadAt};
 use serde::Serialize;
@@ -91,7 +89,10 @@ impl Declared<'_> {
 }
 
 /// The format that a file's extension declares.
-pub(crate) fn format_of(path: &Path, context: impl FnOnce() -> String) -> Result<Format, EngineError> {
+pub(crate) fn format_of(
+    path: &Path,
+    context: impl FnOnce() -> String,
+) -> Result<Format, EngineError> {
     let name = path
         .file_name()
         .map(|n| n.to_string_lossy().into_owned())

@@ -22,13 +22,13 @@ mod prove;
 mod settings;
 mod volumes;
 
+/// What can be said about disk files.
+pub use amiforge_disk::{Compression, Format, Subformat};
 pub use assemble::{AssembleRequest, BootChoice};
 pub use build::{BuildOutcome, BuildRequest};
 pub use convert::ConvertRequest;
 pub use diskfiles::{Checksums, DiskFile, DiskFilesReport, OutputRequest};
 pub use doctor::{DoctorReport, Finding};
-/// What can be said about disk files.
-pub use amiforge_disk::{Compression, Format, Subformat};
 pub use error::{DocumentReport, EngineError, ErrorKind};
 pub use event::{Event, EventSink};
 pub use load::RecipeRequest;

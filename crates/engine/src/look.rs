@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use amiforge_ami::Manifest;
 use amiforge_disk::{
-    DiskInfo, FileSystemInfo, FileSystemKind, Format, Part, PartitionInfo, TableInfo, Usage,
+    DiskInfo, FileSystemInfo, FileSystemKind, Format, Opener, Part, PartitionInfo, TableInfo, Usage,
 };
 use amiforge_fs::{ext4, fat};
 use amiforge_store::FileBlob;
@@ -52,7 +52,9 @@ impl DiskReport {
         );
         match self.disk.table {
             Some(TableInfo::Gpt { sector_bytes }) => {
-                text.push_str(&format!("partitions      GPT, sectors of {sector_bytes} bytes\n"));
+                text.push_str(&format!(
+                    "partitions      GPT, sectors of {sector_bytes} bytes\n"
+                ));
             }
             Some(TableInfo::Mbr { disk_id }) => {
                 text.push_str(&format!("partitions      MBR, disk id 0x{disk_id:08x}\n"));
@@ -94,7 +96,10 @@ impl DiskReport {
         for part in &self.disk.partitions {
             let usage = part.file_system.as_ref().and_then(|f| f.usage);
             if let Some((used, free)) = usage.and_then(|u| u.used_inodes.zip(u.free_inodes)) {
-                text.push_str(&format!("inodes {:<8} {used} used, {free} free\n", part.slot));
+                text.push_str(&format!(
+                    "inodes {:<8} {used} used, {free} free\n",
+                    part.slot
+                ));
             }
         }
         for part in &self.disk.partitions {
@@ -216,10 +221,16 @@ fn shown(bytes: &[u8]) -> String {
 }
 
 impl Engine {
-    /// Describes a disk image; with `digests` each partition gets a content digest of its own.
-    pub fn disk_info(&self, file: &Path, digests: bool) -> Result<DiskReport, EngineError> {
+    /// Describes a disk image; with `digests` each partition gets a content digest of its own, with
+    /// `named` the image may name other files.
+    pub fn disk_info(
+        &self,
+        file: &Path,
+        digests: bool,
+        named: bool,
+    ) -> Result<DiskReport, EngineError> {
         let context = || format!("cannot describe {}", file.display());
-        let (format, disk, file_bytes) = open_disk(file)?;
+        let (format, disk, file_bytes) = open_disk_as(file, None, named)?;
         let mut info = amiforge_disk::disk_info(&*disk).or_fail(ErrorKind::Failed, context)?;
         for part in info.partitions.iter_mut().filter(|_| digests) {
             let bytes = Part::new(&*disk, part.offset(), part.len_bytes());
@@ -402,13 +413,28 @@ fn disk_file(image: &Path) -> Result<PathBuf, EngineError> {
 }
 
 pub(crate) fn open_disk(file: &Path) -> Result<(Format, Box<dyn ReadAt>, u64), EngineError> {
-    open_disk_as(file, None)
+    open_disk_as(file, None, false)
 }
 
-/// The virtual disk in a file of the given format, else of the one that its extension declares.
+/// Opens the files that an image names, from its own folder.
+struct Named {
+    folder: PathBuf,
+}
+
+impl Opener for Named {
+    fn open(&self, name: &str) -> std::io::Result<(Arc<dyn ReadAt>, Box<dyn Opener>)> {
+        let path = self.folder.join(name);
+        let folder = crate::diskfiles::folder_of(&path).to_owned();
+        Ok((Arc::new(FileBlob::open(&path)?), Box::new(Self { folder })))
+    }
+}
+
+/// The virtual disk in a file of the given format, else of the one that its extension declares. With
+/// `named` the image may name other files.
 pub(crate) fn open_disk_as(
     file: &Path,
     format: Option<Format>,
+    named: bool,
 ) -> Result<(Format, Box<dyn ReadAt>, u64), EngineError> {
     let context = || format!("cannot open {}", file.display());
     let format = match format {
@@ -417,7 +443,13 @@ pub(crate) fn open_disk_as(
     };
     let blob = Arc::new(FileBlob::open(file).or_fail(ErrorKind::Invalid, context)?);
     let bytes = blob.size();
-    match amiforge_disk::open(format, blob) {
+    let opened = if named {
+        let folder = crate::diskfiles::folder_of(file).to_owned();
+        amiforge_disk::open_with(format, blob, &Named { folder })
+    } else {
+        amiforge_disk::open(format, blob)
+    };
+    match opened {
         Ok(disk) => Ok((format, disk, bytes)),
         Err(error) => {
             let hint = error.hint();

@@ -154,11 +154,41 @@ fn what_cannot_be_converted_leaves_nothing() {
     let damaged = env.write("damaged.qcow2", &bytes);
     let cases: Vec<(&Path, &str, &[&str], i32, &str)> = vec![
         (&raw, "a.ova", &[], 2, "\"ova\" is not a disk format"),
-        (&raw, "a.raw", &["--compress", "zstd"], 2, "can be compressed so"),
-        (&raw, "a.qcow2", &["--compress", "zstd:30"], 2, "is no compression"),
-        (&raw, "a.qcow2", &["--subformat", "fixed"], 2, "none of the formats asked for has it"),
-        (&raw, "a.qcow2", &["--from", "vhd"], 1, "this is not a vhd disk"),
-        (&raw, "a.qcow2", &["--reuse", "/dev/null"], 2, "add --compress"),
+        (
+            &raw,
+            "a.raw",
+            &["--compress", "zstd"],
+            2,
+            "can be compressed so",
+        ),
+        (
+            &raw,
+            "a.qcow2",
+            &["--compress", "zstd:30"],
+            2,
+            "is no compression",
+        ),
+        (
+            &raw,
+            "a.qcow2",
+            &["--subformat", "fixed"],
+            2,
+            "none of the formats asked for has it",
+        ),
+        (
+            &raw,
+            "a.qcow2",
+            &["--from", "vhd"],
+            1,
+            "this is not a vhd disk",
+        ),
+        (
+            &raw,
+            "a.qcow2",
+            &["--reuse", "/dev/null"],
+            2,
+            "add --compress",
+        ),
         (&damaged, "a.raw", &[], 1, "damaged.qcow2"),
         (&damaged, "a.vmdk", &[], 1, "does not decompress"),
     ];
@@ -166,7 +196,11 @@ fn what_cannot_be_converted_leaves_nothing() {
         let end = convert(&env, input, &[&out(name)], more).expect_code(code);
         assert!(end.stderr.contains(told), "no `{told}` in\n{end}");
         assert!(end.stdout.is_empty(), "{end}");
-        assert_eq!(fs_err::read_dir(env.path("out")).unwrap().count(), 0, "{end}");
+        assert_eq!(
+            fs_err::read_dir(env.path("out")).unwrap().count(),
+            0,
+            "{end}"
+        );
     }
     let twice = out("a.raw");
     let end = convert(&env, &raw, &[&twice, &twice], &[]).expect_code(2);
@@ -181,10 +215,7 @@ fn a_disk_that_a_format_rounds_up_is_said_so() {
     let end = convert(&env, &raw, &[&vhd], &["--json"]).expect_code(0);
     assert!(end.stderr.contains("longer than 1048581"), "{end}");
     assert_eq!(end.json()["files"][0]["virtualBytes"], 2 << 20);
-    assert_eq!(
-        check::qemu_img_info(&vhd, "vpc")["virtual-size"],
-        2 << 20
-    );
+    assert_eq!(check::qemu_img_info(&vhd, "vpc")["virtual-size"], 2 << 20);
 }
 
 #[test]

@@ -277,8 +277,8 @@ pub fn emit_watched(
         };
         pipeline::run(&plan, blobs, outputs, &mut sinks, options, watch)?
     };
-    let content = (options.content_digest || needed)
-        .then(|| crate::digest::combine(size, &run.blocks));
+    let content =
+        (options.content_digest || needed).then(|| crate::digest::combine(size, &run.blocks));
     let fixed: Vec<u64> = sinks.iter().map(|s| s.fixed_bytes).collect();
     drop(sinks);
     let finished = pipeline::finish(run.ordered, content.as_ref())
@@ -313,7 +313,9 @@ pub(crate) fn hash_file(file: &dyn ReadAt, bytes: u64) -> io::Result<Digest> {
         at = at.max(range.start).min(bytes);
         let end = range.end.min(bytes);
         while at < end {
-            let n = usize::try_from(end - at).unwrap_or(buf.len()).min(buf.len());
+            let n = usize::try_from(end - at)
+                .unwrap_or(buf.len())
+                .min(buf.len());
             file.read_exact_at(&mut buf[..n], at)?;
             hasher.update(&buf[..n]);
             at += n as u64;

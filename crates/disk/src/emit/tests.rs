@@ -14,10 +14,25 @@ const KINDS: [(Format, Subformat, Compression, bool); 10] = [
     (Format::Raw, Subformat::Default, Compression::None, true),
     (Format::Qcow2, Subformat::Default, Compression::None, false),
     (Format::Qcow2, Subformat::Default, Compression::None, true),
-    (Format::Qcow2, Subformat::Default, Compression::Zlib(3), false),
-    (Format::Qcow2, Subformat::Default, Compression::Zstd(3), true),
+    (
+        Format::Qcow2,
+        Subformat::Default,
+        Compression::Zlib(3),
+        false,
+    ),
+    (
+        Format::Qcow2,
+        Subformat::Default,
+        Compression::Zstd(3),
+        true,
+    ),
     (Format::Vmdk, Subformat::Default, Compression::None, false),
-    (Format::Vmdk, Subformat::StreamOptimized, Compression::Zlib(1), true),
+    (
+        Format::Vmdk,
+        Subformat::StreamOptimized,
+        Compression::Zlib(1),
+        true,
+    ),
     (Format::Vhd, Subformat::Dynamic, Compression::None, true),
     (Format::Vhd, Subformat::Fixed, Compression::None, false),
 ];
@@ -27,14 +42,16 @@ fn emit_all(disk: &Fragments, threads: usize) -> (Emitted, Vec<Vec<u8>>) {
     let outputs: Vec<Output<'_>> = KINDS
         .iter()
         .zip(&targets)
-        .map(|((format, subformat, compression, find_zeros), target)| Output {
-            subformat: *subformat,
-            readback: Some(target),
-            sha256: true,
-            compression: *compression,
-            find_zeros: *find_zeros,
-            ..Output::new(*format, target)
-        })
+        .map(
+            |((format, subformat, compression, find_zeros), target)| Output {
+                subformat: *subformat,
+                readback: Some(target),
+                sha256: true,
+                compression: *compression,
+                find_zeros: *find_zeros,
+                ..Output::new(*format, target)
+            },
+        )
         .collect();
     let options = EmitOptions {
         threads,
@@ -268,8 +285,16 @@ fn outputs_that_cannot_be_are_refused_before_anything_is_written() {
             },
             "vmdk cannot be compressed with zstd:3",
         ),
-        (&huge, new(Format::Vhd), "a disk of 3298534883328 bytes is too large for vhd: it holds at most 2190433320960"),
-        (&huge, new(Format::Vmdk), "a disk of 3298534883328 bytes is too large for vmdk: it holds at most 2130303778816"),
+        (
+            &huge,
+            new(Format::Vhd),
+            "a disk of 3298534883328 bytes is too large for vhd: it holds at most 2190433320960",
+        ),
+        (
+            &huge,
+            new(Format::Vmdk),
+            "a disk of 3298534883328 bytes is too large for vmdk: it holds at most 2130303778816",
+        ),
     ] {
         let options = EmitOptions {
             threads: 1,
@@ -298,13 +323,22 @@ fn progress_ends_at_all_the_data() {
             sha256,
             ..Output::new(Format::Raw, &target)
         };
-        emit_watched(&disk.extents, &disk.blobs, &[output], options, &|done, total| {
-            seen.lock().unwrap().push((done, total));
-        })
+        emit_watched(
+            &disk.extents,
+            &disk.blobs,
+            &[output],
+            options,
+            &|done, total| {
+                seen.lock().unwrap().push((done, total));
+            },
+        )
         .unwrap();
         let all = (3 << 20) + 100;
         let seen = seen.into_inner().unwrap();
-        assert!(seen.iter().all(|(done, total)| done <= total && *total == all));
+        assert!(
+            seen.iter()
+                .all(|(done, total)| done <= total && *total == all)
+        );
         assert_eq!(seen.iter().map(|(done, _)| *done).max(), Some(all));
     }
 }

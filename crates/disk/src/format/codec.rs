@@ -122,7 +122,9 @@ impl Codecs {
     pub(super) fn name(&self) -> Option<String> {
         match self.compression {
             Compression::None => None,
-            Compression::Zlib(_) => Some(format!("amiforge {ENCODER_VERSION} {}", self.compression)),
+            Compression::Zlib(_) => {
+                Some(format!("amiforge {ENCODER_VERSION} {}", self.compression))
+            }
             Compression::Zstd(_) => Some(format!(
                 "amiforge {ENCODER_VERSION} {} libzstd {}",
                 self.compression,
@@ -201,9 +203,7 @@ impl Expanders {
         let mut expander = match (idle, self.stream) {
             (Some(expander), _) => expander,
             (None, Stream::Zstd) => Expander::Zstd(zstd::bulk::Decompressor::new()?),
-            (None, stream) => {
-                Expander::Deflate(Box::new(Decompress::new(stream == Stream::Zlib)))
-            }
+            (None, stream) => Expander::Deflate(Box::new(Decompress::new(stream == Stream::Zlib))),
         };
         let used = match &mut expander {
             Expander::Deflate(codec) => {
@@ -216,7 +216,9 @@ impl Expanders {
             Expander::Zstd(codec) => zstd::zstd_safe::find_frame_compressed_size(input)
                 .ok()
                 .filter(|len| *len <= input.len())
-                .filter(|len| codec.decompress_to_buffer(&input[..*len], out).ok() == Some(out.len())),
+                .filter(|len| {
+                    codec.decompress_to_buffer(&input[..*len], out).ok() == Some(out.len())
+                }),
         };
         self.idle
             .lock()

@@ -2,6 +2,7 @@
 
 mod cache;
 mod codec;
+mod gate;
 mod numbers;
 pub(crate) mod qcow2;
 pub(crate) mod raw;
@@ -18,7 +19,10 @@ use amiforge_types::ReadAt;
 
 use crate::emit::{Output, SettingError, Sinks, WindowPlan};
 
+pub use gate::Opener;
 pub use qcow2::Previous;
+
+pub(crate) use gate::Gate;
 pub use settings::{Compression, CompressionError, Subformat, SubformatError};
 
 /// A disk format.
@@ -71,15 +75,25 @@ pub enum OpenError {
         /// The feature.
         what: String,
     },
-    /// The image names another file. Never followed: an image must not choose what is read.
+    /// The image names another file, and the caller did not allow that: an image must not choose what
+    /// is read.
     #[error(
-        "the {format} file needs another file ({what}), and files named inside an image are never opened"
+        "the {format} file needs another file ({what}), and files named inside an image are not opened"
     )]
     ExternalFile {
         /// Its format.
         format: Format,
         /// A backing file or a data file.
         what: &'static str,
+    },
+    /// A file that the image names, and that may be opened, is of no use.
+    #[error("cannot use {name:?}, which the image names")]
+    Named {
+        /// The name as it stands in the image.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<OpenError>,
     },
     /// The file could not be read.
     #[error("cannot read the {format} file")]
@@ -100,7 +114,9 @@ impl OpenError {
             Self::Mismatch { .. } => {
                 Some("the format is taken from the file name; rename the file or name the format")
             }
-            Self::ExternalFile { .. } => Some("flatten it first: qemu-img convert -O qcow2 IN OUT"),
+            Self::ExternalFile { .. } => Some(
+                "name it with --allow-backing-file if you trust the image, or flatten it first",
+            ),
             _ => None,
         }
     }
@@ -146,7 +162,7 @@ pub(crate) trait FormatDriver: Sync {
         false
     }
     /// The virtual disk inside `file`.
-    fn open(&self, file: Arc<dyn ReadAt>) -> Result<Box<dyn ReadAt>, OpenError>;
+    fn open(&self, file: Arc<dyn ReadAt>, gate: &Gate<'_>) -> Result<Box<dyn ReadAt>, OpenError>;
     /// The sinks that write one output.
     fn sinks<'a>(&self, plan: &WindowPlan<'a>, output: &Output<'a>) -> io::Result<Sinks<'a>>;
 }
@@ -262,8 +278,25 @@ impl fmt::Display for Format {
 
 /// Opens a file of a declared format and gives the virtual disk inside it.
 ///
-/// The format is never guessed; the first bytes are only looked at to refuse a wrong declaration.
+/// The format is never guessed; the first bytes are only looked at to refuse a wrong declaration. An image that names other files is refused; [`open_with`] opens them.
 pub fn open(format: Format, file: Arc<dyn ReadAt>) -> Result<Box<dyn ReadAt>, OpenError> {
+    open_through(format, file, &Gate::SHUT)
+}
+
+/// [`open`] that lets a qcow2 image have its backing file and its data file, by the opener's grace.
+pub fn open_with(
+    format: Format,
+    file: Arc<dyn ReadAt>,
+    opener: &dyn Opener,
+) -> Result<Box<dyn ReadAt>, OpenError> {
+    open_through(format, file, &Gate::new(opener))
+}
+
+pub(crate) fn open_through(
+    format: Format,
+    file: Arc<dyn ReadAt>,
+    gate: &Gate<'_>,
+) -> Result<Box<dyn ReadAt>, OpenError> {
     let mut head = [0; 512];
     let len = usize::try_from(file.size()).unwrap_or(512).min(512);
     file.read_exact_at(&mut head[..len], 0)
@@ -275,7 +308,7 @@ pub fn open(format: Format, file: Arc<dyn ReadAt>) -> Result<Box<dyn ReadAt>, Op
             .map_err(|source| OpenError::Io { format, source })?;
     }
     if format.driver().has_tail_magic(&tail) {
-        return format.driver().open(file);
+        return format.driver().open(file, gate);
     }
     let found = FORMATS
         .iter()
@@ -290,7 +323,7 @@ pub fn open(format: Format, file: Arc<dyn ReadAt>) -> Result<Box<dyn ReadAt>, Op
             declared: format,
             found: "something else",
         }),
-        _ => format.driver().open(file),
+        _ => format.driver().open(file, gate),
     }
 }
 
@@ -312,7 +345,10 @@ mod tests {
         assert_eq!(Format::from_file_name("disk.img"), Ok(Format::Raw));
         assert!(Format::from_file_name("a.raw/disk").is_err());
         let text = Format::from_file_name("x.docx").unwrap_err().to_string();
-        assert_eq!(text, "\"docx\" is not a disk format; known are raw, qcow2, vmdk, vhd");
+        assert_eq!(
+            text,
+            "\"docx\" is not a disk format; known are raw, qcow2, vmdk, vhd"
+        );
     }
 
     #[test]

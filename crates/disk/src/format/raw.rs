@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use amiforge_types::{Digest, Hasher, ReadAt, WriteAt};
 
-use super::{Format, FormatDriver, OpenError};
+use super::{Format, FormatDriver, Gate, OpenError};
 use crate::digest::is_zero;
 use crate::emit::{
     Encoded, Finished, Ordered, Output, Parallel, Sinks, Window, WindowPlan, feed_zeros,
@@ -27,7 +27,7 @@ impl FormatDriver for Raw {
     fn has_magic(&self, _head: &[u8]) -> bool {
         false
     }
-    fn open(&self, file: Arc<dyn ReadAt>) -> Result<Box<dyn ReadAt>, OpenError> {
+    fn open(&self, file: Arc<dyn ReadAt>, _gate: &Gate<'_>) -> Result<Box<dyn ReadAt>, OpenError> {
         Ok(Box::new(RawDisk(file)))
     }
     fn sinks<'a>(&self, plan: &WindowPlan<'a>, output: &Output<'a>) -> io::Result<Sinks<'a>> {

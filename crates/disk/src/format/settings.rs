@@ -117,7 +117,9 @@ mod tests {
         }
         assert_eq!("zstd".parse(), Ok(Compression::Zstd(3)));
         assert_eq!("zlib".parse(), Ok(Compression::Zlib(6)));
-        for bad in ["", "gzip", "zstd:0", "zstd:20", "zlib:10", "zlib:", "none:1", "zstd:300"] {
+        for bad in [
+            "", "gzip", "zstd:0", "zstd:20", "zlib:10", "zlib:", "none:1", "zstd:300",
+        ] {
             assert!(bad.parse::<Compression>().is_err(), "{bad}");
         }
     }

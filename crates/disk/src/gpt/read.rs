@@ -123,12 +123,7 @@ struct Table {
     other_lba: u64,
 }
 
-fn read_table(
-    disk: &dyn ReadAt,
-    lba: u64,
-    sectors: u64,
-    sector: SectorSize,
-) -> Result<Table, Bad> {
+fn read_table(disk: &dyn ReadAt, lba: u64, sectors: u64, sector: SectorSize) -> Result<Table, Bad> {
     let mut header = [0; 512];
     disk.read_exact_at(&mut header, lba * sector.bytes())?;
     if &header[..8] != b"EFI PART" {

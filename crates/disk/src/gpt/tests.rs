@@ -271,8 +271,18 @@ fn partitions_that_cannot_be_are_refused_with_their_place() {
     for (slot, at, value, told) in [
         (2, 40, 7000, "partitions 2 and 1 overlap at sector 6144"),
         (14, 40, 1, "partition 14 (sectors 2048 to 1) is outside"),
-        (1, 40, 20_479, "is not within the usable sectors 34 to 20446"),
-        (1, 40, 1 << 40, "partition 1 (sectors 6144 to 1099511627776) is outside"),
+        (
+            1,
+            40,
+            20_479,
+            "is not within the usable sectors 34 to 20446",
+        ),
+        (
+            1,
+            40,
+            1 << 40,
+            "partition 1 (sectors 6144 to 1099511627776) is outside",
+        ),
         (14, 32, 1, "partition 14 (sectors 1 to 4095) is not within"),
         (14, 32, u64::MAX, "is outside the disk"),
     ] {

@@ -76,7 +76,9 @@ pub struct GptSpec {
 #[non_exhaustive]
 pub enum GptError {
     /// The disk has no room for the two tables.
-    #[error("a disk of {0} sectors is too small for a partition table, or no whole number of sectors")]
+    #[error(
+        "a disk of {0} sectors is too small for a partition table, or no whole number of sectors"
+    )]
     TooSmall(u64),
     /// A slot outside 1..=128 or used twice.
     #[error("partition slot {0} is used twice or not within 1 to {SLOTS}")]
@@ -204,10 +206,7 @@ impl GptSpec {
             if p.slot == 0 || p.slot > SLOTS || !used.insert(p.slot) {
                 return Err(GptError::BadSlot(p.slot));
             }
-            if p.first_lba < usable_first
-                || p.last_lba < p.first_lba
-                || p.last_lba > usable_last
-            {
+            if p.first_lba < usable_first || p.last_lba < p.first_lba || p.last_lba > usable_last {
                 return Err(GptError::OutOfRange {
                     slot: p.slot,
                     first: p.first_lba,

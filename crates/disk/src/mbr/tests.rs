@@ -88,19 +88,46 @@ fn chains_that_do_harm_are_refused_with_their_place() {
     let first = 8192 * 512;
     for (at, bytes, told) in [
         // The second link is the first one: a loop.
-        (first + 446 + 16 + 8, 0u32.to_le_bytes(), "the chain goes back"),
-        (first + 446 + 16 + 8, u32::MAX.to_le_bytes(), "it reaches past its end"),
-        (first + 446 + 8, u32::MAX.to_le_bytes(), "it reaches past its end"),
-        (first + 446 + 8, 0u32.to_le_bytes(), "it starts on the table itself"),
+        (
+            first + 446 + 16 + 8,
+            0u32.to_le_bytes(),
+            "the chain goes back",
+        ),
+        (
+            first + 446 + 16 + 8,
+            u32::MAX.to_le_bytes(),
+            "it reaches past its end",
+        ),
+        (
+            first + 446 + 8,
+            u32::MAX.to_le_bytes(),
+            "it reaches past its end",
+        ),
+        (
+            first + 446 + 8,
+            0u32.to_le_bytes(),
+            "it starts on the table itself",
+        ),
         (first + 446 + 12, 0u32.to_le_bytes(), "it has no sectors"),
-        (first + 446 + 12, 50_000u32.to_le_bytes(), "it overlaps another partition"),
+        (
+            first + 446 + 12,
+            50_000u32.to_le_bytes(),
+            "it overlaps another partition",
+        ),
         (446 + 8, u32::MAX.to_le_bytes(), "it reaches past its end"),
-        (446 + 12, 90_000u32.to_le_bytes(), "it overlaps another partition"),
+        (
+            446 + 12,
+            90_000u32.to_le_bytes(),
+            "it overlaps another partition",
+        ),
     ] {
         let mut disk = good.clone();
         disk[at..at + 4].copy_from_slice(&bytes);
         let text = Mbr::read(&disk).unwrap_err().to_string();
-        assert!(text.contains(told) && text.contains("sector"), "{told}: {text}");
+        assert!(
+            text.contains(told) && text.contains("sector"),
+            "{told}: {text}"
+        );
     }
     let mut disk = good.clone();
     disk[446] = 0x55;

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use amiforge_types::ReadAt;
 
-use super::{Compression, Format, FormatDriver, OpenError};
+use super::{Compression, Format, FormatDriver, Gate, OpenError};
 use crate::emit::{Output, Sinks, WindowPlan};
 
 pub use previous::Previous;
@@ -43,8 +43,8 @@ impl FormatDriver for Qcow2 {
     fn has_magic(&self, head: &[u8]) -> bool {
         head.starts_with(&layout::MAGIC)
     }
-    fn open(&self, file: Arc<dyn ReadAt>) -> Result<Box<dyn ReadAt>, OpenError> {
-        Ok(Box::new(read::Qcow2Disk::open(file)?))
+    fn open(&self, file: Arc<dyn ReadAt>, gate: &Gate<'_>) -> Result<Box<dyn ReadAt>, OpenError> {
+        Ok(Box::new(read::Qcow2Disk::open(file, gate)?))
     }
     fn sinks<'a>(&self, plan: &WindowPlan<'a>, output: &Output<'a>) -> io::Result<Sinks<'a>> {
         if self.first_bytes_last(output) {

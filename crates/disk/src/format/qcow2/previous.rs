@@ -14,8 +14,8 @@ use amiforge_types::ReadAt;
 use super::layout::CLUSTER_BITS;
 use super::read::{Cluster, Qcow2Disk};
 use crate::Compression;
-use crate::format::OpenError;
 use crate::format::codec::{CLUSTER_LEN, Codecs, Wrapping};
+use crate::format::{Gate, OpenError};
 
 /// A qcow2 file that this program compressed earlier.
 pub struct Previous {
@@ -27,7 +27,7 @@ impl Previous {
     pub fn open(file: Arc<dyn ReadAt>) -> Result<Self, OpenError> {
         crate::format::open(super::Format::Qcow2, Arc::clone(&file))?;
         Ok(Self {
-            disk: Qcow2Disk::open(file)?,
+            disk: Qcow2Disk::open(file, &Gate::SHUT)?,
         })
     }
 
@@ -57,7 +57,7 @@ impl Previous {
         SCRATCH.with_borrow_mut(|(input, content)| {
             content.resize(CLUSTER_LEN, 0);
             match self.disk.locate(number)? {
-                Cluster::Zero | Cluster::Plain(_) => Ok(false),
+                Cluster::Zero | Cluster::Absent | Cluster::Plain { .. } => Ok(false),
                 Cluster::Compressed { offset, len } => {
                     let used = self.disk.expand(offset, len, input, content)?;
                     if content != cluster {

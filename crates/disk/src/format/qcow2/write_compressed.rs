@@ -33,9 +33,9 @@ pub(super) fn sinks<'a>(plan: &WindowPlan<'a>, output: &Output<'a>) -> io::Resul
         refcounts: vec![1],
         pack: CLUSTER,
     };
-    let previous = output
-        .previous
-        .filter(|previous| previous.encoder().is_some() && previous.encoder() == packer.encoder.as_deref());
+    let previous = output.previous.filter(|previous| {
+        previous.encoder().is_some() && previous.encoder() == packer.encoder.as_deref()
+    });
     Ok(Sinks {
         parallel: Box::new(Encoder { codecs, previous }),
         ordered: Some(Box::new(packer)),
@@ -166,11 +166,7 @@ struct Pending<'w> {
 }
 
 impl<'w> Pending<'w> {
-    fn add(
-        slot: &mut Option<Self>,
-        next: Self,
-        target: &dyn WriteAt,
-    ) -> io::Result<()> {
+    fn add(slot: &mut Option<Self>, next: Self, target: &dyn WriteAt) -> io::Result<()> {
         match slot {
             Some(last)
                 if std::ptr::eq(last.from, next.from)

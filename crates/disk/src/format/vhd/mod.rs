@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use amiforge_types::ReadAt;
 
-use super::{Format, FormatDriver, OpenError, Subformat};
+use super::{Format, FormatDriver, Gate, OpenError, Subformat};
 use crate::emit::{Output, Sinks, WindowPlan};
 
 pub(crate) struct Vhd;
@@ -55,7 +55,7 @@ impl FormatDriver for Vhd {
     fn first_bytes_last(&self, output: &Output<'_>) -> bool {
         output.subformat != Subformat::Fixed
     }
-    fn open(&self, file: Arc<dyn ReadAt>) -> Result<Box<dyn ReadAt>, OpenError> {
+    fn open(&self, file: Arc<dyn ReadAt>, _gate: &Gate<'_>) -> Result<Box<dyn ReadAt>, OpenError> {
         read::open(file)
     }
     fn sinks<'a>(&self, plan: &WindowPlan<'a>, output: &Output<'a>) -> io::Result<Sinks<'a>> {

@@ -211,7 +211,9 @@ impl ReadAt for Dynamic {
             let found = self.file.next_data(base + within)?;
             let start_of = number * self.block;
             let range = found
-                .map(|r| r.start.max(base + within) - base + start_of..r.end.max(base) - base + start_of)
+                .map(|r| {
+                    r.start.max(base + within) - base + start_of..r.end.max(base) - base + start_of
+                })
                 .filter(|r| r.start < end);
             match range {
                 Some(range) => return Ok(Some(range.start..range.end.min(end))),

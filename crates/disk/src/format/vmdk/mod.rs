@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use amiforge_types::{ReadAt, SECTOR};
 
-use super::{Compression, Format, FormatDriver, OpenError, Subformat};
+use super::{Compression, Format, FormatDriver, Gate, OpenError, Subformat};
 use crate::emit::{Output, Sinks, WindowPlan};
 
 pub(crate) struct Vmdk;
@@ -51,7 +51,7 @@ impl FormatDriver for Vmdk {
     fn limit(&self) -> u64 {
         layout::MAX_DISK
     }
-    fn open(&self, file: Arc<dyn ReadAt>) -> Result<Box<dyn ReadAt>, OpenError> {
+    fn open(&self, file: Arc<dyn ReadAt>, _gate: &Gate<'_>) -> Result<Box<dyn ReadAt>, OpenError> {
         Ok(Box::new(read::VmdkDisk::open(file)?))
     }
     fn sinks<'a>(&self, plan: &WindowPlan<'a>, output: &Output<'a>) -> io::Result<Sinks<'a>> {

@@ -78,7 +78,9 @@ impl VmdkDisk {
             });
         }
         let cut = || corrupt("the header is cut off");
-        let mut header = Header::decode(&first).filter(|_| have == 512).ok_or_else(cut)?;
+        let mut header = Header::decode(&first)
+            .filter(|_| have == 512)
+            .ok_or_else(cut)?;
         if header.directory == AT_END {
             // … footer, end marker: each a sector, at the end of the file.
             let at = size.checked_sub(2 * SECTOR).ok_or_else(cut)?;
@@ -102,8 +104,7 @@ impl VmdkDisk {
         if header.compression > u16::from(compressed) {
             return Err(unsupported(format!("compression {}", header.compression)));
         }
-        if !GRAIN_SECTORS.contains(&header.grain_sectors)
-            || !header.grain_sectors.is_power_of_two()
+        if !GRAIN_SECTORS.contains(&header.grain_sectors) || !header.grain_sectors.is_power_of_two()
         {
             return Err(corrupt("the grain size is impossible"));
         }
@@ -165,7 +166,11 @@ impl VmdkDisk {
         }
         let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
         self.file.read_exact_at(&mut bytes, entry * SECTOR)?;
-        Ok(Some(self.tables.put(number, words(&bytes).into(), bytes.len())))
+        Ok(Some(self.tables.put(
+            number,
+            words(&bytes).into(),
+            bytes.len(),
+        )))
     }
 
     /// The byte offset of an entry's grain; `None` for zeros.

@@ -116,7 +116,15 @@ fn files_of_qemu_are_read_or_refused() {
     // A piece of a disk is no disk.
     let piece = dir.path().join("disk-s001.vmdk");
     qemu_img(
-        &["convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=twoGbMaxExtentSparse"],
+        &[
+            "convert",
+            "-f",
+            "raw",
+            "-O",
+            "vmdk",
+            "-o",
+            "subformat=twoGbMaxExtentSparse",
+        ],
         &[&raw, &image],
     );
     let piece = open(Format::Vmdk, Arc::new(std::fs::read(&piece).unwrap()));

@@ -131,7 +131,8 @@ impl Packer<'_> {
         let Some((number, table)) = self.table.take() else {
             return Ok(());
         };
-        self.stream.put(&marker(TABLE * 4 / SECTOR, Marker::GrainTable))?;
+        self.stream
+            .put(&marker(TABLE * 4 / SECTOR, Marker::GrainTable))?;
         let at = self.stream.sector()?;
         if let Some(entry) = usize::try_from(number)
             .ok()
@@ -161,9 +162,7 @@ impl Ordered for Packer<'_> {
             self.flush_table()?;
         }
         let base = self.stream.sector()?;
-        let (_, table) = self
-            .table
-            .get_or_insert_with(|| (number, vec![0; 512]));
+        let (_, table) = self.table.get_or_insert_with(|| (number, vec![0; 512]));
         for (grain, range) in &encoded.clusters {
             let sector = u32::try_from(range.start / 512).map_err(io::Error::other)?;
             let slot = usize::try_from(grain % TABLE).map_err(io::Error::other)?;
