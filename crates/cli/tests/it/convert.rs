@@ -149,8 +149,8 @@ fn what_cannot_be_converted_leaves_nothing() {
     let qcow2 = env.path("good.qcow2");
     convert(&env, &raw, &[&qcow2], &["--compress", "zstd:1"]).expect_code(0);
     let mut bytes = fs_err::read(&qcow2).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle..middle + 64].fill(0xFF);
+    // The first compressed cluster.
+    bytes[65_536..65_600].fill(0xFF);
     let damaged = env.write("damaged.qcow2", &bytes);
     let cases: Vec<(&Path, &str, &[&str], i32, &str)> = vec![
         (&raw, "a.ova", &[], 2, "\"ova\" is not a disk format"),
@@ -240,4 +240,32 @@ fn progress_is_told_as_events() {
     let last: serde_json::Value = serde_json::from_str(last).unwrap();
     assert_eq!(last["done"], last["total"]);
     assert!(text.contains("\"artifact\""), "{text}");
+}
+
+/// An MBR disk: its partitions, and a digest of each.
+#[test]
+fn disk_info_tells_of_an_mbr_table() {
+    let env = Env::new();
+    let raw = env.path("mbr.raw");
+    fs_err::write(&raw, vec![0; 16 << 20]).unwrap();
+    let script = env.write(
+        "script",
+        "label: dos\nlabel-id: 0x0badcafe\nstart=2048, size=4096, type=c\nstart=8192, type=83\n",
+    );
+    let input = fs_err::File::open(&script).unwrap().into_parts().0;
+    run(tool("sfdisk")
+        .args(["--quiet", "--no-reread", "--no-tell-kernel"])
+        .arg(&raw)
+        .stdin(input));
+    let info = |args: &[&str]| env.run(env.amiforge().args(["disk", "info"]).args(args).arg(&raw));
+    let json = info(&["--json", "--digests"]).json();
+    assert_eq!(json["table"]["kind"], "mbr");
+    assert_eq!(json["table"]["diskId"], 0x0bad_cafe_u32);
+    let parts = json["partitions"].as_array().unwrap();
+    assert_eq!(parts.len(), 2);
+    assert_eq!(parts[1]["mbrType"], 0x83);
+    assert_eq!(parts[1]["firstLba"], 8192);
+    assert!(parts.iter().all(|p| p["digest"].is_string()), "{json}");
+    let text = info(&[]).text();
+    assert!(text.contains("MBR, disk id 0x0badcafe"), "{text}");
 }
