@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use amiforge_engine as engine;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Builds golden machine images from EC2 Image Builder documents, on your own machine.
@@ -33,7 +34,7 @@ pub(crate) enum Command {
     Validate(Validate),
     /// Boot an existing output under its firmware and run the test phases in it.
     Test(Test),
-    /// Write or describe disk images.
+    /// Write, convert or describe disk images.
     #[command(subcommand)]
     Disk(Disk),
     /// Look into a disk image without mounting it.
@@ -141,6 +142,8 @@ pub(crate) struct Test {
 pub(crate) enum Disk {
     /// Make a bootable disk from a root file system: a tar archive or a folder.
     Assemble(Assemble),
+    /// Write a disk image in other formats.
+    Convert(Convert),
     /// Show format, partitions, file systems and digests of a disk image.
     Info(Info),
 }
@@ -174,7 +177,8 @@ pub(crate) struct Assemble {
     /// The root file system: a tar archive (plain, gzip, zstd, xz) or a folder.
     #[arg(long, value_name = "TAR_OR_DIR")]
     pub(crate) rootfs: PathBuf,
-    /// Where to write; the extension tells the format (.raw, .img, .qcow2). May be repeated.
+    /// Where to write; the extension tells the format (.raw, .img, .qcow2, .vmdk, .vhd). May be
+    /// repeated.
     #[arg(long, required = true, value_name = "FILE")]
     pub(crate) out: Vec<PathBuf>,
     /// Size of the disk, for example 2GiB [default: what the content needs and some room]
@@ -183,9 +187,50 @@ pub(crate) struct Assemble {
     /// How the disk boots.
     #[arg(long, value_enum, default_value = "hybrid")]
     pub(crate) boot: BootArg,
+    #[command(flatten)]
+    pub(crate) how: DiskOutput,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How disk files are written.
+#[derive(Debug, Args)]
+pub(crate) struct DiskOutput {
+    /// Compress: none, zlib, zlib:1 to zlib:9, zstd, zstd:1 to zstd:19. For qcow2; vmdk is always
+    /// zlib, and takes its level.
+    #[arg(long, value_name = "HOW", default_value = "none")]
+    pub(crate) compress: engine::Compression,
+    /// Kind of file: dynamic or fixed for vhd [default: dynamic], streamOptimized for vmdk.
+    #[arg(long, value_name = "KIND")]
+    pub(crate) subformat: Option<engine::Subformat>,
+    /// A qcow2 file of earlier, written by amiforge with the same --compress: clusters with the same
+    /// content are taken over instead of compressed again. No byte of the result depends on it.
+    #[arg(long, value_name = "QCOW2")]
+    pub(crate) reuse: Option<PathBuf>,
     /// Which digests to compute.
     #[arg(long, value_enum, default_value = "fast")]
     pub(crate) checksums: ChecksumsArg,
+}
+
+/// Between raw, qcow2, vmdk and vhd; the extension of a file tells its format. What is zero takes no
+/// room in the result, and the result depends on the disk's content alone.
+#[derive(Debug, Args)]
+pub(crate) struct Convert {
+    /// The disk image (.raw, .img, .qcow2, .vmdk, .vhd).
+    pub(crate) input: PathBuf,
+    /// The files to write, all in one pass over the input.
+    #[arg(required = true, value_name = "OUT")]
+    pub(crate) out: Vec<PathBuf>,
+    /// Format of the input [default: by its extension]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) from: Option<engine::Format>,
+    /// Open the backing file or data file that a qcow2 image names. Only for images that you trust:
+    /// they choose which file of yours is read.
+    #[arg(long)]
+    pub(crate) allow_backing_file: bool,
+    #[command(flatten)]
+    pub(crate) how: DiskOutput,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -193,8 +238,15 @@ pub(crate) struct Assemble {
 
 #[derive(Debug, Args)]
 pub(crate) struct Info {
-    /// A disk image (.raw, .img, .qcow2).
+    /// A disk image (.raw, .img, .qcow2, .vmdk, .vhd).
     pub(crate) file: PathBuf,
+    /// Also the content digest of each partition.
+    #[arg(long)]
+    pub(crate) digests: bool,
+    /// Open the backing file or data file that a qcow2 image names. Only for images that you trust:
+    /// they choose which file of yours is read.
+    #[arg(long)]
+    pub(crate) allow_backing_file: bool,
     /// Print as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -202,7 +254,7 @@ pub(crate) struct Info {
 
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
-    /// A disk image (.raw, .img, .qcow2) or an output folder.
+    /// A disk image (.raw, .img, .qcow2, .vmdk, .vhd) or an output folder.
     pub(crate) image: PathBuf,
     /// GPT slot number of the partition [default: the root partition]
     #[arg(long, value_name = "N")]

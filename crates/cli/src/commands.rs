@@ -158,7 +158,7 @@ pub(crate) fn assemble(engine: &Engine, args: args::Assemble) -> Outcome {
         .map(|size| size.0);
     let report = engine.assemble(&engine::AssembleRequest {
         rootfs: args.rootfs,
-        out: args.out,
+        output: output_request(args.out, args.how),
         size,
         boot: match args.boot {
             BootArg::Bios => engine::BootChoice::Bios,
@@ -166,14 +166,38 @@ pub(crate) fn assemble(engine: &Engine, args: args::Assemble) -> Outcome {
             BootArg::Hybrid => engine::BootChoice::Hybrid,
             BootArg::None => engine::BootChoice::None,
         },
-        checksums: match args.checksums {
+    })?;
+    print_files(&report, args.json)
+}
+
+pub(crate) fn convert(engine: &Engine, args: args::Convert) -> Outcome {
+    let report = engine.convert(&engine::ConvertRequest {
+        input: args.input,
+        from: args.from,
+        named_files: args.allow_backing_file,
+        output: output_request(args.out, args.how),
+    })?;
+    print_files(&report, args.json)
+}
+
+fn output_request(files: Vec<PathBuf>, how: args::DiskOutput) -> engine::OutputRequest {
+    engine::OutputRequest {
+        files,
+        compression: how.compress,
+        subformat: how.subformat.unwrap_or_default(),
+        reuse: how.reuse,
+        checksums: match how.checksums {
             ChecksumsArg::Full => engine::Checksums::Full,
             ChecksumsArg::Fast => engine::Checksums::Fast,
             ChecksumsArg::None => engine::Checksums::None,
         },
-    })?;
-    if args.json {
-        print_json(&report)?;
+    }
+}
+
+/// What `sha256sum -c` reads, or names alone where nothing was hashed.
+fn print_files(report: &engine::DiskFilesReport, json: bool) -> Outcome {
+    if json {
+        print_json(report)?;
     } else {
         for file in &report.files {
             match &file.sha256 {
@@ -186,7 +210,7 @@ pub(crate) fn assemble(engine: &Engine, args: args::Assemble) -> Outcome {
 }
 
 pub(crate) fn info(engine: &Engine, args: &args::Info) -> Outcome {
-    let info = engine.disk_info(&args.file)?;
+    let info = engine.disk_info(&args.file, args.digests, args.allow_backing_file)?;
     if args.json {
         print_json(&info)?;
     } else {

@@ -104,6 +104,7 @@ fn run(command: Command, progress: &Arc<Progress>) -> Result<ExitCode, CommandEr
         Command::Validate(args) => commands::validate(&engine, &args),
         Command::Test(args) => commands::test(&engine, &args),
         Command::Disk(Disk::Assemble(args)) => commands::assemble(&engine, args),
+        Command::Disk(Disk::Convert(args)) => commands::convert(&engine, args),
         Command::Disk(Disk::Info(args)) => commands::info(&engine, &args),
         Command::Inspect(args) => commands::inspect(&engine, args),
         Command::Doctor(args) => commands::doctor(&engine, &args),

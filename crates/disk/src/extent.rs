@@ -1,8 +1,9 @@
 //! The extent list: what a disk holds, sorted by offset.
 
+use std::io;
 use std::sync::Arc;
 
-use amiforge_types::BlobId;
+use amiforge_types::{BlobId, ReadAt};
 
 /// Where the bytes of an extent are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +87,29 @@ impl Extents {
         Ok(Self { size, list })
     }
 
+    /// The extents of a disk that can be read as blob `id`: what it says may be data. Holes are kept
+    /// as they are, but for the smallest of a disk with more than a million.
+    pub fn of_disk(disk: &dyn ReadAt, id: BlobId) -> io::Result<Self> {
+        let size = disk.size();
+        let mut list: Vec<Extent> = Vec::new();
+        let (mut at, mut min_gap) = (0, 0);
+        while let Some(range) = disk.next_data(at)? {
+            let (start, end) = (range.start.max(at), range.end.min(size));
+            if start >= end {
+                break;
+            }
+            join(&mut list, start, end, min_gap, id);
+            at = end;
+            if list.len() > MAX_HOLES {
+                min_gap = (min_gap * 4).max(64 << 10);
+                for e in std::mem::take(&mut list) {
+                    join(&mut list, e.offset, e.end(), min_gap, id);
+                }
+            }
+        }
+        Ok(Self { size, list })
+    }
+
     /// Size of the disk in bytes.
     #[must_use]
     pub const fn size(&self) -> u64 {
@@ -110,5 +134,62 @@ impl Extents {
     #[must_use]
     pub fn data_len(&self) -> u64 {
         self.list.iter().map(|e| e.len).sum()
+    }
+}
+
+/// Holes of a disk that are kept apart: their list takes some 50 MB.
+const MAX_HOLES: usize = 1 << 20;
+
+/// Adds a range of blob `id`, at the same place on the disk, to a list in order.
+fn join(list: &mut Vec<Extent>, start: u64, end: u64, min_gap: u64, id: BlobId) {
+    match list.last_mut() {
+        Some(last) if start - last.end() <= min_gap => last.len = end - last.offset,
+        _ => list.push(Extent {
+            offset: start,
+            len: end - start,
+            data: ExtentData::Blob { id, offset: start },
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use amiforge_types::BlobTable;
+
+    use super::*;
+
+    /// Every other page is a hole.
+    struct Comb(u64);
+
+    impl ReadAt for Comb {
+        fn size(&self) -> u64 {
+            self.0
+        }
+        fn read_exact_at(&self, buf: &mut [u8], _offset: u64) -> io::Result<()> {
+            buf.fill(1);
+            Ok(())
+        }
+        fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+            let start = if offset / 4096 % 2 == 0 {
+                offset
+            } else {
+                offset.next_multiple_of(8192)
+            };
+            Ok((start < self.0).then(|| start..(start / 8192 * 8192 + 4096).min(self.0)))
+        }
+    }
+
+    #[test]
+    fn the_holes_of_a_disk_are_kept_while_their_list_is_short() {
+        let id = BlobTable::new().add(Arc::new(Vec::new()));
+        let few = Extents::of_disk(&Comb(1 << 20), id).unwrap();
+        assert_eq!((few.list().len(), few.data_len()), (128, 512 << 10));
+        assert_eq!(few.list()[1].offset, 8192);
+        // 16 GiB of it would be two million.
+        let many = Extents::of_disk(&Comb(16 << 30), id).unwrap();
+        assert!(many.list().len() <= MAX_HOLES, "{}", many.list().len());
+        assert_eq!(many.list().last().map(Extent::end), Some((16 << 30) - 4096));
     }
 }

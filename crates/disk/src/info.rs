@@ -2,9 +2,11 @@
 
 use std::io;
 
-use amiforge_types::{ReadAt, SECTOR, Uuid};
+use amiforge_types::{Digest, ReadAt, SECTOR, Uuid};
 
 use crate::gpt::{self, GptReadError};
+use crate::mbr::{Mbr, MbrReadError};
+use crate::usage::{self, Usage};
 
 /// A disk, as plain data.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -12,7 +14,9 @@ use crate::gpt::{self, GptReadError};
 pub struct DiskInfo {
     /// Size of the disk in bytes.
     pub virtual_bytes: u64,
-    /// Id of the disk; `None` without a partition table.
+    /// The partition table; `None` without one.
+    pub table: Option<TableInfo>,
+    /// Id of the disk; `None` without a GUID partition table.
     pub disk_guid: Option<Uuid>,
     /// Partitions in slot order.
     pub partitions: Vec<PartitionInfo>,
@@ -20,6 +24,24 @@ pub struct DiskInfo {
     pub file_system: Option<FileSystemInfo>,
     /// What is wrong with one of the two partition tables while the other serves.
     pub damage: Option<String>,
+}
+
+/// A partition table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum TableInfo {
+    /// GUID partition table.
+    #[serde(rename_all = "camelCase")]
+    Gpt {
+        /// Size of the sectors that it counts in.
+        sector_bytes: u64,
+    },
+    /// Master boot record.
+    #[serde(rename_all = "camelCase")]
+    Mbr {
+        /// The disk's id.
+        disk_id: u32,
+    },
 }
 
 /// A partition and what is in it.
@@ -30,10 +52,18 @@ pub struct PartitionInfo {
     pub slot: u32,
     /// Name in the partition table.
     pub name: String,
-    /// What it is for.
+    /// What it is for. All zero in an MBR table, which has `mbr_type`.
+    #[serde(skip_serializing_if = "is_nil", default = "nil")]
     pub type_guid: Uuid,
-    /// Its own id (`PARTUUID`).
+    /// Its own id (`PARTUUID`). All zero in an MBR table.
+    #[serde(skip_serializing_if = "is_nil", default = "nil")]
     pub guid: Uuid,
+    /// What it is for, in an MBR table.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mbr_type: Option<u8>,
+    /// Content digest of the partition alone, where asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<Digest>,
     /// First sector of 512 bytes.
     pub first_lba: u64,
     /// Last sector, inclusive.
@@ -66,6 +96,17 @@ pub struct FileSystemInfo {
     pub uuid: Option<String>,
     /// Its label.
     pub label: Option<String>,
+    /// How full it is, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub usage: Option<Usage>,
+}
+
+const fn nil() -> Uuid {
+    Uuid::from_bytes([0; 16])
+}
+
+fn is_nil(id: &Uuid) -> bool {
+    *id == nil()
 }
 
 /// Kinds of file system that are told apart.
@@ -98,6 +139,9 @@ pub enum InfoError {
     /// The partition table is damaged beyond use.
     #[error("cannot use the partition table")]
     Table(#[source] GptReadError),
+    /// The MBR table is damaged.
+    #[error("cannot use the partition table")]
+    Mbr(#[source] MbrReadError),
     /// The disk could not be read.
     #[error("cannot read the disk")]
     Io(#[source] io::Error),
@@ -109,14 +153,7 @@ pub fn disk_info(disk: &dyn ReadAt) -> Result<DiskInfo, InfoError> {
     let table = match gpt::read_gpt(disk) {
         Ok(table) => table,
         Err(GptReadError::Missing) => {
-            let file_system = probe_file_system(disk, 0, virtual_bytes).map_err(InfoError::Io)?;
-            return Ok(DiskInfo {
-                virtual_bytes,
-                disk_guid: None,
-                partitions: Vec::new(),
-                file_system,
-                damage: None,
-            });
+            return without_gpt(disk);
         }
         Err(error) => return Err(InfoError::Table(error)),
     };
@@ -129,6 +166,8 @@ pub fn disk_info(disk: &dyn ReadAt) -> Result<DiskInfo, InfoError> {
             name: part.name,
             type_guid: part.type_guid,
             guid: part.guid,
+            mbr_type: None,
+            digest: None,
             first_lba: part.first_lba,
             last_lba: part.last_lba,
             file_system,
@@ -136,11 +175,61 @@ pub fn disk_info(disk: &dyn ReadAt) -> Result<DiskInfo, InfoError> {
     }
     Ok(DiskInfo {
         virtual_bytes,
+        table: Some(TableInfo::Gpt {
+            sector_bytes: table.sector.bytes(),
+        }),
         disk_guid: Some(table.disk_guid),
         partitions,
         file_system: None,
         damage: table.damage,
     })
+}
+
+/// A disk with an MBR table, or with a file system all over it, or with nothing known.
+fn without_gpt(disk: &dyn ReadAt) -> Result<DiskInfo, InfoError> {
+    let virtual_bytes = disk.size();
+    let mut info = DiskInfo {
+        virtual_bytes,
+        table: None,
+        disk_guid: None,
+        partitions: Vec::new(),
+        // A boot sector of FAT has the signature of a table, too.
+        file_system: probe_file_system(disk, 0, virtual_bytes).map_err(InfoError::Io)?,
+        damage: None,
+    };
+    if info.file_system.is_some() {
+        return Ok(info);
+    }
+    let mbr = match Mbr::read(disk) {
+        Ok(mbr) => mbr,
+        Err(MbrReadError::Missing) => return Ok(info),
+        Err(error @ MbrReadError::ProtectsNothing) => {
+            info.damage = Some(error.to_string());
+            return Ok(info);
+        }
+        Err(MbrReadError::Io(error)) => return Err(InfoError::Io(error)),
+        Err(error) => return Err(InfoError::Mbr(error)),
+    };
+    info.table = Some(TableInfo::Mbr {
+        disk_id: mbr.disk_id,
+    });
+    for part in mbr.partitions {
+        let mut entry = PartitionInfo {
+            slot: part.slot,
+            name: String::new(),
+            type_guid: nil(),
+            guid: nil(),
+            mbr_type: Some(part.kind),
+            digest: None,
+            first_lba: part.first_lba,
+            last_lba: part.last_lba,
+            file_system: None,
+        };
+        entry.file_system =
+            probe_file_system(disk, entry.offset(), entry.len_bytes()).map_err(InfoError::Io)?;
+        info.partitions.push(entry);
+    }
+    Ok(info)
 }
 
 /// The file system in `len` bytes at `offset` of a disk, by its magic numbers.
@@ -155,7 +244,11 @@ pub fn probe_file_system(
         .unwrap_or(usize::MAX)
         .min(head.len());
     disk.read_exact_at(&mut head[..have], offset)?;
-    Ok(probe(&head))
+    let mut found = probe(&head);
+    if let Some(fs) = &mut found {
+        fs.usage = usage::of(fs.kind, disk, offset, end.saturating_sub(offset), &head)?;
+    }
+    Ok(found)
 }
 
 fn probe(head: &[u8]) -> Option<FileSystemInfo> {
@@ -165,7 +258,14 @@ fn probe(head: &[u8]) -> Option<FileSystemInfo> {
         id.copy_from_slice(&head[offset..offset + 16]);
         (id != [0; 16]).then(|| Uuid::from_bytes(id).to_string())
     };
-    let info = |kind, uuid, label| Some(FileSystemInfo { kind, uuid, label });
+    let info = |kind, uuid, label| {
+        Some(FileSystemInfo {
+            kind,
+            uuid,
+            label,
+            usage: None,
+        })
+    };
     if at(0, b"XFSB") {
         return info(FileSystemKind::Xfs, uuid(32), text(&head[108..120]));
     }

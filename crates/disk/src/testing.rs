@@ -1,12 +1,57 @@
 //! Helpers of this crate's tests.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the reference is qemu-img"
+)]
 
 use std::io;
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use amiforge_types::{BlobTable, ReadAt, WriteAt};
 use proptest::prelude::*;
 
-use crate::{Extent, ExtentData, Extents, emit::read_extent};
+use crate::{EmitOptions, Extent, ExtentData, Extents, Output, emit, emit::read_extent};
+
+/// Runs qemu-img, which must be content; what it printed.
+#[track_caller]
+pub(crate) fn qemu_img(args: &[&str], paths: &[&Path]) -> String {
+    let output = Command::new("qemu-img")
+        .args(args)
+        .args(paths)
+        .output()
+        .expect("qemu-img (package qemu-utils)");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "qemu-img {args:?}: {text}");
+    text.into_owned()
+}
+
+/// All bytes of a disk, in pieces that straddle clusters.
+pub(crate) fn read_all(disk: &dyn ReadAt) -> Vec<u8> {
+    let mut out = vec![0xAA; usize::try_from(disk.size()).unwrap()];
+    for (i, piece) in out.chunks_mut(100_001).enumerate() {
+        disk.read_exact_at(piece, i as u64 * 100_001).unwrap();
+    }
+    out
+}
+
+/// The file that `output` (its target aside) makes of a disk.
+pub(crate) fn written(disk: &Fragments, output: Output<'_>) -> Vec<u8> {
+    let target = Memory::default();
+    let output = Output {
+        target: &target,
+        readback: Some(&target),
+        ..output
+    };
+    let options = EmitOptions {
+        threads: 2,
+        content_digest: false,
+    };
+    emit(&disk.extents, &disk.blobs, &[output], options).unwrap();
+    target.take()
+}
 
 /// The bytes of a disk, the slow and obvious way.
 pub(crate) fn flatten(extents: &Extents, blobs: &BlobTable) -> Vec<u8> {

@@ -8,18 +8,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use amiforge_disk::{Compression, EmitOptions, Format, Output};
 use amiforge_image::{BootMode, DiskImage, ImageSpec};
-use amiforge_store::{FileBlob, FileTarget, HarvestOptions};
+use amiforge_store::{FileBlob, HarvestOptions};
 use amiforge_tree::{DumpContent, Stat, Tree, layer, tar};
 use amiforge_types::{Arch, BlobId, BlobTable, Digest, ReadAt, Seed, Timestamp};
-use serde::Serialize;
-use tempfile::NamedTempFile;
 
+use crate::diskfiles::{DiskFilesReport, OutputRequest, folder_of};
 use crate::error::{Contextual, EngineError, ErrorKind};
-use crate::event::Event;
 use crate::layers::Made;
-use crate::look::threads;
 use crate::settings::Engine;
 
 /// How a disk boots.
@@ -35,58 +31,17 @@ pub enum BootChoice {
     None,
 }
 
-/// Which digests to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksums {
-    /// Content digest, and SHA-256 of every file.
-    Full,
-    /// Content digest, and SHA-256 of files that are not raw disks.
-    Fast,
-    /// None.
-    None,
-}
-
 /// What to assemble.
 #[derive(Clone, Debug)]
 pub struct AssembleRequest {
     /// A tar archive or a folder.
     pub rootfs: PathBuf,
-    /// The disks to write; the extension tells the format.
-    pub out: Vec<PathBuf>,
+    /// The disks to write.
+    pub output: OutputRequest,
     /// Size of the disk in bytes; `None` for what the content needs and some room.
     pub size: Option<u64>,
     /// How it boots.
     pub boot: BootChoice,
-    /// Which digests.
-    pub checksums: Checksums,
-}
-
-/// What was assembled.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AssembleReport {
-    /// The disks.
-    pub files: Vec<AssembledFile>,
-    /// Identity of the disk's content.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub content_digest: Option<Digest>,
-    /// Size of the disk in bytes.
-    pub virtual_bytes: u64,
-}
-
-/// One disk file.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AssembledFile {
-    /// Where it is.
-    pub path: PathBuf,
-    /// `raw` or `qcow2`.
-    pub format: Format,
-    /// Bytes of the file.
-    pub bytes: u64,
-    /// Its SHA-256, where asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<Digest>,
 }
 
 /// What a finished image does not carry: caches and identities that a guest makes anew. Directories
@@ -111,23 +66,17 @@ const HOST_KEYS: (&str, &[u8]) = ("etc/ssh", b"ssh_host_");
 
 impl Engine {
     /// Makes a disk from a root file system.
-    pub fn assemble(&self, request: &AssembleRequest) -> Result<AssembleReport, EngineError> {
-        let formats = request
-            .out
-            .iter()
-            .map(|out| {
-                let name = out
-                    .file_name()
-                    .map(|n| n.to_string_lossy().into_owned())
-                    .unwrap_or_default();
-                Format::from_file_name(&name)
-                    .or_fail(ErrorKind::Invalid, || format!("--out {}", out.display()))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+    pub fn assemble(&self, request: &AssembleRequest) -> Result<DiskFilesReport, EngineError> {
+        let declared = request.output.declared()?;
+        let near = request
+            .output
+            .files
+            .first()
+            .ok_or_else(|| EngineError::new(ErrorKind::Invalid, "no file to write is named"))?;
         let mut blobs = BlobTable::new();
         let mut padded = BTreeSet::new();
         self.stage("read", request.rootfs.display().to_string());
-        let (mut tree, spool) = self.read_rootfs(&request.rootfs, &request.out[0], &mut blobs)?;
+        let (mut tree, spool) = self.read_rootfs(&request.rootfs, near, &mut blobs)?;
         padded.extend(spool);
         let clock = match self.settings.source_date_epoch {
             Some(secs) => {
@@ -148,75 +97,14 @@ impl Engine {
             &mut blobs,
         )?;
 
-        self.stage(
-            "emit",
-            request
-                .out
-                .iter()
-                .map(|o| o.display().to_string())
-                .collect::<Vec<_>>()
-                .join(", "),
-        );
-        let temps = request
-            .out
-            .iter()
-            .map(|out| beside(out))
-            .collect::<Result<Vec<_>, _>>()?;
-        let reopen = |temp: &NamedTempFile| temp.reopen().map(FileTarget::from_file);
-        let targets = temps
-            .iter()
-            .map(reopen)
-            .collect::<Result<Vec<_>, _>>()
-            .or_fail(ErrorKind::Failed, context)?;
-        let outputs: Vec<Output<'_>> = formats
-            .iter()
-            .zip(&targets)
-            .map(|(format, target)| Output {
-                format: *format,
-                target,
-                readback: None,
-                sha256: match request.checksums {
-                    Checksums::Full => true,
-                    Checksums::Fast => *format != Format::Raw,
-                    Checksums::None => false,
-                },
-                compression: Compression::None,
-            })
-            .collect();
-        let options = EmitOptions {
-            threads: threads(),
-            content_digest: request.checksums != Checksums::None,
-        };
-        let emitted = amiforge_disk::emit(&disk.extents, &blobs, &outputs, options)
-            .or_fail(ErrorKind::Failed, context)?;
-        let mut files = Vec::new();
-        for ((temp, out), (format, artifact)) in temps
-            .into_iter()
-            .zip(&request.out)
-            .zip(formats.iter().zip(&emitted.artifacts))
-        {
-            temp.persist(out)
-                .map_err(|e| e.error)
-                .or_fail(ErrorKind::Failed, || {
-                    format!("cannot write {}", out.display())
-                })?;
-            self.emit(Event::Artifact {
-                file: out.display().to_string(),
-                bytes: artifact.bytes,
-                sha256: artifact.sha256.map(|d| d.hex()),
-            });
-            files.push(AssembledFile {
-                path: out.clone(),
-                format: *format,
-                bytes: artifact.bytes,
-                sha256: artifact.sha256,
-            });
-        }
-        Ok(AssembleReport {
-            files,
-            content_digest: emitted.content_digest,
-            virtual_bytes: disk.extents.size(),
-        })
+        self.write_disk_files(
+            &disk.extents,
+            &blobs,
+            &request.output,
+            &declared,
+            false,
+            &context,
+        )
     }
 
     /// The tree of a tar archive or a folder, and the spool its data went to, if any.
@@ -385,24 +273,6 @@ pub(crate) fn lay_out(
             None => wrapped,
         }
     })
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
-}
-
-/// A temporary file in the folder of `out`, to be renamed to it.
-fn beside(out: &Path) -> Result<NamedTempFile, EngineError> {
-    use std::os::unix::fs::PermissionsExt;
-    tempfile::Builder::new()
-        .prefix(".amiforge-")
-        .permissions(std::fs::Permissions::from_mode(0o644))
-        .tempfile_in(folder_of(out))
-        .or_fail(ErrorKind::Failed, || {
-            format!("cannot write to {}", folder_of(out).display())
-        })
 }
 
 /// A file without a name in the folder of `out`: the data of archives that cannot be read in place.

@@ -1,7 +1,7 @@
 //! The disk files of an image's volumes, written in every format of the recipe.
 
 use amiforge_ami::{Artifact, ArtifactFormat, DeviceName};
-use amiforge_disk::{Compression, EmitOptions, Extents, Format, Output};
+use amiforge_disk::{EmitOptions, Extents, Format, Output};
 use amiforge_recipe::OutputFormat;
 use amiforge_store::FileTarget;
 use amiforge_types::{BlobTable, ByteSize, Digest, GIB};
@@ -127,11 +127,8 @@ impl Engine {
             .iter()
             .zip(&targets)
             .map(|((format, _), target)| Output {
-                format: *format,
-                target,
-                readback: None,
                 sha256: *format != Format::Raw || hash_raw,
-                compression: Compression::None,
+                ..Output::new(*format, target)
             })
             .collect();
         let options = EmitOptions {

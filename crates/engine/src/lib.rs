@@ -1,4 +1,4 @@
-//! The operations of amiforge: validate, plan, build, test, assemble, inspect.
+//! The operations of amiforge: validate, plan, build, test, assemble, convert, inspect.
 //!
 //! This crate is where effects are made: it reads the clock and the environment (in [`Settings`]),
 //! opens the store, and hands bytes, times and seeds to the crates below, which have none of their
@@ -7,6 +7,8 @@
 
 mod assemble;
 mod build;
+mod convert;
+mod diskfiles;
 mod disks;
 mod doctor;
 mod error;
@@ -23,8 +25,12 @@ mod prove;
 mod settings;
 mod volumes;
 
-pub use assemble::{AssembleReport, AssembleRequest, AssembledFile, BootChoice, Checksums};
+/// What can be said about disk files.
+pub use amiforge_disk::{Compression, Format, Subformat};
+pub use assemble::{AssembleRequest, BootChoice};
 pub use build::{BuildOutcome, BuildRequest};
+pub use convert::ConvertRequest;
+pub use diskfiles::{Checksums, DiskFile, DiskFilesReport, OutputRequest};
 pub use doctor::{DoctorReport, Finding};
 pub use error::{DocumentReport, EngineError, ErrorKind};
 pub use event::{Event, EventSink};

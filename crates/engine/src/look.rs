@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use amiforge_ami::{Manifest, ManifestError};
-use amiforge_disk::{DiskInfo, FileSystemKind, Format, PartitionInfo};
+use amiforge_disk::{
+    DiskInfo, FileSystemInfo, FileSystemKind, Format, Opener, Part, PartitionInfo, TableInfo, Usage,
+};
 use amiforge_fs::{ext4, fat};
 use amiforge_store::FileBlob;
 use amiforge_types::{ByteSize, Digest, ReadAt};
@@ -24,7 +26,7 @@ const CHUNK: usize = 1 << 20;
 pub struct DiskReport {
     /// The file.
     pub file: PathBuf,
-    /// `raw` or `qcow2`.
+    /// `raw`, `qcow2`, `vmdk` or `vhd`.
     pub format: Format,
     /// Length of the file in bytes.
     pub file_bytes: u64,
@@ -49,6 +51,17 @@ impl DiskReport {
             self.disk.virtual_bytes,
             self.content_digest,
         );
+        match self.disk.table {
+            Some(TableInfo::Gpt { sector_bytes }) => {
+                text.push_str(&format!(
+                    "partitions      GPT, sectors of {sector_bytes} bytes\n"
+                ));
+            }
+            Some(TableInfo::Mbr { disk_id }) => {
+                text.push_str(&format!("partitions      MBR, disk id 0x{disk_id:08x}\n"));
+            }
+            None => {}
+        }
         if let Some(guid) = self.disk.disk_guid {
             text.push_str(&format!("disk GUID       {guid}\n"));
         }
@@ -56,18 +69,20 @@ impl DiskReport {
             text.push_str(&format!("damage          {damage}\n"));
         }
         if !self.disk.partitions.is_empty() {
-            text.push_str("\nSLOT  START LBA    SIZE        FILE SYSTEM  UUID                                  LABEL / NAME\n");
+            text.push_str("\nSLOT  START LBA    SIZE        FILE SYSTEM  USED        FREE        UUID                                  LABEL / NAME\n");
         }
         let mut parts: Vec<&PartitionInfo> = self.disk.partitions.iter().collect();
         parts.sort_by_key(|p| p.first_lba);
         for part in parts {
             let fs = part.file_system.as_ref();
             text.push_str(&format!(
-                "{:<5} {:<12} {:<11} {:<12} {:<37} {}\n",
+                "{:<5} {:<12} {:<11} {:<12} {:<11} {:<11} {:<37} {}\n",
                 part.slot,
                 part.first_lba,
                 ByteSize(part.len_bytes()).to_string(),
-                fs.map_or("-", |f| kind_name(f.kind)),
+                fs.map_or_else(|| contents(part), |f| kind_name(f.kind)),
+                size_or_dash(fs, |u| u.used_bytes),
+                size_or_dash(fs, |u| u.free_bytes),
                 fs.and_then(|f| f.uuid.as_deref()).unwrap_or("-"),
                 [
                     fs.and_then(|f| f.label.as_deref()).unwrap_or(""),
@@ -79,15 +94,46 @@ impl DiskReport {
                 .join(" / "),
             ));
         }
+        for part in &self.disk.partitions {
+            let usage = part.file_system.as_ref().and_then(|f| f.usage);
+            if let Some((used, free)) = usage.and_then(|u| u.used_inodes.zip(u.free_inodes)) {
+                text.push_str(&format!(
+                    "inodes {:<8} {used} used, {free} free\n",
+                    part.slot
+                ));
+            }
+        }
+        for part in &self.disk.partitions {
+            if let Some(digest) = &part.digest {
+                text.push_str(&format!("digest {:<8} {digest}\n", part.slot));
+            }
+        }
         if let Some(fs) = &self.disk.file_system {
             text.push_str(&format!(
                 "file system     {} {}\n",
                 kind_name(fs.kind),
                 fs.uuid.as_deref().unwrap_or("")
             ));
+            text.push_str(&format!(
+                "usage           {} used, {} free\n",
+                size_or_dash(Some(fs), |u| u.used_bytes),
+                size_or_dash(Some(fs), |u| u.free_bytes)
+            ));
         }
         text
     }
+}
+
+/// What a partition without a file system is for, as far as its type says.
+fn contents(part: &PartitionInfo) -> &'static str {
+    part.mbr_type
+        .and_then(amiforge_disk::mbr::type_name)
+        .unwrap_or("-")
+}
+
+fn size_or_dash(fs: Option<&FileSystemInfo>, pick: impl Fn(&Usage) -> u64) -> String {
+    fs.and_then(|f| f.usage.as_ref())
+        .map_or_else(|| "-".to_owned(), |usage| ByteSize(pick(usage)).to_string())
 }
 
 fn kind_name(kind: FileSystemKind) -> &'static str {
@@ -176,11 +222,22 @@ fn shown(bytes: &[u8]) -> String {
 }
 
 impl Engine {
-    /// Describes a disk image.
-    pub fn disk_info(&self, file: &Path) -> Result<DiskReport, EngineError> {
+    /// Describes a disk image; with `digests` each partition gets a content digest of its own, with
+    /// `named` the image may name other files.
+    pub fn disk_info(
+        &self,
+        file: &Path,
+        digests: bool,
+        named: bool,
+    ) -> Result<DiskReport, EngineError> {
         let context = || format!("cannot describe {}", file.display());
-        let (format, disk, file_bytes) = open_disk(file)?;
-        let info = amiforge_disk::disk_info(&*disk).or_fail(ErrorKind::Failed, context)?;
+        let (format, disk, file_bytes) = open_disk_as(file, None, named)?;
+        let mut info = amiforge_disk::disk_info(&*disk).or_fail(ErrorKind::Failed, context)?;
+        for part in info.partitions.iter_mut().filter(|_| digests) {
+            let bytes = Part::new(&*disk, part.offset(), part.len_bytes());
+            let digest = amiforge_disk::content_digest(&bytes, threads());
+            part.digest = Some(digest.or_fail(ErrorKind::Failed, context)?);
+        }
         let content_digest =
             amiforge_disk::content_digest(&*disk, threads()).or_fail(ErrorKind::Failed, context)?;
         Ok(DiskReport {
@@ -379,15 +436,43 @@ pub(crate) fn read_manifest(dir: &Path) -> Result<Manifest, ManifestFileError> {
 }
 
 pub(crate) fn open_disk(file: &Path) -> Result<(Format, Box<dyn ReadAt>, u64), EngineError> {
+    open_disk_as(file, None, false)
+}
+
+/// Opens the files that an image names, from its own folder.
+struct Named {
+    folder: PathBuf,
+}
+
+impl Opener for Named {
+    fn open(&self, name: &str) -> std::io::Result<(Arc<dyn ReadAt>, Box<dyn Opener>)> {
+        let path = self.folder.join(name);
+        let folder = crate::diskfiles::folder_of(&path).to_owned();
+        Ok((Arc::new(FileBlob::open(&path)?), Box::new(Self { folder })))
+    }
+}
+
+/// The virtual disk in a file of the given format, else of the one that its extension declares. With
+/// `named` the image may name other files.
+pub(crate) fn open_disk_as(
+    file: &Path,
+    format: Option<Format>,
+    named: bool,
+) -> Result<(Format, Box<dyn ReadAt>, u64), EngineError> {
     let context = || format!("cannot open {}", file.display());
-    let name = file
-        .file_name()
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let format = Format::from_file_name(&name).or_fail(ErrorKind::Invalid, context)?;
+    let format = match format {
+        Some(format) => format,
+        None => crate::diskfiles::format_of(file, context)?,
+    };
     let blob = Arc::new(FileBlob::open(file).or_fail(ErrorKind::Invalid, context)?);
     let bytes = blob.size();
-    match amiforge_disk::open(format, blob) {
+    let opened = if named {
+        let folder = crate::diskfiles::folder_of(file).to_owned();
+        amiforge_disk::open_with(format, blob, &Named { folder })
+    } else {
+        amiforge_disk::open(format, blob)
+    };
+    match opened {
         Ok(disk) => Ok((format, disk, bytes)),
         Err(error) => {
             let hint = error.hint();

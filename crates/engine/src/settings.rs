@@ -76,21 +76,23 @@ pub struct Engine {
     interruption: Interruption,
 }
 
-/// Folders that must go when the process is interrupted.
+/// Folders and files that must go when the process is interrupted.
 #[derive(Clone, Default)]
 pub struct Interruption {
     folders: Arc<Mutex<Vec<PathBuf>>>,
 }
 
 impl Interruption {
-    /// Removes every unfinished output folder and what a running guest needs. Called once, when the process is about to end.
+    /// Removes every unfinished output and what a running guest needs. Called once, when the process is about to end.
     pub fn clean_up(&self) {
         let Ok(folders) = self.folders.lock() else {
             return;
         };
         for folder in folders.iter() {
             // The process ends right after; what cannot be removed is found by the next build.
-            let _ = std::fs::remove_dir_all(folder);
+            if std::fs::remove_file(folder).is_err() {
+                let _ = std::fs::remove_dir_all(folder);
+            }
         }
     }
 

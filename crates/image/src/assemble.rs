@@ -88,11 +88,13 @@ pub fn assemble(tree: Tree, spec: &ImageSpec, blobs: &BlobTable) -> Result<DiskI
             kind: FileSystemKind::Ext4,
             uuid: Some(root.uuid.to_string()),
             label: Some(root.label.clone()).filter(|label| !label.is_empty()),
+            usage: None,
         }),
         SLOT_ESP => Some(FileSystemInfo {
             kind: FileSystemKind::Vfat,
             uuid: Some(boot::fat_uuid(ids.esp)),
             label: Some(ESP_LABEL.to_owned()),
+            usage: None,
         }),
         _ => None,
     };
@@ -105,6 +107,8 @@ pub fn assemble(tree: Tree, spec: &ImageSpec, blobs: &BlobTable) -> Result<DiskI
             name: p.name,
             type_guid: p.type_guid,
             guid: p.guid,
+            mbr_type: None,
+            digest: None,
             first_lba: p.first_lba,
             last_lba: p.last_lba,
         })

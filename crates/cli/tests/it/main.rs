@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod again;
+mod convert;
 mod disks;
 mod documents;
 mod faults;

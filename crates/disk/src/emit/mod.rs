@@ -8,7 +8,9 @@
 //! ```
 //!
 //! Windows that hold no data do not exist, so empty space costs nothing but its SHA-256. When nobody
-//! needs to see the bytes (raw without any digest) the workers let the target copy instead.
+//! needs to see the bytes (raw without any digest) the workers let the target copy instead. What a
+//! format writes last (headers with an id drawn from the content) is written when all windows are
+//! through and the content digest is known.
 
 mod pipeline;
 #[cfg(test)]
@@ -19,6 +21,7 @@ use std::io;
 
 use amiforge_types::{BlobTable, Digest, Hasher, ReadAt, WriteAt};
 
+use crate::format::{Previous, Subformat};
 use crate::{Compression, ExtentData, Extents, Format};
 
 pub(crate) use window::{Window, WindowPlan};
@@ -28,15 +31,45 @@ pub(crate) use window::{Window, WindowPlan};
 pub struct Output<'a> {
     /// Its format.
     pub format: Format,
+    /// The kind of file within the format.
+    pub subformat: Subformat,
     /// Where to; its length is set by [`emit`], and it must read as zero where it was never written.
     pub target: &'a dyn WriteAt,
-    /// The same bytes to read. Only a *compressed* output with `sha256` needs it: its first bytes are
-    /// known last, so it is read back once.
+    /// The same bytes to read. Only an output with `sha256` whose first bytes are known last (see
+    /// [`needs_readback`](Self::needs_readback)) needs it: it is read back once.
     pub readback: Option<&'a dyn ReadAt>,
     /// Compute the SHA-256 of the file.
     pub sha256: bool,
     /// For formats that can.
     pub compression: Compression,
+    /// Leave out what is zero although an extent covers it. For extents that came from a file, whose
+    /// holes are an accident: the bytes of the output then depend on the disk's content alone.
+    pub find_zeros: bool,
+    /// An earlier file of the same kind whose compressed clusters are taken over where the content is
+    /// the same. No byte of the output depends on it.
+    pub previous: Option<&'a Previous>,
+}
+
+impl<'a> Output<'a> {
+    /// An output of the format's usual kind, plain and without a digest.
+    pub fn new(format: Format, target: &'a dyn WriteAt) -> Self {
+        Self {
+            format,
+            subformat: Subformat::Default,
+            target,
+            readback: None,
+            sha256: false,
+            compression: Compression::None,
+            find_zeros: false,
+            previous: None,
+        }
+    }
+
+    /// Whether `readback` has to be there for the SHA-256.
+    #[must_use]
+    pub fn needs_readback(&self) -> bool {
+        self.sha256 && self.format.driver().first_bytes_last(self)
+    }
 }
 
 /// What all outputs share.
@@ -96,13 +129,52 @@ pub enum EmitError {
         #[source]
         source: io::Error,
     },
-    /// A compressed output is to be hashed, but cannot be read back.
-    #[error(
-        "output {output} is compressed and to be hashed, but was given without a way to read it back"
-    )]
+    /// An output whose first bytes are known last is to be hashed, but cannot be read back.
+    #[error("output {output} is to be hashed, but was given without a way to read it back")]
     NoReadback {
         /// Its index.
         output: usize,
+    },
+    /// The format cannot hold this disk, or has no such kind of file.
+    #[error("output {output} cannot be written")]
+    Impossible {
+        /// Its index.
+        output: usize,
+        /// Why.
+        #[source]
+        source: SettingError,
+    },
+}
+
+/// An output that no format can make.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingError {
+    /// The disk is larger than the format can say.
+    #[error("a disk of {size} bytes is too large for {format}: it holds at most {limit}")]
+    TooLarge {
+        /// The format.
+        format: Format,
+        /// Size of the disk.
+        size: u64,
+        /// The most that it holds.
+        limit: u64,
+    },
+    /// The format has no such kind.
+    #[error("{format} has no subformat {subformat}")]
+    NoSubformat {
+        /// The format.
+        format: Format,
+        /// What was asked for.
+        subformat: Subformat,
+    },
+    /// The format cannot compress, or not like this.
+    #[error("{format} cannot be compressed with {compression}")]
+    NoCompression {
+        /// The format.
+        format: Format,
+        /// What was asked for.
+        compression: Compression,
     },
 }
 
@@ -124,14 +196,19 @@ pub(crate) trait Parallel: Sync {
 /// The half of a sink that sees the windows in order.
 pub(crate) trait Ordered: Send {
     fn accept(&mut self, window: &Window, encoded: Encoded) -> io::Result<()>;
-    fn finish(self: Box<Self>) -> io::Result<Finished>;
+    /// Called once all windows were seen. `content` is the content digest of the disk, when it was
+    /// asked for or the driver needs it.
+    fn finish(self: Box<Self>, content: Option<&Digest>) -> io::Result<Finished>;
 }
 
 /// What the parallel half hands to the ordered one.
 #[derive(Default)]
 pub(crate) struct Encoded {
-    /// Encoded clusters of the window, by the format's own meaning.
-    pub clusters: Vec<(u64, Vec<u8>)>,
+    /// Clusters of the window that are to be stored, and where in `bytes` each is; an empty range
+    /// means "as it is in the window".
+    pub clusters: Vec<(u64, std::ops::Range<usize>)>,
+    /// Encoded clusters, one after the other.
+    pub bytes: Vec<u8>,
 }
 
 /// What the ordered half knows at the end.
@@ -143,61 +220,112 @@ pub(crate) struct Finished {
 /// Writes `extents` to every output.
 ///
 /// The outputs' bytes and the digests depend on the extents and the outputs' options alone, not on
-/// `options.threads`. Buffers take at most 64 MiB.
+/// `options.threads`. Buffers take 24 MiB, and as much again for each compressed output.
 pub fn emit(
     extents: &Extents,
     blobs: &BlobTable,
     outputs: &[Output<'_>],
     options: EmitOptions,
 ) -> Result<Emitted, EmitError> {
+    emit_watched(extents, blobs, outputs, options, &|_, _| {})
+}
+
+/// [`emit`] that tells `watch` how many bytes of data, of how many, are through. It is called from
+/// any thread, about once for each MiB.
+pub fn emit_watched(
+    extents: &Extents,
+    blobs: &BlobTable,
+    outputs: &[Output<'_>],
+    options: EmitOptions,
+    watch: &Watch<'_>,
+) -> Result<Emitted, EmitError> {
+    let size = extents.size();
     for (output, o) in outputs.iter().enumerate() {
-        if o.sha256
-            && o.readback.is_none()
-            && o.format != Format::Raw
-            && o.compression != Compression::None
-        {
+        o.format
+            .check(o.subformat, o.compression, size)
+            .map_err(|source| EmitError::Impossible { output, source })?;
+        if o.readback.is_none() && o.needs_readback() {
             return Err(EmitError::NoReadback { output });
         }
     }
+    let wrote = |output: usize, source| EmitError::Write {
+        output,
+        format: outputs[output].format,
+        source,
+    };
     let plan = WindowPlan::new(extents);
     let mut sinks = Vec::with_capacity(outputs.len());
     for (output, o) in outputs.iter().enumerate() {
-        let wrote = |source| EmitError::Write {
-            output,
-            format: o.format,
-            source,
-        };
-        sinks.push(o.format.driver().sinks(&plan, o).map_err(wrote)?);
+        let made = o.format.driver().sinks(&plan, o);
+        sinks.push(made.map_err(|source| wrote(output, source))?);
     }
-    let unseen =
-        !options.content_digest && outputs.iter().all(|o| o.format == Format::Raw && !o.sha256);
+    let needed = outputs.iter().any(|o| o.format.driver().needs_content());
+    let unseen = !options.content_digest
+        && outputs
+            .iter()
+            .all(|o| o.format == Format::Raw && !o.sha256 && !o.find_zeros);
     let run = if unseen {
-        pipeline::copy(extents, blobs, outputs, options.threads)?;
+        pipeline::copy(extents, blobs, outputs, options.threads, watch)?;
         pipeline::Run {
             blocks: Vec::new(),
-            finished: outputs.iter().map(|_| None).collect(),
+            ordered: outputs.iter().map(|_| None).collect(),
         }
     } else {
-        pipeline::run(&plan, blobs, outputs, &mut sinks, options)?
+        let options = EmitOptions {
+            content_digest: options.content_digest || needed,
+            ..options
+        };
+        pipeline::run(&plan, blobs, outputs, &mut sinks, options, watch)?
     };
+    let content =
+        (options.content_digest || needed).then(|| crate::digest::combine(size, &run.blocks));
+    let fixed: Vec<u64> = sinks.iter().map(|s| s.fixed_bytes).collect();
+    drop(sinks);
+    let finished = pipeline::finish(run.ordered, content.as_ref())
+        .map_err(|(output, source)| wrote(output, source))?;
     let artifacts = outputs
         .iter()
-        .zip(&sinks)
-        .zip(run.finished)
-        .map(|((output, sinks), finished)| Artifact {
+        .zip(fixed)
+        .zip(finished)
+        .map(|((output, fixed), finished)| Artifact {
             format: output.format,
-            bytes: finished.as_ref().map_or(sinks.fixed_bytes, |f| f.bytes),
-            virtual_bytes: extents.size(),
+            bytes: finished.as_ref().map_or(fixed, |f| f.bytes),
+            virtual_bytes: output.format.virtual_bytes(size),
             sha256: finished.and_then(|f| f.sha256),
         })
         .collect();
-    let content_digest = options
-        .content_digest
-        .then(|| crate::digest::combine(extents.size(), &run.blocks));
     Ok(Emitted {
-        content_digest,
+        content_digest: content.filter(|_| options.content_digest),
         artifacts,
     })
+}
+
+/// Told of progress: bytes done, bytes in all.
+pub type Watch<'a> = dyn Fn(u64, u64) + Sync + 'a;
+
+/// The SHA-256 of a finished file, holes not read.
+pub(crate) fn hash_file(file: &dyn ReadAt, bytes: u64) -> io::Result<Digest> {
+    let mut hasher = Hasher::new();
+    let mut buf = vec![0; 1 << 20];
+    let mut at = 0;
+    while let Some(range) = file.next_data(at)? {
+        feed_zeros(&mut hasher, range.start.min(bytes).saturating_sub(at));
+        at = at.max(range.start).min(bytes);
+        let end = range.end.min(bytes);
+        while at < end {
+            let n = usize::try_from(end - at)
+                .unwrap_or(buf.len())
+                .min(buf.len());
+            file.read_exact_at(&mut buf[..n], at)?;
+            hasher.update(&buf[..n]);
+            at += n as u64;
+        }
+        if at >= bytes || range.end <= range.start {
+            break;
+        }
+    }
+    feed_zeros(&mut hasher, bytes - at);
+    Ok(hasher.finish())
 }
 
 /// Feeds `len` zeros to a hasher.

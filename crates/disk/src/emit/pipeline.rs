@@ -1,14 +1,14 @@
 //! The threads of [`emit`](super::emit()).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use amiforge_types::{BlobTable, Digest};
 
 use super::window::{WINDOW, Window, WindowPlan, buffer};
-use super::{EmitError, EmitOptions, Encoded, Finished, Ordered, Output, Sinks};
+use super::{EmitError, EmitOptions, Encoded, Finished, Ordered, Output, Sinks, Watch};
 use crate::digest::{BLOCK, block_digest};
 use crate::{ExtentData, Extents, Format};
 
@@ -18,11 +18,11 @@ const WINDOWS_IN_FLIGHT: usize = 24;
 /// Largest piece that one copy of the target takes, so that threads share a large file.
 const COPY_PIECE: u64 = 8 << 20;
 
-pub(super) struct Run {
+pub(super) struct Run<'s> {
     /// Digests of the blocks with data, in order; empty when not asked for.
     pub blocks: Vec<(u64, Digest)>,
-    /// By output; `None` for those without an ordered half.
-    pub finished: Vec<Option<Finished>>,
+    /// The ordered half of each output that has one, all windows seen.
+    pub ordered: Vec<Option<Box<dyn Ordered + 's>>>,
 }
 
 /// Buffers that come back when the last user of a window drops it.
@@ -104,6 +104,7 @@ struct Common<'p> {
     stop: AtomicBool,
     error: Mutex<Option<EmitError>>,
     next: AtomicUsize,
+    done: AtomicU64,
 }
 
 impl Common<'_> {
@@ -118,23 +119,25 @@ impl Common<'_> {
 }
 
 /// Reads every window once and feeds all sinks.
-pub(super) fn run(
+pub(super) fn run<'s>(
     plan: &WindowPlan<'_>,
     blobs: &BlobTable,
     outputs: &[Output<'_>],
-    sinks: &mut [Sinks<'_>],
+    sinks: &mut [Sinks<'s>],
     options: EmitOptions,
-) -> Result<Run, EmitError> {
+    watch: &Watch<'_>,
+) -> Result<Run<'s>, EmitError> {
     let pool = Pool::new(WINDOWS_IN_FLIGHT);
     let common = Common {
         pool: &pool,
         stop: AtomicBool::new(false),
         error: Mutex::new(None),
         next: AtomicUsize::new(0),
+        done: AtomicU64::new(0),
     };
-    let mut ordered: Vec<Option<Box<dyn Ordered + '_>>> =
+    let mut ordered: Vec<Option<Box<dyn Ordered + 's>>> =
         sinks.iter_mut().map(|s| s.ordered.take()).collect();
-    let sinks: &[Sinks<'_>] = sinks;
+    let sinks: &[Sinks<'s>] = sinks;
     let parallel: Vec<_> = sinks.iter().map(|s| &*s.parallel).collect();
     let write_error = |output: usize, source| EmitError::Write {
         output,
@@ -168,7 +171,7 @@ pub(super) fn run(
         let mut workers = Vec::new();
         for _ in 0..options.threads.clamp(1, WINDOWS_IN_FLIGHT) {
             let senders = senders.clone();
-            let (common, parallel) = (&common, &parallel);
+            let (common, parallel, write_error) = (&common, &parallel, &write_error);
             workers.push(scope.spawn(move || {
                 let mut blocks = Vec::new();
                 if let Err(error) = work(
@@ -179,7 +182,8 @@ pub(super) fn run(
                     &senders,
                     options,
                     &mut blocks,
-                    &write_error,
+                    write_error,
+                    watch,
                 ) {
                     common.fail(error);
                 }
@@ -209,7 +213,33 @@ pub(super) fn run(
         return Err(error);
     }
     blocks.sort_unstable_by_key(|(number, _)| *number);
-    Ok(Run { blocks, finished })
+    Ok(Run {
+        blocks,
+        ordered: finished,
+    })
+}
+
+/// Ends the ordered halves, each on a thread of its own since some read their file back. The error
+/// names the output.
+pub(super) fn finish(
+    ordered: Vec<Option<Box<dyn Ordered + '_>>>,
+    content: Option<&Digest>,
+) -> Result<Vec<Option<Finished>>, (usize, std::io::Error)> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = ordered
+            .into_iter()
+            .map(|sink| sink.map(|sink| scope.spawn(move || sink.finish(content))))
+            .collect();
+        let mut out = Vec::with_capacity(threads.len());
+        for (output, thread) in threads.into_iter().enumerate() {
+            out.push(match thread.map(std::thread::ScopedJoinHandle::join) {
+                Some(Ok(done)) => Some(done.map_err(|source| (output, source))?),
+                Some(Err(panic)) => std::panic::resume_unwind(panic),
+                None => None,
+            });
+        }
+        Ok(out)
+    })
 }
 
 #[allow(
@@ -225,6 +255,7 @@ fn work<'p>(
     options: EmitOptions,
     blocks: &mut Vec<(u64, Digest)>,
     write_error: &dyn Fn(usize, std::io::Error) -> EmitError,
+    watch: &Watch<'_>,
 ) -> Result<(), EmitError> {
     // The buffer comes before the number: whoever holds the lowest number can always go on, so the
     // ordered sinks cannot starve while other windows hold all the buffers.
@@ -254,6 +285,8 @@ fn work<'p>(
                 blocks.push((number, block_digest(block)));
             }
         }
+        let done = common.done.fetch_add(window.data_len(), Ordering::Relaxed) + window.data_len();
+        watch(done, plan.data_len());
         let shared = Arc::new(Shared {
             window: Some(window),
             pool: common.pool,
@@ -269,12 +302,12 @@ fn work<'p>(
     Ok(())
 }
 
-/// Feeds an ordered sink; `None` when the workers stopped early.
-fn consume(
-    mut sink: Box<dyn Ordered + '_>,
+/// Feeds an ordered sink and gives it back; `None` when the workers stopped early.
+fn consume<'s>(
+    mut sink: Box<dyn Ordered + 's>,
     receiver: &Receiver<Message<'_>>,
     total: usize,
-) -> std::io::Result<Option<Finished>> {
+) -> std::io::Result<Option<Box<dyn Ordered + 's>>> {
     let mut waiting = BTreeMap::new();
     let mut next = 0;
     for (index, shared, encoded) in receiver {
@@ -286,11 +319,7 @@ fn consume(
             next += 1;
         }
     }
-    if next < total {
-        Ok(None)
-    } else {
-        sink.finish().map(Some)
-    }
+    Ok((next >= total).then_some(sink))
 }
 
 /// Lets the targets copy: for raw outputs whose bytes nobody needs to see.
@@ -299,6 +328,7 @@ pub(super) fn copy(
     blobs: &BlobTable,
     outputs: &[Output<'_>],
     threads: usize,
+    watch: &Watch<'_>,
 ) -> Result<(), EmitError> {
     // (extent, offset in it, length), so that one large file is shared by all threads.
     let mut pieces = Vec::with_capacity(extents.list().len());
@@ -315,6 +345,7 @@ pub(super) fn copy(
         }
     }
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (done, total) = (AtomicU64::new(0), extents.data_len());
     let work = || {
         // Neighbours go to one thread: a target's blocks are then allocated in order.
         const BATCH: usize = 32;
@@ -349,6 +380,8 @@ pub(super) fn copy(
                     })?;
                 }
             }
+            let bytes: u64 = batch.iter().map(|(_, _, len)| len).sum();
+            watch(done.fetch_add(bytes, Ordering::Relaxed) + bytes, total);
         }
     };
     std::thread::scope(|scope| {

@@ -20,6 +20,7 @@ pub(crate) struct WindowPlan<'a> {
     extents: &'a Extents,
     /// Window number and the index of the first extent that reaches into it.
     windows: Vec<(u64, usize)>,
+    data_len: u64,
 }
 
 impl<'a> WindowPlan<'a> {
@@ -31,7 +32,16 @@ impl<'a> WindowPlan<'a> {
             windows
                 .extend((first.max(next)..e.end().div_ceil(WINDOW)).map(|number| (number, index)));
         }
-        Self { extents, windows }
+        Self {
+            extents,
+            windows,
+            data_len: extents.data_len(),
+        }
+    }
+
+    /// Bytes that are not hole.
+    pub(crate) fn data_len(&self) -> u64 {
+        self.data_len
     }
 
     pub(crate) fn disk_size(&self) -> u64 {
@@ -59,7 +69,7 @@ impl<'a> WindowPlan<'a> {
         let end = (offset + WINDOW).min(self.extents.size());
         buffer.resize(to_usize(end - offset), 0);
         let mut runs: Vec<Range<usize>> = Vec::new();
-        let mut filled = 0;
+        let (mut filled, mut data_len) = (0, 0);
         for e in self.extents.list()[first_extent..]
             .iter()
             .take_while(|e| e.offset < end)
@@ -68,6 +78,7 @@ impl<'a> WindowPlan<'a> {
             let range = to_usize(part.start - offset)..to_usize(part.end - offset);
             buffer[filled..range.start].fill(0);
             filled = range.end;
+            data_len += part.end - part.start;
             read_extent(
                 &e.data,
                 part.start - e.offset,
@@ -89,6 +100,7 @@ impl<'a> WindowPlan<'a> {
             offset,
             bytes: buffer,
             runs,
+            data_len,
         })
     }
 }
@@ -112,6 +124,7 @@ pub(crate) struct Window {
     offset: u64,
     bytes: Vec<u8>,
     runs: Vec<Range<usize>>,
+    data_len: u64,
 }
 
 impl Window {
@@ -128,6 +141,11 @@ impl Window {
     /// The stretches that are not holes, with gaps too small for a hole closed.
     pub(crate) fn runs(&self) -> &[Range<usize>] {
         &self.runs
+    }
+
+    /// Bytes that extents cover.
+    pub(crate) fn data_len(&self) -> u64 {
+        self.data_len
     }
 
     pub(crate) fn into_buffer(self) -> Vec<u8> {

@@ -1,7 +1,14 @@
 //! Disk formats. One file (or folder) each, and one line in [`FORMATS`].
 
+mod cache;
+mod codec;
+mod gate;
+mod numbers;
 pub(crate) mod qcow2;
 pub(crate) mod raw;
+mod settings;
+pub(crate) mod vhd;
+pub(crate) mod vmdk;
 
 use std::fmt;
 use std::io;
@@ -10,7 +17,13 @@ use std::sync::Arc;
 
 use amiforge_types::ReadAt;
 
-use crate::emit::{Output, Sinks, WindowPlan};
+use crate::emit::{Output, SettingError, Sinks, WindowPlan};
+
+pub use gate::Opener;
+pub use qcow2::Previous;
+
+pub(crate) use gate::Gate;
+pub use settings::{Compression, CompressionError, Subformat, SubformatError};
 
 /// A disk format.
 #[derive(
@@ -23,18 +36,10 @@ pub enum Format {
     Raw,
     /// QEMU copy-on-write, version 3 (versions 2 and 3 are read).
     Qcow2,
-}
-
-/// How the clusters of a format that can compress are stored. Raw ignores it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Compression {
-    /// As they are: fastest to write and to run from.
-    #[default]
-    None,
-    /// Deflate, read by everything. The level is 1 to 9.
-    Zlib(u8),
-    /// Zstandard, QEMU 5.1 and later. The level is 1 to 19.
-    Zstd(u8),
+    /// VMware's, streamOptimized (monolithicSparse is read, too).
+    Vmdk,
+    /// Virtual PC's, fixed and dynamic: what Azure takes.
+    Vhd,
 }
 
 /// The format's name or extension means nothing to us.
@@ -70,15 +75,25 @@ pub enum OpenError {
         /// The feature.
         what: String,
     },
-    /// The image names another file. Never followed: an image must not choose what is read.
+    /// The image names another file, and the caller did not allow that: an image must not choose what
+    /// is read.
     #[error(
-        "the {format} file needs another file ({what}), and files named inside an image are never opened"
+        "the {format} file needs another file ({what}), and files named inside an image are not opened"
     )]
     ExternalFile {
         /// Its format.
         format: Format,
         /// A backing file or a data file.
         what: &'static str,
+    },
+    /// A file that the image names, and that may be opened, is of no use.
+    #[error("cannot use {name:?}, which the image names")]
+    Named {
+        /// The name as it stands in the image.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<OpenError>,
     },
     /// The file could not be read.
     #[error("cannot read the {format} file")]
@@ -99,7 +114,9 @@ impl OpenError {
             Self::Mismatch { .. } => {
                 Some("the format is taken from the file name; rename the file or name the format")
             }
-            Self::ExternalFile { .. } => Some("flatten it first: qemu-img convert -O qcow2 IN OUT"),
+            Self::ExternalFile { .. } => Some(
+                "name it with --allow-backing-file if you trust the image, or flatten it first",
+            ),
             _ => None,
         }
     }
@@ -114,14 +131,45 @@ pub(crate) trait FormatDriver: Sync {
     fn extensions(&self) -> &'static [&'static str];
     /// True when the first bytes of a file are this format's; raw has none.
     fn has_magic(&self, head: &[u8]) -> bool;
+    /// True when the last 512 bytes of a file are this format's. Asked only of the declared format:
+    /// what is at the end of a disk, its guest decides.
+    fn has_tail_magic(&self, _tail: &[u8]) -> bool {
+        false
+    }
+    /// The kinds that can be written, the usual one first; empty when there is but one.
+    fn subformats(&self) -> &'static [Subformat] {
+        &[]
+    }
+    /// Whether a file can be compressed like this.
+    fn compresses(&self, compression: Compression) -> bool {
+        compression == Compression::None
+    }
+    /// Size of the disk in a file that holds one of `disk_size` bytes: some formats count in larger
+    /// units.
+    fn virtual_bytes(&self, disk_size: u64) -> u64 {
+        disk_size
+    }
+    /// The largest disk that fits.
+    fn limit(&self) -> u64 {
+        u64::MAX
+    }
+    /// Whether the first bytes of this output are only known when all data is written.
+    fn first_bytes_last(&self, _output: &Output<'_>) -> bool {
+        false
+    }
+    /// Whether the sinks need the content digest.
+    fn needs_content(&self) -> bool {
+        false
+    }
     /// The virtual disk inside `file`.
-    fn open(&self, file: Arc<dyn ReadAt>) -> Result<Box<dyn ReadAt>, OpenError>;
+    fn open(&self, file: Arc<dyn ReadAt>, gate: &Gate<'_>) -> Result<Box<dyn ReadAt>, OpenError>;
     /// The sinks that write one output.
     fn sinks<'a>(&self, plan: &WindowPlan<'a>, output: &Output<'a>) -> io::Result<Sinks<'a>>;
 }
 
 /// Every format, in the order of [`Format`].
-pub(crate) static FORMATS: &[&dyn FormatDriver] = &[&raw::Raw, &qcow2::Qcow2];
+pub(crate) static FORMATS: &[&dyn FormatDriver] =
+    &[&raw::Raw, &qcow2::Qcow2, &vmdk::Vmdk, &vhd::Vhd];
 
 impl Format {
     /// Every format.
@@ -142,6 +190,55 @@ impl Format {
             Some((_, extension)) => extension.parse(),
             None => Err(FormatError(base.to_owned())),
         }
+    }
+
+    /// The kinds that can be written, the usual one first; empty when there is but one.
+    #[must_use]
+    pub fn subformats(self) -> &'static [Subformat] {
+        self.driver().subformats()
+    }
+
+    /// Whether a file of this format can be compressed like this.
+    #[must_use]
+    pub fn compresses(self, compression: Compression) -> bool {
+        self.driver().compresses(compression)
+    }
+
+    /// Size of the disk in a file that holds one of `disk_size` bytes: qcow2 and vmdk count in
+    /// sectors, vhd in MiB.
+    #[must_use]
+    pub fn virtual_bytes(self, disk_size: u64) -> u64 {
+        self.driver().virtual_bytes(disk_size)
+    }
+
+    /// Whether a disk of this size can be written like this.
+    pub fn check(
+        self,
+        subformat: Subformat,
+        compression: Compression,
+        disk_size: u64,
+    ) -> Result<(), SettingError> {
+        let driver = self.driver();
+        if subformat != Subformat::Default && !driver.subformats().contains(&subformat) {
+            return Err(SettingError::NoSubformat {
+                format: self,
+                subformat,
+            });
+        }
+        if compression != Compression::None && !driver.compresses(compression) {
+            return Err(SettingError::NoCompression {
+                format: self,
+                compression,
+            });
+        }
+        if disk_size > driver.limit() {
+            return Err(SettingError::TooLarge {
+                format: self,
+                size: disk_size,
+                limit: driver.limit(),
+            });
+        }
+        Ok(())
     }
 
     fn names() -> String {
@@ -181,13 +278,38 @@ impl fmt::Display for Format {
 
 /// Opens a file of a declared format and gives the virtual disk inside it.
 ///
-/// The format is never guessed; the first bytes are only looked at to refuse a wrong declaration.
+/// The format is never guessed; the first bytes are only looked at to refuse a wrong declaration. An image that names other files is refused; [`open_with`] opens them.
 pub fn open(format: Format, file: Arc<dyn ReadAt>) -> Result<Box<dyn ReadAt>, OpenError> {
+    open_through(format, file, &Gate::SHUT)
+}
+
+/// [`open`] that lets a qcow2 image have its backing file and its data file, by the opener's grace.
+pub fn open_with(
+    format: Format,
+    file: Arc<dyn ReadAt>,
+    opener: &dyn Opener,
+) -> Result<Box<dyn ReadAt>, OpenError> {
+    open_through(format, file, &Gate::new(opener))
+}
+
+pub(crate) fn open_through(
+    format: Format,
+    file: Arc<dyn ReadAt>,
+    gate: &Gate<'_>,
+) -> Result<Box<dyn ReadAt>, OpenError> {
     let mut head = [0; 512];
     let len = usize::try_from(file.size()).unwrap_or(512).min(512);
     file.read_exact_at(&mut head[..len], 0)
         .map_err(|source| OpenError::Io { format, source })?;
     let head = &head[..len];
+    let mut tail = [0; 512];
+    if let Some(at) = file.size().checked_sub(512) {
+        file.read_exact_at(&mut tail, at)
+            .map_err(|source| OpenError::Io { format, source })?;
+    }
+    if format.driver().has_tail_magic(&tail) {
+        return format.driver().open(file, gate);
+    }
     let found = FORMATS
         .iter()
         .find(|driver| driver.has_magic(head))
@@ -201,7 +323,7 @@ pub fn open(format: Format, file: Arc<dyn ReadAt>) -> Result<Box<dyn ReadAt>, Op
             declared: format,
             found: "something else",
         }),
-        _ => format.driver().open(file),
+        _ => format.driver().open(file, gate),
     }
 }
 
@@ -223,7 +345,10 @@ mod tests {
         assert_eq!(Format::from_file_name("disk.img"), Ok(Format::Raw));
         assert!(Format::from_file_name("a.raw/disk").is_err());
         let text = Format::from_file_name("x.docx").unwrap_err().to_string();
-        assert_eq!(text, "\"docx\" is not a disk format; known are raw, qcow2");
+        assert_eq!(
+            text,
+            "\"docx\" is not a disk format; known are raw, qcow2, vmdk, vhd"
+        );
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Raw: the bytes of the disk at their own offsets, holes left out.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
-use amiforge_types::{Hasher, ReadAt, WriteAt};
+use amiforge_types::{Digest, Hasher, ReadAt, WriteAt};
 
-use super::{Format, FormatDriver, OpenError};
+use super::{Format, FormatDriver, Gate, OpenError};
+use crate::digest::is_zero;
 use crate::emit::{
     Encoded, Finished, Ordered, Output, Parallel, Sinks, Window, WindowPlan, feed_zeros,
 };
@@ -25,7 +27,7 @@ impl FormatDriver for Raw {
     fn has_magic(&self, _head: &[u8]) -> bool {
         false
     }
-    fn open(&self, file: Arc<dyn ReadAt>) -> Result<Box<dyn ReadAt>, OpenError> {
+    fn open(&self, file: Arc<dyn ReadAt>, _gate: &Gate<'_>) -> Result<Box<dyn ReadAt>, OpenError> {
         Ok(Box::new(RawDisk(file)))
     }
     fn sinks<'a>(&self, plan: &WindowPlan<'a>, output: &Output<'a>) -> io::Result<Sinks<'a>> {
@@ -41,29 +43,65 @@ impl FormatDriver for Raw {
             None
         };
         Ok(Sinks {
-            parallel: Box::new(RawWrite {
-                target: output.target,
-            }),
+            parallel: Box::new(RawWrite::new(output)),
             ordered,
             fixed_bytes: size,
         })
     }
 }
 
-struct RawWrite<'a> {
+/// Writes every window at its own offset.
+pub(super) struct RawWrite<'a> {
     target: &'a dyn WriteAt,
+    find_zeros: bool,
+}
+
+impl<'a> RawWrite<'a> {
+    pub(super) fn new(output: &Output<'a>) -> Self {
+        Self {
+            target: output.target,
+            find_zeros: output.find_zeros,
+        }
+    }
 }
 
 impl Parallel for RawWrite<'_> {
     fn accept(&self, window: &Window) -> io::Result<Encoded> {
         for run in window.runs() {
-            self.target.write_all_at(
-                &window.bytes()[run.clone()],
-                window.offset() + run.start as u64,
-            )?;
+            if self.find_zeros {
+                for part in non_zero(window.bytes(), run.clone(), 4096) {
+                    let at = window.offset() + part.start as u64;
+                    self.target.write_all_at(&window.bytes()[part], at)?;
+                }
+            } else {
+                self.target.write_all_at(
+                    &window.bytes()[run.clone()],
+                    window.offset() + run.start as u64,
+                )?;
+            }
         }
         Ok(Encoded::default())
     }
+}
+
+/// The stretches of `bytes[range]` whose `unit`s, aligned, are not all zero.
+pub(super) fn non_zero(
+    bytes: &[u8],
+    range: Range<usize>,
+    unit: usize,
+) -> impl Iterator<Item = Range<usize>> + '_ {
+    let mut at = range.start;
+    std::iter::from_fn(move || {
+        let end_of = |at: usize| ((at / unit + 1) * unit).min(range.end);
+        while at < range.end && is_zero(&bytes[at..end_of(at)]) {
+            at = end_of(at);
+        }
+        let start = at;
+        while at < range.end && !is_zero(&bytes[at..end_of(at)]) {
+            at = end_of(at);
+        }
+        (start < at).then_some(start..at)
+    })
 }
 
 struct RawHash {
@@ -79,7 +117,7 @@ impl Ordered for RawHash {
         self.at = window.offset() + window.bytes().len() as u64;
         Ok(())
     }
-    fn finish(mut self: Box<Self>) -> io::Result<Finished> {
+    fn finish(mut self: Box<Self>, _content: Option<&Digest>) -> io::Result<Finished> {
         feed_zeros(&mut self.hasher, self.size - self.at);
         Ok(Finished {
             bytes: self.size,

@@ -10,6 +10,10 @@
 //! ```
 //!
 //! The slot of a partition (its number, `/dev/sda1`) and its place on the disk are independent.
+//!
+//! That is a disk with sectors of 512 bytes. With sectors of 4096 bytes ([`SectorSize::Bytes4096`])
+//! the entries take 4 sectors instead of 32. In this crate's types, places are *always* numbers of 512
+//! bytes; only the bytes on the disk count in the disk's sectors.
 
 mod read;
 #[cfg(test)]
@@ -20,6 +24,31 @@ use amiforge_types::Uuid;
 
 pub use read::{Gpt, GptReadError, read_gpt};
 pub use write::{GptError, GptSpec};
+
+/// Size of a disk's sectors, as the disk itself counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SectorSize {
+    /// 512 bytes: nearly every disk, and every image for EC2.
+    Bytes512,
+    /// 4096 bytes.
+    Bytes4096,
+}
+
+impl SectorSize {
+    /// In bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::Bytes512 => 512,
+            Self::Bytes4096 => 4096,
+        }
+    }
+
+    /// Units of 512 bytes in a sector.
+    const fn units(self) -> u64 {
+        self.bytes() / amiforge_types::SECTOR
+    }
+}
 
 /// First LBA a partition may use.
 pub const FIRST_USABLE_LBA: u64 = 34;
@@ -67,9 +96,9 @@ pub struct GptPartition {
     pub guid: Uuid,
     /// Name; at most 36 UTF-16 units.
     pub name: String,
-    /// First sector.
+    /// First sector, of 512 bytes.
     pub first_lba: u64,
-    /// Last sector, inclusive.
+    /// Last sector of 512 bytes, inclusive.
     pub last_lba: u64,
     /// Attribute bits (UEFI 5.3.3; bits 48-63 belong to the type).
     pub attributes: u64,

@@ -4,9 +4,9 @@
 
 use std::io;
 
-use amiforge_types::{ReadAt, SECTOR, Uuid};
+use amiforge_types::{ReadAt, Uuid};
 
-use super::GptPartition;
+use super::{GptPartition, SectorSize};
 
 /// Entries beyond this are refused; no tool writes more.
 const MAX_ENTRIES: u32 = 1024;
@@ -18,6 +18,8 @@ const MAX_ENTRY_SIZE: u32 = 4096;
 pub struct Gpt {
     /// Id of the disk.
     pub disk_guid: Uuid,
+    /// The sectors that the table counts in. Places here are in units of 512 bytes all the same.
+    pub sector: SectorSize,
     /// Used slots in slot order.
     pub partitions: Vec<GptPartition>,
     /// What is wrong with one of the two tables while the other serves; `None` when both are valid
@@ -67,20 +69,28 @@ impl Bad {
     }
 }
 
-/// Reads the table of a disk with 512-byte sectors: the primary one, or the backup when the primary
-/// is damaged.
+/// Reads the table of a disk: the primary one, or the backup when the primary is damaged. A disk
+/// without a table in sectors of 512 bytes is looked at for one in sectors of 4096.
 pub fn read_gpt(disk: &dyn ReadAt) -> Result<Gpt, GptReadError> {
-    let sectors = disk.size() / SECTOR;
+    match read_sized(disk, SectorSize::Bytes512) {
+        Err(GptReadError::Missing) => read_sized(disk, SectorSize::Bytes4096),
+        done => done,
+    }
+}
+
+fn read_sized(disk: &dyn ReadAt, sector: SectorSize) -> Result<Gpt, GptReadError> {
+    let sectors = disk.size() / sector.bytes();
     if sectors < 3 {
         return Err(GptReadError::Missing);
     }
-    let primary = read_table(disk, 1, sectors);
+    let read_table = |lba| read_table(disk, lba, sectors, sector);
+    let primary = read_table(1);
     // After growth of the disk the backup header is not at the end but where the primary says.
     let backup_lba = match &primary {
         Ok(table) if table.other_lba > 1 && table.other_lba < sectors => table.other_lba,
         _ => sectors - 1,
     };
-    let backup = read_table(disk, backup_lba, sectors);
+    let backup = read_table(backup_lba);
     match (primary, backup) {
         (Ok(p), Ok(b)) => {
             let damage = if p.gpt != b.gpt {
@@ -113,9 +123,9 @@ struct Table {
     other_lba: u64,
 }
 
-fn read_table(disk: &dyn ReadAt, lba: u64, sectors: u64) -> Result<Table, Bad> {
+fn read_table(disk: &dyn ReadAt, lba: u64, sectors: u64, sector: SectorSize) -> Result<Table, Bad> {
     let mut header = [0; 512];
-    disk.read_exact_at(&mut header, lba * SECTOR)?;
+    disk.read_exact_at(&mut header, lba * sector.bytes())?;
     if &header[..8] != b"EFI PART" {
         return Err(Bad::NoSignature);
     }
@@ -143,13 +153,14 @@ fn read_table(disk: &dyn ReadAt, lba: u64, sectors: u64) -> Result<Table, Bad> {
     }
     let bytes = u64::from(count) * u64::from(entry_size);
     let end = entries_lba
-        .checked_mul(SECTOR)
+        .checked_mul(sector.bytes())
         .and_then(|o| o.checked_add(bytes));
-    if end.is_none_or(|end| end > sectors * SECTOR) {
+    if end.is_none_or(|end| end > sectors * sector.bytes()) {
         return wrong("the entries are outside the disk");
     }
+    let (first_usable, last_usable) = (u64_at(&header, 40), u64_at(&header, 48));
     let mut array = vec![0; usize::try_from(bytes).unwrap_or(0)];
-    disk.read_exact_at(&mut array, entries_lba * SECTOR)?;
+    disk.read_exact_at(&mut array, entries_lba * sector.bytes())?;
     if crc32fast::hash(&array) != u32_at(&header, 88) {
         return wrong("the checksum of the entries does not match");
     }
@@ -160,7 +171,14 @@ fn read_table(disk: &dyn ReadAt, lba: u64, sectors: u64) -> Result<Table, Bad> {
         }
         let (first_lba, last_lba) = (u64_at(entry, 32), u64_at(entry, 40));
         if first_lba > last_lba || last_lba >= sectors {
-            return Err(Bad::Wrong(format!("partition {slot} is outside the disk")));
+            return Err(Bad::Wrong(format!(
+                "partition {slot} (sectors {first_lba} to {last_lba}) is outside the disk"
+            )));
+        }
+        if first_lba < first_usable || last_lba > last_usable {
+            return Err(Bad::Wrong(format!(
+                "partition {slot} (sectors {first_lba} to {last_lba}) is not within the usable sectors {first_usable} to {last_usable}"
+            )));
         }
         let name: Vec<u16> = entry[56..128]
             .chunks_exact(2)
@@ -172,13 +190,26 @@ fn read_table(disk: &dyn ReadAt, lba: u64, sectors: u64) -> Result<Table, Bad> {
             type_guid: guid_at(entry, 0),
             guid: guid_at(entry, 16),
             name: String::from_utf16_lossy(&name),
-            first_lba,
-            last_lba,
+            first_lba: first_lba * sector.units(),
+            last_lba: (last_lba + 1) * sector.units() - 1,
             attributes: u64_at(entry, 48),
         });
     }
+    let mut by_place: Vec<&GptPartition> = partitions.iter().collect();
+    by_place.sort_by_key(|p| (p.first_lba, p.slot));
+    for pair in by_place.windows(2) {
+        if pair[1].first_lba <= pair[0].last_lba {
+            return Err(Bad::Wrong(format!(
+                "partitions {} and {} overlap at sector {}",
+                pair[0].slot,
+                pair[1].slot,
+                pair[1].first_lba / sector.units()
+            )));
+        }
+    }
     let gpt = Gpt {
         disk_guid: guid_at(&header, 56),
+        sector,
         partitions,
         damage: None,
     };

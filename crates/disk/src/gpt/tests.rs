@@ -40,6 +40,7 @@ fn what_is_written_is_read() {
         gpt,
         Gpt {
             disk_guid: spec.disk_guid,
+            sector: SectorSize::Bytes512,
             partitions: spec.partitions,
             damage: None
         }
@@ -169,4 +170,123 @@ fn impossible_specs_are_refused() {
         GptError::LongName(1)
     );
     assert_eq!(change(&|s| s.sectors = 60), GptError::TooSmall(60));
+}
+
+/// A table in sectors of 4096 bytes, for a disk of 80 MiB.
+fn spec_4096() -> GptSpec {
+    let mut spec = spec(163_840);
+    spec.partitions[0].last_lba = 163_840 - 5 * 8 - 1;
+    spec
+}
+
+fn disk_4096(spec: &GptSpec) -> Vec<u8> {
+    let extents = spec.extents_for(SectorSize::Bytes4096).unwrap();
+    flatten(
+        &Extents::new(spec.sectors * 512, extents).unwrap(),
+        &BlobTable::new(),
+    )
+}
+
+#[test]
+fn tables_in_large_sectors_are_read_back() {
+    let spec = spec_4096();
+    let bytes = disk_4096(&spec);
+    let gpt = read_gpt(&bytes).unwrap();
+    assert_eq!(
+        gpt,
+        Gpt {
+            disk_guid: spec.disk_guid,
+            sector: SectorSize::Bytes4096,
+            partitions: spec.partitions.clone(),
+            damage: None
+        }
+    );
+    // The header is in the second sector; the backup serves when it is gone.
+    let mut hurt = bytes;
+    assert_eq!(&hurt[4096..4104], b"EFI PART");
+    hurt[4096..8192].fill(0xD1);
+    let gpt = read_gpt(&hurt).unwrap();
+    assert_eq!(gpt.partitions, spec.partitions);
+    assert!(gpt.damage.unwrap().starts_with("primary table"));
+}
+
+#[test]
+fn the_gpt_crate_reads_large_sectors_the_same() {
+    let spec = spec_4096();
+    let disk = gpt::GptConfig::new()
+        .logical_block_size(gpt::disk::LogicalBlockSize::Lb4096)
+        .open_from_device(std::io::Cursor::new(disk_4096(&spec)))
+        .unwrap();
+    let mut theirs: Vec<(u32, u64, u64)> = disk
+        .partitions()
+        .iter()
+        .map(|(slot, p)| (*slot, p.first_lba, p.last_lba))
+        .collect();
+    theirs.sort_unstable();
+    let mut ours: Vec<(u32, u64, u64)> = spec
+        .partitions
+        .iter()
+        .map(|p| (p.slot, p.first_lba / 8, p.last_lba / 8))
+        .collect();
+    ours.sort_unstable();
+    assert_eq!(theirs, ours);
+}
+
+#[test]
+fn parts_of_a_large_sector_are_no_place_for_a_partition() {
+    let mut spec = spec_4096();
+    spec.partitions[1].first_lba += 1;
+    assert_eq!(
+        spec.extents_for(SectorSize::Bytes4096),
+        Err(GptError::Unaligned(2))
+    );
+    let mut spec = spec_4096();
+    spec.partitions[0].last_lba += 8;
+    assert!(matches!(
+        spec.extents_for(SectorSize::Bytes4096),
+        Err(GptError::OutOfRange { slot: 1, .. })
+    ));
+}
+
+/// A table whose checksums hold although its partitions cannot be.
+#[test]
+fn partitions_that_cannot_be_are_refused_with_their_place() {
+    let spec = spec(20_480);
+    let good = disk(&spec);
+    let forge = |slot: usize, at: usize, value: u64| {
+        let mut bytes = good.clone();
+        let last = bytes.len() - 512;
+        for (header, array) in [(512, 1024), (last, last - 32 * 512)] {
+            let entry = array + (slot - 1) * 128 + at;
+            bytes[entry..entry + 8].copy_from_slice(&value.to_le_bytes());
+            let crc = crc32fast::hash(&bytes[array..array + 128 * 128]);
+            bytes[header + 88..header + 92].copy_from_slice(&crc.to_le_bytes());
+            bytes[header + 16..header + 20].fill(0);
+            let crc = crc32fast::hash(&bytes[header..header + 92]);
+            bytes[header + 16..header + 20].copy_from_slice(&crc.to_le_bytes());
+        }
+        read_gpt(&bytes)
+    };
+    assert!(forge(2, 32, 4096).is_ok());
+    for (slot, at, value, told) in [
+        (2, 40, 7000, "partitions 2 and 1 overlap at sector 6144"),
+        (14, 40, 1, "partition 14 (sectors 2048 to 1) is outside"),
+        (
+            1,
+            40,
+            20_479,
+            "is not within the usable sectors 34 to 20446",
+        ),
+        (
+            1,
+            40,
+            1 << 40,
+            "partition 1 (sectors 6144 to 1099511627776) is outside",
+        ),
+        (14, 32, 1, "partition 14 (sectors 1 to 4095) is not within"),
+        (14, 32, u64::MAX, "is outside the disk"),
+    ] {
+        let text = forge(slot, at, value).unwrap_err().to_string();
+        assert!(text.contains(told), "{told}: {text}");
+    }
 }

@@ -14,11 +14,49 @@ use gpt::mbr::ProtectiveMBR;
 use gpt::partition::Partition;
 use gpt::partition_types::{OperatingSystem, Type};
 
-use super::{BACKUP_SECTORS, FIRST_USABLE_LBA, GptPartition, SLOTS};
+use super::{GptPartition, SLOTS, SectorSize};
 use crate::{Extent, ExtentData};
 
-const LB: LogicalBlockSize = LogicalBlockSize::Lb512;
 const ENTRY: u32 = 128;
+
+/// The numbers of a disk, in its own sectors.
+#[derive(Clone, Copy)]
+struct Geometry {
+    size: SectorSize,
+    lb: LogicalBlockSize,
+    sectors: u64,
+    /// Sectors of an array of entries.
+    array: u64,
+}
+
+impl Geometry {
+    fn new(units: u64, size: SectorSize) -> Self {
+        Self {
+            size,
+            lb: match size {
+                SectorSize::Bytes512 => LogicalBlockSize::Lb512,
+                SectorSize::Bytes4096 => LogicalBlockSize::Lb4096,
+            },
+            sectors: units / size.units(),
+            array: u64::from(SLOTS) * u64::from(ENTRY) / size.bytes(),
+        }
+    }
+
+    /// The first sector a partition may use.
+    fn first_usable(&self) -> u64 {
+        2 + self.array
+    }
+
+    /// Sectors at the end that belong to the backup table.
+    fn backup(&self) -> u64 {
+        self.array + 1
+    }
+
+    /// The last sector a partition may use.
+    fn last_usable(&self) -> u64 {
+        self.sectors.saturating_sub(self.backup() + 1)
+    }
+}
 
 /// A table to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,14 +76,16 @@ pub struct GptSpec {
 #[non_exhaustive]
 pub enum GptError {
     /// The disk has no room for the two tables.
-    #[error("a disk of {0} sectors is too small for a partition table")]
+    #[error(
+        "a disk of {0} sectors is too small for a partition table, or no whole number of sectors"
+    )]
     TooSmall(u64),
     /// A slot outside 1..=128 or used twice.
     #[error("partition slot {0} is used twice or not within 1 to {SLOTS}")]
     BadSlot(u32),
     /// Sectors outside the usable area, or an end before the start.
     #[error(
-        "partition {slot} (sectors {first} to {last}) is not within the usable sectors {FIRST_USABLE_LBA} to {usable_last}"
+        "partition {slot} (sectors {first} to {last}) is not within the usable sectors {usable_first} to {usable_last}"
     )]
     OutOfRange {
         /// The slot.
@@ -54,9 +94,14 @@ pub enum GptError {
         first: u64,
         /// Its last sector.
         last: u64,
+        /// The first sector that can be used.
+        usable_first: u64,
         /// The last sector that can be used.
         usable_last: u64,
     },
+    /// A place that is no whole sector of the disk.
+    #[error("partition {0} does not begin and end with a sector of 4096 bytes")]
+    Unaligned(u32),
     /// Two partitions share sectors.
     #[error("partitions {0} and {1} overlap")]
     Overlap(u32, u32),
@@ -72,15 +117,23 @@ impl GptSpec {
     /// The last sector a partition may use on a disk of `sectors`.
     #[must_use]
     pub const fn last_usable(sectors: u64) -> u64 {
-        sectors.saturating_sub(BACKUP_SECTORS + 1)
+        sectors.saturating_sub(super::BACKUP_SECTORS + 1)
     }
 
-    /// The extents of the protective MBR and of both tables.
+    /// The extents of the protective MBR and of both tables, for a disk with sectors of 512 bytes.
     pub fn extents(&self) -> Result<Vec<Extent>, GptError> {
-        self.check()?;
-        let last = self.sectors - 1;
-        let mut head = Window::new(0, FIRST_USABLE_LBA);
-        let mut tail = Window::new(self.sectors - BACKUP_SECTORS, BACKUP_SECTORS);
+        self.extents_for(SectorSize::Bytes512)
+    }
+
+    /// The same for a disk with sectors of the given size. All places of the spec stay in units of
+    /// 512 bytes, and have to be whole sectors.
+    pub fn extents_for(&self, size: SectorSize) -> Result<Vec<Extent>, GptError> {
+        let g = Geometry::new(self.sectors, size);
+        self.check(&g)?;
+        let last = g.sectors - 1;
+        let mut head = Window::new(0, g.first_usable(), size);
+        let backup_at = g.sectors - g.backup();
+        let mut tail = Window::new(backup_at, g.backup(), size);
 
         let mut mbr = ProtectiveMBR::with_lb_size(u32::try_from(last).unwrap_or(u32::MAX));
         if let Some(code) = &self.boot_code {
@@ -95,30 +148,29 @@ impl GptSpec {
                     os: OperatingSystem::None,
                 },
                 part_guid: uuid(part.guid),
-                first_lba: part.first_lba,
-                last_lba: part.last_lba,
+                first_lba: part.first_lba / size.units(),
+                last_lba: part.last_lba / size.units(),
                 flags: part.attributes,
                 name: part.name.clone(),
             };
             let index = u64::from(part.slot) - 1;
-            entry
-                .write_to_device(&mut head, index, 2, LB, ENTRY)
-                .map_err(encode)?;
-            entry
-                .write_to_device(&mut tail, index, self.sectors - BACKUP_SECTORS, LB, ENTRY)
-                .map_err(encode)?;
+            for (window, at) in [(&mut head, 2), (&mut tail, backup_at)] {
+                entry
+                    .write_to_device(window, index, at, g.lb, ENTRY)
+                    .map_err(encode)?;
+            }
         }
 
-        self.header(1, last, 2)
-            .write_primary(&mut head, LB)
+        self.header(&g, 1, last, 2)
+            .write_primary(&mut head, g.lb)
             .map_err(encode)?;
-        self.header(last, 1, self.sectors - BACKUP_SECTORS)
-            .write_backup(&mut tail, LB)
+        self.header(&g, last, 1, backup_at)
+            .write_backup(&mut tail, g.lb)
             .map_err(encode)?;
         Ok(vec![head.into_extent(), tail.into_extent()])
     }
 
-    fn header(&self, current_lba: u64, backup_lba: u64, part_start: u64) -> Header {
+    fn header(&self, g: &Geometry, current_lba: u64, backup_lba: u64, part_start: u64) -> Header {
         Header {
             signature: "EFI PART".to_owned(),
             revision: (1, 0),
@@ -127,8 +179,8 @@ impl GptSpec {
             reserved: 0,
             current_lba,
             backup_lba,
-            first_usable: FIRST_USABLE_LBA,
-            last_usable: Self::last_usable(self.sectors),
+            first_usable: g.first_usable(),
+            last_usable: g.last_usable(),
             disk_guid: uuid(self.disk_guid),
             part_start,
             num_parts: SLOTS,
@@ -137,12 +189,16 @@ impl GptSpec {
         }
     }
 
-    fn check(&self) -> Result<(), GptError> {
-        if self.sectors < FIRST_USABLE_LBA + BACKUP_SECTORS + 1 || self.sectors > u64::MAX / SECTOR
+    fn check(&self, g: &Geometry) -> Result<(), GptError> {
+        if !self.sectors.is_multiple_of(g.size.units())
+            || g.sectors < g.first_usable() + g.backup() + 1
+            || self.sectors > u64::MAX / SECTOR
         {
             return Err(GptError::TooSmall(self.sectors));
         }
-        let usable_last = Self::last_usable(self.sectors);
+        let units = g.size.units();
+        let (usable_first, usable_last) =
+            (g.first_usable() * units, (g.last_usable() + 1) * units - 1);
         let mut used = std::collections::BTreeSet::new();
         let mut by_place: Vec<&GptPartition> = self.partitions.iter().collect();
         by_place.sort_by_key(|p| (p.first_lba, p.slot));
@@ -150,16 +206,17 @@ impl GptSpec {
             if p.slot == 0 || p.slot > SLOTS || !used.insert(p.slot) {
                 return Err(GptError::BadSlot(p.slot));
             }
-            if p.first_lba < FIRST_USABLE_LBA
-                || p.last_lba < p.first_lba
-                || p.last_lba > usable_last
-            {
+            if p.first_lba < usable_first || p.last_lba < p.first_lba || p.last_lba > usable_last {
                 return Err(GptError::OutOfRange {
                     slot: p.slot,
                     first: p.first_lba,
                     last: p.last_lba,
+                    usable_first,
                     usable_last,
                 });
+            }
+            if !p.first_lba.is_multiple_of(units) || !(p.last_lba + 1).is_multiple_of(units) {
+                return Err(GptError::Unaligned(p.slot));
             }
             if p.name.encode_utf16().count() > 36 {
                 return Err(GptError::LongName(p.slot));
@@ -191,10 +248,10 @@ struct Window {
 }
 
 impl Window {
-    fn new(first_lba: u64, sectors: u64) -> Self {
-        let len = usize::try_from(sectors * SECTOR).unwrap_or(0);
+    fn new(first_lba: u64, sectors: u64, size: SectorSize) -> Self {
+        let len = usize::try_from(sectors * size.bytes()).unwrap_or(0);
         Self {
-            base: first_lba * SECTOR,
+            base: first_lba * size.bytes(),
             at: 0,
             bytes: vec![0; len],
         }

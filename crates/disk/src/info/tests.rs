@@ -92,3 +92,114 @@ fn empty_and_tiny_disks_hold_nothing() {
         assert_eq!(disk_info(&vec![fill; 70_000]).unwrap().file_system, None);
     }
 }
+
+/// A number that follows `name` in what a tool printed.
+fn number(text: &str, name: &str) -> u64 {
+    let rest = text
+        .split_once(name)
+        .unwrap_or_else(|| panic!("no {name} in {text}"))
+        .1;
+    let digits = rest
+        .trim_start()
+        .split(|c: char| !c.is_ascii_digit())
+        .next();
+    digits.unwrap().parse().unwrap()
+}
+
+#[test]
+fn usage_of_ext_is_what_dumpe2fs_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fs");
+    for args in [
+        &["-q", "-F"][..],
+        &["-q", "-F", "-b", "1024"],
+        &["-q", "-F", "-O", "64bit"],
+    ] {
+        std::fs::write(&path, vec![0; 48 << 20]).unwrap();
+        run("mkfs.ext4", args, &path);
+        let text = run("dumpe2fs", &["-h"], &path);
+        let block = number(&text, "Block size:");
+        let (blocks, free) = (number(&text, "Block count:"), number(&text, "Free blocks:"));
+        let (inodes, free_inodes) = (number(&text, "Inode count:"), number(&text, "Free inodes:"));
+        let disk = std::fs::read(&path).unwrap();
+        let found = probe_file_system(&disk, 0, disk.len() as u64).unwrap();
+        assert_eq!(
+            found.unwrap().usage,
+            Some(Usage {
+                used_bytes: (blocks - free) * block,
+                free_bytes: free * block,
+                used_inodes: Some(inodes - free_inodes),
+                free_inodes: Some(free_inodes),
+            }),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn usage_of_fat_is_what_fsck_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, file) = (dir.path().join("fs"), dir.path().join("file"));
+    std::fs::write(&file, vec![1; 300_001]).unwrap();
+    for (bits, mib) in [("12", 4), ("16", 32), ("32", 64)] {
+        std::fs::write(&path, vec![0; mib << 20]).unwrap();
+        run(
+            "mkfs.vfat",
+            &["-F", bits, "-s", "1"].map(|a| if bits == "12" && a == "1" { "4" } else { a }),
+            &path,
+        );
+        let copy = Command::new("mcopy")
+            .arg("-i")
+            .arg(&path)
+            .arg(&file)
+            .arg("::FILE")
+            .status()
+            .expect("mcopy (package mtools)");
+        assert!(copy.success());
+        let text = run("fsck.vfat", &["-n", "-v"], &path);
+        let cluster = number(
+            &text[..text.find(" bytes per cluster").unwrap()]
+                .rsplit('\n')
+                .next()
+                .unwrap()
+                .to_owned(),
+            "",
+        );
+        // The last line: "…: 2 files, 587/130811 clusters".
+        let last = text.lines().last().unwrap();
+        let (used, all) = last
+            .rsplit(", ")
+            .next()
+            .and_then(|t| t.strip_suffix(" clusters"))
+            .and_then(|t| t.split_once('/'))
+            .unwrap();
+        let (used, all): (u64, u64) = (used.parse().unwrap(), all.parse().unwrap());
+        let disk = std::fs::read(&path).unwrap();
+        let found = probe_file_system(&disk, 0, disk.len() as u64).unwrap();
+        assert_eq!(
+            found.unwrap().usage,
+            Some(Usage {
+                used_bytes: used * cluster,
+                free_bytes: (all - used) * cluster,
+                used_inodes: None,
+                free_inodes: None,
+            }),
+            "FAT{bits}"
+        );
+    }
+}
+
+/// Counters that contradict each other say nothing.
+#[test]
+fn impossible_counters_are_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fs");
+    std::fs::write(&path, vec![0; 8 << 20]).unwrap();
+    run("mkfs.ext4", &["-q", "-F"], &path);
+    for (at, value) in [(0x0C, u32::MAX), (0x18, 60), (0x10, u32::MAX)] {
+        let mut disk = std::fs::read(&path).unwrap();
+        disk[1024 + at..1024 + at + 4].copy_from_slice(&value.to_le_bytes());
+        let found = probe_file_system(&disk, 0, disk.len() as u64).unwrap();
+        assert_eq!(found.unwrap().usage, None, "{at:#x}");
+    }
+}

@@ -35,7 +35,13 @@ fn every_boot_mode_makes_a_sound_disk() {
         if boot.uefi() {
             made.check_esp();
         }
-        let info = disk_info(&made.bytes).unwrap();
+        let mut info = disk_info(&made.bytes).unwrap();
+        for part in &mut info.partitions {
+            if let Some(fs) = &mut part.file_system {
+                // Known only of what is written.
+                assert!(fs.usage.take().is_some(), "{boot}: slot {}", part.slot);
+            }
+        }
         assert_eq!(
             info.partitions, made.disk.partitions,
             "{boot}: what is told is what is there"

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use amiforge_disk::{Compression, EmitOptions, Format, Output, emit};
+use amiforge_disk::{EmitOptions, Format, Output, emit};
 use amiforge_fs::{ext4, fat};
 use amiforge_image::{BootMode, DiskImage, ImageSpec, assemble};
 use amiforge_tree::{Content, Inode, Kind, Stat, Tree};
@@ -119,13 +119,7 @@ impl Made {
         let disk = assemble(tree, spec, &blobs).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let target = FileTarget(std::fs::File::create(dir.path().join("disk.raw")).unwrap());
-        let output = Output {
-            format: Format::Raw,
-            target: &target,
-            readback: None,
-            sha256: false,
-            compression: Compression::None,
-        };
+        let output = Output::new(Format::Raw, &target);
         emit(
             &disk.extents,
             &blobs,

@@ -22,6 +22,10 @@ pub(super) const COMPRESSED_SHIFT: u32 = 62 - (CLUSTER_BITS - 8);
 /// Incompatible feature: the compression type is not deflate.
 pub(super) const INCOMPAT_COMPRESSION: u64 = 1 << 3;
 
+/// Header extension of ours: what compressed the clusters, as text. Readers skip extensions that
+/// they do not know; [`Previous`](super::Previous) takes clusters over only from the same encoder.
+pub(super) const ENCODER_EXTENSION: u32 = u32::from_be_bytes(*b"AmFc");
+
 /// The addresses that a header holds.
 pub(super) struct Header {
     pub virtual_bytes: u64,
@@ -30,6 +34,8 @@ pub(super) struct Header {
     pub refcount_table_offset: u64,
     pub refcount_table_clusters: u64,
     pub zstd: bool,
+    /// What compressed the clusters, for [`ENCODER_EXTENSION`].
+    pub encoder: Option<String>,
 }
 
 impl Header {
@@ -56,6 +62,12 @@ impl Header {
         h.extend(4u32.to_be_bytes()); // refcounts of 2^4 bits
         h.extend(112u32.to_be_bytes()); // length of the header
         h.extend([u8::from(self.zstd), 0, 0, 0, 0, 0, 0, 0]);
+        if let Some(encoder) = &self.encoder {
+            h.extend(ENCODER_EXTENSION.to_be_bytes());
+            h.extend(u32::try_from(encoder.len()).ok()?.to_be_bytes());
+            h.extend(encoder.as_bytes());
+            h.resize(h.len().next_multiple_of(8), 0);
+        }
         h.resize(usize::try_from(CLUSTER).ok()?, 0); // and the end of the extensions: zeros
         Some(h)
     }
@@ -65,6 +77,9 @@ impl Header {
 pub(super) fn l1_entries(virtual_bytes: u64) -> u64 {
     virtual_bytes.div_ceil(L2_SPAN).max(1)
 }
+
+/// The largest disk: QEMU reads first-level tables of up to 32 MiB, 4 Mi entries.
+pub(super) const MAX_DISK: u64 = (32 << 20) / 8 * L2_SPAN;
 
 /// The size a qcow2 file states: whole sectors.
 pub(super) fn virtual_bytes(disk_size: u64) -> u64 {

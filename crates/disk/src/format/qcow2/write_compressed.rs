@@ -1,132 +1,83 @@
-//! Compressed qcow2: clusters are compressed by all threads and packed in order by one.
+//! Packed qcow2: clusters are compressed by all threads and placed in order by one. Also the plain
+//! file whose clusters are found by their content: nothing is compressed, zeros are left out.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::ops::Range;
 
-use amiforge_types::{Hasher, ReadAt, WriteAt};
-use flate2::{Compress, FlushCompress, Status};
+use amiforge_types::{Digest, ReadAt, WriteAt};
 
+use super::Previous;
 use super::layout::{
     CLUSTER, COMPRESSED, COMPRESSED_SHIFT, COPIED, Header, L2_ENTRIES, REFCOUNTS, l1_entries,
     refcount_clusters, table, virtual_bytes,
 };
 use crate::Compression;
 use crate::digest::is_zero;
-use crate::emit::{Encoded, Finished, Ordered, Output, Parallel, Sinks, Window, WindowPlan};
-
-const CLUSTER_LEN: usize = 1 << 16;
+use crate::emit::{
+    Encoded, Finished, Ordered, Output, Parallel, Sinks, Window, WindowPlan, hash_file,
+};
+use crate::format::codec::{CLUSTER_LEN, Codecs, Wrapping};
 
 pub(super) fn sinks<'a>(plan: &WindowPlan<'a>, output: &Output<'a>) -> io::Result<Sinks<'a>> {
     output.target.set_len(0)?;
     let virtual_bytes = virtual_bytes(plan.disk_size());
+    let codecs = Codecs::new(output.compression, Wrapping::Qcow2);
     let packer = Packer {
         target: output.target,
         readback: output.readback.filter(|_| output.sha256),
         virtual_bytes,
         zstd: matches!(output.compression, Compression::Zstd(_)),
+        encoder: codecs.name(),
         l1: vec![0; usize::try_from(l1_entries(virtual_bytes)).map_err(io::Error::other)?],
         l2: None,
         refcounts: vec![1],
         pack: CLUSTER,
     };
+    let previous = output.previous.filter(|previous| {
+        previous.encoder().is_some() && previous.encoder() == packer.encoder.as_deref()
+    });
     Ok(Sinks {
-        parallel: Box::new(Encoder {
-            compression: output.compression,
-            idle: Mutex::new(Vec::new()),
-        }),
+        parallel: Box::new(Encoder { codecs, previous }),
         ordered: Some(Box::new(packer)),
         fixed_bytes: 0,
     })
 }
 
-enum Codec {
-    Deflate(Box<Compress>),
-    Zstd(zstd::bulk::Compressor<'static>),
+struct Encoder<'a> {
+    codecs: Codecs,
+    previous: Option<&'a Previous>,
 }
 
-impl Codec {
-    fn new(compression: Compression) -> io::Result<Self> {
-        Ok(match compression {
-            Compression::Zstd(level) => {
-                let mut codec = zstd::bulk::Compressor::new(i32::from(level.clamp(1, 19)))?;
-                codec.include_checksum(false)?;
-                Self::Zstd(codec)
-            }
-            Compression::None | Compression::Zlib(_) => {
-                let level = if let Compression::Zlib(level) = compression {
-                    level.clamp(1, 9)
-                } else {
-                    6
-                };
-                // A raw stream with a window of 4 KiB: what QEMU writes, so what readers are made for.
-                Self::Deflate(Box::new(Compress::new_with_window_bits(
-                    flate2::Compression::new(u32::from(level)),
-                    false,
-                    12,
-                )))
-            }
-        })
-    }
-
-    /// Compresses one cluster; `None` when it does not get smaller.
-    fn compress(&mut self, cluster: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let mut out = vec![0; CLUSTER_LEN - 1];
-        let len = match self {
-            Self::Deflate(codec) => {
-                codec.reset();
-                match codec.compress(cluster, &mut out, FlushCompress::Finish) {
-                    Ok(Status::StreamEnd) => {
-                        usize::try_from(codec.total_out()).unwrap_or(usize::MAX)
-                    }
-                    Ok(_) => return Ok(None),
-                    Err(error) => return Err(io::Error::other(error)),
-                }
-            }
-            // The only error of this call into a buffer that can be short is that it was.
-            Self::Zstd(codec) => match codec.compress_to_buffer(cluster, &mut out[..]) {
-                Ok(len) => len,
-                Err(_) => return Ok(None),
-            },
-        };
-        out.truncate(len);
-        out.shrink_to_fit();
-        Ok(Some(out))
-    }
-}
-
-struct Encoder {
-    compression: Compression,
-    idle: Mutex<Vec<Codec>>,
-}
-
-impl Parallel for Encoder {
+impl Parallel for Encoder<'_> {
     /// Every cluster that is not all zero: compressed, or empty to say "store it plain".
     fn accept(&self, window: &Window) -> io::Result<Encoded> {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        let mut codec = idle.map_or_else(|| Codec::new(self.compression), Ok)?;
-        let mut clusters = Vec::new();
+        let mut codec = self.codecs.lend()?;
+        let mut encoded = Encoded::default();
         for (number, cluster) in
             (window.offset() / CLUSTER..).zip(window.bytes().chunks(CLUSTER_LEN))
         {
             if is_zero(cluster) {
                 continue;
             }
-            let encoded = if cluster.len() == CLUSTER_LEN {
-                codec.compress(cluster)?
+            let full;
+            let cluster = if cluster.len() == CLUSTER_LEN {
+                cluster
             } else {
-                codec.compress(&padded(cluster))?
+                full = padded(cluster);
+                &full
             };
-            clusters.push((number, encoded.unwrap_or_default()));
+            let start = encoded.bytes.len();
+            // A previous file that cannot be read is no help, and no error of this output.
+            let taken = self
+                .previous
+                .is_some_and(|p| p.take(number, cluster, &mut encoded.bytes).unwrap_or(false));
+            if !taken {
+                encoded.bytes.truncate(start);
+                codec.compress(cluster, &mut encoded.bytes, CLUSTER_LEN - 1)?;
+            }
+            encoded.clusters.push((number, start..encoded.bytes.len()));
         }
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(codec);
-        Ok(Encoded { clusters })
+        Ok(encoded)
     }
 }
 
@@ -141,6 +92,7 @@ struct Packer<'a> {
     readback: Option<&'a dyn ReadAt>,
     virtual_bytes: u64,
     zstd: bool,
+    encoder: Option<String>,
     l1: Vec<u64>,
     /// The L2 table being filled and its number.
     l2: Option<(u64, Vec<u64>)>,
@@ -204,52 +156,75 @@ impl Packer<'_> {
         }
         Ok(())
     }
+}
 
-    fn sha256(&self, bytes: u64) -> io::Result<Option<amiforge_types::Digest>> {
-        let Some(file) = self.readback else {
-            return Ok(None);
-        };
-        let mut hasher = Hasher::new();
-        let mut buf = vec![0; 1 << 20];
-        let mut at = 0;
-        while at < bytes {
-            let n = usize::try_from(bytes - at)
-                .unwrap_or(buf.len())
-                .min(buf.len());
-            file.read_exact_at(&mut buf[..n], at)?;
-            hasher.update(&buf[..n]);
-            at += n as u64;
+/// A write that the next cluster may lengthen.
+struct Pending<'w> {
+    offset: u64,
+    from: &'w [u8],
+    range: Range<usize>,
+}
+
+impl<'w> Pending<'w> {
+    fn add(slot: &mut Option<Self>, next: Self, target: &dyn WriteAt) -> io::Result<()> {
+        match slot {
+            Some(last)
+                if std::ptr::eq(last.from, next.from)
+                    && last.range.end == next.range.start
+                    && last.offset + last.range.len() as u64 == next.offset =>
+            {
+                last.range.end = next.range.end;
+                Ok(())
+            }
+            _ => match slot.replace(next) {
+                Some(ready) => ready.write(target),
+                None => Ok(()),
+            },
         }
-        Ok(Some(hasher.finish()))
+    }
+
+    fn write(self, target: &dyn WriteAt) -> io::Result<()> {
+        target.write_all_at(&self.from[self.range], self.offset)
     }
 }
 
 impl Ordered for Packer<'_> {
     fn accept(&mut self, window: &Window, encoded: Encoded) -> io::Result<()> {
-        for (cluster, bytes) in encoded.clusters {
-            if bytes.is_empty() {
+        let mut pending = None;
+        for (cluster, range) in encoded.clusters {
+            let next = if range.is_empty() {
                 let offset = self.allocate();
+                self.map(cluster, offset | COPIED)?;
                 let start = usize::try_from(cluster * CLUSTER - window.offset())
                     .map_err(io::Error::other)?;
-                let end = (start + CLUSTER_LEN).min(window.bytes().len());
-                self.target
-                    .write_all_at(&window.bytes()[start..end], offset)?;
-                self.map(cluster, offset | COPIED)?;
+                Pending {
+                    offset,
+                    from: window.bytes(),
+                    range: start..(start + CLUSTER_LEN).min(window.bytes().len()),
+                }
             } else {
-                let len = bytes.len() as u64;
+                let len = range.len() as u64;
                 let offset = self.allocate_bytes(len);
-                self.target.write_all_at(&bytes, offset)?;
                 let further_sectors = (offset % 512 + len - 1) / 512;
                 self.map(
                     cluster,
                     COMPRESSED | further_sectors << COMPRESSED_SHIFT | offset,
                 )?;
-            }
+                Pending {
+                    offset,
+                    from: &encoded.bytes,
+                    range,
+                }
+            };
+            Pending::add(&mut pending, next, self.target)?;
         }
-        Ok(())
+        match pending {
+            Some(last) => last.write(self.target),
+            None => Ok(()),
+        }
     }
 
-    fn finish(mut self: Box<Self>) -> io::Result<Finished> {
+    fn finish(mut self: Box<Self>, _content: Option<&Digest>) -> io::Result<Finished> {
         self.flush_l2()?;
         let l1 = table(self.l1.iter().copied());
         let l1_offset = self.end();
@@ -282,6 +257,7 @@ impl Ordered for Packer<'_> {
             refcount_table_offset: table_offset,
             refcount_table_clusters: table_clusters,
             zstd: self.zstd,
+            encoder: self.encoder.take(),
         };
         self.target
             .write_all_at(&header.encode().ok_or(io::ErrorKind::FileTooLarge)?, 0)?;
@@ -289,7 +265,10 @@ impl Ordered for Packer<'_> {
         self.target.set_len(bytes)?;
         Ok(Finished {
             bytes,
-            sha256: self.sha256(bytes)?,
+            sha256: self
+                .readback
+                .map(|file| hash_file(file, bytes))
+                .transpose()?,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use amiforge_types::{Hasher, WriteAt};
+use amiforge_types::{Digest, Hasher, WriteAt};
 
 use super::layout::{
     CLUSTER, COPIED, Header, L2_ENTRIES, REFCOUNTS, l1_entries, refcount_clusters, table,
@@ -85,6 +85,7 @@ pub(super) fn sinks<'a>(plan: &WindowPlan<'a>, output: &Output<'a>) -> io::Resul
         refcount_table_offset: CLUSTER,
         refcount_table_clusters: refcount_table,
         zstd: false,
+        encoder: None,
     };
     let mut front = Front {
         target: output.target,
@@ -206,7 +207,7 @@ impl Ordered for PlainHash {
         }
         Ok(())
     }
-    fn finish(self: Box<Self>) -> io::Result<Finished> {
+    fn finish(self: Box<Self>, _content: Option<&Digest>) -> io::Result<Finished> {
         Ok(Finished {
             bytes: self.bytes,
             sha256: Some(self.hasher.finish()),
