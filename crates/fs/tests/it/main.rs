@@ -16,6 +16,7 @@ mod corpus;
 mod damage;
 mod ext4;
 mod fat;
+mod foreign;
 mod image;
 mod property;
 mod size;
