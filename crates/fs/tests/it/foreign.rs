@@ -327,7 +327,7 @@ fn what_debugfs_adds_is_seen() {
     ]);
     fs::write(&acl, &list).unwrap();
     let commands = format!(
-        "write {big} f\nmknod c c 5 1\nmknod b b 259 70000\nmknod p p\n\
+        "write {big} f\nmknod c c 5 1\nmknod b b 259 65000\nmknod p p\n\
          ea_set f user.small one\nea_set -f {big} f user.big\nea_set -f {huge} f user.huge\n\
          ea_set -f {acl} f system.posix_acl_access\nea_set f trusted.t two\n\
          sif f flags 0x80030\nsif f uid 70000\nsif f gid 4000000000\n\
@@ -381,7 +381,7 @@ fn what_debugfs_adds_is_seen() {
     assert_eq!(get("system.posix_acl_access"), list);
     assert_eq!(xattrs.len(), 5);
     assert_eq!(reader.stat(b"c").unwrap().rdev, Some((5, 1)));
-    assert_eq!(reader.stat(b"b").unwrap().rdev, Some((259, 70_000)));
+    assert_eq!(reader.stat(b"b").unwrap().rdev, Some((259, 65_000)));
     assert_eq!(reader.stat(b"p").unwrap().kind, FileKind::Fifo);
     assert_eq!(reader.stat(b"p").unwrap().rdev, None);
 }

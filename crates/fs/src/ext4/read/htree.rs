@@ -22,7 +22,11 @@ const TAIL: usize = 8;
 
 /// True for a block of an indexed directory that has slots instead of entries.
 pub(super) fn is_node(dir: &Inode, logical: u64, block: &[u8]) -> bool {
-    let whole = usize::from(le16(block, 4)) == block.len() % 65_536;
+    let whole = match (le16(block, 4), block.len()) {
+        // The length of an entry has no room for 65,536.
+        (0 | u16::MAX, 65_536) => true,
+        (len, size) => usize::from(len) == size,
+    };
     dir.has_index() && (logical == 0 || (le32(block, 0) == 0 && whole))
 }
 

@@ -10,6 +10,8 @@ use crate::ext4::checksum::Crc;
 const MAGIC: u16 = 0xEF53;
 const LARGEST_LOG_BLOCK_SIZE: u32 = 6;
 const CRC32C: u8 = 1;
+/// Clusters that a group has at least, as mke2fs makes them. Less would only make more groups.
+const SMALLEST_GROUP: u64 = 256;
 /// Bytes that the checksum covers.
 const COVERED: usize = 0x3FC;
 /// Inodes 1 to 10 where the superblock does not say.
@@ -180,9 +182,8 @@ impl Superblock {
     fn check(&self, len: u64) -> Result<(), Fault> {
         let most = 8 * self.block_size;
         let clusters = self.blocks_per_group / self.cluster;
-        if self.blocks_per_group == 0
-            || !self.blocks_per_group.is_multiple_of(self.cluster)
-            || clusters > most
+        if !self.blocks_per_group.is_multiple_of(self.cluster)
+            || !(SMALLEST_GROUP..=most).contains(&clusters)
         {
             return Err(damaged("has an impossible group size"));
         }
