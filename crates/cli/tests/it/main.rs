@@ -9,4 +9,5 @@ mod disks;
 mod documents;
 mod faults;
 mod image;
+mod inspect;
 mod web;

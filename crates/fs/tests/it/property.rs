@@ -173,7 +173,7 @@ proptest! {
         compare::with_reader(&tree, &blobs, &image.path);
         compare::with_view(&tree, &blobs, &image.path);
         let whole = Options { size: Size::Volume(plan.extents.size()), ..corpus::options(Size::Volume(0)) };
-        reader::same_again(&tree, &blobs, &whole, &image.path);
+        reader::same_again(&tree, &blobs, &whole, &plan, &image.path);
         let again = ext4::plan(&tree, &Options { size: Size::Volume(plan.extents.size()), ..options }).unwrap();
         prop_assert_eq!(&again.extents, &plan.extents);
     }

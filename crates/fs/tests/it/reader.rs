@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use amiforge_fs::ext4::{self, DataPlace, FileKind, Options, Reader, Size, TreeImport};
+use amiforge_fs::ext4::{self, DataPlace, FileKind, Options, Plan, Reader, Size, TreeImport};
 use amiforge_tree::{DumpContent, Tree};
 use amiforge_types::{BlobTable, MIB, ReadAt};
 
@@ -35,16 +35,18 @@ pub fn assert_same_dump(left: &str, right: &str) {
 }
 
 /// Reads the image of `tree` back, finds the tree, and writes it again to the same bytes.
-pub fn same_again(tree: &Tree, blobs: &BlobTable, options: &Options, path: &Path) {
+pub fn same_again(tree: &Tree, blobs: &BlobTable, options: &Options, first: &Plan, path: &Path) {
     let (found, disk) = import(path);
     assert!(found.left_out_lost_found || tree.lookup(b"lost+found").is_some());
     assert_same_dump(&dump(&found.tree, &disk), &dump(tree, blobs));
     let plan = ext4::plan(&found.tree, options).unwrap();
-    let again = image::write(&plan.extents, &disk);
-    tool::stdout(
-        "cmp",
-        &[&path.to_string_lossy(), &again.path.to_string_lossy()],
-    );
+    let before = image::blocks(&first.extents, blobs);
+    let after = image::blocks(&plan.extents, &disk);
+    assert_eq!(before.len(), after.len());
+    let other = before
+        .iter()
+        .find(|(at, block)| after.get(at) != Some(block));
+    assert_eq!(other.map(|(at, _)| at), None, "this block differs");
 }
 
 #[test]
@@ -62,7 +64,7 @@ fn write_read_write_gives_the_same_bytes() {
     let value = value.unwrap();
     value.truncate(20);
     value[3] = 2;
-    same_again(&tree, &blobs, &options, &made.path);
+    same_again(&tree, &blobs, &options, &plan, &made.path);
     compare::with_view(&tree, &blobs, &made.path);
 }
 
@@ -108,7 +110,7 @@ fn runs_are_where_the_data_is() {
 #[test]
 fn a_wrong_checksum_names_the_structure() {
     let (tree, blobs) = corpus::everything();
-    let plan = ext4::plan(&tree, &corpus::options(Size::Volume(256 * MIB))).unwrap();
+    let plan = ext4::plan(&tree, &corpus::options(Size::Volume(64 * MIB))).unwrap();
     let made = image::write(&plan.extents, &blobs);
     let image = std::fs::read(&made.path).unwrap();
     let open = |bytes: Vec<u8>| {
@@ -231,7 +233,7 @@ impl ReadAt for Counted {
 }
 
 #[test]
-fn opening_16_tib_reads_next_to_nothing() {
+fn opening_a_tebibyte_reads_next_to_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("large");
     let at = path.to_string_lossy();
@@ -251,7 +253,7 @@ fn opening_16_tib_reads_next_to_nothing() {
             "-J",
             "size=4",
             &at,
-            "15T",
+            "1T",
         ],
     );
     let source = Arc::new(Counted(HostFile::open(&path), Default::default()));
