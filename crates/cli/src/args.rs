@@ -270,7 +270,22 @@ pub(crate) enum InspectWhat {
         /// Path in the image.
         #[arg(default_value = "/")]
         path: String,
+        /// Permissions, `+` or `@` with attributes, number of names, owner, size, time.
+        #[arg(short, long)]
+        long: bool,
         /// Print as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Draw everything below a directory.
+    Tree {
+        /// Path in the image.
+        #[arg(default_value = "/")]
+        path: String,
+        /// How many directories deep.
+        #[arg(long, value_name = "N")]
+        depth: Option<u32>,
+        /// Print as JSON, one list of all names.
         #[arg(long)]
         json: bool,
     },
@@ -279,7 +294,7 @@ pub(crate) enum InspectWhat {
         /// Path in the image.
         path: String,
     },
-    /// Show type, mode, owner, size, time and extended attributes.
+    /// Show type, mode, owner, size, inode, names, times, flags and extended attributes.
     Stat {
         /// Path in the image.
         path: String,

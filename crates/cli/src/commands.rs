@@ -223,14 +223,35 @@ pub(crate) fn inspect(engine: &Engine, args: args::Inspect) -> Outcome {
     let partition = args.partition;
     let image: PathBuf = args.image;
     match args.what {
-        InspectWhat::Ls { path, json } => {
+        InspectWhat::Ls { path, long, json } => {
             let entries = engine.inspect_ls(&image, partition, path.as_bytes())?;
             if json {
                 print_json(&entries)?;
             } else {
                 for entry in entries {
-                    print_line(&entry.line())?;
+                    print_line(&if long {
+                        entry.long_line()
+                    } else {
+                        entry.line()
+                    })?;
                 }
+            }
+        }
+        InspectWhat::Tree { path, depth, json } => {
+            let path = path.as_bytes();
+            if json {
+                let mut lines = Vec::new();
+                engine.inspect_tree(&image, partition, path, depth, &mut |line| {
+                    lines.push(line);
+                    Ok(())
+                })?;
+                print_json(&lines)?;
+            } else {
+                let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+                engine.inspect_tree(&image, partition, path, depth, &mut |line| {
+                    writeln!(out, "{}", line.line())
+                })?;
+                out.flush()?;
             }
         }
         InspectWhat::Cat { path } => {

@@ -1,6 +1,5 @@
-//! Looking into finished disks: `disk info` and `inspect`.
+//! Describing finished disks: `disk info`. Looking into them is in [`inspect`](crate::inspect).
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,9 +15,6 @@ use serde::Serialize;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::files::{FileError, MAX_JSON, check_artifact, read_file};
 use crate::settings::Engine;
-
-/// Bytes read at a time when a file is printed.
-const CHUNK: usize = 1 << 20;
 
 /// What `disk info` tells.
 #[derive(Clone, Debug, Serialize)]
@@ -150,75 +146,10 @@ fn kind_name(kind: FileSystemKind) -> &'static str {
     }
 }
 
-/// One file of an image.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct InspectEntry {
-    /// Name in its directory, or the path asked for.
-    pub name: String,
-    /// `file`, `directory`, `symlink` …
-    pub kind: &'static str,
-    /// Permission bits in octal, four digits; empty where the file system has none.
-    pub mode: String,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Bytes.
-    pub size: u64,
-    /// Last modification, RFC 3339.
-    pub mtime: String,
-    /// Target of a symbolic link.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
-}
-
-impl InspectEntry {
-    /// One line of a listing.
-    #[must_use]
-    pub fn line(&self) -> String {
-        let target = self
-            .target
-            .as_ref()
-            .map(|t| format!(" -> {t}"))
-            .unwrap_or_default();
-        format!(
-            "{:<9} {:>4} {:>5} {:>5} {:>12} {} {}{target}",
-            self.kind, self.mode, self.uid, self.gid, self.size, self.mtime, self.name
-        )
-    }
-
-    /// One fact to a line.
-    #[must_use]
-    pub fn details(&self) -> String {
-        let mut text = format!(
-            "path   {}\ntype   {}\nmode   {}\nowner  {}:{}\nsize   {}\nmtime  {}\n",
-            self.name, self.kind, self.mode, self.uid, self.gid, self.size, self.mtime
-        );
-        if let Some(target) = &self.target {
-            text.push_str(&format!("target {target}\n"));
-        }
-        text
-    }
-}
-
-enum FileSystem {
+/// An open file system of a disk.
+pub(crate) enum FileSystem {
     Ext4(ext4::Reader),
     Fat(fat::Reader),
-}
-
-/// Control characters of names made visible, so that an image cannot drive the terminal.
-fn shown(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes)
-        .chars()
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect::<Vec<_>>()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
 }
 
 impl Engine {
@@ -247,144 +178,6 @@ impl Engine {
             content_digest,
             disk: info,
         })
-    }
-
-    /// Lists a directory of an image.
-    pub fn inspect_ls(
-        &self,
-        image: &Path,
-        partition: Option<u32>,
-        path: &[u8],
-    ) -> Result<Vec<InspectEntry>, EngineError> {
-        let context = || at(image, path);
-        match open_file_system(image, partition)? {
-            FileSystem::Ext4(reader) => {
-                let resolved = reader.resolve(path).or_fail(ErrorKind::Failed, context)?;
-                let mut entries = Vec::new();
-                for entry in reader.list(&resolved).or_fail(ErrorKind::Failed, context)? {
-                    let mut full = resolved.clone();
-                    full.push(b'/');
-                    full.extend_from_slice(&entry.name);
-                    entries.push(
-                        ext4_entry(&reader, &full, &entry.name, &entry.stat)
-                            .or_fail(ErrorKind::Failed, context)?,
-                    );
-                }
-                Ok(entries)
-            }
-            FileSystem::Fat(reader) => {
-                let entries = reader
-                    .list(&String::from_utf8_lossy(path))
-                    .or_fail(ErrorKind::Failed, context)?;
-                Ok(entries
-                    .into_iter()
-                    .map(|e| fat_entry(&e.name, &e.stat))
-                    .collect())
-            }
-        }
-    }
-
-    /// Copies a file of an image to `out`.
-    pub fn inspect_cat(
-        &self,
-        image: &Path,
-        partition: Option<u32>,
-        path: &[u8],
-        out: &mut dyn Write,
-    ) -> Result<(), EngineError> {
-        let context = || at(image, path);
-        let fs = open_file_system(image, partition)?;
-        let mut buf = vec![0; CHUNK];
-        let mut offset = 0;
-        let (resolved, fat_path) = match &fs {
-            FileSystem::Ext4(reader) => (
-                reader.resolve(path).or_fail(ErrorKind::Failed, context)?,
-                String::new(),
-            ),
-            FileSystem::Fat(_) => (Vec::new(), String::from_utf8_lossy(path).into_owned()),
-        };
-        loop {
-            let n = match &fs {
-                FileSystem::Ext4(reader) => reader
-                    .read_at(&resolved, offset, &mut buf)
-                    .or_fail(ErrorKind::Failed, context)?,
-                FileSystem::Fat(reader) => reader
-                    .read_at(&fat_path, offset, &mut buf)
-                    .or_fail(ErrorKind::Failed, context)?,
-            };
-            if n == 0 {
-                return Ok(());
-            }
-            if let Err(error) = out.write_all(&buf[..n]) {
-                return match error.kind() {
-                    std::io::ErrorKind::BrokenPipe => Ok(()),
-                    _ => Err(error).or_fail(ErrorKind::Failed, || {
-                        "cannot write to standard output".to_owned()
-                    }),
-                };
-            }
-            offset += n as u64;
-        }
-    }
-
-    /// Describes one file of an image, not following a final symbolic link.
-    pub fn inspect_stat(
-        &self,
-        image: &Path,
-        partition: Option<u32>,
-        path: &[u8],
-    ) -> Result<InspectEntry, EngineError> {
-        let context = || at(image, path);
-        match open_file_system(image, partition)? {
-            FileSystem::Ext4(reader) => {
-                let stat = reader.stat(path).or_fail(ErrorKind::Failed, context)?;
-                ext4_entry(&reader, path, path, &stat).or_fail(ErrorKind::Failed, context)
-            }
-            FileSystem::Fat(reader) => {
-                let text = String::from_utf8_lossy(path);
-                let stat = reader.stat(&text).or_fail(ErrorKind::Failed, context)?;
-                Ok(fat_entry(&text, &stat))
-            }
-        }
-    }
-}
-
-fn at(image: &Path, path: &[u8]) -> String {
-    format!("{}: {}", image.display(), shown(path))
-}
-
-fn ext4_entry(
-    reader: &ext4::Reader,
-    path: &[u8],
-    name: &[u8],
-    stat: &ext4::FileStat,
-) -> Result<InspectEntry, ext4::ReadError> {
-    let target = match stat.kind {
-        ext4::FileKind::Symlink => Some(shown(&reader.read_link(path)?)),
-        _ => None,
-    };
-    Ok(InspectEntry {
-        name: shown(name),
-        kind: stat.kind.name(),
-        mode: format!("{:04o}", stat.mode),
-        uid: stat.uid,
-        gid: stat.gid,
-        size: stat.size,
-        mtime: stat.mtime.to_string(),
-        target,
-    })
-}
-
-fn fat_entry(name: &str, stat: &fat::Stat) -> InspectEntry {
-    InspectEntry {
-        name: shown(name.as_bytes()),
-        kind: if stat.directory { "directory" } else { "file" },
-        mode: String::new(),
-        uid: 0,
-        gid: 0,
-        size: stat.size,
-        mtime: stat.mtime.map(|t| t.to_string()).unwrap_or_default(),
-        target: None,
     }
 }
 
@@ -486,7 +279,10 @@ pub(crate) fn open_disk_as(
     }
 }
 
-fn open_file_system(image: &Path, partition: Option<u32>) -> Result<FileSystem, EngineError> {
+pub(crate) fn open_file_system(
+    image: &Path,
+    partition: Option<u32>,
+) -> Result<FileSystem, EngineError> {
     let file = disk_file(image)?;
     let context = || format!("cannot look into {}", file.display());
     let (_, disk, _) = open_disk(&file)?;

@@ -11,6 +11,7 @@ mod documents;
 mod faults;
 mod hostile;
 mod image;
+mod inspect;
 mod locked;
 mod steps;
 mod tiny;

@@ -111,8 +111,11 @@ impl Reader {
         let data = root + root_len.next_multiple_of(sector);
         let cluster_len = per_cluster * sector;
         let clusters = (sectors * sector).checked_sub(data)? / cluster_len;
+        // Makers use FAT32 on volumes that the specification finds too small for it; as with Linux, the
+        // place of the table's length decides. Below that the number of clusters does.
         let (kind, bits) = match clusters {
             0 => return None,
+            _ if word(22) == 0 => (Kind::Fat32, 32),
             n if n < FAT16_FROM => (Kind::Fat12, 12),
             n if n < FAT32_FROM => (Kind::Fat16, 16),
             _ => (Kind::Fat32, 32),
@@ -267,7 +270,14 @@ impl Reader {
             path: path.to_owned(),
             source,
         })?;
-        Ok(entry::parse(&bytes))
+        let mut slots = entry::parse(&bytes);
+        if self.kind != Kind::Fat32 {
+            // The upper half is something else there.
+            for slot in &mut slots {
+                slot.cluster &= 0xFFFF;
+            }
+        }
+        Ok(slots)
     }
 
     fn bytes(&self, offset: u64, len: u64) -> io::Result<Vec<u8>> {

@@ -39,18 +39,16 @@ pub fn kind(kind: &Kind) -> FileKind {
     }
 }
 
-/// Reads the whole image back through `ext4-view` and compares it with the tree: names, types,
+/// Reads the whole image back through our reader and compares it with the tree: names, types,
 /// modes, owners, times, link targets, and bytes of files up to 64 MiB.
 pub fn with_reader(tree: &Tree, blobs: &BlobTable, image: &Path) {
     let source = HostFile::open(image);
     let size = source.size();
     let reader = Reader::open(source, 0, size).unwrap();
+    let counts = tree.link_counts();
+    let own_lost_found = tree.lookup(b"lost+found").is_none();
     let mut stack = vec![(b"/".to_vec(), Ino::ROOT)];
     while let Some((path, ino)) = stack.pop() {
-        // The reader takes paths of up to 4096 bytes, as Linux does.
-        if path.len() > 4000 {
-            continue;
-        }
         let shown = String::from_utf8_lossy(&path).into_owned();
         let inode = tree.inode(ino);
         let found = reader
@@ -65,6 +63,24 @@ pub fn with_reader(tree: &Tree, blobs: &BlobTable, image: &Path) {
         );
         assert_eq!(found.mtime, inode.stat.mtime, "{shown}");
         assert_eq!(found.crtime, Some(inode.stat.mtime), "{shown}");
+        assert_eq!(
+            (found.ctime, found.atime),
+            (inode.stat.mtime, inode.stat.mtime),
+            "{shown}"
+        );
+        let device = match inode.kind {
+            Kind::CharDev { major, minor } | Kind::BlockDev { major, minor } => {
+                Some((major, minor))
+            }
+            _ => None,
+        };
+        assert_eq!(found.rdev, device, "{shown}");
+        let links = counts[ino.index()] + u32::from(ino == Ino::ROOT && own_lost_found);
+        if found.kind != FileKind::Dir || links <= 65_000 {
+            assert_eq!(found.nlink, links, "{shown}");
+        } else {
+            assert_eq!(found.nlink, 1, "{shown}");
+        }
         match &inode.kind {
             Kind::Dir(children) => {
                 let mut wanted: Vec<_> = children.keys().cloned().collect();
@@ -102,5 +118,72 @@ pub fn with_reader(tree: &Tree, blobs: &BlobTable, image: &Path) {
             }
             _ => assert_eq!(found.size, 0, "{shown}"),
         }
+    }
+}
+
+/// Reads everything back through `ext4-view`, which is not ours, and compares: names, types, modes,
+/// owners, times that it takes (it refuses the second half of each era), targets, bytes.
+pub fn with_view(tree: &Tree, blobs: &BlobTable, image: &Path) {
+    let view = ext4_view::Ext4::load(Box::new(Foreign(HostFile::open(image)))).unwrap();
+    for (path, ino) in tree.walk() {
+        let inode = tree.inode(ino);
+        let full = [b"/", &path[..]].concat();
+        if inode.stat.mtime.secs & 0x8000_0000 != 0 || path.len() > 4000 {
+            continue;
+        }
+        let shown = String::from_utf8_lossy(&full);
+        let at = ext4_view::Path::try_from(full.as_slice()).unwrap();
+        let meta = view
+            .symlink_metadata(at)
+            .unwrap_or_else(|e| panic!("{shown}: {e}"));
+        assert_eq!(meta.mode(), inode.stat.mode, "{shown}");
+        assert_eq!(
+            (meta.uid(), meta.gid()),
+            (inode.stat.uid, inode.stat.gid),
+            "{shown}"
+        );
+        let time = meta.modified();
+        let wanted = inode.stat.mtime;
+        assert_eq!(
+            (time.seconds(), time.nanoseconds()),
+            (wanted.secs, wanted.nanos),
+            "{shown}"
+        );
+        match &inode.kind {
+            Kind::File(wanted) if wanted.size <= 64 << 20 => {
+                assert!(
+                    view.read(at).unwrap() == content(wanted, blobs),
+                    "{shown}: other bytes"
+                );
+            }
+            Kind::Symlink(target) => {
+                let found = view.read_link(at).unwrap();
+                assert_eq!(AsRef::<[u8]>::as_ref(&found), &target[..], "{shown}");
+            }
+            Kind::Dir(children) => {
+                let names = view.read_dir(at).unwrap().filter(|entry| {
+                    let entry = entry.as_ref().unwrap();
+                    let name = entry.file_name();
+                    let name: &[u8] = name.as_ref();
+                    !matches!(name, b"." | b".." | b"lost+found")
+                });
+                let without = children.keys().filter(|name| name[..] != b"lost+found"[..]);
+                assert_eq!(names.count(), without.count(), "{shown}");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A source in the form that `ext4-view` wants.
+struct Foreign(std::sync::Arc<dyn amiforge_types::ReadAt>);
+
+impl ext4_view::Ext4Read for Foreign {
+    fn read(
+        &mut self,
+        start_byte: u64,
+        dst: &mut [u8],
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync + 'static>> {
+        Ok(self.0.read_exact_at(dst, start_byte)?)
     }
 }

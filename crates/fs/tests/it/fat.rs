@@ -248,3 +248,80 @@ fn the_reader_names_what_is_wrong() {
         Err(FatError::Open(_))
     ));
 }
+
+#[test]
+fn volumes_of_mkfs_and_mtools_read_as_the_folder() {
+    let tmp = tempfile::tempdir().unwrap();
+    let host = tmp.path().join("host");
+    let mut deep = host.join("tree");
+    for level in 0..20 {
+        deep.push(format!("a folder at level {level}"));
+    }
+    std::fs::create_dir_all(&deep).unwrap();
+    let mut files = vec![
+        ("tree/SHORT.TXT".to_owned(), b"short".to_vec()),
+        (
+            "tree/mixed Case and \u{fc}ml\u{e4}ut.conf".to_owned(),
+            corpus::noise(70_000, 1),
+        ),
+        (format!("tree/{}", "n".repeat(200)), corpus::noise(513, 2)),
+        ("tree/empty".to_owned(), Vec::new()),
+    ];
+    let below = deep
+        .strip_prefix(&host)
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
+    files.push((format!("{below}/at the bottom"), corpus::noise(3000, 3)));
+    for i in 0..150 {
+        files.push((
+            format!("tree/file number {i}"),
+            vec![i; usize::from(i) * 20],
+        ));
+    }
+    for (path, bytes) in &files {
+        std::fs::write(host.join(path), bytes).unwrap();
+    }
+    let image = tmp.path().join("image");
+    for (options, size, kind) in [
+        (&["-F", "12"][..], 4 * MIB, "FAT12"),
+        (&["-F", "12", "-S", "4096"], 16 * MIB, "FAT12"),
+        (&["-F", "16"], 32 * MIB, "FAT16"),
+        (&["-F", "16", "-f", "1", "-s", "4"], 40 * MIB, "FAT16"),
+        (&["-F", "32"], 48 * MIB, "FAT32"),
+        (&["-F", "32", "-s", "1"], 64 * MIB, "FAT32"),
+    ] {
+        let at = image.to_string_lossy();
+        std::fs::File::create(&image)
+            .unwrap()
+            .set_len(size)
+            .unwrap();
+        let mut args = vec!["-n", "MADE"];
+        args.extend(options);
+        args.push(&at);
+        tool::stdout("mkfs.vfat", &args);
+        let from = host.join("tree").to_string_lossy().into_owned();
+        let out = std::process::Command::new("mcopy")
+            .args(["-s", "-i", &at, &from, "::/"])
+            .env("LC_ALL", "C.UTF-8")
+            .env("MTOOLS_SKIP_CHECK", "1")
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{options:?}: {out:?}");
+        let reader = Reader::open(HostFile::open(&image), 0, size).unwrap();
+        assert_eq!(
+            (reader.kind(), reader.label().as_str()),
+            (kind, "MADE"),
+            "{options:?}"
+        );
+        for (path, bytes) in &files {
+            assert_eq!(
+                reader.stat(path).unwrap().size,
+                bytes.len() as u64,
+                "{path}"
+            );
+            assert!(reader.read(path).unwrap() == *bytes, "{options:?}: {path}");
+        }
+        assert_eq!(reader.list("tree").unwrap().len(), files.len());
+    }
+}

@@ -1,5 +1,6 @@
 //! Extents to a file on the host.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,32 @@ pub fn write_to(path: &Path, extents: &Extents, blobs: &BlobTable) {
             }
         }
     }
+}
+
+/// All blocks of 4096 bytes that are not zero, in whatever pieces the extents give them.
+pub fn blocks(extents: &Extents, blobs: &BlobTable) -> BTreeMap<u64, Vec<u8>> {
+    let mut out: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+    for extent in extents.list() {
+        let mut at = extent.offset;
+        while at < extent.end() {
+            let (block, skip) = (at / 4096, (at % 4096) as usize);
+            let len = (extent.end() - at).min(4096 - skip as u64) as usize;
+            let from = at - extent.offset;
+            let part = &mut out.entry(block).or_insert_with(|| vec![0; 4096])[skip..skip + len];
+            match &extent.data {
+                ExtentData::Bytes(bytes) => {
+                    part.copy_from_slice(&bytes[from as usize..from as usize + len]);
+                }
+                ExtentData::Blob { id, offset } => {
+                    let blob = blobs.get(*id).unwrap();
+                    blob.read_exact_at(part, offset + from).unwrap();
+                }
+            }
+            at += len as u64;
+        }
+    }
+    out.retain(|_, block| block.iter().any(|b| *b != 0));
+    out
 }
 
 /// A file of the host as a source.
