@@ -5,6 +5,7 @@
 
 mod attributes;
 mod base;
+mod guest;
 mod mmdebstrap;
 mod reproducible;
 mod trees;

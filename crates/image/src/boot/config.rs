@@ -9,7 +9,7 @@ use crate::files::Files;
 use crate::{ImageError, ImageSpec};
 
 /// Serial port first in the list, screen last named: the last `console=` becomes `/dev/console`.
-const CONSOLES: &str = "console=tty0 console=ttyS0,115200n8";
+const CONSOLES: &str = "console=tty0 console=ttyS0,115200";
 /// Exact size of GRUB's environment block.
 const GRUBENV_BYTES: usize = 1024;
 const FSTAB: &str = "/etc/fstab";
@@ -128,12 +128,17 @@ fn grubenv() -> Vec<u8> {
 }
 
 /// Keeps console and arguments when the guest runs `update-grub`. A file of its own, because
-/// `/etc/default/grub` is a conffile and a change in it would stop an unattended upgrade.
+/// `/etc/default/grub` is a conffile and a change in it would stop an unattended upgrade. It adds the
+/// words that are missing and takes none away: what somebody writes into `/etc/default/grub` must
+/// reach the kernel.
 fn grub_defaults(spec: &ImageSpec) -> String {
-    let mut line = CONSOLES.to_owned();
-    for arg in &spec.kernel_args {
-        let _ = write!(line, " {arg}");
-    }
+    let ours = spec.kernel_args.iter().map(String::as_str);
+    // Quoted, since a word may hold what a shell takes for a pattern.
+    let words: Vec<String> = CONSOLES
+        .split(' ')
+        .chain(ours)
+        .map(|word| format!("\"{word}\""))
+        .collect();
     let style = if spec.boot_timeout == 0 {
         "hidden"
     } else {
@@ -143,12 +148,17 @@ fn grub_defaults(spec: &ImageSpec) -> String {
         "# How this image was built to boot; read after /etc/default/grub.\n\
          GRUB_TIMEOUT={timeout}\n\
          GRUB_TIMEOUT_STYLE={style}\n\
-         GRUB_CMDLINE_LINUX_DEFAULT=\"\"\n\
-         GRUB_CMDLINE_LINUX=\"{line}\"\n\
+         for word in {words}; do\n\
+         \x20 case \" $GRUB_CMDLINE_LINUX \" in\n\
+         \x20   *\" $word \"*) ;;\n\
+         \x20   *) GRUB_CMDLINE_LINUX=\"${{GRUB_CMDLINE_LINUX:+$GRUB_CMDLINE_LINUX }}$word\" ;;\n\
+         \x20 esac\n\
+         done\n\
          GRUB_TERMINAL=\"console serial\"\n\
          GRUB_SERIAL_COMMAND=\"serial --unit=0 --speed=115200\"\n\
          GRUB_DISABLE_OS_PROBER=true\n",
         timeout = spec.boot_timeout,
+        words = words.join(" "),
     )
 }
 

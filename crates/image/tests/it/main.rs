@@ -84,14 +84,21 @@ fn a_hybrid_disk_has_what_both_firmwares_need() {
     )));
     assert_eq!(
         kernel.command_line,
-        format!("root=UUID={root} ro console=tty0 console=ttyS0,115200n8 quiet")
+        format!("root=UUID={root} ro console=tty0 console=ttyS0,115200 quiet")
     );
     support::grub_script_check(&cfg);
     support::grubenv_is_empty(made.root_file("/boot/grub/grubenv").as_bytes());
-    assert!(
-        made.root_file("/etc/default/grub.d/50-amiforge.cfg")
-            .contains("ttyS0,115200n8 quiet\"")
-    );
+    let defaults = made.root_file("/etc/default/grub.d/50-amiforge.cfg");
+    for (before, after) in [
+        ("", "console=tty0 console=ttyS0,115200 quiet"),
+        (
+            "mine console=ttyS0,115200",
+            "mine console=ttyS0,115200 console=tty0 quiet",
+        ),
+    ] {
+        let line = support::after_sourcing(&defaults, "GRUB_CMDLINE_LINUX", before);
+        assert_eq!(line, after, "words of /etc/default/grub are kept");
+    }
     assert_eq!(made.root_file("/etc/grub.d/enable_cloud"), "");
     assert_eq!(
         made.root_file("/boot/grub/i386-pc/moddep.lst"),

@@ -254,6 +254,14 @@ fn on_file(program: &str, args: &[&str], content: &[u8], after: &[&str]) -> Stri
     run(program, &all)
 }
 
+/// What a shell variable that was `before` is after a shell has read `script`.
+pub(crate) fn after_sourcing(script: &str, name: &str, before: &str) -> String {
+    let script = format!("{name}='{before}'\n{script}\nprintf %s \"${name}\"");
+    let out = Command::new("sh").args(["-euc", &script]).output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    String::from_utf8(out.stdout).unwrap()
+}
+
 pub(crate) fn grub_script_check(script: &str) {
     on_file("grub-script-check", &[], script.as_bytes(), &[]);
 }
