@@ -9,6 +9,7 @@
 mod content;
 mod diff;
 mod dump;
+mod flags;
 pub mod layer;
 mod model;
 pub mod tar;
@@ -20,6 +21,7 @@ mod tests;
 pub use content::{ContentReader, DATA_CHUNK};
 pub use diff::ApplyError;
 pub use dump::{DumpContent, dump_entries};
+pub use flags::InodeFlags;
 pub use model::{
     Content, DataExtent, DataSource, Ino, Inode, Kind, LayerDiff, LayerEntry, MAX_NAME, Stat, Tree,
     TreeError, XattrName,

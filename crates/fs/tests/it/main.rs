@@ -14,10 +14,13 @@
 mod compare;
 mod corpus;
 mod damage;
+mod differential;
 mod ext4;
 mod fat;
 mod image;
+mod profile;
 mod property;
+mod scale;
 mod size;
 mod speed;
 mod tool;

@@ -7,7 +7,9 @@ use proptest::prelude::*;
 
 use super::{ALIGN, LayerReadError, LayerWriteError, format, plan, read, verify, write};
 use crate::testing::{blobs, dump, tree_strategy};
-use crate::{Content, DataExtent, DataSource, Inode, Kind, LayerDiff, LayerEntry, Stat, Tree};
+use crate::{
+    Content, DataExtent, DataSource, Inode, InodeFlags, Kind, LayerDiff, LayerEntry, Stat, Tree,
+};
 
 const STAT: Stat = Stat {
     mode: 0o644,
@@ -88,6 +90,41 @@ fn the_format_stays_what_it_is() {
     );
 }
 
+/// Inode flags came later, as a feature: layers without any are what they were.
+#[test]
+fn flags_are_kept_and_are_a_feature_of_the_layer() {
+    let mut diff = sample();
+    let flagged = |entry: &mut LayerEntry, flags| match entry {
+        LayerEntry::Put(inode) | LayerEntry::PutOpaque(inode) => inode.flags = flags,
+        LayerEntry::Link(_) | LayerEntry::Whiteout => panic!("no inode"),
+    };
+    let file = diff.entries.get_mut(b"d/file".as_slice()).unwrap();
+    flagged(file, InodeFlags::IMMUTABLE | InodeFlags::NO_DUMP);
+    let dir = diff.entries.get_mut(b"d".as_slice()).unwrap();
+    flagged(dir, InodeFlags::APPEND_ONLY);
+    let bytes = written(&diff);
+    assert_eq!(bytes[12..16], [1, 0, 0, 0]);
+    let back = reread(&bytes).unwrap();
+    let flags = |path: &[u8]| match &back.entries[path] {
+        LayerEntry::Put(inode) | LayerEntry::PutOpaque(inode) => inode.flags.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        (flags(b"d/file"), flags(b"d"), flags(b"sock")),
+        ("id".into(), "a".into(), String::new())
+    );
+    let digest = amiforge_types::Digest::of(&bytes);
+    assert_eq!(
+        digest.hex(),
+        "48a3e797b26be4be87f92449240cb247d55d08427705933a263dca27b4de2e79"
+    );
+    for at in (0..4096).chain(8192..bytes.len()) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        assert!(reread(&changed).is_err(), "byte {at}");
+    }
+}
+
 #[test]
 fn every_changed_bit_outside_file_data_is_found() {
     let bytes = written(&sample());
@@ -144,6 +181,16 @@ fn a_newer_version_is_told_apart_from_damage() {
             features: 0
         })
     ));
+    trailer.version = 1;
+    trailer.features = 3;
+    bytes[at..].copy_from_slice(&trailer.to_bytes());
+    assert!(matches!(
+        reread(&bytes),
+        Err(LayerReadError::Unsupported {
+            version: 1,
+            features: 3
+        })
+    ));
 }
 
 /// A forged index with right digests: the decoder itself has to refuse it.
@@ -169,7 +216,7 @@ fn hostile_entries_are_refused_behind_right_digests() {
         entry
     };
     let forge = |index: &[u8], entries: u64, data_bytes: u64| {
-        let mut bytes = format::header();
+        let mut bytes = format::header(0);
         bytes.resize(8192, 0);
         let trailer = format::Trailer {
             version: 1,
