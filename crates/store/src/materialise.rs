@@ -63,7 +63,8 @@ type Result<T> = std::result::Result<T, MaterialiseError>;
 /// Fills the empty directory `target` with what `diff` puts: owners, modes, attributes, times, hard
 /// links and holes included. Whiteouts become character devices 0:0, opaque directories get
 /// `user.overlay.opaque`. A directory that has children in the diff has to be in it as well, since
-/// the owner and mode of a made-up one would hide those of the layers below.
+/// the owner and mode of a made-up one would hide those of the layers below. Inode flags are not set: they
+/// would keep the next steps from changing the file, and us from removing the folder.
 ///
 /// Call it as root, of the host or of a user namespace that maps every owner of the layer. The
 /// process's umask does not matter. `/proc` has to be mounted when symbolic links have attributes.

@@ -71,6 +71,7 @@ impl Tree {
                 let old = self.inode_mut(ino);
                 old.stat = inode.stat;
                 old.xattrs.clone_from(&inode.xattrs);
+                old.flags = inode.flags;
                 if opaque {
                     old.kind = Kind::Dir(BTreeMap::new());
                 }
@@ -112,6 +113,7 @@ fn without_children(inode: &Inode) -> Inode {
             stat: inode.stat,
             kind: Kind::Dir(BTreeMap::new()),
             xattrs: inode.xattrs.clone(),
+            flags: inode.flags,
         },
         _ => inode.clone(),
     }
@@ -120,6 +122,7 @@ fn without_children(inode: &Inode) -> Inode {
 fn same_inode(a: &Inode, b: &Inode) -> bool {
     a.stat == b.stat
         && a.xattrs == b.xattrs
+        && a.flags == b.flags
         && match (&a.kind, &b.kind) {
             (Kind::Dir(_), Kind::Dir(_)) => true,
             (Kind::File(a), Kind::File(b)) => a.same_bytes(b),

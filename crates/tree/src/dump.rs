@@ -4,12 +4,13 @@
 //! / dir 0755 0 0 0 1795215480.000000000
 //! /bin symlink 0777 0 0 7 1795215480.000000000 -> usr/bin
 //! /dev/null char 0666 0 0 0 1795215480.000000000 rdev=1:3
+//! /etc/resolv.conf file 0644 0 0 21 1795215480.000000000 sha256=… flags=i
 //! /usr/bin/ping file 0755 0 0 90568 1795215480.000000000 sha256=… xattr security.capability=0100…
 //! /usr/bin/ping4 hardlink -> /usr/bin/ping
 //! ```
 //!
 //! Fields: path, type, mode (octal), uid, gid, size (bytes of a file, length of a link target),
-//! mtime (seconds.nanoseconds), then what the type adds. In paths, targets and attribute names a
+//! mtime (seconds.nanoseconds), then what the type adds, then flags as the letters of `lsattr`. In paths, targets and attribute names a
 //! backslash is doubled, and bytes outside printable ASCII and spaces are written `\xNN`. Attribute
 //! values are hex.
 
@@ -99,6 +100,9 @@ fn describe(inode: &Inode, content: DumpContent<'_>, line: &mut String) -> io::R
             let _ = write!(line, " rdev={major}:{minor}");
         }
         Kind::Dir(_) | Kind::Fifo | Kind::Socket => {}
+    }
+    if !inode.flags.is_empty() {
+        let _ = write!(line, " flags={}", inode.flags);
     }
     for (name, value) in &inode.xattrs {
         line.push_str(" xattr ");

@@ -11,6 +11,7 @@ mod content;
 mod content_digest;
 mod diff;
 mod dump;
+mod flags;
 pub mod layer;
 mod model;
 pub mod tar;
@@ -23,6 +24,7 @@ pub use content::{ContentReader, DATA_CHUNK};
 pub use content_digest::ContentHasher;
 pub use diff::ApplyError;
 pub use dump::{DumpContent, dump_entries};
+pub use flags::InodeFlags;
 pub use model::{
     Content, DataExtent, DataSource, Ino, Inode, Kind, LayerDiff, LayerEntry, MAX_NAME, Stat, Tree,
     TreeError, XattrName,

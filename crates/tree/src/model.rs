@@ -6,6 +6,7 @@ use std::sync::Arc;
 use amiforge_types::{BlobId, Digest, Timestamp};
 
 use crate::ContentHasher;
+use crate::InodeFlags;
 
 /// Longest file name in bytes (`NAME_MAX` of Linux).
 pub const MAX_NAME: usize = 255;
@@ -156,16 +157,19 @@ pub struct Inode {
     pub kind: Kind,
     /// Extended attributes by full name, with the values that `getxattr` returns.
     pub xattrs: BTreeMap<XattrName, Vec<u8>>,
+    /// Flags of `chattr`.
+    pub flags: InodeFlags,
 }
 
 impl Inode {
-    /// An inode without extended attributes.
+    /// An inode without extended attributes and flags.
     #[must_use]
     pub fn new(stat: Stat, kind: Kind) -> Self {
         Self {
             stat,
             kind,
             xattrs: BTreeMap::new(),
+            flags: InodeFlags::NONE,
         }
     }
 }

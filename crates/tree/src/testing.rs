@@ -6,7 +6,7 @@ use std::sync::Arc;
 use amiforge_types::{BlobTable, Timestamp};
 use proptest::prelude::*;
 
-use crate::{Content, DataExtent, DataSource, DumpContent, Inode, Kind, Stat, Tree};
+use crate::{Content, DataExtent, DataSource, DumpContent, Inode, InodeFlags, Kind, Stat, Tree};
 
 /// The bytes that blob extents of random trees point into.
 pub(crate) fn blob_bytes() -> Vec<u8> {
@@ -107,13 +107,19 @@ fn inode() -> impl Strategy<Value = Inode> {
         ]),
         prop::collection::vec(any::<u8>(), 0..40),
     );
-    (stat(), kind(), prop::collection::vec(xattr, 0..3)).prop_map(|(stat, kind, xattrs)| Inode {
+    let flags = prop_oneof![
+        3 => Just(InodeFlags::NONE),
+        1 => any::<u32>().prop_map(InodeFlags::from_bits_truncate),
+    ];
+    let xattrs = prop::collection::vec(xattr, 0..3);
+    (stat(), kind(), xattrs, flags).prop_map(|(stat, kind, xattrs, flags)| Inode {
         stat,
         kind,
         xattrs: xattrs
             .into_iter()
             .map(|(name, value)| (name.as_bytes().to_vec(), value))
             .collect(),
+        flags,
     })
 }
 

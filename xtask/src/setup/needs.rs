@@ -129,6 +129,11 @@ pub(super) static NEEDS: &[Need] = &[
         "checks the ext4 we write; also debugfs and mke2fs",
     ),
     Need::test(
+        Program("bsdtar"),
+        "libarchive-tools",
+        "archives with inode flags, which GNU tar does not have",
+    ),
+    Need::test(
         Program("fsck.vfat"),
         "dosfstools",
         "checks the FAT we write",

@@ -1,14 +1,17 @@
 //! CRC-32C as ext4 uses it: without the final inversion, so that a checksum seeds the next one.
+//! A file system without `metadata_csum` has zeros in their places.
 
 use amiforge_types::Uuid;
 
 /// A CRC register. What has gone in so far (file system, inode, ...) seeds what comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Crc(u32);
+pub(super) struct Crc(Option<u32>);
 
 impl Crc {
     /// The register that starts the superblock's checksum.
-    pub(super) const START: Self = Self(u32::MAX);
+    pub(super) const START: Self = Self(Some(u32::MAX));
+    /// Where there are no checksums: stays what it is, and its value is 0.
+    pub(super) const OFF: Self = Self(None);
 
     /// The register for everything else in a file system.
     pub(super) fn of_file_system(uuid: &Uuid) -> Self {
@@ -27,23 +30,28 @@ impl Crc {
 
     /// The register after `bytes`.
     pub(super) fn with(self, bytes: &[u8]) -> Self {
-        Self(!crc32c::crc32c_append(!self.0, bytes))
+        Self(self.0.map(|crc| !crc32c::crc32c_append(!crc, bytes)))
     }
 
     /// The checksum.
     pub(super) fn value(self) -> u32 {
-        self.0
+        self.0.unwrap_or(0)
+    }
+
+    /// True where there are checksums.
+    pub(super) fn is_on(self) -> bool {
+        self.0.is_some()
     }
 
     /// The low half, where only that is stored.
     pub(super) fn low(self) -> u16 {
-        let [a, b, ..] = self.0.to_le_bytes();
+        let [a, b, ..] = self.value().to_le_bytes();
         u16::from_le_bytes([a, b])
     }
 
     /// The high half.
     pub(super) fn high(self) -> u16 {
-        let [.., c, d] = self.0.to_le_bytes();
+        let [.., c, d] = self.value().to_le_bytes();
         u16::from_le_bytes([c, d])
     }
 }

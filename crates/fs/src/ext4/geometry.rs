@@ -7,7 +7,7 @@
 //! ```
 //! Kernel documentation, `filesystems/ext4/blockgroup.rst` and `overview.rst`.
 
-use super::BLOCK_SIZE;
+use super::{BLOCK_SIZE, Inodes};
 use std::ops::Range;
 
 /// Blocks in a group: one bitmap block full of bits.
@@ -63,15 +63,11 @@ pub(super) struct Geometry {
 }
 
 impl Geometry {
-    /// Lays out `volume_blocks` for at least `inodes` inodes (reserved ones included).
-    pub(super) fn new(
-        volume_blocks: u64,
-        inodes: u64,
-        bytes_per_inode: u64,
-    ) -> Result<Self, Unfit> {
+    /// Lays out `volume_blocks` for `used` inodes (reserved ones included) and those that `inodes` adds.
+    pub(super) fn new(volume_blocks: u64, used: u64, inodes: Inodes) -> Result<Self, Unfit> {
         let mut blocks = volume_blocks;
         loop {
-            let shape = Shape::new(blocks, inodes, bytes_per_inode)?;
+            let shape = Shape::new(blocks, used, inodes)?;
             match shape.groups - 1 {
                 0 => return shape.place(),
                 before_last => {
@@ -139,7 +135,7 @@ struct Shape {
 }
 
 impl Shape {
-    fn new(blocks: u64, inodes: u64, bytes_per_inode: u64) -> Result<Self, Unfit> {
+    fn new(blocks: u64, used: u64, inodes: Inodes) -> Result<Self, Unfit> {
         let groups = blocks.div_ceil(BLOCKS_PER_GROUP).max(1);
         let descriptor_blocks = groups.div_ceil(DESCRIPTORS_PER_BLOCK);
         // Room to grow a thousandfold, as mke2fs leaves it, within what one indirect block names.
@@ -150,13 +146,21 @@ impl Shape {
         let reserved = most_descriptors
             .saturating_sub(descriptor_blocks)
             .min(ADDRESSES_PER_BLOCK);
-        let by_size = blocks * BLOCK_SIZE / bytes_per_inode;
-        let total = by_size.max(inodes + inodes / 16);
+        let with_spare = used + used / 16;
+        let total = match inodes {
+            Inodes::PerBytes(bytes) => (blocks * BLOCK_SIZE / bytes).max(with_spare),
+            Inodes::Content => with_spare,
+            Inodes::Count(count) => count,
+        };
         let per_group = total
             .div_ceil(groups)
             .next_multiple_of(INODES_PER_BLOCK)
             .min(MAX_INODES_PER_GROUP);
-        if per_group * groups < inodes || per_group * groups > u64::from(u32::MAX) {
+        let wanted = match inodes {
+            Inodes::Count(count) => count,
+            Inodes::PerBytes(_) | Inodes::Content => used,
+        };
+        if per_group * groups < wanted || per_group * groups > u64::from(u32::MAX) {
             return Err(Unfit);
         }
         Ok(Self {

@@ -2,7 +2,7 @@
 //!
 //! The writer makes what Debian 12's mke2fs makes by default (metadata checksums, 64-bit, flex
 //! groups, resize inode, journal), always with 4096-byte blocks, from a [`Tree`] and [`Options`]
-//! alone. The layout is drawn in `docs/formats/ext4.md`; on-disk facts follow the kernel's
+//! alone; for old guests a [`Profile`] without the checksums. The layout is drawn in `docs/formats/ext4.md`; on-disk facts follow the kernel's
 //! `Documentation/filesystems/ext4`.
 //!
 //! The same tree, data lengths and options give the same bytes, wherever the file data comes from.
@@ -31,6 +31,7 @@ use amiforge_disk::{ExtentError, Extents};
 use amiforge_tree::{Inode, Kind, Stat, Tree};
 use amiforge_types::{BlobId, ByteSize, Timestamp, Uuid};
 
+use dir::Form;
 use geometry::Geometry;
 use hash::HashSeed;
 use place::Placement;
@@ -48,11 +49,14 @@ pub const BLOCK_SIZE: u64 = 4096;
 /// The smallest file system we make: room for a journal and a resize inode.
 pub const SMALLEST: u64 = 16 << 20;
 
+/// The largest volume. Of one that large the last group stays unused.
+const LARGEST: u64 = 16 << 40;
+
 /// Most blocks: 32 bits count them, and the last numbers stay unused.
 const MAX_BLOCKS: u64 = (1 << 32) - (1 << 15);
 
-/// One inode for each 16 KiB of volume, as mke2fs has it.
-pub const DEFAULT_BYTES_PER_INODE: u64 = 16384;
+/// Most inodes: 32 bits count them, rounding to whole groups included.
+const MAX_INODES: u64 = u32::MAX as u64 - (4 << 20);
 
 /// How large the file system is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +68,34 @@ pub enum Size {
         /// Free bytes, rounded up to blocks.
         free: u64,
     },
+}
+
+/// How many inodes the file system gets; rounded up to whole blocks of each group's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inodes {
+    /// One for each so many bytes of the volume, at 1024 to 67,108,864. A tree with more of them gets as
+    /// many as it needs and a sixteenth more.
+    PerBytes(u64),
+    /// As many as the tree needs and a sixteenth more, whatever the volume.
+    Content,
+    /// This many.
+    Count(u64),
+}
+
+impl Inodes {
+    /// One for each 16 KiB, as mke2fs has it.
+    pub const DEFAULT: Self = Self::PerBytes(16384);
+}
+
+/// Which features the file system has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// Those of Debian 12's mke2fs.
+    #[default]
+    Standard,
+    /// The same without `metadata_csum`: for guests whose e2fsck is older than 1.43 (CentOS 7,
+    /// Amazon Linux 2).
+    Legacy,
 }
 
 /// What the tree does not say about a file system.
@@ -79,9 +111,10 @@ pub struct Options {
     pub label: String,
     /// Time stamp of everything that no file of the tree carries (superblock, journal, lost+found).
     pub clock: Timestamp,
-    /// Volume bytes for each inode, normally [`DEFAULT_BYTES_PER_INODE`]. A tree with more inodes
-    /// than that gets as many as it needs and a sixteenth more.
-    pub bytes_per_inode: u64,
+    /// How many inodes, normally [`Inodes::DEFAULT`].
+    pub inodes: Inodes,
+    /// Features, normally [`Profile::Standard`].
+    pub profile: Profile,
     /// Percentage of blocks that only root may use; mke2fs takes 5.
     pub reserved_percent: u8,
     /// Blobs in which every run starts on a 4096-byte boundary and is followed by zeros up to the
@@ -99,7 +132,8 @@ impl Options {
             hash_seed,
             label: String::new(),
             clock,
-            bytes_per_inode: DEFAULT_BYTES_PER_INODE,
+            inodes: Inodes::DEFAULT,
+            profile: Profile::Standard,
             reserved_percent: 5,
             padded_blobs: BTreeSet::new(),
         }
@@ -151,6 +185,14 @@ pub enum Ext4Error {
     /// The inode ratio is outside 1 KiB to 64 MiB.
     #[error("{0} bytes for each inode is outside 1024 to 67108864")]
     InodeRatio(u64),
+    /// The tree has more inodes than were asked for.
+    #[error("the files need {needed} inodes, {given} were asked for")]
+    TooFewInodes {
+        /// Asked for.
+        given: u64,
+        /// Reserved ones included.
+        needed: u64,
+    },
     /// More than half of the blocks are reserved.
     #[error("{0} % of the blocks cannot be reserved, at most 50")]
     Reserved(u8),
@@ -231,10 +273,17 @@ pub enum Ext4Error {
         name: Vec<u8>,
     },
     /// The attributes of one inode need more than the inode and one block.
-    #[error("{}: the extended attributes take more than one block", lossy(.path))]
+    #[error(
+        "{}: the extended attributes take {size} bytes, ext4 has room for {limit} beside the inode",
+        lossy(.path)
+    )]
     XattrSpace {
         /// Path in the image.
         path: Vec<u8>,
+        /// Bytes of names, values and their headers that do not fit into the inode.
+        size: usize,
+        /// Bytes that one block has for them.
+        limit: usize,
     },
     /// More inodes than 32 bits count.
     #[error("{0} inodes are more than ext4 can hold")]
@@ -252,7 +301,8 @@ fn lossy(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
 pub fn plan(tree: &Tree, options: &Options) -> Result<Plan, Ext4Error> {
     check(options)?;
     let lost_found = lost_found(options);
-    let scan = scan::scan(tree, &lost_found, HashSeed::new(&options.hash_seed))?;
+    let scan = scan::scan(tree, &lost_found, form(options))?;
+    check_inodes(&scan, options)?;
     let (volume, geometry, placement) = match options.size {
         Size::Volume(bytes) => {
             let (geometry, placement) = fit_volume(&scan, options, bytes)?;
@@ -282,7 +332,8 @@ pub fn minimum_size(tree: &Tree, options: &Options) -> Result<u64, Ext4Error> {
         Size::Volume(_) => 0,
     };
     let lost_found = lost_found(options);
-    let scan = scan::scan(tree, &lost_found, HashSeed::new(&options.hash_seed))?;
+    let scan = scan::scan(tree, &lost_found, form(options))?;
+    check_inodes(&scan, options)?;
     Ok(smallest(&scan, options, free, 0)?.0.blocks * BLOCK_SIZE)
 }
 
@@ -290,13 +341,33 @@ fn check(options: &Options) -> Result<(), Ext4Error> {
     if options.label.len() > 16 {
         return Err(Ext4Error::Label(options.label.clone()));
     }
-    if !(1024..=64 << 20).contains(&options.bytes_per_inode) {
-        return Err(Ext4Error::InodeRatio(options.bytes_per_inode));
+    if let Inodes::PerBytes(bytes) = options.inodes
+        && !(1024..=64 << 20).contains(&bytes)
+    {
+        return Err(Ext4Error::InodeRatio(bytes));
     }
     if options.reserved_percent > 50 {
         return Err(Ext4Error::Reserved(options.reserved_percent));
     }
     Ok(())
+}
+
+/// A number of inodes that was given must do, and must be one that ext4 can count.
+fn check_inodes(scan: &Scan<'_>, options: &Options) -> Result<(), Ext4Error> {
+    let needed = scan.used_inodes();
+    match options.inodes {
+        Inodes::Count(given) if given < needed => Err(Ext4Error::TooFewInodes { given, needed }),
+        Inodes::Count(given) if given > MAX_INODES => Err(Ext4Error::TooManyInodes(given)),
+        _ if needed > MAX_INODES => Err(Ext4Error::TooManyInodes(needed)),
+        _ => Ok(()),
+    }
+}
+
+fn form(options: &Options) -> Form {
+    Form {
+        seed: HashSeed::new(&options.hash_seed),
+        checksums: options.profile == Profile::Standard,
+    }
 }
 
 fn lost_found(options: &Options) -> Inode {
@@ -315,12 +386,12 @@ fn fit_volume(
     options: &Options,
     bytes: u64,
 ) -> Result<(Geometry, Placement), Ext4Error> {
-    let blocks = bytes / BLOCK_SIZE;
-    if blocks > MAX_BLOCKS {
+    if bytes > LARGEST {
         return Err(Ext4Error::TooLarge(bytes));
     }
+    let blocks = (bytes / BLOCK_SIZE).min(MAX_BLOCKS);
     if bytes >= SMALLEST
-        && let Ok(geometry) = Geometry::new(blocks, scan.used_inodes(), options.bytes_per_inode)
+        && let Ok(geometry) = Geometry::new(blocks, scan.used_inodes(), options.inodes)
     {
         let mut journal = Some(geometry::journal_blocks(geometry.blocks));
         while let Some(size) = journal {
@@ -349,8 +420,7 @@ fn smallest(
         .max(SMALLEST / BLOCK_SIZE)
         .max(scan.blocks.saturating_add(free));
     while blocks <= MAX_BLOCKS {
-        let Ok(geometry) = Geometry::new(blocks, scan.used_inodes(), options.bytes_per_inode)
-        else {
+        let Ok(geometry) = Geometry::new(blocks, scan.used_inodes(), options.inodes) else {
             // Only more groups make room for more inodes.
             blocks = (blocks + 1).next_multiple_of(geometry::BLOCKS_PER_GROUP);
             continue;

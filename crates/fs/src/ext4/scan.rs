@@ -8,9 +8,8 @@ use std::ops::Range;
 
 use amiforge_tree::{Content, Ino, Inode, Kind, MAX_NAME, Tree};
 
-use super::dir::{self, Entry, Shape};
+use super::dir::{self, Entry, Form, Shape};
 use super::geometry::FIRST_INODE;
-use super::hash::HashSeed;
 use super::xattr::{self, Encoded, XattrProblem};
 use super::{BLOCK_SIZE, Ext4Error};
 
@@ -143,7 +142,7 @@ struct Numbering<'t> {
 pub(super) fn scan<'t>(
     tree: &'t Tree,
     lost_found: &'t Inode,
-    seed: HashSeed,
+    form: Form,
 ) -> Result<Scan<'t>, Ext4Error> {
     let mut numbering = Numbering {
         tree,
@@ -152,7 +151,7 @@ pub(super) fn scan<'t>(
         parents: Vec::with_capacity(tree.slots() + 1),
     };
     let own_lost_found = numbering.walk()?;
-    numbering.measure(own_lost_found.then_some(lost_found), seed)
+    numbering.measure(own_lost_found.then_some(lost_found), form)
 }
 
 impl<'t> Numbering<'t> {
@@ -279,16 +278,12 @@ impl<'t> Numbering<'t> {
         number_of((self.slots[ino.index()].place as usize).saturating_sub(1))
     }
 
-    fn measure(
-        &self,
-        lost_found: Option<&'t Inode>,
-        seed: HashSeed,
-    ) -> Result<Scan<'t>, Ext4Error> {
+    fn measure(&self, lost_found: Option<&'t Inode>, form: Form) -> Result<Scan<'t>, Ext4Error> {
         let mut nodes = Vec::with_capacity(self.order.len());
         let mut blocks = 0;
         for (slot, parent) in self.order.iter().zip(&self.parents) {
             let node = match (slot, lost_found) {
-                (Some(ino), _) => self.node(*ino, *parent, lost_found.is_some(), seed)?,
+                (Some(ino), _) => self.node(*ino, *parent, lost_found.is_some(), form)?,
                 (None, Some(inode)) => Node {
                     inode,
                     links: 2,
@@ -297,6 +292,7 @@ impl<'t> Numbering<'t> {
                         number_of(1),
                         ROOT,
                         LOST_AND_FOUND_BLOCKS,
+                        form,
                     )),
                     xattrs: None,
                 },
@@ -314,7 +310,7 @@ impl<'t> Numbering<'t> {
         ino: Ino,
         parent: u32,
         add_lost_found: bool,
-        seed: HashSeed,
+        form: Form,
     ) -> Result<Node<'t>, Ext4Error> {
         let inode = self.tree.inode(ino);
         let path = || self.path(ino);
@@ -349,7 +345,7 @@ impl<'t> Numbering<'t> {
                 } else {
                     self.number_of_slot(parent)
                 };
-                let shape = Shape::new(entries, own, up, seed);
+                let shape = Shape::new(entries, own, up, form);
                 Body::Dir(shape.ok_or_else(|| Ext4Error::DirectoryTooLarge { path: path() })?)
             }
             Kind::File(content) => Body::File(content, file_ranges(content, path)?),
@@ -379,7 +375,11 @@ impl<'t> Numbering<'t> {
         let xattrs = xattr::encode(&inode.xattrs).map_err(|problem| match problem {
             XattrProblem::Name(name) => Ext4Error::XattrName { path: path(), name },
             XattrProblem::Value(name) => Ext4Error::XattrValue { path: path(), name },
-            XattrProblem::Space => Ext4Error::XattrSpace { path: path() },
+            XattrProblem::Space { size, limit } => Ext4Error::XattrSpace {
+                path: path(),
+                size,
+                limit,
+            },
         })?;
         Ok(Node {
             inode,

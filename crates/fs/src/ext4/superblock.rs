@@ -3,12 +3,12 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout};
 
-use super::Options;
 use super::checksum::Crc;
 use super::extent_tree::{low_u16, low_u32};
 use super::geometry::{
     BLOCKS_PER_GROUP, DESCRIPTOR_SIZE, FIRST_INODE, Geometry, INODE_SIZE, LOG_GROUPS_PER_FLEX,
 };
+use super::{Options, Profile};
 
 /// Offset of the superblock in block 0; copies are at the start of their block.
 pub(super) const OFFSET: usize = 1024;
@@ -19,8 +19,9 @@ pub(super) const JOURNAL_INODE: u32 = 8;
 const COMPAT: u32 = 0x3C;
 /// filetype, extents, 64bit, flex_bg.
 const INCOMPAT: u32 = 0x2C2;
-/// sparse_super, large_file, huge_file, dir_nlink, extra_isize, metadata_csum.
-const RO_COMPAT: u32 = 0x46B;
+/// sparse_super, large_file, huge_file, dir_nlink, extra_isize.
+const RO_COMPAT: u32 = 0x6B;
+const METADATA_CSUM: u32 = 0x400;
 const MAGIC: u16 = 0xEF53;
 const CLEAN: u16 = 1;
 const CONTINUE_ON_ERRORS: u16 = 1;
@@ -167,7 +168,13 @@ pub(super) fn encode(options: &Options, geometry: &Geometry, totals: &Totals) ->
     raw.s_inode_size.set(low_u16(INODE_SIZE));
     raw.s_feature_compat.set(COMPAT);
     raw.s_feature_incompat.set(INCOMPAT);
-    raw.s_feature_ro_compat.set(RO_COMPAT);
+    match options.profile {
+        Profile::Standard => {
+            raw.s_feature_ro_compat.set(RO_COMPAT | METADATA_CSUM);
+            raw.s_checksum_type = CRC32C;
+        }
+        Profile::Legacy => raw.s_feature_ro_compat.set(RO_COMPAT),
+    }
     raw.s_uuid = *options.uuid.as_bytes();
     let label = options.label.as_bytes();
     let label_len = label.len().min(16);
@@ -187,7 +194,6 @@ pub(super) fn encode(options: &Options, geometry: &Geometry, totals: &Totals) ->
     raw.s_want_extra_isize.set(EXTRA_ISIZE);
     raw.s_flags.set(SIGNED_HASH);
     raw.s_log_groups_per_flex = LOG_GROUPS_PER_FLEX;
-    raw.s_checksum_type = CRC32C;
     raw.s_overhead_blocks.set(low_u32(totals.overhead_blocks));
     // Unsigned 40 bits; nothing before 1970.
     let clock = options.clock.secs.clamp(0, (1 << 40) - 1).cast_unsigned();
@@ -199,13 +205,17 @@ pub(super) fn encode(options: &Options, geometry: &Geometry, totals: &Totals) ->
     raw
 }
 
-/// The bytes of the copy in `group`, with checksum.
+/// The bytes of the copy in `group`, with checksum where there are any.
 pub(super) fn copy_for(raw: &RawSuperblock, group: u64) -> [u8; 1024] {
     let mut raw = raw.clone();
     raw.s_block_group_nr.set(low_u16(group));
     let mut out = [0; 1024];
     out.copy_from_slice(raw.as_bytes());
-    let sum = Crc::START.with(&out[..0x3FC]).value();
+    let start = match raw.s_checksum_type {
+        0 => Crc::OFF,
+        _ => Crc::START,
+    };
+    let sum = start.with(&out[..0x3FC]).value();
     out[0x3FC..].copy_from_slice(&sum.to_le_bytes());
     out
 }

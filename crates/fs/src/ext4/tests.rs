@@ -7,7 +7,7 @@ use amiforge_types::{MIB, Uuid};
 use super::extent_tree::{self, Run};
 use super::geometry::{self, Geometry};
 use super::hash::HashSeed;
-use super::{BLOCK_SIZE, checksum::Crc};
+use super::{BLOCK_SIZE, Inodes, checksum::Crc};
 
 #[test]
 fn hash_of_known_names() {
@@ -41,7 +41,7 @@ fn checksum_without_final_inversion() {
 #[test]
 fn geometry_of_a_known_volume() {
     // 1300 MiB, as mke2fs 1.47.0 lays it out.
-    let g = Geometry::new(332_800, 11, 16_384).unwrap();
+    let g = Geometry::new(332_800, 11, Inodes::DEFAULT).unwrap();
     assert_eq!(
         (g.group_count(), g.inodes_per_group, g.table_blocks),
         (11, 7568, 473)
@@ -58,7 +58,7 @@ fn geometry_of_a_known_volume() {
 fn fixed_parts_never_overlap() {
     for blocks in (4096..3_000_000).step_by(9973) {
         for ratio in [1024, 16_384, 1 << 20] {
-            let Ok(g) = Geometry::new(blocks, 11, ratio) else {
+            let Ok(g) = Geometry::new(blocks, 11, Inodes::PerBytes(ratio)) else {
                 continue;
             };
             let total: u64 = g.fixed.iter().map(|r| r.end - r.start).sum();
@@ -109,7 +109,7 @@ fn every_run_is_in_the_tree_once() {
 
 #[test]
 fn smallest_volume_is_a_group_with_room() {
-    let g = Geometry::new(16 * MIB / BLOCK_SIZE, 11, 16_384).unwrap();
+    let g = Geometry::new(16 * MIB / BLOCK_SIZE, 11, Inodes::DEFAULT).unwrap();
     assert_eq!((g.group_count(), g.inodes()), (1, 1024));
     assert!(g.fixed[0].end < 100);
 }

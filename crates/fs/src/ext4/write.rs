@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use amiforge_disk::Extents;
-use amiforge_tree::{Content, DataSource, Kind, Stat};
+use amiforge_tree::{Content, DataSource, Inode, InodeFlags, Kind, Stat};
 use zerocopy::IntoBytes;
 
 use super::checksum::Crc;
@@ -17,7 +17,7 @@ use super::inode::{self, EXTENTS_FL, INDEX_FL, InodeFields, RawInode, mode};
 use super::place::{Mapping, Placement};
 use super::scan::{Body, Class, Node, Scan, number_of};
 use super::superblock::{self, JOURNAL_INODE, Totals};
-use super::{BLOCK_SIZE, Ext4Error, Options, Plan, journal, xattr};
+use super::{BLOCK_SIZE, Ext4Error, Options, Plan, Profile, journal, xattr};
 
 const BAD_BLOCKS_INODE: u32 = 1;
 const RESIZE_INODE: u32 = 7;
@@ -36,7 +36,10 @@ pub(super) struct Writer<'a> {
 impl Writer<'_> {
     /// Writes it all down.
     pub(super) fn write(&self) -> Result<Plan, Ext4Error> {
-        let crc = Crc::of_file_system(&self.options.uuid);
+        let crc = match self.options.profile {
+            Profile::Standard => Crc::of_file_system(&self.options.uuid),
+            Profile::Legacy => Crc::OFF,
+        };
         let mut out = Emitter::new(&self.options.padded_blobs);
         let mut table = InodeTable::new(self.geometry, self.scan.used_inodes());
         // In the order in which blocks were handed out, so that neighbours come one after the other.
@@ -170,7 +173,7 @@ impl Writer<'_> {
             links: node.links,
             size,
             blocks,
-            flags,
+            flags: flags | user_flags(node.inode),
             i_block,
             time: mtime,
             xattr_block: mapping.xattr_block,
@@ -283,8 +286,7 @@ impl Writer<'_> {
             let group = (u64::from(number_of(index)) - 1) / geometry.inodes_per_group;
             directories[usize::try_from(group).unwrap_or(0)] += 1;
         }
-        let full = [0xFF; BLOCK];
-        let full_blocks = crc.with(&full);
+        let mut maps = BitmapBlocks { last: None };
         let mut fixed = geometry.fixed.as_slice();
         let mut uses = Vec::with_capacity(geometry.groups.len());
         for (group, (place, directories)) in (0..).zip(geometry.groups.iter().zip(directories)) {
@@ -309,15 +311,14 @@ impl Writer<'_> {
                 0
             };
             let last = group + 1 == geometry.group_count();
-            let mut flags = INODE_ZEROED;
-            let block_bitmap = if in_use == copy && end == range.start && !last {
+            // Flags of a group count with checksums only; without them every bitmap is read.
+            let mut flags = if crc.is_on() { INODE_ZEROED } else { 0 };
+            let unused = in_use == copy && end == range.start && !last;
+            let block_bitmap = if unused && crc.is_on() {
                 flags |= BLOCK_UNINIT;
                 None
-            } else if in_use == BLOCKS_PER_GROUP {
-                out.block(place.block_bitmap, &full);
-                Some(full_blocks)
             } else {
-                out.block(place.block_bitmap, &bitmap.0);
+                maps.emit(place.block_bitmap, &bitmap, out);
                 Some(crc.with(&bitmap.0))
             };
             uses.push(GroupUse {
@@ -332,29 +333,38 @@ impl Writer<'_> {
             if (group + 1) % GROUPS_PER_FLEX == 0 || last {
                 let from = group / GROUPS_PER_FLEX * GROUPS_PER_FLEX;
                 let from = usize::try_from(from).unwrap_or(0);
-                self.inode_bitmaps(from, &mut uses, crc, out);
+                self.inode_bitmaps(from, &mut uses, &mut maps, crc, out);
             }
         }
         uses
     }
 
     /// Emits the inode bitmaps of the groups from `from` on; they follow the block bitmaps.
-    fn inode_bitmaps(&self, from: usize, uses: &mut [GroupUse], crc: Crc, out: &mut Emitter<'_>) {
+    fn inode_bitmaps(
+        &self,
+        from: usize,
+        uses: &mut [GroupUse],
+        maps: &mut BitmapBlocks,
+        crc: Crc,
+        out: &mut Emitter<'_>,
+    ) {
         let per_group = self.geometry.inodes_per_group;
         let bytes = usize::try_from(per_group / 8).unwrap_or(BLOCK);
         for (group, used) in uses.iter_mut().enumerate().skip(from) {
             let below = group as u64 * per_group;
             let in_use = self.scan.used_inodes().saturating_sub(below).min(per_group);
             used.free_inodes = per_group - in_use;
-            used.unused_inodes = per_group - in_use;
-            if in_use == 0 {
-                used.flags |= INODE_UNINIT;
-                continue;
+            if crc.is_on() {
+                used.unused_inodes = per_group - in_use;
+                if in_use == 0 {
+                    used.flags |= INODE_UNINIT;
+                    continue;
+                }
             }
             let mut bitmap = Bitmap::new(per_group);
             bitmap.set(0..in_use);
             used.inode_bitmap = Some(crc.with(&bitmap.0[..bytes]));
-            out.block(self.geometry.groups[group].inode_bitmap, &bitmap.0);
+            maps.emit(self.geometry.groups[group].inode_bitmap, &bitmap, out);
         }
     }
 
@@ -375,6 +385,18 @@ impl Writer<'_> {
             out.shared(start, Arc::from(&superblock::copy_for(&raw, group)[..]));
             out.shared(start + BLOCK_SIZE, Arc::clone(&table));
         }
+    }
+}
+
+/// The flags of `chattr`, as far as the kernel lets this type of file have them: e2fsck calls an
+/// immutable device or link an error.
+fn user_flags(inode: &Inode) -> u32 {
+    const NOT_FOR_FILES: InodeFlags = InodeFlags::DIR_SYNC.union(InodeFlags::TOP_DIR);
+    const FOR_OTHERS: InodeFlags = InodeFlags::NO_DUMP.union(InodeFlags::NO_ATIME);
+    match &inode.kind {
+        Kind::Dir(_) => inode.flags.bits(),
+        Kind::File(_) => inode.flags.bits() & !NOT_FOR_FILES.bits(),
+        _ => inode.flags.intersection(FOR_OTHERS).bits(),
     }
 }
 
@@ -411,6 +433,25 @@ fn emit_data(content: &Content, runs: &[Run], out: &mut Emitter<'_>) {
             }
             at += len;
         }
+    }
+}
+
+/// Bitmap blocks, of which long rows are the same: one is kept for all that follow it.
+struct BitmapBlocks {
+    last: Option<Arc<[u8]>>,
+}
+
+impl BitmapBlocks {
+    fn emit(&mut self, block: u64, bitmap: &Bitmap, out: &mut Emitter<'_>) {
+        if bitmap.0.iter().all(|byte| *byte == 0) {
+            // What no extent covers reads as zero.
+            return;
+        }
+        let bytes = match &self.last {
+            Some(last) if **last == bitmap.0 => last,
+            _ => self.last.insert(Arc::from(&bitmap.0[..])),
+        };
+        out.shared(block * BLOCK_SIZE, Arc::clone(bytes));
     }
 }
 

@@ -31,7 +31,7 @@ const _: () = assert!(BLOCK as u64 == BLOCK_SIZE);
 pub(super) enum XattrProblem {
     Name(XattrName),
     Value(XattrName),
-    Space,
+    Space { size: usize, limit: usize },
 }
 
 /// The attributes of one inode, ready to be written.
@@ -98,8 +98,12 @@ pub(super) fn encode(
         fits
     });
     let needed: usize = block.iter().map(|a| a.entry_len() + a.value_len()).sum();
-    if needed + END > BLOCK - BLOCK_HEADER {
-        return Err(XattrProblem::Space);
+    let limit = BLOCK - BLOCK_HEADER - END;
+    if needed > limit {
+        return Err(XattrProblem::Space {
+            size: needed,
+            limit,
+        });
     }
     Ok(Some(Encoded {
         inline: encode_inline(&inline),

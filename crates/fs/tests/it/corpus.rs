@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use amiforge_fs::ext4::{Options, Size};
-use amiforge_tree::{Content, DataExtent, DataSource, Inode, Kind, Stat, Tree};
+use amiforge_tree::{Content, DataExtent, DataSource, Inode, InodeFlags, Kind, Stat, Tree};
 use amiforge_types::{BlobTable, Timestamp, Uuid};
 
 pub const CLOCK: Timestamp = Timestamp::from_secs(1_600_000_000);
@@ -234,6 +234,53 @@ pub fn everything() -> (Tree, BlobTable) {
     t.link(b"usr/bin/again", b"usr/bin/tool").unwrap();
     t.link(b"again", b"usr/bin/tool").unwrap();
     t.link(b"dev/zero", b"dev/null").unwrap();
+    (t, blobs)
+}
+
+/// [`everything`] and what the reader of `ext4-view` gets wrong or does not show: times outside 1970
+/// to 2038 in their era, inode flags.
+pub fn wide() -> (Tree, BlobTable) {
+    let (mut t, blobs) = everything();
+    let mut put = |path: &str, secs, nanos, mut inode: Inode, flags| {
+        inode.stat.mtime = Timestamp { secs, nanos };
+        inode.flags = flags;
+        t.insert(path.as_bytes(), inode).unwrap();
+    };
+    let none = InodeFlags::NONE;
+    put("etc/1969", -5, 123_456_789, file(b"1969"), none);
+    put("etc/1901", i64::from(i32::MIN), 999_999_999, dir(), none);
+    put("etc/2040", 2_208_988_800, 1, file(b"2040"), none);
+    put(
+        "etc/2446",
+        (1 << 34) - (1 << 31) - 1,
+        5,
+        file(b"2446"),
+        none,
+    );
+    put("etc/fixed", 1, 0, file(b"fixed"), InodeFlags::IMMUTABLE);
+    put(
+        "etc/log",
+        2,
+        0,
+        file(b"log"),
+        InodeFlags::APPEND_ONLY | InodeFlags::NO_DUMP,
+    );
+    put(
+        "etc/sealed",
+        3,
+        0,
+        dir(),
+        InodeFlags::IMMUTABLE | InodeFlags::NO_ATIME,
+    );
+    let most = Stat {
+        uid: u32::MAX - 1,
+        gid: u32::MAX - 1,
+        ..stat(0o7777)
+    };
+    let block = |major, minor| Inode::new(most, Kind::BlockDev { major, minor });
+    put("dev/old", 4, 0, block(255, 255), none);
+    put("dev/new", 5, 0, block(256, 0), none);
+    put("dev/most", 6, 0, block(4095, (1 << 20) - 1), none);
     (t, blobs)
 }
 

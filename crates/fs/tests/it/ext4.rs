@@ -7,14 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use amiforge_disk::ExtentData;
-use amiforge_fs::ext4::{self, Ext4Error, Options, Plan, Reader, Size};
+use amiforge_fs::ext4::{self, Ext4Error, Options, Plan, Profile, Reader, Size};
 use amiforge_tree::{Content, DataExtent, DataSource, Inode, Kind, Stat, Tree};
 use amiforge_types::{BlobTable, GIB, MIB, Timestamp};
 
-use crate::compare;
 use crate::corpus::{self, options};
 use crate::image::{self, Image};
 use crate::tool::{self, debugfs};
+use crate::{compare, differential};
 
 fn planned(tree: &Tree, size: u64) -> Plan {
     ext4::plan(tree, &options(Size::Volume(size))).unwrap()
@@ -31,6 +31,9 @@ fn everything_survives() {
     let (tree, blobs) = corpus::everything();
     let image = made(&tree, &blobs, 256 * MIB);
     compare::with_reader(&tree, &blobs, &image.path);
+    let (tree, blobs) = corpus::wide();
+    let image = made(&tree, &blobs, 256 * MIB);
+    differential::with_mkext4(&tree, &blobs, &image.path);
 }
 
 #[test]
@@ -201,8 +204,26 @@ fn kernel_mounts_it() {
     if !root || !Path::new("/dev/loop-control").exists() {
         return;
     }
-    let (tree, blobs) = corpus::everything();
-    let image = made(&tree, &blobs, 256 * MIB);
+    for profile in [Profile::Standard, Profile::Legacy] {
+        mount_and_change(profile);
+    }
+}
+
+fn mount_and_change(profile: Profile) {
+    let (mut tree, blobs) = corpus::wide();
+    // An index of two levels, to look names up in by hash.
+    tree.insert(b"big", corpus::dir()).unwrap();
+    for i in 0..20_000 {
+        let name = format!("big/{i:->200}");
+        tree.link(name.as_bytes(), b"etc/hostname").unwrap();
+    }
+    let options = Options {
+        profile,
+        ..options(Size::Volume(256 * MIB))
+    };
+    let plan = ext4::plan(&tree, &options).unwrap();
+    let image = image::write(&plan.extents, &blobs);
+    tool::e2fsck(&image.path);
     let point = image.folder.path().join("mnt");
     std::fs::create_dir(&point).unwrap();
     let (disk, at) = (image.path.to_string_lossy(), point.to_string_lossy());
@@ -222,8 +243,10 @@ fn kernel_mounts_it() {
         std::fs::rename(point.join("etc/hostname"), point.join("usr/bin/hostname"))
     };
     let changed = change();
+    let fixed = std::fs::write(point.join("etc/fixed"), "no");
     tool::stdout("umount", &[&at]);
     changed.unwrap();
+    assert!(fixed.is_err(), "an immutable file was written to");
     tool::e2fsck(&image.path);
 }
 
@@ -238,6 +261,13 @@ impl Drop for Mounted<'_> {
 
 fn with_mount(tree: &Tree, blobs: &BlobTable, point: &Path) {
     let mut numbers = BTreeMap::new();
+    let links = tree.link_counts();
+    let flags = tool::text("lsattr", &["-aR", &point.to_string_lossy()]);
+    let flags: BTreeMap<&str, &str> = flags
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(letters, path)| (path.trim_start(), letters))
+        .collect();
     for (path, ino) in tree.walk() {
         let host = point.join(std::ffi::OsStr::from_bytes(&path));
         let meta =
@@ -255,6 +285,21 @@ fn with_mount(tree: &Tree, blobs: &BlobTable, point: &Path) {
             nanos: meta.mtime_nsec() as u32,
         };
         assert_eq!(time, inode.stat.mtime, "{shown}");
+        assert_eq!(
+            (meta.ctime(), meta.ctime_nsec()),
+            (meta.mtime(), meta.mtime_nsec())
+        );
+        let lost_found = u64::from(path.is_empty());
+        assert_eq!(
+            meta.nlink(),
+            u64::from(links[ino.index()]) + lost_found,
+            "{shown}: links"
+        );
+        if let Some(letters) = host.to_str().and_then(|p| flags.get(p)) {
+            // Extents and index are the file system's own.
+            let own: String = letters.chars().filter(|c| !"-eI".contains(*c)).collect();
+            assert_eq!(own, inode.flags.to_string(), "{shown}: flags");
+        }
         assert_eq!(
             *numbers.entry(ino).or_insert(meta.ino()),
             meta.ino(),
@@ -286,8 +331,15 @@ fn with_mount(tree: &Tree, blobs: &BlobTable, point: &Path) {
                     "{shown}"
                 );
             }
-            Kind::CharDev { .. } => assert!(kind.is_char_device(), "{shown}"),
-            Kind::BlockDev { .. } => assert!(kind.is_block_device(), "{shown}"),
+            Kind::CharDev { major, minor } | Kind::BlockDev { major, minor } => {
+                let is_char = matches!(inode.kind, Kind::CharDev { .. });
+                assert_eq!(kind.is_char_device(), is_char, "{shown}");
+                assert_eq!(kind.is_block_device(), !is_char, "{shown}");
+                // As the C library packs both.
+                let (major, minor) = (u64::from(*major), u64::from(*minor));
+                let rdev = (major << 8 | minor & 0xFF) | (minor & !0xFF) << 12;
+                assert_eq!(meta.rdev(), rdev, "{shown}");
+            }
             Kind::Fifo => assert!(kind.is_fifo(), "{shown}"),
             Kind::Socket => assert!(kind.is_socket(), "{shown}"),
         }
@@ -775,8 +827,18 @@ fn what_cannot_be_stored_is_named() {
     );
     assert_eq!(
         fails(&x("user.big", &[1; 5000])),
-        Ext4Error::XattrSpace { path }
+        Ext4Error::XattrSpace {
+            path: path.clone(),
+            size: 5000 + 20,
+            limit: 4060
+        }
     );
+    let text = fails(&x("user.big", &[1; 5000])).to_string();
+    assert!(
+        text.starts_with("/d/x: ") && text.contains("5020 bytes"),
+        "{text}"
+    );
+    assert!(ext4_holds(&[1; 4040]) && !ext4_holds(&[1; 4041]));
     let label = Options {
         label: "seventeen bytes!!".into(),
         ..options(Size::Volume(16 * MIB))
@@ -785,6 +847,21 @@ fn what_cannot_be_stored_is_named() {
         ext4::plan(&corpus::tree(), &label),
         Err(Ext4Error::Label(_))
     ));
+}
+
+/// Whether a file can have an attribute of this value beside the inode.
+fn ext4_holds(value: &[u8]) -> bool {
+    let mut tree = corpus::tree();
+    let inode = corpus::with_xattrs(corpus::file(b""), &[("user.big", value)]);
+    tree.insert(b"x", inode).unwrap();
+    match ext4::plan(&tree, &options(Size::Volume(16 * MIB))) {
+        Ok(plan) => {
+            tool::e2fsck(&image::write(&plan.extents, &BlobTable::new()).path);
+            true
+        }
+        Err(Ext4Error::XattrSpace { .. }) => false,
+        Err(other) => panic!("{other}"),
+    }
 }
 
 #[test]

@@ -14,13 +14,17 @@
 mod compare;
 mod corpus;
 mod damage;
+mod differential;
 mod ext4;
 mod fat;
 mod foreign;
 mod image;
 mod journal;
+mod profile;
+mod property;
 mod property;
 mod reader;
+mod scale;
 mod size;
 mod speed;
 mod tool;

@@ -158,7 +158,7 @@ fn features_and_geometry_are_those_of_mke2fs() {
 }
 
 #[test]
-fn grows_offline_from_1300_mib_to_4_gib() {
+fn grows_offline_from_1300_mib_to_40_gib() {
     let (tree, blobs) = corpus::everything();
     let plan = ext4::plan(&tree, &options(Size::Volume(1300 * MIB))).unwrap();
     let image = image::write(&plan.extents, &blobs);
@@ -166,14 +166,14 @@ fn grows_offline_from_1300_mib_to_4_gib() {
         .write(true)
         .open(&image.path)
         .unwrap()
-        .set_len(4 * GIB)
+        .set_len(40 * GIB)
         .unwrap();
     tool::e2fsck(&image.path);
     let out = tool::text("resize2fs", &[&image.path.to_string_lossy()]);
     tool::e2fsck(&image.path);
     let summary = tool::text("dumpe2fs", &["-h", &image.path.to_string_lossy()]);
     assert!(
-        summary.contains(&format!("{}\n", 4 * GIB / 4096)),
+        summary.contains(&format!("{}\n", 40 * GIB / 4096)),
         "{out}{summary}"
     );
     assert!(!summary.contains("meta_bg"), "{summary}");

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use amiforge_tree::{Content, Inode, Kind, LayerDiff, LayerEntry, MAX_NAME, Stat};
+use amiforge_tree::{Content, Inode, InodeFlags, Kind, LayerDiff, LayerEntry, MAX_NAME, Stat};
 use amiforge_types::{BlobTable, Digest, ReadAt, Timestamp};
 use md5::{Digest as _, Md5};
 
@@ -536,6 +536,7 @@ impl Builder {
                 stat,
                 kind: Kind::Dir(BTreeMap::new()),
                 xattrs: entry.xattrs.clone(),
+                flags: InodeFlags::NONE,
             }),
             EntryKind::File => What::File {
                 stat,
@@ -755,6 +756,7 @@ impl Builder {
                         stat,
                         kind: Kind::File(Content::blob(id, offset, size)),
                         xattrs,
+                        flags: InodeFlags::NONE,
                     }),
                     What::Bytes(stat, bytes) => {
                         LayerEntry::Put(Inode::new(stat, Kind::File(Content::bytes(bytes))))

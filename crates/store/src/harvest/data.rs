@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
 use amiforge_tree::layer::{LayerWriteError, PlannedFile};
-use amiforge_tree::{Content, ContentHasher, DATA_CHUNK, DataExtent, DataSource};
+use amiforge_tree::{Content, ContentHasher, DATA_CHUNK, DataExtent, DataSource, InodeFlags};
 use amiforge_types::{BlobId, BlobTable, WriteAt};
 use rayon::prelude::*;
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
+use super::flags::FlagReader;
 use super::walk::FileState;
 use super::{HOLE_BLOCK, HOLE_BYTES, HarvestError};
 use crate::dirfd::{open_beneath, retry};
@@ -22,21 +23,31 @@ static ZEROS: [u8; DATA_CHUNK] = [0; DATA_CHUNK];
 
 type Files = BTreeMap<Vec<u8>, FileState>;
 
-/// Size, digest and data runs of every file, in order. The runs' source is a placeholder: the copy
+/// Size, digest, data runs and flags of every file, in order. The runs' source is a placeholder: the copy
 /// reads from the file itself.
-pub(super) fn scan(upper: BorrowedFd<'_>, files: &Files) -> Result<Vec<Content>, HarvestError> {
+pub(super) fn scan(
+    upper: BorrowedFd<'_>,
+    files: &Files,
+    flags: FlagReader,
+) -> Result<Vec<(Content, InodeFlags)>, HarvestError> {
     let placeholder = BlobTable::new().add(std::sync::Arc::new(Vec::new()));
     let list: Vec<_> = files.iter().collect();
     list.par_iter()
         .map_init(Vec::new, |buf, (path, state)| {
             if state.size == 0 {
-                return Ok(Content {
+                let content = Content {
                     digest: Some(ContentHasher::of(&[])),
                     ..Content::default()
-                });
+                };
+                // There is nothing to read in it, so it need not be readable.
+                let flags =
+                    open(upper, path, state).map_or(InodeFlags::NONE, |f| flags.of(f.as_fd()));
+                return Ok((content, flags));
             }
             let file = open(upper, path, state)?;
-            scan_file(&file, state, placeholder, buf).map_err(HarvestError::io("read", path))
+            let content = scan_file(&file, state, placeholder, buf)
+                .map_err(HarvestError::io("read", path))?;
+            Ok((content, flags.of(file.as_fd())))
         })
         .collect()
 }

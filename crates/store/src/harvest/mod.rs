@@ -6,9 +6,11 @@
 //!
 //! The bytes of the layer depend on the image alone. Times of the build become the build clock, the
 //! attributes of overlayfs and of the host go, and holes are found by content: runs of zeros of
-//! [`HOLE_BYTES`] or more become holes whatever the host's file system made of them.
+//! [`HOLE_BYTES`] or more become holes whatever the host's file system made of them. Of the inode flags those that
+//! mean the same everywhere are kept, unless the root folder has them too and so may have passed them on.
 
 mod data;
+mod flags;
 mod walk;
 mod xattr;
 
@@ -117,19 +119,24 @@ pub fn harvest(
     let upper = upper.as_fd();
     let write = |e| HarvestError::Write(LayerWriteError::Write(e));
     out.set_len(0).map_err(write)?;
-    let walked = walk::walk(upper, options)?;
+    let flags = flags::FlagReader::below(upper);
+    let walked = walk::walk(upper, options, flags)?;
     let mut diff = walked.diff;
-    let files = data::scan(upper, &walked.files)?;
-    for (path, scanned) in walked.files.keys().zip(&files) {
+    let files = data::scan(upper, &walked.files, flags)?;
+    for (path, (scanned, flags)) in walked.files.keys().zip(&files) {
         if let Some(LayerEntry::Put(inode)) = diff.entries.get_mut(path) {
             inode.kind = Kind::File(scanned.clone());
+            inode.flags = inode.flags | *flags;
         }
     }
     let plan = layer::plan(&diff)?;
     let target = FileTarget::from_file(out.try_clone().map_err(write)?);
     target.write_all_at(&plan.header(), 0).map_err(write)?;
     data::copy(upper, &walked.files, plan.files(), &target)?;
-    let digests: Vec<_> = files.iter().filter_map(|content| content.digest).collect();
+    let digests: Vec<_> = files
+        .iter()
+        .filter_map(|(content, _)| content.digest)
+        .collect();
     let (tail, info) = plan.finish(&digests)?;
     target
         .write_all_at(&tail, plan.tail_offset())

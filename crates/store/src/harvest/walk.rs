@@ -10,6 +10,7 @@ use amiforge_tree::{Content, Inode, Kind, LayerDiff, LayerEntry, Stat};
 use amiforge_types::Timestamp;
 use rustix::fs::{AtFlags, Dir, FileType};
 
+use super::flags::FlagReader;
 use super::{HarvestError, HarvestOptions, xattr};
 use crate::dirfd::{open_dir, retry};
 
@@ -51,6 +52,7 @@ struct Walker<'a> {
     upper: BorrowedFd<'a>,
     device: u64,
     options: &'a HarvestOptions,
+    flags: FlagReader,
     out: Walked,
     /// Inodes with more than one name: all names found.
     linked: BTreeMap<u64, Vec<Vec<u8>>>,
@@ -60,6 +62,7 @@ struct Walker<'a> {
 pub(super) fn walk(
     upper: BorrowedFd<'_>,
     options: &HarvestOptions,
+    flags: FlagReader,
 ) -> Result<Walked, HarvestError> {
     let stat = retry(|| rustix::fs::fstat(upper)).map_err(HarvestError::io("stat", b"/"))?;
     let attrs =
@@ -68,6 +71,7 @@ pub(super) fn walk(
         upper,
         device: stat.st_dev,
         options,
+        flags,
         out: Walked {
             diff: LayerDiff::default(),
             files: BTreeMap::new(),
@@ -85,6 +89,11 @@ pub(super) fn walk(
 impl Walker<'_> {
     fn directory(&mut self, path: &[u8]) -> Result<(), HarvestError> {
         let fd = open_dir(self.upper, path).map_err(HarvestError::io("open", path))?;
+        if let Some(LayerEntry::Put(inode) | LayerEntry::PutOpaque(inode)) =
+            self.out.diff.entries.get_mut(path)
+        {
+            inode.flags = inode.flags | self.flags.of(fd.as_fd());
+        }
         let mut listing = Dir::read_from(&fd)
             .map_err(io::Error::from)
             .map_err(HarvestError::io("list", path))?;
@@ -198,6 +207,7 @@ impl Walker<'_> {
             stat,
             kind,
             xattrs: attrs.kept,
+            flags: attrs.protected,
         };
         // The root of an overlay cannot hide anything, whatever it is marked with.
         let opaque = is_dir && attrs.opaque && !path.is_empty();

@@ -6,8 +6,10 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
+use amiforge_tree::InodeFlags;
 use rustix::io::Errno;
 
+use super::flags;
 use crate::dirfd::{proc_path, retry};
 
 /// Largest list of names and largest value on Linux (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
@@ -19,6 +21,8 @@ pub(super) struct Attrs {
     pub(super) kept: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) whiteout: bool,
     pub(super) opaque: bool,
+    /// Flags that overlayfs keeps beside the file.
+    pub(super) protected: InodeFlags,
     /// An overlay attribute that means that part of the inode is elsewhere.
     pub(super) unsupported: Option<String>,
 }
@@ -36,6 +40,10 @@ pub(super) fn read(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Attrs> {
                 // `x` marks a directory that may hold attribute whiteouts; it hides nothing.
                 b"opaque" => {
                     attrs.opaque = get(&path, &attr, name.is_empty())?.as_deref() == Some(b"y")
+                }
+                b"protattr" => {
+                    let value = get(&path, &attr, name.is_empty())?;
+                    attrs.protected = flags::from_protattr(value.as_deref().unwrap_or_default());
                 }
                 b"redirect" | b"metacopy" => {
                     attrs.unsupported = Some(attr.to_string_lossy().into_owned())

@@ -269,3 +269,56 @@ fn very_deep_directories_are_walked() {
     assert!(text.contains("/file file 0644"));
     amiforge_store::remove_tree(dir.path()).unwrap();
 }
+
+/// Flags need a file system that has them; both the temporary folder's and `/dev/shm`'s do here, and
+/// without one the test fails, which says so.
+#[test]
+fn inode_flags_of_a_folder_are_kept_but_for_those_it_passes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    // What anybody may set on a file of their own; `chattr +i` takes root.
+    sh(
+        &root,
+        r#"cd "$1"; mkdir d; echo x > d/nodump; : > d/empty; echo y > plain
+           chattr +d d/nodump d/empty; chattr +A d"#,
+    );
+    let flags = |path: &str| {
+        let (diff, _) = harvested(&root, &options());
+        match &diff.entries[path.as_bytes()] {
+            LayerEntry::Put(inode) => inode.flags.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        ["", "d", "d/nodump", "d/empty", "plain"].map(flags),
+        ["", "A", "d", "d", ""]
+    );
+    // The folder itself has it: what it holds may have it from there.
+    sh(&root, r#"chattr +d "$1""#);
+    assert_eq!(["", "d", "d/nodump"].map(flags), ["", "A", ""]);
+}
+
+#[test]
+fn flags_that_an_overlay_keeps_aside_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    // As overlayfs stores `chattr +i` and `chattr +a` under `userxattr`.
+    sh(
+        &root,
+        r#"cd "$1"; echo x > fixed; echo y > log; mkdir sealed
+           setfattr -n user.overlay.protattr -v i fixed
+           setfattr -n user.overlay.protattr -v a log
+           setfattr -n user.overlay.protattr -v ai sealed"#,
+    );
+    let (diff, _) = harvested(&root, &options());
+    let flags = |path: &str| match &diff.entries[path.as_bytes()] {
+        LayerEntry::Put(inode) => {
+            assert!(inode.xattrs.is_empty(), "{path}");
+            inode.flags.to_string()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(["fixed", "log", "sealed"].map(flags), ["i", "a", "ia"]);
+}

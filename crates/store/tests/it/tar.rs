@@ -238,3 +238,36 @@ pub(crate) fn similar_asserts(found: &str, expected: &str, what: &str) {
     );
     assert_eq!(found, expected, "{what}: order");
 }
+
+/// bsdtar keeps inode flags, GNU tar does not know them.
+#[test]
+fn inode_flags_go_to_bsdtar_and_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    sh(
+        &root,
+        r#"cd "$1"; mkdir d; echo x > d/a; echo y > d/b; echo z > c; chattr +d d/a; chattr +A d d/b
+           bsdtar --format=pax --fflags -cf ../made.tar ."#,
+    );
+    let (tree, blobs) = in_place(&dir.path().join("made.tar"));
+    let shown = dump(&tree, &blobs);
+    assert_eq!(shown, dump_dir(&root));
+    assert_eq!(shown.matches(" flags=").count(), 3, "{shown}");
+    let mut ours = std::fs::File::create(dir.path().join("ours.tar")).unwrap();
+    tar::write(&tree, &blobs, &mut ours).unwrap();
+    let out = command("bsdtar")
+        .args(["-cf", "-", "--format=mtree", "--options=!all,flags"])
+        .arg(format!("@{}", dir.path().join("ours.tar").display()))
+        .output()
+        .unwrap();
+    let list = String::from_utf8_lossy(&out.stdout).into_owned();
+    for line in [
+        "./d flags=noatime",
+        "./d/a flags=nodump",
+        "./d/b flags=noatime",
+        "./c\n",
+    ] {
+        assert!(list.contains(line), "{line} in {list}");
+    }
+}

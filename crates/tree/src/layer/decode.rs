@@ -9,7 +9,9 @@ use amiforge_types::{BlobId, BlobTable, Digest, ReadAt, Timestamp};
 
 use super::format::{self, Trailer};
 use super::{ALIGN, LayerInfo, VERSION};
-use crate::{Content, DataExtent, DataSource, Inode, Kind, LayerDiff, LayerEntry, Stat};
+use crate::{
+    Content, DataExtent, DataSource, Inode, InodeFlags, Kind, LayerDiff, LayerEntry, Stat,
+};
 
 /// A layer file that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -71,8 +73,7 @@ pub fn read(layer: &dyn ReadAt, id: BlobId) -> Result<(LayerDiff, LayerInfo), La
         .checked_sub(format::TRAILER_LEN as u64)
         .filter(|at| *at >= format::HEADER_LEN)
         .ok_or_else(|| corrupt("it is too short", 0))?;
-    let expected_header = format::header();
-    let mut header = vec![0; expected_header.len()];
+    let mut header = vec![0; usize::try_from(format::HEADER_LEN).unwrap_or(4096)];
     read_at(&mut header, 0)?;
     if header[..8] != format::HEADER_MAGIC {
         return Err(corrupt("it does not start like one", 0));
@@ -81,13 +82,13 @@ pub fn read(layer: &dyn ReadAt, id: BlobId) -> Result<(LayerDiff, LayerInfo), La
     read_at(&mut bytes, trailer_at)?;
     let trailer = Trailer::from_bytes(&bytes)
         .ok_or_else(|| corrupt("its trailer is missing or changed", trailer_at))?;
-    if trailer.version != VERSION || trailer.features != 0 {
+    if trailer.version != VERSION || trailer.features & !format::KNOWN_FEATURES != 0 {
         return Err(LayerReadError::Unsupported {
             version: trailer.version,
             features: trailer.features,
         });
     }
-    if header != expected_header {
+    if header != format::header(trailer.features) {
         return Err(corrupt("its header was changed", 0));
     }
     let index_at = trailer.index_offset;
@@ -108,6 +109,7 @@ pub fn read(layer: &dyn ReadAt, id: BlobId) -> Result<(LayerDiff, LayerInfo), La
         bytes: &index,
         at: 0,
         data_end: index_at,
+        features: trailer.features,
         id,
     };
     let mut entries = Vec::new();
@@ -191,6 +193,7 @@ struct Cursor<'a> {
     at: usize,
     /// End of the data area of the layer file.
     data_end: u64,
+    features: u32,
     id: BlobId,
 }
 
@@ -236,6 +239,10 @@ impl Cursor<'_> {
         let gid = self.u32()?;
         let secs = i64::from_le_bytes(self.array()?);
         let nanos = self.u32().filter(|nanos| *nanos < 1_000_000_000)?;
+        let flags = match self.features & format::FEATURE_INODE_FLAGS {
+            0 => InodeFlags::NONE,
+            _ => InodeFlags::from_bits(self.u32()?)?,
+        };
         let mut xattrs = BTreeMap::new();
         for _ in 0..self.u32()? {
             let name = self.counted(format::MAX_XATTR_NAME)?.to_vec();
@@ -279,7 +286,13 @@ impl Cursor<'_> {
             gid,
             mtime: Timestamp { secs, nanos },
         };
-        Some((Inode { stat, kind, xattrs }, data))
+        let inode = Inode {
+            stat,
+            kind,
+            xattrs,
+            flags,
+        };
+        Some((inode, data))
     }
 
     fn content(&mut self) -> Option<Content> {

@@ -75,20 +75,23 @@ fn inode_fault(inode: &Inode) -> Option<&'static str> {
 /// Index and trailer.
 pub(super) fn tail(
     diff: &LayerDiff,
+    features: u32,
     placed: &Placed<'_>,
     index_offset: u64,
     data_bytes: u64,
 ) -> Result<(Vec<u8>, LayerInfo), LayerWriteError> {
     let mut out = Vec::with_capacity(diff.entries.len() * 160);
     for (path, entry) in &diff.entries {
-        put_entry(&mut out, path, entry, placed).ok_or_else(|| LayerWriteError::Entry {
-            path: path.clone(),
-            what: "a field is out of range",
+        put_entry(&mut out, path, entry, features, placed).ok_or_else(|| {
+            LayerWriteError::Entry {
+                path: path.clone(),
+                what: "a field is out of range",
+            }
         })?;
     }
     let trailer = Trailer {
         version: VERSION,
-        features: 0,
+        features,
         index_offset,
         index_len: out.len() as u64,
         entries: diff.entries.len() as u64,
@@ -109,6 +112,7 @@ fn put_entry(
     out: &mut Vec<u8>,
     path: &[u8],
     entry: &LayerEntry,
+    features: u32,
     placed: &Placed<'_>,
 ) -> Option<()> {
     let (op, inode) = match entry {
@@ -129,6 +133,9 @@ fn put_entry(
     out.extend_from_slice(&inode.stat.gid.to_le_bytes());
     out.extend_from_slice(&inode.stat.mtime.secs.to_le_bytes());
     out.extend_from_slice(&inode.stat.mtime.nanos.to_le_bytes());
+    if features & format::FEATURE_INODE_FLAGS != 0 {
+        out.extend_from_slice(&inode.flags.bits().to_le_bytes());
+    }
     out.extend_from_slice(&u32::try_from(inode.xattrs.len()).ok()?.to_le_bytes());
     for (name, value) in &inode.xattrs {
         put_bytes(out, name)?;

@@ -10,6 +10,7 @@
 use amiforge_types::Digest;
 
 use super::{ALIGN, VERSION};
+use crate::{LayerDiff, LayerEntry};
 
 pub(super) const HEADER_MAGIC: [u8; 8] = *b"AMIFLAYR";
 pub(super) const TRAILER_MAGIC: [u8; 8] = *b"AMIFLEND";
@@ -36,12 +37,27 @@ pub(super) const KIND_BLOCK: u8 = 4;
 pub(super) const KIND_FIFO: u8 = 5;
 pub(super) const KIND_SOCKET: u8 = 6;
 
+/// Feature: each put has the flags of its inode. Only layers with any have it, so that all others
+/// are the same bytes as ever, and can be read by earlier releases.
+pub(super) const FEATURE_INODE_FLAGS: u32 = 1;
+/// Features that are read.
+pub(super) const KNOWN_FEATURES: u32 = FEATURE_INODE_FLAGS;
+
+/// The features that a diff needs.
+pub(super) fn features_of(diff: &LayerDiff) -> u32 {
+    let has_flags = diff.entries.values().any(|entry| match entry {
+        LayerEntry::Put(inode) | LayerEntry::PutOpaque(inode) => !inode.flags.is_empty(),
+        LayerEntry::Link(_) | LayerEntry::Whiteout => false,
+    });
+    if has_flags { FEATURE_INODE_FLAGS } else { 0 }
+}
+
 /// The first 4,096 bytes of every version 2 file.
-pub(super) fn header() -> Vec<u8> {
+pub(super) fn header(features: u32) -> Vec<u8> {
     let mut out = vec![0; usize::try_from(HEADER_LEN).unwrap_or(4096)];
     out[..8].copy_from_slice(&HEADER_MAGIC);
     out[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    // 12..16: features that a reader must know (none yet).
+    out[12..16].copy_from_slice(&features.to_le_bytes());
     out[16..24].copy_from_slice(&ALIGN.to_le_bytes());
     out
 }
@@ -51,7 +67,7 @@ pub(super) fn header() -> Vec<u8> {
 /// ```text
 /// 0  magic "AMIFLEND"     32 entries
 /// 8  version u32          40 bytes of file data
-/// 12 features u32 = 0     48 SHA-256 of the index
+/// 12 features u32         48 SHA-256 of the index
 /// 16 index offset         80 zeros
 /// 24 index length         96 SHA-256 of bytes 0..96
 /// ```

@@ -122,6 +122,7 @@ pub struct LayerPlan<'a> {
     files: Vec<PlannedFile<'a>>,
     data_end: u64,
     data_bytes: u64,
+    features: u32,
 }
 
 /// Checks a diff and places its data.
@@ -161,6 +162,7 @@ pub fn plan(diff: &LayerDiff) -> Result<LayerPlan<'_>, LayerWriteError> {
         files,
         data_end: at,
         data_bytes,
+        features: format::features_of(diff),
     })
 }
 
@@ -174,7 +176,7 @@ impl LayerPlan<'_> {
     /// The bytes at offset 0 of the layer file.
     #[must_use]
     pub fn header(&self) -> Vec<u8> {
-        format::header()
+        format::header(self.features)
     }
 
     /// Offset of the tail that [`LayerPlan::finish`] returns: the end of the data, aligned.
@@ -192,7 +194,13 @@ impl LayerPlan<'_> {
             .zip(digests)
             .map(|(file, digest)| (file.path, (file.places.as_slice(), *digest)))
             .collect();
-        encode::tail(self.diff, &placed, self.data_end, self.data_bytes)
+        encode::tail(
+            self.diff,
+            self.features,
+            &placed,
+            self.data_end,
+            self.data_bytes,
+        )
     }
 }
 

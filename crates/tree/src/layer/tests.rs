@@ -7,7 +7,9 @@ use proptest::prelude::*;
 
 use super::{ALIGN, LayerReadError, LayerWriteError, format, plan, read, verify, write};
 use crate::testing::{blobs, dump, tree_strategy};
-use crate::{Content, DataExtent, DataSource, Inode, Kind, LayerDiff, LayerEntry, Stat, Tree};
+use crate::{
+    Content, DataExtent, DataSource, Inode, InodeFlags, Kind, LayerDiff, LayerEntry, Stat, Tree,
+};
 
 const STAT: Stat = Stat {
     mode: 0o644,
@@ -88,6 +90,41 @@ fn the_format_stays_what_it_is() {
     );
 }
 
+/// Inode flags came later, as a feature: layers without any are what they were.
+#[test]
+fn flags_are_kept_and_are_a_feature_of_the_layer() {
+    let mut diff = sample();
+    let flagged = |entry: &mut LayerEntry, flags| match entry {
+        LayerEntry::Put(inode) | LayerEntry::PutOpaque(inode) => inode.flags = flags,
+        LayerEntry::Link(_) | LayerEntry::Whiteout => panic!("no inode"),
+    };
+    let file = diff.entries.get_mut(b"d/file".as_slice()).unwrap();
+    flagged(file, InodeFlags::IMMUTABLE | InodeFlags::NO_DUMP);
+    let dir = diff.entries.get_mut(b"d".as_slice()).unwrap();
+    flagged(dir, InodeFlags::APPEND_ONLY);
+    let bytes = written(&diff);
+    assert_eq!(bytes[12..16], [1, 0, 0, 0]);
+    let back = reread(&bytes).unwrap();
+    let flags = |path: &[u8]| match &back.entries[path] {
+        LayerEntry::Put(inode) | LayerEntry::PutOpaque(inode) => inode.flags.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        (flags(b"d/file"), flags(b"d"), flags(b"sock")),
+        ("id".into(), "a".into(), String::new())
+    );
+    let digest = amiforge_types::Digest::of(&bytes);
+    assert_eq!(
+        digest.hex(),
+        "48a3e797b26be4be87f92449240cb247d55d08427705933a263dca27b4de2e79"
+    );
+    for at in (0..4096).chain(8192..bytes.len()) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        assert!(reread(&changed).is_err(), "byte {at}");
+    }
+}
+
 #[test]
 fn every_changed_bit_outside_file_data_is_found() {
     let bytes = written(&sample());
@@ -132,15 +169,17 @@ fn changed_file_data_is_found_by_verify() {
 
 #[test]
 fn another_version_is_told_apart_from_damage() {
-    for other in [1, super::VERSION + 1] {
+    for (other, unknown) in [(1, 0), (super::VERSION + 1, 0), (super::VERSION, 3)] {
         let mut bytes = written(&sample());
         let at = bytes.len() - format::TRAILER_LEN;
         let mut trailer = format::Trailer::from_bytes(bytes[at..].first_chunk().unwrap()).unwrap();
         trailer.version = other;
+        trailer.features = unknown;
         bytes[at..].copy_from_slice(&trailer.to_bytes());
         assert!(matches!(
             reread(&bytes),
-            Err(LayerReadError::Unsupported { version, features: 0 }) if version == other
+            Err(LayerReadError::Unsupported { version, features })
+                if version == other && features == unknown
         ));
     }
 }
@@ -168,7 +207,7 @@ fn hostile_entries_are_refused_behind_right_digests() {
         entry
     };
     let forge = |index: &[u8], entries: u64, data_bytes: u64| {
-        let mut bytes = format::header();
+        let mut bytes = format::header(0);
         bytes.resize(8192, 0);
         let trailer = format::Trailer {
             version: super::VERSION,

@@ -7,7 +7,8 @@
 //! - [`write()`] writes a tree as a PAX archive whose bytes depend on the tree alone.
 //!
 //! What is read: v7, ustar, GNU (long names, old sparse headers) and PAX (`path`, `linkpath`,
-//! `size`, `mtime`, `uid`, `gid`, `SCHILY.xattr.*`, `GNU.sparse.*` 0.0, 0.1 and 1.0), POSIX.1-2017 "pax" and
+//! `size`, `mtime`, `uid`, `gid`, `SCHILY.xattr.*`, `SCHILY.acl.*`,
+//! `SCHILY.fflags`, `GNU.sparse.*` 0.0, 0.1 and 1.0), POSIX.1-2017 "pax" and
 //! the GNU tar manual, "Basic Tar Format" and "Sparse Formats".
 //!
 //! Names are relative to the root of the tree: leading slashes and `./` go. A `..` component, an

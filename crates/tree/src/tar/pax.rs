@@ -7,6 +7,7 @@ use amiforge_types::Timestamp;
 
 use super::TarErrorKind;
 use super::sparse::PaxSparse;
+use crate::InodeFlags;
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
@@ -22,6 +23,7 @@ pub(super) struct Pax {
     pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) acl_access: Option<Vec<u8>>,
     pub(super) acl_default: Option<Vec<u8>>,
+    pub(super) flags: InodeFlags,
     pub(super) sparse: PaxSparse,
 }
 
@@ -74,6 +76,9 @@ impl Pax {
             }
             b"SCHILY.acl.access" => self.acl_access = text.map(<[u8]>::to_vec),
             b"SCHILY.acl.default" => self.acl_default = text.map(<[u8]>::to_vec),
+            b"SCHILY.fflags" => {
+                self.flags = InodeFlags::from_names(&String::from_utf8_lossy(value));
+            }
             // Owner names (numbers count), other times, comments, labels, vendors' extensions.
             _ => {}
         }

@@ -284,7 +284,15 @@ impl Reader<'_> {
                 )));
             }
         };
-        let ino = self.put(&path, Inode { stat, kind, xattrs })?;
+        let ino = self.put(
+            &path,
+            Inode {
+                stat,
+                kind,
+                xattrs,
+                flags: pax.flags,
+            },
+        )?;
         for (attr, text) in named_acls {
             self.pending.push(PendingAcl {
                 ino,
@@ -389,7 +397,7 @@ impl Reader<'_> {
                 return Err(TarErrorKind::Name(path.to_vec()));
             }
             let root = self.tree.inode_mut(Ino::ROOT);
-            (root.stat, root.xattrs) = (inode.stat, inode.xattrs);
+            (root.stat, root.xattrs, root.flags) = (inode.stat, inode.xattrs, inode.flags);
             return Ok(Ino::ROOT);
         }
         let parent = self.parent(dir, true)?;
@@ -400,7 +408,7 @@ impl Reader<'_> {
         match self.tree.children(old) {
             Some(_) if is_dir => {
                 let dir = self.tree.inode_mut(old);
-                (dir.stat, dir.xattrs) = (inode.stat, inode.xattrs);
+                (dir.stat, dir.xattrs, dir.flags) = (inode.stat, inode.xattrs, inode.flags);
                 Ok(old)
             }
             Some(children) if !children.is_empty() => Err(TarErrorKind::ReplacesDirectory),

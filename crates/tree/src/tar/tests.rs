@@ -299,6 +299,18 @@ fn names_in_access_control_lists_are_those_of_the_archive() {
 }
 
 #[test]
+fn flags_are_read_by_the_names_of_bsdtar() {
+    let flagged = |text: &[u8]| {
+        let (tree, _) = at(&archive(&[pax(&[("SCHILY.fflags", text)]), file("f", "x")])).unwrap();
+        tree.inode(tree.lookup(b"f").unwrap()).flags.to_string()
+    };
+    assert_eq!(flagged(b"schg,sappnd,nodump,noatime"), "iadA");
+    assert_eq!(flagged(b"uarch,opaque,hidden"), "", "of other systems");
+    assert_eq!(flagged(b""), "");
+    assert_eq!(flagged(b"\xff,schg"), "i");
+}
+
+#[test]
 fn sparse_in_all_versions() {
     // "abc" at 0 and "xyz" at 10,000 of 20,000 bytes.
     let expected = {

@@ -193,6 +193,9 @@ impl Member {
                 let _ = member.header.set_device_major(major);
                 let _ = member.header.set_device_minor(minor);
             }
+            if !inode.flags.is_empty() {
+                member.pax(b"SCHILY.fflags", inode.flags.to_names().as_bytes());
+            }
             for (attr, value) in &inode.xattrs {
                 // GNU tar takes access control lists in their own records only, as text.
                 let acl_key: Option<&[u8]> = match attr.as_slice() {
