@@ -17,6 +17,7 @@ mod output;
 mod parent;
 mod plans;
 mod prove;
+mod rootfs;
 mod settings;
 mod volumes;
 

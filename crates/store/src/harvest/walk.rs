@@ -10,7 +10,7 @@ use amiforge_tree::{Content, Inode, Kind, LayerDiff, LayerEntry, Stat};
 use amiforge_types::Timestamp;
 use rustix::fs::{AtFlags, Dir, FileType};
 
-use super::{HarvestError, HarvestOptions, xattr};
+use super::{Form, HarvestError, HarvestOptions, xattr};
 use crate::dirfd::{open_dir, retry};
 
 /// What identifies a state of a regular file, to notice that it changed.
@@ -51,6 +51,7 @@ struct Walker<'a> {
     upper: BorrowedFd<'a>,
     device: u64,
     options: &'a HarvestOptions,
+    form: Form,
     out: Walked,
     /// Inodes with more than one name: all names found.
     linked: BTreeMap<u64, Vec<Vec<u8>>>,
@@ -60,14 +61,16 @@ struct Walker<'a> {
 pub(super) fn walk(
     upper: BorrowedFd<'_>,
     options: &HarvestOptions,
+    form: Form,
 ) -> Result<Walked, HarvestError> {
     let stat = retry(|| rustix::fs::fstat(upper)).map_err(HarvestError::io("stat", b"/"))?;
     let attrs =
-        xattr::read(upper, b"").map_err(HarvestError::io("read the attributes of", b"/"))?;
+        xattr::read(upper, b"", form).map_err(HarvestError::io("read the attributes of", b"/"))?;
     let mut walker = Walker {
         upper,
         device: stat.st_dev,
         options,
+        form,
         out: Walked {
             diff: LayerDiff::default(),
             files: BTreeMap::new(),
@@ -122,7 +125,7 @@ impl Walker<'_> {
             return Err(HarvestError::Mount(path));
         }
         let attrs =
-            xattr::read(dir, name).map_err(HarvestError::io("read the attributes of", &path))?;
+            xattr::read(dir, name, self.form).map_err(HarvestError::io("read the attributes of", &path))?;
         if let Some(feature) = attrs.unsupported {
             return Err(HarvestError::Overlay { path, feature });
         }
@@ -143,7 +146,11 @@ impl Walker<'_> {
                         .map_err(HarvestError::io("read the link", &path))?;
                 Kind::Symlink(target.into_bytes())
             }
-            FileType::CharacterDevice if (major, minor) == (0, 0) => return self.whiteout(path),
+            FileType::CharacterDevice
+                if (major, minor) == (0, 0) && self.form == Form::Overlay =>
+            {
+                return self.whiteout(path);
+            }
             FileType::CharacterDevice => Kind::CharDev { major, minor },
             FileType::BlockDevice => Kind::BlockDev { major, minor },
             FileType::Fifo => Kind::Fifo,
