@@ -6,6 +6,7 @@
 //! tar out, dump) walks one.
 #![forbid(unsafe_code)]
 
+mod build;
 mod content;
 mod diff;
 mod dump;

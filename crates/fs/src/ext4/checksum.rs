@@ -15,6 +15,11 @@ impl Crc {
         Self::START.with(uuid.as_bytes())
     }
 
+    /// The register that a file system with `metadata_csum_seed` keeps.
+    pub(super) const fn seeded(register: u32) -> Self {
+        Self(register)
+    }
+
     /// The register for the blocks of an inode; generations are always 0.
     pub(super) fn of_inode(self, number: u32) -> Self {
         self.with(&number.to_le_bytes()).with(&[0; 4])

@@ -37,6 +37,11 @@ impl HashSeed {
         Self(if words == [0; 4] { MD4_INIT } else { words })
     }
 
+    /// The initial state.
+    pub(super) fn words(self) -> [u32; 4] {
+        self.0
+    }
+
     /// The hash of a name.
     pub(super) fn hash(self, name: &[u8]) -> NameHash {
         let mut state = self.0;
@@ -72,7 +77,8 @@ fn block(rest: &[u8]) -> [u32; WORDS] {
     words
 }
 
-fn transform(state: &mut [u32; 4], x: &[u32; WORDS]) {
+/// Mixes a block into the state.
+pub(super) fn transform(state: &mut [u32; 4], x: &[u32; WORDS]) {
     let f = |x: u32, y: u32, z: u32| z ^ (x & (y ^ z));
     let g = |x: u32, y: u32, z: u32| (x & y).wrapping_add((x ^ y) & z);
     let h = |x: u32, y: u32, z: u32| x ^ y ^ z;

@@ -1,4 +1,4 @@
-//! ext4: a write-once writer of our own, and a reader on top of `ext4-view`.
+//! ext4: a write-once writer and a reader.
 //!
 //! The writer makes what Debian 12's mke2fs makes by default (metadata checksums, 64-bit, flex
 //! groups, resize inode, journal), always with 4096-byte blocks, from a [`Tree`] and [`Options`]
@@ -17,7 +17,7 @@ mod hash;
 mod inode;
 mod journal;
 mod place;
-mod reader;
+mod read;
 mod scan;
 mod superblock;
 #[cfg(test)]
@@ -37,7 +37,10 @@ use place::Placement;
 use scan::Scan;
 use write::Writer;
 
-pub use reader::{DirEntry, FileKind, FileStat, ReadError, Reader};
+pub use read::{
+    DataPlace, DataRun, DirEntry, Fault, FileKind, FileStat, Node, Place, ReadError, Reader,
+    TreeImport, TreeLimits, Usage,
+};
 
 /// Bytes in a block; the only block size we write.
 pub const BLOCK_SIZE: u64 = 4096;
