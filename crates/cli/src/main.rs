@@ -106,6 +106,7 @@ fn run(command: Command, progress: &Arc<Progress>) -> Result<ExitCode, CommandEr
         Command::Disk(Disk::Assemble(args)) => commands::assemble(&engine, args),
         Command::Disk(Disk::Info(args)) => commands::info(&engine, &args),
         Command::Inspect(args) => commands::inspect(&engine, args),
+        Command::Diff(args) => commands::diff(&engine, args),
         Command::Doctor(args) => commands::doctor(&engine, &args),
         Command::Completions { shell } => commands::completions(shell),
     }

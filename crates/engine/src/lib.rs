@@ -1,4 +1,4 @@
-//! The operations of amiforge: validate, plan, build, test, assemble, inspect.
+//! The operations of amiforge: validate, plan, build, test, assemble, inspect, diff.
 //!
 //! This crate is where effects are made: it reads the clock and the environment (in [`Settings`]),
 //! opens the store, and hands bytes, times and seeds to the crates below, which have none of their
@@ -7,6 +7,7 @@
 
 mod assemble;
 mod build;
+mod diff;
 mod doctor;
 mod error;
 mod event;
@@ -23,6 +24,7 @@ mod volumes;
 
 pub use assemble::{AssembleReport, AssembleRequest, AssembledFile, BootChoice, Checksums};
 pub use build::{BuildOutcome, BuildRequest};
+pub use diff::{DiffReport, DiffRequest};
 pub use doctor::{DoctorReport, Finding};
 pub use error::{DocumentReport, EngineError, ErrorKind};
 pub use event::{Event, EventSink};

@@ -11,7 +11,7 @@ use amiforge_source::{
 use amiforge_tree::Tree;
 use amiforge_tree::layer::LayerInfo;
 use amiforge_types::{Arch, BlobTable, Digest, LayerId, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
@@ -24,7 +24,7 @@ use crate::settings::Engine;
 const MAX_STATUS: u64 = 64 << 20;
 
 /// A package of the finished image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InstalledPackage {
     /// Name.
     pub(crate) name: String,

@@ -383,7 +383,11 @@ impl Tree {
             let Some(children) = self.children(ino) else {
                 continue;
             };
-            open.extend(children.values().filter(|child| self.children(**child).is_some()));
+            open.extend(
+                children
+                    .values()
+                    .filter(|child| self.children(**child).is_some()),
+            );
             counts[ino.index()] += 1;
             for child in children.values() {
                 counts[child.index()] += 1;

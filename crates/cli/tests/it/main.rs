@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod again;
+mod archives;
+mod diff;
 mod disks;
 mod documents;
 mod faults;

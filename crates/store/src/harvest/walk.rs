@@ -124,8 +124,8 @@ impl Walker<'_> {
         if stat.st_dev != self.device {
             return Err(HarvestError::Mount(path));
         }
-        let attrs =
-            xattr::read(dir, name, self.form).map_err(HarvestError::io("read the attributes of", &path))?;
+        let attrs = xattr::read(dir, name, self.form)
+            .map_err(HarvestError::io("read the attributes of", &path))?;
         if let Some(feature) = attrs.unsupported {
             return Err(HarvestError::Overlay { path, feature });
         }
@@ -146,9 +146,7 @@ impl Walker<'_> {
                         .map_err(HarvestError::io("read the link", &path))?;
                 Kind::Symlink(target.into_bytes())
             }
-            FileType::CharacterDevice
-                if (major, minor) == (0, 0) && self.form == Form::Overlay =>
-            {
+            FileType::CharacterDevice if (major, minor) == (0, 0) && self.form == Form::Overlay => {
                 return self.whiteout(path);
             }
             FileType::CharacterDevice => Kind::CharDev { major, minor },
