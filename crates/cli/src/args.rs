@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Disk(Disk),
     /// Look into a disk image without mounting it.
     Inspect(Inspect),
+    /// Say what changed between two images: packages, files, boot, partitions.
+    Diff(Diff),
     /// Say what this host can do, and what to install.
     Doctor(Doctor),
     /// Print a shell completion script.
@@ -302,6 +304,26 @@ pub(crate) enum InspectWhat {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The old image: a disk image or an output folder.
+    pub(crate) a: PathBuf,
+    /// The new image.
+    pub(crate) b: PathBuf,
+    /// Compare modification times as well.
+    #[arg(long)]
+    pub(crate) times: bool,
+    /// Show at most this many lines of packages, boot files and files each; 0 shows all.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) limit: usize,
+    /// End with 1 when the images differ.
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+    /// Print all differences as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -271,6 +271,21 @@ pub(crate) fn inspect(engine: &Engine, args: args::Inspect) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+pub(crate) fn diff(engine: &Engine, args: args::Diff) -> Outcome {
+    let report = engine.diff(&engine::DiffRequest {
+        a: args.a,
+        b: args.b,
+        times: args.times,
+    })?;
+    if args.json {
+        print_json(&report)?;
+    } else {
+        print_line(report.text(args.limit).trim_end())?;
+    }
+    let told = args.exit_code && report.differs;
+    Ok(ExitCode::from(u8::from(told)))
+}
+
 pub(crate) fn doctor(engine: &Engine, args: &args::Doctor) -> Outcome {
     let report = engine.doctor();
     if args.json {

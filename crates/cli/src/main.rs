@@ -107,6 +107,7 @@ fn run(command: Command, progress: &Arc<Progress>) -> Result<ExitCode, CommandEr
         Command::Disk(Disk::Convert(args)) => commands::convert(&engine, args),
         Command::Disk(Disk::Info(args)) => commands::info(&engine, &args),
         Command::Inspect(args) => commands::inspect(&engine, args),
+        Command::Diff(args) => commands::diff(&engine, args),
         Command::Doctor(args) => commands::doctor(&engine, &args),
         Command::Completions { shell } => commands::completions(shell),
     }

@@ -2,18 +2,13 @@
 //! shares: from layers to a tree, from a tree to a disk.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use amiforge_image::{BootMode, DiskImage, ImageSpec};
-use amiforge_store::{FileBlob, HarvestOptions};
-use amiforge_tree::{DumpContent, Stat, Tree, layer, tar};
-use amiforge_types::{Arch, BlobId, BlobTable, Digest, ReadAt, Seed, Timestamp};
+use amiforge_tree::{DumpContent, Stat, Tree};
+use amiforge_types::{Arch, BlobId, BlobTable, Digest, Hasher, Seed, Timestamp};
 
-use crate::diskfiles::{DiskFilesReport, OutputRequest, folder_of};
+use crate::diskfiles::{DiskFilesReport, OutputRequest};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::layers::Made;
 use crate::settings::Engine;
@@ -76,7 +71,8 @@ impl Engine {
         let mut blobs = BlobTable::new();
         let mut padded = BTreeSet::new();
         self.stage("read", request.rootfs.display().to_string());
-        let (mut tree, spool) = self.read_rootfs(&request.rootfs, near, &mut blobs)?;
+        let (mut tree, spool) =
+            self.read_rootfs(&request.rootfs, near, request.size, &mut blobs)?;
         padded.extend(spool);
         let clock = match self.settings.source_date_epoch {
             Some(secs) => {
@@ -86,10 +82,14 @@ impl Engine {
             None => newest(&tree),
         };
         let context = || format!("cannot assemble {}", request.rootfs.display());
-        let dump = tree
-            .dump(DumpContent::SizeOnly)
-            .or_fail(ErrorKind::Failed, context)?;
-        let seed = Seed::new(Digest::of(dump.as_bytes()));
+        let mut hasher = Hasher::new();
+        // A line at a time: the text of a million names is larger than all else together.
+        tree.dump_lines(DumpContent::SizeOnly, &mut |line| {
+            hasher.update(line.as_bytes());
+            hasher.update(b"\n");
+        })
+        .or_fail(ErrorKind::Failed, context)?;
+        let seed = Seed::new(hasher.finish());
         self.stage("layout", format!("{} files", tree.slots()));
         let disk = lay_out(
             tree,
@@ -105,91 +105,6 @@ impl Engine {
             false,
             &context,
         )
-    }
-
-    /// The tree of a tar archive or a folder, and the spool its data went to, if any.
-    fn read_rootfs(
-        &self,
-        rootfs: &Path,
-        near: &Path,
-        blobs: &mut BlobTable,
-    ) -> Result<(Tree, Option<BlobId>), EngineError> {
-        let context = || format!("cannot read {}", rootfs.display());
-        let root = Stat {
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-            mtime: Timestamp::default(),
-        };
-        if rootfs.is_dir() {
-            let spool = spool_beside(near)?;
-            let dir = OwnedFd::from(File::open(rootfs).or_fail(ErrorKind::Invalid, context)?);
-            let options = HarvestOptions {
-                newer_than: Timestamp {
-                    secs: i64::MAX,
-                    nanos: 0,
-                },
-                build_clock: Timestamp::default(),
-                exclude: Vec::new(),
-            };
-            // Reading and writing in one: what failed is said by the causes, where by both names.
-            amiforge_store::harvest(dir, &spool, &options)
-                .or_fail(ErrorKind::Failed, || spool_context(rootfs, near))?;
-            let blob = Arc::new(FileBlob::from_file(spool).or_fail(ErrorKind::Failed, context)?);
-            let id = blobs.add(blob.clone());
-            let (diff, _) = layer::read(&*blob, id).or_fail(ErrorKind::Failed, context)?;
-            let tree = Tree::from_layers(root, [&diff]).or_fail(ErrorKind::Failed, context)?;
-            return Ok((tree, Some(id)));
-        }
-        let options = tar::ReadOptions {
-            build_clock: Timestamp::default(),
-            limits: tar::Limits::DEFAULT,
-        };
-        let file = fs_err::File::open(rootfs)
-            .or_fail(ErrorKind::Invalid, context)?
-            .into_parts()
-            .0;
-        let regular = file
-            .metadata()
-            .or_fail(ErrorKind::Invalid, context)?
-            .is_file();
-        if regular {
-            let blob = Arc::new(
-                FileBlob::from_file(file.try_clone().or_fail(ErrorKind::Failed, context)?)
-                    .or_fail(ErrorKind::Failed, context)?,
-            );
-            let mut first = [0; tar::Compression::MAGIC_LEN];
-            let len = first
-                .len()
-                .min(usize::try_from(blob.size()).unwrap_or(usize::MAX));
-            blob.read_exact_at(&mut first[..len], 0)
-                .or_fail(ErrorKind::Failed, context)?;
-            if tar::Compression::detect(&first[..len]) == tar::Compression::None {
-                let id = blobs.add(blob.clone());
-                let tree =
-                    tar::read_at(&*blob, id, &options).or_fail(ErrorKind::Failed, context)?;
-                return Ok((tree, None));
-            }
-        }
-        let spool = spool_beside(near)?;
-        let mut writer = BufWriter::with_capacity(
-            1 << 20,
-            spool.try_clone().or_fail(ErrorKind::Failed, context)?,
-        );
-        let spooled = tar::read_stream(
-            &mut BufReader::with_capacity(1 << 20, file),
-            &mut writer,
-            &options,
-        )
-        .or_fail(ErrorKind::Failed, || spool_context(rootfs, near))?;
-        writer
-            .flush()
-            .or_fail(ErrorKind::Failed, || spool_context(rootfs, near))?;
-        drop(writer);
-        let id = blobs.add(Arc::new(
-            FileBlob::from_file(spool).or_fail(ErrorKind::Failed, context)?,
-        ));
-        Ok((spooled.into_tree(id), None))
     }
 }
 
@@ -275,32 +190,13 @@ pub(crate) fn lay_out(
     })
 }
 
-/// A file without a name in the folder of `out`: the data of archives that cannot be read in place.
-fn spool_beside(out: &Path) -> Result<File, EngineError> {
-    tempfile::tempfile_in(folder_of(out)).or_fail(ErrorKind::Failed, || {
-        format!("cannot write to {}", folder_of(out).display())
-    })
-}
-
-fn spool_context(rootfs: &Path, out: &Path) -> String {
-    format!(
-        "cannot copy {} to {}",
-        rootfs.display(),
-        folder_of(out).display()
-    )
-}
-
 fn newest(tree: &Tree) -> Timestamp {
-    let times = tree
-        .walk()
-        .into_iter()
-        .map(|(_, ino)| tree.inode(ino).stat.mtime.secs);
+    let times = tree.inodes().map(|inode| inode.stat.mtime.secs);
     Timestamp::from_secs(times.max().unwrap_or(0).max(0))
 }
 
 fn clamp(tree: &mut Tree, clock: Timestamp) {
-    for (_, ino) in tree.walk() {
-        let stat = &mut tree.inode_mut(ino).stat;
-        stat.mtime = stat.mtime.min(clock);
+    for inode in tree.inodes_mut() {
+        inode.stat.mtime = inode.stat.mtime.min(clock);
     }
 }

@@ -1,4 +1,4 @@
-//! The operations of amiforge: validate, plan, build, test, assemble, convert, inspect.
+//! The operations of amiforge: validate, plan, build, test, assemble, convert, inspect, diff.
 //!
 //! This crate is where effects are made: it reads the clock and the environment (in [`Settings`]),
 //! opens the store, and hands bytes, times and seeds to the crates below, which have none of their
@@ -8,6 +8,7 @@
 mod assemble;
 mod build;
 mod convert;
+mod diff;
 mod diskfiles;
 mod disks;
 mod doctor;
@@ -23,6 +24,7 @@ mod output;
 mod parent;
 mod plans;
 mod prove;
+mod rootfs;
 mod settings;
 mod volumes;
 
@@ -31,6 +33,7 @@ pub use amiforge_disk::{Compression, Format, Subformat};
 pub use assemble::{AssembleRequest, BootChoice};
 pub use build::{BuildOutcome, BuildRequest};
 pub use convert::ConvertRequest;
+pub use diff::{DiffReport, DiffRequest};
 pub use diskfiles::{Checksums, DiskFile, DiskFilesReport, OutputRequest};
 pub use doctor::{DoctorReport, Finding};
 pub use error::{DocumentReport, EngineError, ErrorKind};

@@ -186,7 +186,7 @@ pub(crate) fn threads() -> usize {
 }
 
 /// The disk of a path: a disk image, or the first readable artefact of an output folder.
-fn disk_file(image: &Path) -> Result<PathBuf, EngineError> {
+pub(crate) fn disk_file(image: &Path) -> Result<PathBuf, EngineError> {
     if !image.is_dir() {
         return Ok(image.to_owned());
     }

@@ -28,6 +28,7 @@ mod solver;
 #[cfg(test)]
 mod tests;
 
+pub use apt::version::compare as compare_versions;
 pub use configure::{SHIMS, configure_script};
 pub use deb::{DebError, unpack};
 pub use error::SourceError;

@@ -14,12 +14,13 @@
 //! backslash is doubled, and bytes outside printable ASCII and spaces are written `\xNN`. Attribute
 //! values are hex.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 
 use amiforge_types::BlobTable;
 
-use crate::{Inode, Kind, Tree};
+use crate::{Ino, Inode, Kind, Tree};
 
 /// What the dump says about file content.
 #[derive(Clone, Copy, Debug)]
@@ -45,28 +46,47 @@ impl Tree {
 
 /// The lines of [`Tree::dump`].
 pub fn dump_entries(tree: &Tree, content: DumpContent<'_>) -> io::Result<Vec<String>> {
-    let mut first_name: Vec<Option<String>> = vec![None; tree.slots()];
     let mut lines = Vec::with_capacity(tree.slots());
-    for (path, ino) in tree.walk() {
-        let mut line = String::from("/");
-        escape(&path, &mut line);
-        if let Some(first) = &first_name[ino.index()] {
-            let _ = write!(line, " hardlink -> {first}");
-        } else {
-            first_name[ino.index()] = Some(line.clone());
-            describe(tree.inode(ino), content, &mut line).map_err(|e| {
-                io::Error::new(
-                    e.kind(),
-                    format!(
-                        "cannot read the data of /{}: {e}",
-                        String::from_utf8_lossy(&path)
-                    ),
-                )
-            })?;
-        }
-        lines.push(line);
-    }
+    tree.dump_lines(content, &mut |line| lines.push(line.to_owned()))?;
     Ok(lines)
+}
+
+impl Tree {
+    /// Hands each line of [`Tree::dump`], without its end, to `take`.
+    pub fn dump_lines(
+        &self,
+        content: DumpContent<'_>,
+        take: &mut dyn FnMut(&str),
+    ) -> io::Result<()> {
+        let counts = self.link_counts();
+        // Only inodes with several names are looked up again.
+        let mut first_names: BTreeMap<Ino, String> = BTreeMap::new();
+        let mut line = String::new();
+        self.visit(&mut |path, ino| {
+            line.clear();
+            line.push('/');
+            escape(path, &mut line);
+            if let Some(first) = first_names.get(&ino) {
+                let _ = write!(line, " hardlink -> {first}");
+            } else {
+                let inode = self.inode(ino);
+                if counts[ino.index()] > 1 && !matches!(inode.kind, Kind::Dir(_)) {
+                    first_names.insert(ino, line.clone());
+                }
+                describe(inode, content, &mut line).map_err(|e| {
+                    io::Error::new(
+                        e.kind(),
+                        format!(
+                            "cannot read the data of /{}: {e}",
+                            String::from_utf8_lossy(path)
+                        ),
+                    )
+                })?;
+            }
+            take(&line);
+            Ok(())
+        })
+    }
 }
 
 fn describe(inode: &Inode, content: DumpContent<'_>, line: &mut String) -> io::Result<()> {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+pub mod compare;
 mod content;
 mod content_digest;
 mod diff;

@@ -24,6 +24,12 @@ impl Ino {
     pub const fn index(self) -> usize {
         self.0 as usize
     }
+
+    /// The inode at a position of the table; `None` beyond the largest.
+    #[must_use]
+    pub fn from_index(index: usize) -> Option<Self> {
+        u32::try_from(index).ok().map(Self)
+    }
 }
 
 /// Full name of an extended attribute, for example `security.capability`.
@@ -321,26 +327,55 @@ impl Tree {
         }
     }
 
+    /// All inodes of the table, also those that no name leads to any more.
+    pub fn inodes(&self) -> impl Iterator<Item = &Inode> {
+        self.inodes.iter()
+    }
+
+    /// [`Tree::inodes`], to change them.
+    pub fn inodes_mut(&mut self) -> impl Iterator<Item = &mut Inode> {
+        self.inodes.iter_mut()
+    }
+
     /// Every name with its inode, parents before children and siblings in byte order. The root
-    /// comes first with the empty path. A hard-linked inode comes once for each name.
+    /// comes first with the empty path. A hard-linked inode comes once for each name. See
+    /// [`Tree::visit`], which holds one path at a time.
     #[must_use]
     pub fn walk(&self) -> Vec<(Vec<u8>, Ino)> {
         let mut out = Vec::with_capacity(self.inodes.len());
-        let mut stack = vec![(Vec::new(), Ino::ROOT)];
-        while let Some((path, ino)) = stack.pop() {
-            if let Some(children) = self.children(ino) {
-                for (name, child) in children.iter().rev() {
-                    let mut child_path = path.clone();
-                    if !child_path.is_empty() {
-                        child_path.push(b'/');
-                    }
-                    child_path.extend_from_slice(name);
-                    stack.push((child_path, *child));
-                }
-            }
-            out.push((path, ino));
+        let taken: Result<(), std::convert::Infallible> = self.visit(&mut |path, ino| {
+            out.push((path.to_vec(), ino));
+            Ok(())
+        });
+        match taken {
+            Ok(()) => out,
         }
-        out
+    }
+
+    /// Hands every name and its inode to `take`, in the order of [`Tree::walk`], and ends with the first
+    /// error that `take` gives.
+    pub fn visit<E>(&self, take: &mut dyn FnMut(&[u8], Ino) -> Result<(), E>) -> Result<(), E> {
+        let mut path = Vec::new();
+        take(&path, Ino::ROOT)?;
+        // The open directories: what is left of each, and how long the path to it is.
+        let mut open = Vec::new();
+        open.extend(self.children(Ino::ROOT).map(|names| (names.iter(), 0)));
+        while let Some((names, len)) = open.last_mut() {
+            path.truncate(*len);
+            let Some((name, ino)) = names.next() else {
+                open.pop();
+                continue;
+            };
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+            take(&path, *ino)?;
+            if let Some(names) = self.children(*ino) {
+                open.push((names.iter(), path.len()));
+            }
+        }
+        Ok(())
     }
 
     /// Link count of every inode slot: names for files, 2 plus sub-directories for directories, 0
@@ -349,10 +384,16 @@ impl Tree {
     pub fn link_counts(&self) -> Vec<u32> {
         let mut counts = vec![0; self.inodes.len()];
         counts[0] = 1;
-        for (_, ino) in self.walk() {
+        let mut open = vec![Ino::ROOT];
+        while let Some(ino) = open.pop() {
             let Some(children) = self.children(ino) else {
                 continue;
             };
+            open.extend(
+                children
+                    .values()
+                    .filter(|child| self.children(**child).is_some()),
+            );
             counts[ino.index()] += 1;
             for child in children.values() {
                 counts[child.index()] += 1;

@@ -154,6 +154,16 @@ pub(super) static NEEDS: &[Need] = &[
         "reads FAT images without mounting them",
     ),
     Need::test(
+        Program("bsdtar"),
+        "libarchive-tools",
+        "extracts and makes the archives that our reading is compared with",
+    ),
+    Need::test(
+        Program("rsync"),
+        "rsync",
+        "compares folders, as the judge of image diffs",
+    ),
+    Need::test(
         Program("qemu-img"),
         "qemu-utils",
         "checks and compares the qcow2 we write",

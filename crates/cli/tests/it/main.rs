@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod again;
+mod archives;
 mod convert;
+mod diff;
 mod disks;
 mod documents;
 mod faults;

@@ -11,8 +11,11 @@ use std::io::Write as _;
 use amiforge_disk::Extents;
 use amiforge_types::{MIB, SECTOR, Timestamp};
 use fatfs::{
-    Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions, Time, TimeProvider,
+    Date, DateTime, Dir, FatType, FileSystem, FormatVolumeOptions, FsOptions, ReadWriteSeek, Time,
+    TimeProvider,
 };
+
+use unicode_normalization::UnicodeNormalization as _;
 
 use super::dots;
 use super::medium::Medium;
@@ -97,25 +100,63 @@ fn is_name(name: &str) -> bool {
             .all(|c| c >= ' ' && c != '\u{7f}' && !"\"*/:<>?\\|".contains(c))
 }
 
-/// Files by path, checked. The key is the path in upper case, as FAT compares it.
+/// A path as FAT's readers compare it: without case, and for those that compose names (macOS does) in one
+/// Unicode form. Slashes stay where they are.
+fn key(path: &str) -> String {
+    path.nfd().collect::<String>().to_uppercase()
+}
+
+/// Files by key, checked.
 fn sort(files: &[FatFile]) -> Result<BTreeMap<String, &FatFile>, FatError> {
-    let mut sorted = BTreeMap::new();
-    let mut folders = BTreeSet::new();
+    let mut sorted: BTreeMap<String, &FatFile> = BTreeMap::new();
+    let mut folders: BTreeMap<String, &str> = BTreeMap::new();
+    let duplicate = |first: &str, second: &str| FatError::Duplicate {
+        first: first.to_owned(),
+        second: second.to_owned(),
+    };
     for file in files {
         if !file.path.split('/').all(is_name) {
             return Err(FatError::BadPath(file.path.clone()));
         }
-        let key = file.path.to_uppercase();
-        let ends = key.match_indices('/').map(|(at, _)| key[..at].to_owned());
-        folders.extend(ends);
-        if sorted.insert(key, file).is_some() {
-            return Err(FatError::Duplicate(file.path.clone()));
+        for (at, _) in file.path.match_indices('/') {
+            let folder = &file.path[..at];
+            let known = *folders.entry(key(folder)).or_insert(folder);
+            if known != folder {
+                return Err(duplicate(known, folder));
+            }
+        }
+        if let Some(first) = sorted.insert(key(&file.path), file) {
+            return Err(duplicate(&first.path, &file.path));
         }
     }
-    match sorted.iter().find(|(key, _)| folders.contains(*key)) {
-        Some((_, file)) => Err(FatError::Duplicate(file.path.clone())),
+    match sorted
+        .iter()
+        .find_map(|(key, file)| Some((folders.get(key)?, file)))
+    {
+        Some((folder, file)) => Err(duplicate(folder, &file.path)),
         None => Ok(sorted),
     }
+}
+
+/// A name that is already there as the short name of a longer one: `fatfs` would open that one.
+fn check_short_names<T: ReadWriteSeek>(root: &Dir<'_, T>, path: &str) -> Result<(), FatError> {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let dir = match folder {
+        "" => root.clone(),
+        folder => root.open_dir(folder).map_err(FatError::Format)?,
+    };
+    let wanted = key(name);
+    for entry in dir.iter() {
+        let entry = entry.map_err(FatError::Format)?;
+        if key(&entry.short_file_name()) == wanted {
+            let before = if folder.is_empty() { "" } else { "/" };
+            return Err(FatError::Duplicate {
+                first: format!("{folder}{before}{}", entry.file_name()),
+                second: path.to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn fill(
@@ -159,9 +200,12 @@ fn fill(
             if made.insert(&key[..at]) {
                 let depth = key[..at].matches('/').count() + 1;
                 let folder: Vec<_> = file.path.split('/').take(depth).collect();
-                root.create_dir(&folder.join("/")).map_err(failed)?;
+                let folder = folder.join("/");
+                check_short_names(&root, &folder)?;
+                root.create_dir(&folder).map_err(failed)?;
             }
         }
+        check_short_names(&root, &file.path)?;
         let mut handle = root.create_file(&file.path).map_err(failed)?;
         handle.write_all(&file.content).map_err(failed)?;
         handle.flush().map_err(failed)?;

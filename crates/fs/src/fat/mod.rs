@@ -19,7 +19,8 @@ pub use reader::{DirEntry, Reader, Stat};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FatFile {
     /// Path below the root with `/` between names, for example `EFI/BOOT/BOOTX64.EFI`. Directories
-    /// on the way are made. Case is kept, but two names that differ in case only are one.
+    /// on the way are made. Case is kept; two names that differ only in case, or only in how Unicode
+    /// composes them, cannot both be there.
     pub path: String,
     /// Its bytes.
     pub content: Arc<[u8]>,
@@ -64,9 +65,15 @@ pub enum FatError {
     /// A path is empty, or a name in it is not one FAT can hold.
     #[error("{0:?} is not a path for FAT")]
     BadPath(String),
-    /// Two files have one path, up to case, or a file is also a directory of another.
-    #[error("{0:?} is there twice")]
-    Duplicate(String),
+    /// Two paths are one on FAT: up to case and Unicode form, as the short name of the other, or as a
+    /// file and a directory.
+    #[error("{second:?} and {first:?} cannot both be on a FAT volume")]
+    Duplicate {
+        /// The one that was there.
+        first: String,
+        /// The one that was to come.
+        second: String,
+    },
     /// The files do not fit.
     #[error("the FAT volume has {}, the files need at least {}", ByteSize(*.size), ByteSize(*.needed))]
     TooSmall {

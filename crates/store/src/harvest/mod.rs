@@ -16,7 +16,7 @@ mod xattr;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use amiforge_tree::layer::{self, LayerInfo, LayerWriteError};
 use amiforge_tree::{Kind, LayerEntry};
@@ -116,11 +116,43 @@ pub fn harvest(
     out: &File,
     options: &HarvestOptions,
 ) -> Result<LayerInfo, HarvestError> {
-    let upper = upper.as_fd();
+    read(upper.as_fd(), out, options, Form::Overlay)
+}
+
+/// Reads an ordinary directory, whole, and writes it to `out` as a layer. What overlayfs would take
+/// for a whiteout or a mark is a device or an attribute like any other here: the folder is a root
+/// file system, and there may be a container store in it.
+pub fn harvest_plain(dir: impl AsFd, out: &File) -> Result<LayerInfo, HarvestError> {
+    let options = HarvestOptions {
+        newer_than: Timestamp {
+            secs: i64::MAX,
+            nanos: 0,
+        },
+        build_clock: Timestamp::default(),
+        exclude: Vec::new(),
+    };
+    read(dir.as_fd(), out, &options, Form::Plain)
+}
+
+/// What a directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// The upper directory of an overlay.
+    Overlay,
+    /// Just what it looks like.
+    Plain,
+}
+
+fn read(
+    upper: BorrowedFd<'_>,
+    out: &File,
+    options: &HarvestOptions,
+    form: Form,
+) -> Result<LayerInfo, HarvestError> {
     let write = |e| HarvestError::Write(LayerWriteError::Write(e));
     out.set_len(0).map_err(write)?;
     let flags = flags::FlagReader::below(upper);
-    let walked = walk::walk(upper, options, flags)?;
+    let walked = walk::walk(upper, options, form, flags)?;
     let mut diff = walked.diff;
     let files = data::scan(upper, &walked.files, flags)?;
     for (path, (scanned, flags)) in walked.files.keys().zip(&files) {

@@ -11,7 +11,7 @@ use amiforge_types::Timestamp;
 use rustix::fs::{AtFlags, Dir, FileType};
 
 use super::flags::FlagReader;
-use super::{HarvestError, HarvestOptions, xattr};
+use super::{Form, HarvestError, HarvestOptions, xattr};
 use crate::dirfd::{open_dir, retry};
 
 /// What identifies a state of a regular file, to notice that it changed.
@@ -53,6 +53,7 @@ struct Walker<'a> {
     device: u64,
     options: &'a HarvestOptions,
     flags: FlagReader,
+    form: Form,
     out: Walked,
     /// Inodes with more than one name: all names found.
     linked: BTreeMap<u64, Vec<Vec<u8>>>,
@@ -62,15 +63,17 @@ struct Walker<'a> {
 pub(super) fn walk(
     upper: BorrowedFd<'_>,
     options: &HarvestOptions,
+    form: Form,
     flags: FlagReader,
 ) -> Result<Walked, HarvestError> {
     let stat = retry(|| rustix::fs::fstat(upper)).map_err(HarvestError::io("stat", b"/"))?;
     let attrs =
-        xattr::read(upper, b"").map_err(HarvestError::io("read the attributes of", b"/"))?;
+        xattr::read(upper, b"", form).map_err(HarvestError::io("read the attributes of", b"/"))?;
     let mut walker = Walker {
         upper,
         device: stat.st_dev,
         options,
+        form,
         flags,
         out: Walked {
             diff: LayerDiff::default(),
@@ -130,8 +133,8 @@ impl Walker<'_> {
         if stat.st_dev != self.device {
             return Err(HarvestError::Mount(path));
         }
-        let attrs =
-            xattr::read(dir, name).map_err(HarvestError::io("read the attributes of", &path))?;
+        let attrs = xattr::read(dir, name, self.form)
+            .map_err(HarvestError::io("read the attributes of", &path))?;
         if let Some(feature) = attrs.unsupported {
             return Err(HarvestError::Overlay { path, feature });
         }
@@ -152,7 +155,9 @@ impl Walker<'_> {
                         .map_err(HarvestError::io("read the link", &path))?;
                 Kind::Symlink(target.into_bytes())
             }
-            FileType::CharacterDevice if (major, minor) == (0, 0) => return self.whiteout(path),
+            FileType::CharacterDevice if (major, minor) == (0, 0) && self.form == Form::Overlay => {
+                return self.whiteout(path);
+            }
             FileType::CharacterDevice => Kind::CharDev { major, minor },
             FileType::BlockDevice => Kind::BlockDev { major, minor },
             FileType::Fifo => Kind::Fifo,

@@ -9,7 +9,7 @@ use std::path::Path;
 use amiforge_tree::InodeFlags;
 use rustix::io::Errno;
 
-use super::flags;
+use super::{Form, flags};
 use crate::dirfd::{proc_path, retry};
 
 /// Largest list of names and largest value on Linux (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
@@ -29,12 +29,13 @@ pub(super) struct Attrs {
 
 /// Reads the attributes of the entry `name` of `dir` without following a link; with an empty name
 /// those of `dir` itself.
-pub(super) fn read(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Attrs> {
+pub(super) fn read(dir: BorrowedFd<'_>, name: &[u8], form: Form) -> io::Result<Attrs> {
     let path = proc_path(dir, name);
     let mut attrs = Attrs::default();
     for attr in list(&path, name.is_empty())? {
         let bytes = attr.as_bytes();
-        if let Some(overlay) = strip_overlay(bytes) {
+        let overlay = strip_overlay(bytes).filter(|_| form == Form::Overlay);
+        if let Some(overlay) = overlay {
             match overlay {
                 b"whiteout" => attrs.whiteout = true,
                 // `x` marks a directory that may hold attribute whiteouts; it hides nothing.

@@ -6,6 +6,7 @@
 
 mod common;
 mod crash;
+mod extractors;
 mod harvest;
 mod materialise;
 mod remove;

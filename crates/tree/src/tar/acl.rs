@@ -18,6 +18,9 @@ const EXECUTE: u16 = 1;
 const VERSION: u32 = 2;
 const NO_ID: u32 = u32::MAX;
 
+/// Longest text that is looked at: what 8,191 entries need, the most that an attribute of 64 KiB holds.
+pub(super) const MAX_TEXT: usize = 512 << 10;
+
 /// Finds the number of a user (`true`: a group) by name.
 pub(super) type Names<'a> = &'a dyn Fn(bool, &str) -> Option<u32>;
 
@@ -25,6 +28,9 @@ pub(super) type Names<'a> = &'a dyn Fn(bool, &str) -> Option<u32>;
 /// fourth field (star) is the number for a name in the second. GNU tar writes names without numbers.
 pub(super) fn from_text(text: &[u8], names: Names<'_>) -> Result<Vec<u8>, TarErrorKind> {
     const BAD: TarErrorKind = TarErrorKind::Field("access control list");
+    if text.len() > MAX_TEXT {
+        return Err(BAD);
+    }
     let text = std::str::from_utf8(text).map_err(|_| BAD)?;
     let mut entries: Vec<(u16, u32, u16)> = Vec::new();
     for entry in text

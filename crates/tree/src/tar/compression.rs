@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 
+use super::TarErrorKind;
+
 /// How an archive is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
@@ -26,7 +28,8 @@ impl Compression {
     pub fn detect(first: &[u8]) -> Self {
         match first {
             [0x1f, 0x8b, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            // A frame, or a skippable frame in front of one.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
             [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
             _ => Self::None,
@@ -34,14 +37,14 @@ impl Compression {
     }
 }
 
-/// Memory that an xz stream may ask for: preset `-9` needs 65 MiB, the largest dictionary that is
-/// worth reading 256 MiB.
-const XZ_MEMORY: u64 = 300 << 20;
+/// Memory that an xz stream may ask for: preset `-9` needs 65 MiB, a dictionary of 128 MiB (twice the
+/// largest preset's) a little more than that.
+const XZ_MEMORY: u64 = 136 << 20;
 /// Largest zstd window, 2^27 = 128 MiB, the limit of the `zstd` command without `--long`.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// A reader of the plain archive.
-pub(super) fn decoder<'a>(reader: &'a mut dyn Read) -> io::Result<Box<dyn Read + 'a>> {
+pub(super) fn decoder<'a>(reader: &'a mut dyn Read) -> Result<Box<dyn Read + 'a>, TarErrorKind> {
     let mut first = [0; Compression::MAGIC_LEN];
     let mut len = 0;
     while len < first.len() {
@@ -49,7 +52,7 @@ pub(super) fn decoder<'a>(reader: &'a mut dyn Read) -> io::Result<Box<dyn Read +
             Ok(0) => break,
             Ok(n) => len += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+            Err(e) => return Err(TarErrorKind::Read(e)),
         }
     }
     let compression = Compression::detect(&first[..len]);
@@ -60,21 +63,24 @@ pub(super) fn decoder<'a>(reader: &'a mut dyn Read) -> io::Result<Box<dyn Read +
             io::BufReader::with_capacity(64 << 10, whole),
         )),
         Compression::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::new(whole)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            let mut decoder =
+                zstd::stream::read::Decoder::new(whole).map_err(TarErrorKind::Read)?;
+            decoder
+                .window_log_max(ZSTD_WINDOW_LOG)
+                .map_err(TarErrorKind::Read)?;
             Box::new(decoder)
         }
         Compression::Xz => {
             let stream = liblzma::stream::Stream::new_stream_decoder(
                 XZ_MEMORY,
                 liblzma::stream::CONCATENATED,
-            )?;
+            )
+            .map_err(|e| TarErrorKind::Read(e.into()))?;
             Box::new(liblzma::read::XzDecoder::new_stream(whole, stream))
         }
         Compression::Bzip2 => {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "bzip2 compression is not supported",
+            return Err(TarErrorKind::Unsupported(
+                "bzip2 compression (gzip, zstd and xz are read)".to_owned(),
             ));
         }
     })

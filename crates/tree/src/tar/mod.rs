@@ -14,8 +14,9 @@
 //! Names are relative to the root of the tree: leading slashes and `./` go. A `..` component, an
 //! entry whose parent is not a directory of this archive, a hard link to something that has not
 //! been seen and a truncated archive are errors that name the member. A parent that is a symbolic
-//! link of the archive is followed inside the tree, as an extraction into an empty root would do. Parents that the archive leaves
-//! out are made: mode 0755, root, build clock.
+//! link of the archive is followed inside the tree, as an extraction into an empty root would do.
+//! Parents that the archive leaves out are made: mode 0755, root, build clock. The whole policy, class
+//! by class: `docs/formats/archives.md`; its tests: `tests/hostile.rs`.
 
 use std::io;
 
@@ -46,10 +47,14 @@ pub struct Limits {
     pub data_bytes: u64,
     /// Logical size of one file, holes counted.
     pub file_bytes: u64,
-    /// Bytes of a whole member name or link target.
+    /// Bytes of a whole member name or link target, also of a path after its links were followed.
     pub name_bytes: u64,
+    /// Directories below one another.
+    pub depth: usize,
     /// Bytes of the extension records of one member: long names, PAX records, sparse maps.
     pub extension_bytes: u64,
+    /// Bytes of names, link targets, attributes and runs of sparse files that the tree holds, in all.
+    pub metadata_bytes: u64,
 }
 
 impl Limits {
@@ -59,7 +64,9 @@ impl Limits {
         data_bytes: 1 << 40,
         file_bytes: 16 << 40,
         name_bytes: 4096,
+        depth: 2048,
         extension_bytes: 16 << 20,
+        metadata_bytes: 256 << 20,
     };
 }
 
@@ -74,8 +81,11 @@ pub struct ReadOptions {
 
 /// An archive that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("tar archive, at byte {offset}{}", member.as_ref().map(|m| format!(", member {:?}", String::from_utf8_lossy(m))).unwrap_or_default())]
+#[error("tar archive, entry {entry} at byte {offset}{}", member.as_ref().map(|m| format!(", {:?}", String::from_utf8_lossy(m))).unwrap_or_default())]
 pub struct TarError {
+    /// Number of the member, the first is 1. Headers that only say more about a member count as part of
+    /// it; the end mark has the number after the last.
+    pub entry: u64,
     /// Byte offset of the header in the (decompressed) archive.
     pub offset: u64,
     /// Name of the member, where it was known.
@@ -101,6 +111,9 @@ pub enum TarErrorKind {
     /// A name has a `..` component or a zero byte, or a component is too long.
     #[error("the name {:?} is not allowed", String::from_utf8_lossy(.0))]
     Name(Vec<u8>),
+    /// Following symbolic links, a parent of the member is too far down or round in a circle.
+    #[error("{:?} leads through more links than are followed", String::from_utf8_lossy(.0))]
+    LinkChain(Vec<u8>),
     /// A hard link's target is not an earlier, non-directory member.
     #[error("the hard link's target {:?} is not an earlier file", String::from_utf8_lossy(.0))]
     LinkTarget(Vec<u8>),
@@ -176,10 +189,11 @@ pub fn read_stream(
     spool: &mut dyn io::Write,
     options: &ReadOptions,
 ) -> Result<SpooledTree, TarError> {
-    let at_start = |e| TarError {
+    let at_start = |kind| TarError {
+        entry: 1,
         offset: 0,
         member: None,
-        kind: TarErrorKind::Read(e),
+        kind,
     };
     let mut decoder = compression::decoder(archive).map_err(at_start)?;
     let mut input = input::StreamInput::new(&mut *decoder, spool);

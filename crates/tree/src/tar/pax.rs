@@ -43,6 +43,27 @@ impl Pax {
         Ok(())
     }
 
+    /// Adds the records of a global header. What belongs to one file is refused there: a name, size or
+    /// map for every file after it is no archive, and attributes would be copied to each.
+    pub(super) fn add_global(&mut self, mut records: &[u8]) -> Result<(), TarErrorKind> {
+        while !records.is_empty() && !records.iter().all(|b| *b == 0) {
+            let (key, value, rest) = record(records).ok_or(TarErrorKind::Field("PAX record"))?;
+            let of_one_file = matches!(key, b"path" | b"linkpath" | b"size")
+                || [XATTR, &b"SCHILY.acl."[..], b"GNU.sparse."]
+                    .iter()
+                    .any(|prefix| key.starts_with(prefix));
+            if of_one_file {
+                return Err(TarErrorKind::Unsupported(format!(
+                    "the record {:?} for all files",
+                    String::from_utf8_lossy(key)
+                )));
+            }
+            self.set(key, value)?;
+            records = rest;
+        }
+        Ok(())
+    }
+
     fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), TarErrorKind> {
         if let Some(name) = key.strip_prefix(XATTR) {
             return self.set_xattr(&decode_name(name), value);
@@ -94,13 +115,7 @@ impl Pax {
         {
             return Err(TarErrorKind::Field("extended attribute"));
         }
-        // Marks of an overlay and labels of the host that the archive was made on.
-        let foreign = name.starts_with(b"user.overlay.")
-            || name.starts_with(b"trusted.overlay.")
-            || name == b"security.selinux";
-        if !foreign {
-            self.xattrs.insert(name.to_vec(), value.to_vec());
-        }
+        self.xattrs.insert(name.to_vec(), value.to_vec());
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use super::header::{self, BLOCK, BLOCK_BYTES, Header};
 use super::input::Input;
 use super::pax::Pax;
 use super::{ReadOptions, TarError, TarErrorKind, acl, sparse};
-use crate::{Content, Ino, Inode, Kind, MAX_NAME, Stat, Tree, TreeError};
+use crate::{Content, DataExtent, Ino, Inode, Kind, MAX_NAME, Stat, Tree, TreeError};
 
 /// Symbolic links followed on the way to one parent, as many as Linux follows.
 const MAX_HOPS: usize = 40;
@@ -18,11 +18,15 @@ struct Reader<'a> {
     options: &'a ReadOptions,
     tree: Tree,
     global: Pax,
+    /// Members so far.
+    members: u64,
+    /// Members and directories made for them.
     entries: u64,
     data_bytes: u64,
+    metadata_bytes: u64,
     /// The last parent, since members of a directory come together. Dropped when a name changes its
     /// meaning.
-    parent: Option<(Vec<u8>, Ino)>,
+    parent: Option<(Vec<u8>, Parent)>,
     /// The user databases of the archive, for names in access control lists.
     passwd: Vec<u8>,
     group: Vec<u8>,
@@ -30,13 +34,25 @@ struct Reader<'a> {
     pending: Vec<PendingAcl>,
 }
 
+/// A directory that a member goes to.
+#[derive(Clone, Copy)]
+struct Parent {
+    ino: Ino,
+    /// Bytes of its path in the tree, links followed.
+    path_len: u64,
+}
+
 struct PendingAcl {
+    entry: u64,
     ino: Ino,
     attr: &'static [u8],
     text: Vec<u8>,
     offset: u64,
     member: Vec<u8>,
 }
+
+/// Bytes that an attribute takes besides its name and value, about.
+const ATTRIBUTE_COST: usize = 64;
 
 /// Largest user database that is kept for names.
 const MAX_DATABASE: u64 = 4 << 20;
@@ -62,8 +78,10 @@ pub(super) fn read(input: &mut dyn Input, options: &ReadOptions) -> Result<Tree,
         options,
         tree: Tree::new(root),
         global: Pax::default(),
+        members: 0,
         entries: 0,
         data_bytes: 0,
+        metadata_bytes: 0,
         parent: None,
         passwd: Vec::new(),
         group: Vec::new(),
@@ -78,7 +96,10 @@ pub(super) fn read(input: &mut dyn Input, options: &ReadOptions) -> Result<Tree,
             Ok(true) => {}
             Ok(false) => return reader.finish(),
             Err(kind) => {
+                // A member that has a name was counted.
+                let before = u64::from(member.is_none());
                 return Err(TarError {
+                    entry: reader.members + before,
                     offset,
                     member,
                     kind,
@@ -88,24 +109,36 @@ pub(super) fn read(input: &mut dyn Input, options: &ReadOptions) -> Result<Tree,
     }
 }
 
-/// The number in the third field of the line that starts with `name:`, as `passwd(5)` and `group(5)`
-/// both have it.
-fn number_of(database: &[u8], name: &str) -> Option<u32> {
-    let line = database
-        .split(|b| *b == b'\n')
-        .find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"))?;
-    let field = line.split(|b| *b == b':').nth(1)?;
-    std::str::from_utf8(field).ok()?.parse().ok()
+/// Numbers by name: the first and third field of each line, as `passwd(5)` and `group(5)` both have
+/// them. The first line of a name counts.
+fn numbers(database: &[u8]) -> BTreeMap<&str, u32> {
+    let mut numbers = BTreeMap::new();
+    for line in database.split(|b| *b == b'\n') {
+        let Ok(line) = std::str::from_utf8(line) else {
+            continue;
+        };
+        let mut fields = line.split(':');
+        if let (Some(name), Some(Ok(number))) = (fields.next(), fields.nth(1).map(str::parse)) {
+            numbers.entry(name).or_insert(number);
+        }
+    }
+    numbers
 }
 
 impl Reader<'_> {
     /// Resolves what had to wait for the whole archive.
     fn finish(mut self) -> Result<Tree, TarError> {
+        let (users, groups) = match self.pending.is_empty() {
+            true => Default::default(),
+            false => (numbers(&self.passwd), numbers(&self.group)),
+        };
         for acl in std::mem::take(&mut self.pending) {
             let names = |group: bool, name: &str| {
-                number_of(if group { &self.group } else { &self.passwd }, name)
+                let numbers = if group { &groups } else { &users };
+                numbers.get(name).copied()
             };
             let value = acl::from_text(&acl.text, &names).map_err(|kind| TarError {
+                entry: acl.entry,
                 offset: acl.offset,
                 member: Some(acl.member),
                 kind,
@@ -150,7 +183,7 @@ impl Reader<'_> {
             b'g' => {
                 let records = self.extension(&header, ahead)?;
                 ahead.bytes = 0;
-                self.global.add(&records)?;
+                self.global.add_global(&records)?;
             }
             b'L' => ahead.name = Some(header::until_nul(&self.extension(&header, ahead)?).to_vec()),
             b'K' => ahead.link = Some(header::until_nul(&self.extension(&header, ahead)?).to_vec()),
@@ -205,6 +238,7 @@ impl Reader<'_> {
             (None, None, None) => header.name,
         };
         *member = Some(raw_name.clone());
+        self.members += 1;
         self.count_entry()?;
         let raw_link = pax.link.or(ahead.link).unwrap_or(header.link);
         if raw_name.len().max(raw_link.len()) as u64 > limits.name_bytes {
@@ -238,6 +272,10 @@ impl Reader<'_> {
                 Err(e) => return Err(e),
             }
         }
+        let held = xattrs.iter().map(|(name, value)| name.len() + value.len());
+        let texts = named_acls.iter().map(|(_, text)| text.len());
+        let held: usize = held.chain(texts).map(|len| len + ATTRIBUTE_COST).sum();
+        self.count_metadata(split(&path).1.len() + raw_link.len() + held)?;
         let size = pax.size.unwrap_or(header.size);
         let kind = match header.typeflag {
             // Before ustar a directory was a file whose name ends with a slash.
@@ -295,6 +333,7 @@ impl Reader<'_> {
         )?;
         for (attr, text) in named_acls {
             self.pending.push(PendingAcl {
+                entry: self.members,
                 ino,
                 attr,
                 text,
@@ -316,6 +355,19 @@ impl Reader<'_> {
         } else {
             Ok(())
         }
+    }
+
+    /// Counts what the tree keeps of a member in memory.
+    fn count_metadata(&mut self, bytes: usize) -> Result<(), TarErrorKind> {
+        let limit = self.options.limits.metadata_bytes;
+        self.metadata_bytes = self.metadata_bytes.saturating_add(bytes as u64);
+        if self.metadata_bytes > limit {
+            return Err(TarErrorKind::Limit {
+                what: "bytes of names, attributes and sparse maps",
+                limit,
+            });
+        }
+        Ok(())
     }
 
     /// Checks the limit on data; returns the padding that follows `size` bytes.
@@ -373,6 +425,7 @@ impl Reader<'_> {
         size: u64,
     ) -> Result<Content, TarErrorKind> {
         self.check_file_size(map.real_size)?;
+        self.count_metadata(map.runs.len().saturating_mul(size_of::<DataExtent>()))?;
         let (id, at) = self.data(size)?;
         map.content(id, at, size)
     }
@@ -401,6 +454,8 @@ impl Reader<'_> {
             return Ok(Ino::ROOT);
         }
         let parent = self.parent(dir, true)?;
+        self.check_path(parent, name)?;
+        let parent = parent.ino;
         let Some(old) = self.child(parent, name) else {
             let ino = self.tree.insert_at(parent, name.to_vec(), inode);
             return ino.map_err(tree_error);
@@ -426,7 +481,7 @@ impl Reader<'_> {
         let (dir, name) = split(&target);
         let target_dir = self.parent(dir, false).map_err(|_| bad_target())?;
         let ino = self
-            .child(target_dir, name)
+            .child(target_dir.ino, name)
             .filter(|ino| self.tree.children(*ino).is_none());
         let ino = ino.ok_or_else(bad_target)?;
         let (dir, name) = split(path);
@@ -434,6 +489,8 @@ impl Reader<'_> {
             return Err(TarErrorKind::Name(path.to_vec()));
         }
         let parent = self.parent(dir, true)?;
+        self.check_path(parent, name)?;
+        let parent = parent.ino;
         if let Some(old) = self.child(parent, name) {
             if self
                 .tree
@@ -453,16 +510,34 @@ impl Reader<'_> {
         self.tree.children(dir)?.get(name).copied()
     }
 
+    /// Links may lead a short name to a long path.
+    fn check_path(&self, parent: Parent, name: &[u8]) -> Result<(), TarErrorKind> {
+        let limit = self.options.limits.name_bytes;
+        if parent.path_len + 1 + name.len() as u64 > limit {
+            return Err(TarErrorKind::Limit {
+                what: "bytes of a name",
+                limit,
+            });
+        }
+        Ok(())
+    }
+
     /// The directory `path`, links followed inside the tree, missing directories made if `make`.
-    fn parent(&mut self, path: &[u8], make: bool) -> Result<Ino, TarErrorKind> {
-        if let Some((cached, ino)) = &self.parent
+    fn parent(&mut self, path: &[u8], make: bool) -> Result<Parent, TarErrorKind> {
+        if let Some((cached, parent)) = &self.parent
             && cached == path
         {
-            return Ok(*ino);
+            return Ok(*parent);
         }
         let bad = || TarErrorKind::Parent(path.to_vec());
-        let mut dirs = vec![Ino::ROOT];
+        let limits = self.options.limits;
+        let root = Parent {
+            ino: Ino::ROOT,
+            path_len: 0,
+        };
+        let mut dirs = vec![root];
         let mut hops = 0;
+        let mut followed = 0;
         // What is left to walk, in reverse; true for components that a link brought in, which must
         // exist.
         let mut todo: Vec<(Vec<u8>, bool)> = path
@@ -471,7 +546,7 @@ impl Reader<'_> {
             .map(|name| (name.to_vec(), false))
             .collect();
         while let Some((name, from_link)) = todo.pop() {
-            let dir = *dirs.last().unwrap_or(&Ino::ROOT);
+            let dir = *dirs.last().unwrap_or(&root);
             match name.as_slice() {
                 b"" | b"." => continue,
                 b".." => {
@@ -483,9 +558,15 @@ impl Reader<'_> {
                 }
                 _ => {}
             }
-            match self.child(dir, &name) {
+            let below = |ino| Parent {
+                ino,
+                path_len: dir.path_len + 1 + name.len() as u64,
+            };
+            match self.child(dir.ino, &name) {
                 None if make && !from_link => {
+                    self.check_path(dir, &name)?;
                     self.count_entry()?;
+                    self.count_metadata(name.len())?;
                     let stat = Stat {
                         mode: 0o755,
                         uid: 0,
@@ -493,15 +574,18 @@ impl Reader<'_> {
                         mtime: self.options.build_clock,
                     };
                     let inode = Inode::new(stat, Kind::Dir(BTreeMap::new()));
-                    dirs.push(self.tree.insert_at(dir, name, inode).map_err(tree_error)?);
+                    let ino = self.tree.insert_at(dir.ino, name.clone(), inode);
+                    dirs.push(below(ino.map_err(tree_error)?));
                 }
                 None => return Err(bad()),
                 Some(ino) => match &self.tree.inode(ino).kind {
-                    Kind::Dir(_) => dirs.push(ino),
+                    Kind::Dir(_) => dirs.push(below(ino)),
                     Kind::Symlink(target) => {
                         hops += 1;
-                        if hops > MAX_HOPS {
-                            return Err(bad());
+                        followed += target.len() as u64;
+                        // The bytes count as well, or few links would make many steps.
+                        if hops > MAX_HOPS || followed > limits.name_bytes {
+                            return Err(TarErrorKind::LinkChain(path.to_vec()));
                         }
                         if target.first() == Some(&b'/') {
                             dirs.truncate(1);
@@ -516,10 +600,16 @@ impl Reader<'_> {
                     _ => return Err(bad()),
                 },
             }
+            if dirs.len() > limits.depth {
+                return Err(TarErrorKind::Limit {
+                    what: "directories below one another",
+                    limit: limits.depth as u64,
+                });
+            }
         }
-        let ino = *dirs.last().unwrap_or(&Ino::ROOT);
-        self.parent = Some((path.to_vec(), ino));
-        Ok(ino)
+        let parent = *dirs.last().unwrap_or(&root);
+        self.parent = Some((path.to_vec(), parent));
+        Ok(parent)
     }
 }
 

@@ -13,6 +13,9 @@ use super::{
 use crate::testing::{blobs, dump, tree_strategy};
 use crate::{Kind, Tree};
 
+mod bombs;
+mod hostile;
+
 const OPTIONS: ReadOptions = ReadOptions {
     build_clock: Timestamp::from_secs(99),
     limits: Limits::DEFAULT,
@@ -65,7 +68,7 @@ fn pax(records: &[(&str, &[u8])]) -> Vec<u8> {
     let mut data = Vec::new();
     for (key, value) in records {
         let body = key.len() + value.len() + 3;
-        let len = (1..4)
+        let len = (1..9)
             .map(|d| body + d)
             .find(|n| n.to_string().len() + body == *n)
             .unwrap();
@@ -251,12 +254,11 @@ fn pax_size_and_global_headers() {
 }
 
 #[test]
-fn attributes_keep_their_bytes_and_foreign_ones_go() {
+fn attributes_keep_their_bytes() {
     let out = check(&[
         pax(&[
             ("SCHILY.xattr.user.bin", b"\0\n=\xff"),
             ("SCHILY.xattr.security.selinux", b"label"),
-            ("SCHILY.xattr.user.overlay.opaque", b"y"),
             ("SCHILY.xattr.user.empty", b""),
             (
                 "SCHILY.acl.access",
@@ -271,7 +273,7 @@ fn attributes_keep_their_bytes_and_foreign_ones_go() {
     let line = lines(&out)[0];
     assert!(
         line.ends_with(&format!(
-            " xattr system.posix_acl_access={acl} xattr user.bin=000a3dff xattr user.empty="
+            " xattr security.selinux=6c6162656c xattr system.posix_acl_access={acl} xattr user.bin=000a3dff xattr user.empty="
         )),
         "{line}"
     );
@@ -473,7 +475,7 @@ fn hostile_members_are_refused_by_name() {
     ));
     assert!(matches!(
         named(&[link("a", "b"), link("b", "a"), file("a/x", "")], "a/x"),
-        K::Parent(_)
+        K::LinkChain(_)
     ));
     assert!(matches!(
         named(&[file("f", ""), file("f/x", "")], "f/x"),
@@ -568,7 +570,9 @@ fn limits_stop_bombs() {
         data_bytes: 10,
         file_bytes: 8,
         name_bytes: 20,
+        depth: 3,
         extension_bytes: 2048,
+        metadata_bytes: 1000,
     };
     let run = |members: &[Vec<u8>]| {
         let options = ReadOptions { limits, ..OPTIONS };
@@ -668,7 +672,10 @@ fn compressed_archives_are_read_and_their_damage_is_found() {
         );
     }
     let error = streamed(b"BZh91AY&SY").unwrap_err();
-    assert!(matches!(error.kind, TarErrorKind::Read(_)));
+    assert!(
+        matches!(&error.kind, TarErrorKind::Unsupported(what) if what.contains("bzip2")),
+        "{error:?}"
+    );
 }
 
 #[test]

@@ -1,0 +1,229 @@
+//! A diff for people: grouped, a line a difference, each group cut at a limit.
+
+use std::fmt::Write as _;
+
+use amiforge_types::ByteSize;
+
+use super::report::{
+    BootChange, Counts, DiffReport, Field, FileChange, FileInfo, Happened, PackageChange,
+};
+
+impl DiffReport {
+    /// The text. Groups of packages, boot files and files end after `limit` lines; 0 is without end.
+    #[must_use]
+    pub fn text(&self, limit: usize) -> String {
+        let mut out = String::new();
+        for (name, image) in [("a", &self.a), ("b", &self.b)] {
+            let _ = writeln!(
+                out,
+                "{name}  {} ({}, {})",
+                image.path.display(),
+                image.format.name(),
+                ByteSize(image.virtual_bytes)
+            );
+        }
+        let disk = self
+            .disk
+            .iter()
+            .map(|field| format!("~ {}", field_text(field)));
+        group(&mut out, "disk", disk, 0);
+        let partitions = self.partitions.iter().map(|p| {
+            let fields: Vec<String> = match p.change {
+                Happened::Added | Happened::Removed => Vec::new(),
+                _ => p.fields.iter().map(field_text).collect(),
+            };
+            format!("{} {} {}", sign(p.change), p.slot, fields.join(", "))
+        });
+        group(&mut out, "partitions", partitions, 0);
+        let file_systems = self.file_systems.iter().map(|fs| {
+            let fields: Vec<String> = fs.fields.iter().map(field_text).collect();
+            let place = fs
+                .slot
+                .map_or("whole disk".to_owned(), |slot| slot.to_string());
+            format!("~ {place} {}", fields.join(", "))
+        });
+        group(&mut out, "file systems", file_systems, 0);
+        group(&mut out, "boot", self.boot.iter().map(boot_text), limit);
+        group(
+            &mut out,
+            "packages",
+            self.packages.iter().map(package_text),
+            limit,
+        );
+        group(&mut out, "files", self.files.iter().map(file_text), limit);
+        let _ = writeln!(out, "\n{}", self.summary_line());
+        out
+    }
+
+    /// One sentence.
+    fn summary_line(&self) -> String {
+        if !self.differs {
+            return "no differences".to_owned();
+        }
+        let s = &self.summary;
+        let counts = |name: &str, c: Counts| {
+            format!(
+                "{name} {} added, {} removed, {} changed",
+                c.added, c.removed, c.changed
+            )
+        };
+        format!(
+            "{}; {}; {} boot, {} partition, {} file system and {} disk differences",
+            counts("packages:", s.packages),
+            counts("files:", s.files),
+            s.boot,
+            s.partitions,
+            s.file_systems,
+            s.disk
+        )
+    }
+}
+
+/// A heading and its lines, when there are any.
+fn group(out: &mut String, name: &str, lines: impl ExactSizeIterator<Item = String>, limit: usize) {
+    let total = lines.len();
+    if total == 0 {
+        return;
+    }
+    let shown = if limit == 0 { total } else { limit };
+    let _ = writeln!(out, "\n{name}");
+    for line in lines.take(shown) {
+        let _ = writeln!(out, "  {}", line.trim_end());
+    }
+    if total > shown {
+        let _ = writeln!(out, "  … {} more (--limit 0 shows all)", total - shown);
+    }
+}
+
+fn sign(change: Happened) -> char {
+    match change {
+        Happened::Added => '+',
+        Happened::Removed => '-',
+        Happened::Changed | Happened::Upgraded | Happened::Downgraded => '~',
+    }
+}
+
+fn or_none(value: Option<&str>) -> &str {
+    match value {
+        None | Some("") => "none",
+        Some(text) => text,
+    }
+}
+
+fn field_text(field: &Field) -> String {
+    let (a, b) = (or_none(field.a.as_deref()), or_none(field.b.as_deref()));
+    format!("{} {a} → {b}", field.field)
+}
+
+fn boot_text(change: &BootChange) -> String {
+    let size = |bytes: &Option<super::report::Bytes>| {
+        bytes
+            .as_ref()
+            .map_or("none".to_owned(), |b| b.size.to_string())
+    };
+    let place = match change.place {
+        "bootSector" => "boot sector",
+        "biosBoot" => "BIOS boot partition",
+        place => place,
+    };
+    let path = change.path.as_deref().unwrap_or("");
+    let sizes = match (&change.a, &change.b) {
+        (None, None) => String::new(),
+        (Some(a), Some(b)) if a.size == b.size => format!("({} bytes)", a.size),
+        (a, b) => format!("({} → {} bytes)", size(a), size(b)),
+    };
+    format!("{} {place} {path} {sizes}", sign(change.change))
+}
+
+fn package_text(package: &PackageChange) -> String {
+    let name = format!("{}:{}", package.name, package.architecture);
+    let sign = sign(package.change);
+    match (&package.a, &package.b) {
+        (Some(a), Some(b)) => {
+            let down = match package.change {
+                Happened::Downgraded => " (downgraded)",
+                _ => "",
+            };
+            format!("{sign} {name} {a} → {b}{down}")
+        }
+        (a, b) => format!("{sign} {name} {}", or_none(a.as_deref().or(b.as_deref()))),
+    }
+}
+
+fn file_text(file: &FileChange) -> String {
+    let mut line = format!("{} {}", sign(file.change), file.path);
+    match (&file.a, &file.b) {
+        (Some(a), Some(b)) => {
+            for aspect in &file.aspects {
+                let _ = write!(line, "  {}", aspect_text(aspect, a, b));
+            }
+        }
+        (Some(one), None) | (None, Some(one)) => {
+            let _ = write!(line, "  {}", one.kind);
+            if let Some(size) = one.size {
+                let _ = write!(line, " of {size} bytes");
+            }
+            if let Some(target) = &one.target {
+                let _ = write!(line, " → {target}");
+            }
+            if let Some(device) = &one.device {
+                let _ = write!(line, " {device}");
+            }
+        }
+        (None, None) => {}
+    }
+    if let Some(package) = &file.package {
+        let mark = if file.conffile { ", configuration" } else { "" };
+        let _ = write!(line, "  [{package}{mark}]");
+    }
+    match (&file.component, &file.layer) {
+        (Some(component), _) => {
+            let _ = write!(line, "  {{{component}}}");
+        }
+        (None, Some(layer)) => {
+            let _ = write!(line, "  {{layer {}}}", layer.get(..12).unwrap_or(layer));
+        }
+        (None, None) => {}
+    }
+    line
+}
+
+fn aspect_text(aspect: &str, a: &FileInfo, b: &FileInfo) -> String {
+    let change = |a: &str, b: &str| format!("{aspect} {a} → {b}");
+    match aspect {
+        "type" => change(a.kind, b.kind),
+        "mode" => change(&a.mode, &b.mode),
+        "owner" => change(
+            &format!("{}:{}", a.uid, a.gid),
+            &format!("{}:{}", b.uid, b.gid),
+        ),
+        "content" if a.size == b.size => {
+            format!("content ({} bytes)", a.size.unwrap_or(0))
+        }
+        "content" => {
+            let (a, b) = (a.size.unwrap_or(0), b.size.unwrap_or(0));
+            format!("content ({a} → {b} bytes)")
+        }
+        "target" => change(or_none(a.target.as_deref()), or_none(b.target.as_deref())),
+        "device" => change(or_none(a.device.as_deref()), or_none(b.device.as_deref())),
+        "flags" => change(or_none(a.flags.as_deref()), or_none(b.flags.as_deref())),
+        "links" => {
+            let links = |file: &FileInfo| file.links.unwrap_or(1).to_string();
+            change(&links(a), &links(b))
+        }
+        "mtime" => change(&a.mtime, &b.mtime),
+        "xattrs" => {
+            let names: Vec<&str> = a
+                .xattrs
+                .keys()
+                .chain(b.xattrs.keys())
+                .filter(|name| a.xattrs.get(*name) != b.xattrs.get(*name))
+                .map(String::as_str)
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect();
+            format!("xattrs {}", names.join(", "))
+        }
+        other => other.to_owned(),
+    }
+}
