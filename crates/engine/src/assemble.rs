@@ -2,11 +2,11 @@
 //! shares: from layers to a tree, from a tree to a disk.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use amiforge_image::{BootMode, DiskImage, ImageSpec};
 use amiforge_tree::{DumpContent, Stat, Tree};
-use amiforge_types::{Arch, BlobId, BlobTable, Digest, Hasher, Seed, Timestamp};
+use amiforge_types::{Arch, BlobId, BlobTable, Hasher, Seed, Timestamp};
 
 use crate::diskfiles::{DiskFilesReport, OutputRequest};
 use crate::error::{Contextual, EngineError, ErrorKind};

@@ -69,6 +69,9 @@ pub struct BuildOutcome {
     pub proven: bool,
 }
 
+/// SHA-256 by file name; none for what is too large and too empty to hash.
+type Sums = Vec<(String, Option<Digest>)>;
+
 /// What an output folder held when it was finished; `record version 1`.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -253,7 +256,7 @@ impl Engine {
         made: Made,
         folder: &OutFolder,
         jobs: usize,
-    ) -> Result<(Manifest, Vec<(String, Option<Digest>)>), EngineError> {
+    ) -> Result<(Manifest, Sums), EngineError> {
         let image_recipe: &ImageRecipe = &recipe.recipe;
         let volumes = crate::volumes::of_recipe(image_recipe)?;
         let seed = match &image_recipe.amiforge.seed {

@@ -197,7 +197,7 @@ pub fn linked_names(tree: &Tree) -> BTreeMap<Ino, Vec<Vec<u8>>> {
 
 /// Walks both trees at once. A name that one of them lacks comes with everything below it; so does one
 /// that is a directory in one and something else in the other.
-fn both(old: &Tree, new: &Tree, take: &mut dyn FnMut(&[u8], Option<Ino>, Option<Ino>)) {
+fn both(old: &Tree, new: &Tree, take: &mut impl FnMut(&[u8], Option<Ino>, Option<Ino>)) {
     let mut path = Vec::new();
     take(&path, Some(Ino::ROOT), Some(Ino::ROOT));
     let open = |a: Option<Ino>, b: Option<Ino>| {

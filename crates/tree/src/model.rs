@@ -354,7 +354,7 @@ impl Tree {
 
     /// Hands every name and its inode to `take`, in the order of [`Tree::walk`], and ends with the first
     /// error that `take` gives.
-    pub fn visit<E>(&self, take: &mut dyn FnMut(&[u8], Ino) -> Result<(), E>) -> Result<(), E> {
+    pub fn visit<E>(&self, take: &mut impl FnMut(&[u8], Ino) -> Result<(), E>) -> Result<(), E> {
         let mut path = Vec::new();
         take(&path, Ino::ROOT)?;
         // The open directories: what is left of each, and how long the path to it is.

@@ -20,6 +20,9 @@ pub trait Opener {
 /// Images over images are followed this deep.
 const MAX_DEPTH: u32 = 16;
 
+/// A file that was opened, and who opens what it names in turn.
+type Opened = (Arc<dyn ReadAt>, Box<dyn Opener>);
+
 /// What an image may have opened.
 pub(crate) struct Gate<'a> {
     opener: Option<&'a dyn Opener>,
@@ -45,11 +48,7 @@ impl<'a> Gate<'a> {
         self.opener.is_none()
     }
 
-    fn opened(
-        &self,
-        format: Format,
-        name: &str,
-    ) -> Result<(Arc<dyn ReadAt>, Box<dyn Opener>), OpenError> {
+    fn opened(&self, format: Format, name: &str) -> Result<Opened, OpenError> {
         let opener = self.opener.ok_or(OpenError::ExternalFile {
             format,
             what: "another file",

@@ -20,7 +20,7 @@ impl Crc {
 
     /// The register that a file system with `metadata_csum_seed` keeps.
     pub(super) const fn seeded(register: u32) -> Self {
-        Self(register)
+        Self(Some(register))
     }
 
     /// The register for the blocks of an inode; generations are always 0.
