@@ -33,7 +33,8 @@ use report::{
 use shown::{hex, path, shown};
 use side::{Disk, Side};
 
-pub use report::{DiffReport, Field};
+pub use report::DiffReport;
+use report::Field;
 
 /// What to compare.
 #[derive(Clone, Debug)]
