@@ -60,7 +60,7 @@ fn file<'r>(report: &'r Value, path: &str) -> &'r Value {
 const TREE: &str = r#"
 mkdir -p etc usr/bin boot/grub var/empty srv/sub
 echo welcome > etc/motd; ln etc/motd etc/issue; ln -s motd etc/link
-head -c 300000 /dev/urandom > usr/bin/tool; chmod 4755 usr/bin/tool
+head -c 300000 /dev/zero | tr '\0' t > usr/bin/tool; chmod 4755 usr/bin/tool
 mknod srv/null c 1 3; mknod srv/disk b 8 1; mkfifo srv/pipe
 echo kernel > boot/vmlinuz-1; echo 'set timeout=0' > boot/grub/grub.cfg; ln -s boot/vmlinuz-1 vmlinuz
 truncate -s 8M srv/sparse; echo end >> srv/sparse
