@@ -101,7 +101,7 @@ fn kind_name(kind: FileSystemKind) -> &'static str {
 
 /// An open file system of a disk.
 pub(crate) enum FileSystem {
-    Ext4(ext4::Reader),
+    Ext4(Box<ext4::Reader>),
     Fat(fat::Reader),
 }
 
@@ -231,7 +231,7 @@ pub(crate) fn open_file_system(
             .map(FileSystem::Fat)
             .or_fail(ErrorKind::Failed, context),
         kind if is_ext(kind) => ext4::Reader::open(disk, offset, len)
-            .map(FileSystem::Ext4)
+            .map(|reader| FileSystem::Ext4(Box::new(reader)))
             .or_fail(ErrorKind::Failed, context),
         other => Err(EngineError::new(
             ErrorKind::Invalid,
