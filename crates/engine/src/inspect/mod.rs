@@ -60,7 +60,7 @@ impl TreeLine {
 }
 
 /// Takes lines as they come; an error of it ends the walk.
-pub type TreeSink<'a> = dyn FnMut(TreeLine) -> io::Result<()> + 'a;
+type TreeSink<'a> = dyn FnMut(TreeLine) -> io::Result<()> + 'a;
 
 fn at(image: &Path, path: &[u8]) -> String {
     format!("{}: {}", image.display(), entry::shown(path))
