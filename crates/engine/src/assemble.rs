@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use amiforge_disk::{Compression, EmitOptions, Format, Output};
-use amiforge_image::{BootMode, DiskImage, ImageSpec};
+use amiforge_image::{BootMode, DiskImage, ImageSpec, Inodes, Profile};
 use amiforge_store::{FileBlob, FileTarget, HarvestOptions};
 use amiforge_tree::{DumpContent, Stat, Tree, layer, tar};
 use amiforge_types::{Arch, BlobId, BlobTable, Digest, ReadAt, Seed, Timestamp};
@@ -57,6 +57,10 @@ pub struct AssembleRequest {
     pub size: Option<u64>,
     /// How it boots.
     pub boot: BootChoice,
+    /// For guests whose tools do not know metadata checksums.
+    pub legacy_root: bool,
+    /// Inodes of the root file system; `None` for one each 16 KiB, and as many as the content needs.
+    pub inodes: Option<u64>,
     /// Which digests.
     pub checksums: Checksums,
 }
@@ -138,15 +142,16 @@ impl Engine {
         };
         let context = || format!("cannot assemble {}", request.rootfs.display());
         let dump = tree
-            .dump(DumpContent::SizeOnly)
+            .dump_digest(DumpContent::SizeOnly)
             .or_fail(ErrorKind::Failed, context)?;
-        let seed = Seed::new(Digest::of(dump.as_bytes()));
+        let seed = Seed::new(dump);
         self.stage("layout", format!("{} files", tree.slots()));
-        let disk = lay_out(
-            tree,
-            &image_spec(request.size, request.boot, seed, clock, padded),
-            &mut blobs,
-        )?;
+        let mut spec = image_spec(request.size, request.boot, seed, clock, padded);
+        spec.root_profile = root_profile(request.legacy_root);
+        if let Some(count) = request.inodes {
+            spec.root_inodes = Inodes::Count(count);
+        }
+        let disk = lay_out(tree, &spec, &mut blobs)?;
 
         self.stage(
             "emit",
@@ -366,6 +371,15 @@ pub(crate) fn image_spec(
     spec
 }
 
+/// The features of the root file system.
+pub(crate) const fn root_profile(legacy: bool) -> Profile {
+    if legacy {
+        Profile::Legacy
+    } else {
+        Profile::Standard
+    }
+}
+
 /// Lays a tree out on a disk.
 pub(crate) fn lay_out(
     tree: Tree,
@@ -421,11 +435,9 @@ fn spool_context(rootfs: &Path, out: &Path) -> String {
 }
 
 fn newest(tree: &Tree) -> Timestamp {
-    let times = tree
-        .walk()
-        .into_iter()
-        .map(|(_, ino)| tree.inode(ino).stat.mtime.secs);
-    Timestamp::from_secs(times.max().unwrap_or(0).max(0))
+    let mut newest = 0;
+    tree.visit(&mut |_, ino| newest = newest.max(tree.inode(ino).stat.mtime.secs));
+    Timestamp::from_secs(newest)
 }
 
 fn clamp(tree: &mut Tree, clock: Timestamp) {

@@ -14,12 +14,13 @@
 //! backslash is doubled, and bytes outside printable ASCII and spaces are written `\xNN`. Attribute
 //! values are hex.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 
-use amiforge_types::BlobTable;
+use amiforge_types::{BlobTable, Digest, Hasher};
 
-use crate::{Inode, Kind, Tree};
+use crate::{Ino, Inode, Kind, Tree};
 
 /// What the dump says about file content.
 #[derive(Clone, Copy, Debug)]
@@ -35,38 +36,70 @@ impl Tree {
     /// path whose data could not be read.
     pub fn dump(&self, content: DumpContent<'_>) -> io::Result<String> {
         let mut out = String::new();
-        for line in dump_entries(self, content)? {
-            out.push_str(&line);
+        dump_each(self, content, &mut |line| {
+            out.push_str(line);
             out.push('\n');
-        }
+        })?;
         Ok(out)
+    }
+
+    /// SHA-256 of [`Tree::dump`], without holding the text.
+    pub fn dump_digest(&self, content: DumpContent<'_>) -> io::Result<Digest> {
+        let mut hasher = Hasher::new();
+        let mut pending = Vec::with_capacity(2 * DIGEST_CHUNK);
+        dump_each(self, content, &mut |line| {
+            pending.extend_from_slice(line.as_bytes());
+            pending.push(b'\n');
+            if pending.len() >= DIGEST_CHUNK {
+                hasher.update(&pending);
+                pending.clear();
+            }
+        })?;
+        hasher.update(&pending);
+        Ok(hasher.finish())
     }
 }
 
+/// Bytes that are hashed at once: calls for single lines would cost more than the hash.
+const DIGEST_CHUNK: usize = 32 << 10;
+
 /// The lines of [`Tree::dump`].
 pub fn dump_entries(tree: &Tree, content: DumpContent<'_>) -> io::Result<Vec<String>> {
-    let mut first_name: Vec<Option<String>> = vec![None; tree.slots()];
     let mut lines = Vec::with_capacity(tree.slots());
-    for (path, ino) in tree.walk() {
-        let mut line = String::from("/");
-        escape(&path, &mut line);
-        if let Some(first) = &first_name[ino.index()] {
+    dump_each(tree, content, &mut |line| lines.push(line.to_owned()))?;
+    Ok(lines)
+}
+
+fn dump_each(tree: &Tree, content: DumpContent<'_>, put: &mut dyn FnMut(&str)) -> io::Result<()> {
+    // Only inodes with several names need their first one kept.
+    let mut names = vec![0_u8; tree.slots()];
+    tree.visit(&mut |_, ino| names[ino.index()] = names[ino.index()].saturating_add(1));
+    let mut first_name: BTreeMap<Ino, String> = BTreeMap::new();
+    let mut line = String::new();
+    let mut result = Ok(());
+    tree.visit(&mut |path, ino| {
+        if result.is_err() {
+            return;
+        }
+        line.clear();
+        line.push('/');
+        escape(path, &mut line);
+        if let Some(first) = first_name.get(&ino) {
             let _ = write!(line, " hardlink -> {first}");
         } else {
-            first_name[ino.index()] = Some(line.clone());
-            describe(tree.inode(ino), content, &mut line).map_err(|e| {
-                io::Error::new(
-                    e.kind(),
-                    format!(
-                        "cannot read the data of /{}: {e}",
-                        String::from_utf8_lossy(&path)
-                    ),
-                )
-            })?;
+            if names[ino.index()] > 1 {
+                first_name.insert(ino, line.clone());
+            }
+            result = describe(tree.inode(ino), content, &mut line).map_err(|e| {
+                let path = String::from_utf8_lossy(path);
+                io::Error::new(e.kind(), format!("cannot read the data of /{path}: {e}"))
+            });
         }
-        lines.push(line);
-    }
-    Ok(lines)
+        if result.is_ok() {
+            put(&line);
+        }
+    });
+    result
 }
 
 fn describe(inode: &Inode, content: DumpContent<'_>, line: &mut String) -> io::Result<()> {

@@ -292,9 +292,11 @@ impl Tree {
         inode: Inode,
     ) -> Result<Ino, TreeError> {
         let ino = Ino(u32::try_from(self.inodes.len()).map_err(|_| TreeError::TooMany)?);
+        match &mut self.inode_mut(dir).kind {
+            Kind::Dir(children) => children.insert(name, ino),
+            _ => return Err(TreeError::NotADirectory(name)),
+        };
         self.inodes.push(inode);
-        let path = name.clone();
-        self.set_child(dir, name, ino, &path)?;
         Ok(ino)
     }
 
@@ -325,21 +327,36 @@ impl Tree {
     #[must_use]
     pub fn walk(&self) -> Vec<(Vec<u8>, Ino)> {
         let mut out = Vec::with_capacity(self.inodes.len());
-        let mut stack = vec![(Vec::new(), Ino::ROOT)];
-        while let Some((path, ino)) = stack.pop() {
-            if let Some(children) = self.children(ino) {
-                for (name, child) in children.iter().rev() {
-                    let mut child_path = path.clone();
-                    if !child_path.is_empty() {
-                        child_path.push(b'/');
-                    }
-                    child_path.extend_from_slice(name);
-                    stack.push((child_path, *child));
-                }
-            }
-            out.push((path, ino));
-        }
+        self.visit(&mut |path, ino| out.push((path.to_vec(), ino)));
         out
+    }
+
+    /// Calls `f` with every name and its inode, in the order of [`Tree::walk`], without a copy of the
+    /// paths.
+    pub fn visit(&self, f: &mut dyn FnMut(&[u8], Ino)) {
+        let mut path = Vec::new();
+        f(&path, Ino::ROOT);
+        // The directories on the way, each with the length of its path.
+        let root = self.children(Ino::ROOT);
+        let mut stack: Vec<_> = root
+            .map(|children| (children.iter(), 0))
+            .into_iter()
+            .collect();
+        while let Some((rest, len)) = stack.last_mut() {
+            path.truncate(*len);
+            let Some((name, ino)) = rest.next() else {
+                stack.pop();
+                continue;
+            };
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+            f(&path, *ino);
+            if let Some(children) = self.children(*ino) {
+                stack.push((children.iter(), path.len()));
+            }
+        }
     }
 
     /// Link count of every inode slot: names for files, 2 plus sub-directories for directories, 0
@@ -348,9 +365,9 @@ impl Tree {
     pub fn link_counts(&self) -> Vec<u32> {
         let mut counts = vec![0; self.inodes.len()];
         counts[0] = 1;
-        for (_, ino) in self.walk() {
+        self.visit(&mut |_, ino| {
             let Some(children) = self.children(ino) else {
-                continue;
+                return;
             };
             counts[ino.index()] += 1;
             for child in children.values() {
@@ -359,7 +376,7 @@ impl Tree {
                     counts[ino.index()] += 1;
                 }
             }
-        }
+        });
         counts
     }
 

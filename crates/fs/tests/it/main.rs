@@ -22,5 +22,4 @@ mod profile;
 mod property;
 mod scale;
 mod size;
-mod speed;
 mod tool;
