@@ -18,6 +18,7 @@ mod differential;
 mod ext4;
 mod fat;
 mod image;
+mod kernel;
 mod profile;
 mod property;
 mod scale;
