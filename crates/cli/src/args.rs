@@ -163,6 +163,15 @@ pub(crate) enum BootArg {
     None,
 }
 
+/// Features of an ext4 file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProfileArg {
+    /// Those of Debian 12.
+    Standard,
+    /// Without metadata checksums, for guests whose e2fsck is older than 1.43.
+    Legacy,
+}
+
 /// Which digests to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ChecksumsArg {
@@ -189,6 +198,12 @@ pub(crate) struct Assemble {
     /// How the disk boots.
     #[arg(long, value_enum, default_value = "hybrid")]
     pub(crate) boot: BootArg,
+    /// Features of the root file system.
+    #[arg(long, value_enum, default_value = "standard")]
+    pub(crate) filesystem_profile: ProfileArg,
+    /// Inodes of the root file system [default: one for each 16 KiB, more where the content needs them]
+    #[arg(long, value_name = "N")]
+    pub(crate) inodes: Option<u64>,
     #[command(flatten)]
     pub(crate) how: DiskOutput,
     /// Print the result as JSON.

@@ -11,7 +11,7 @@ use clap::CommandFactory;
 use serde::Serialize;
 
 use crate::CommandError;
-use crate::args::{self, BootArg, ChecksumsArg, FirmwareArg, InspectWhat};
+use crate::args::{self, BootArg, ChecksumsArg, FirmwareArg, InspectWhat, ProfileArg};
 use crate::render;
 
 type Outcome = Result<ExitCode, CommandError>;
@@ -166,6 +166,8 @@ pub(crate) fn assemble(engine: &Engine, args: args::Assemble) -> Outcome {
             BootArg::Hybrid => engine::BootChoice::Hybrid,
             BootArg::None => engine::BootChoice::None,
         },
+        legacy_root: args.filesystem_profile == ProfileArg::Legacy,
+        inodes: args.inodes,
     })?;
     print_files(&report, args.json)
 }

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use amiforge_image::{BootMode, DiskImage, ImageSpec};
+use amiforge_image::{BootMode, DiskImage, ImageSpec, Inodes, Profile};
 use amiforge_tree::{DumpContent, Stat, Tree};
-use amiforge_types::{Arch, BlobId, BlobTable, Hasher, Seed, Timestamp};
+use amiforge_types::{Arch, BlobId, BlobTable, Seed, Timestamp};
 
 use crate::diskfiles::{DiskFilesReport, OutputRequest};
 use crate::error::{Contextual, EngineError, ErrorKind};
@@ -37,6 +37,10 @@ pub struct AssembleRequest {
     pub size: Option<u64>,
     /// How it boots.
     pub boot: BootChoice,
+    /// For guests whose tools do not know metadata checksums.
+    pub legacy_root: bool,
+    /// Inodes of the root file system; `None` for one each 16 KiB, and as many as the content needs.
+    pub inodes: Option<u64>,
 }
 
 /// What a finished image does not carry: caches and identities that a guest makes anew. Directories
@@ -82,20 +86,17 @@ impl Engine {
             None => newest(&tree),
         };
         let context = || format!("cannot assemble {}", request.rootfs.display());
-        let mut hasher = Hasher::new();
-        // A line at a time: the text of a million names is larger than all else together.
-        tree.dump_lines(DumpContent::SizeOnly, &mut |line| {
-            hasher.update(line.as_bytes());
-            hasher.update(b"\n");
-        })
-        .or_fail(ErrorKind::Failed, context)?;
-        let seed = Seed::new(hasher.finish());
+        let dump = tree
+            .dump_digest(DumpContent::SizeOnly)
+            .or_fail(ErrorKind::Failed, context)?;
+        let seed = Seed::new(dump);
         self.stage("layout", format!("{} files", tree.slots()));
-        let disk = lay_out(
-            tree,
-            &image_spec(request.size, request.boot, seed, clock, padded),
-            &mut blobs,
-        )?;
+        let mut spec = image_spec(request.size, request.boot, seed, clock, padded);
+        spec.root_profile = root_profile(request.legacy_root);
+        if let Some(count) = request.inodes {
+            spec.root_inodes = Inodes::Count(count);
+        }
+        let disk = lay_out(tree, &spec, &mut blobs)?;
 
         self.write_disk_files(
             &disk.extents,
@@ -167,6 +168,15 @@ pub(crate) fn image_spec(
     spec.size = size;
     spec.padded_blobs = padded;
     spec
+}
+
+/// The features of the root file system.
+pub(crate) const fn root_profile(legacy: bool) -> Profile {
+    if legacy {
+        Profile::Legacy
+    } else {
+        Profile::Standard
+    }
 }
 
 /// Lays a tree out on a disk.

@@ -10,7 +10,7 @@ use amiforge_ami::{
 };
 use amiforge_exec::DocumentSpec;
 use amiforge_plan::Plan;
-use amiforge_recipe::ImageRecipe;
+use amiforge_recipe::{ImageRecipe, RootFilesystem};
 use amiforge_source::ResolvedDebian;
 use amiforge_store::{CatalogImage, Store};
 use amiforge_tree::Tree;
@@ -273,13 +273,15 @@ impl Engine {
         } = made;
         self.stage("layout", format!("{} files", tree.slots()));
         let padded = layers.iter().map(|layer| layer.blob).collect();
-        let spec = crate::assemble::image_spec(
+        let mut spec = crate::assemble::image_spec(
             volumes.root_gib.map(|gib| u64::from(gib) * GIB),
             boot_mode_choice(boot_mode),
             seed,
             clock,
             padded,
         );
+        let root = image_recipe.amiforge.root_filesystem;
+        spec.root_profile = crate::assemble::root_profile(root == RootFilesystem::Ext4Legacy);
         let disk = crate::assemble::lay_out(tree, &spec, &mut blobs)?;
 
         let formats = &image_recipe.amiforge.formats;

@@ -141,20 +141,20 @@ fn plan_root(
         spec.clock,
     );
     options.label.clone_from(&spec.root_label);
+    options.profile = spec.root_profile;
+    options.inodes = spec.root_inodes;
     options.padded_blobs.clone_from(&spec.padded_blobs);
+    let measured = ext4::Measured::new(tree, &options).map_err(ImageError::Root)?;
+    let least = |free| measured.minimum_size(free).map_err(ImageError::Root);
     let disk_size = match spec.size {
         Some(size) => size,
-        None => front.disk_for(ext4::minimum_size(tree, &options).map_err(ImageError::Root)?),
+        None => front.disk_for(least(spec.headroom)?),
     };
     let too_small = |tree_needs: u64| ImageError::too_small(disk_size, front.disk_for(tree_needs));
     let Some(area) = front.root(disk_size) else {
-        options.size = ext4::Size::Minimum { free: 0 };
-        return Err(too_small(
-            ext4::minimum_size(tree, &options).map_err(ImageError::Root)?,
-        ));
+        return Err(too_small(least(0)?));
     };
-    options.size = ext4::Size::Volume(area.len);
-    match ext4::plan(tree, &options) {
+    match measured.plan(ext4::Size::Volume(area.len)) {
         Ok(plan) => Ok((area, disk_size, plan)),
         Err(ext4::Ext4Error::TooSmall { needed, .. }) => Err(too_small(needed)),
         Err(error) => Err(ImageError::Root(error)),

@@ -30,6 +30,7 @@ use amiforge_fs::{ext4::Ext4Error, fat::FatError};
 use amiforge_tree::TreeError;
 use amiforge_types::{Arch, BlobId, ByteSize, GIB, MIB, Seed, Timestamp, Uuid};
 
+pub use amiforge_fs::ext4::{Inodes, Profile};
 pub use assemble::assemble;
 pub use boot::compare_versions;
 
@@ -109,6 +110,10 @@ pub struct ImageSpec {
     pub arch: Arch,
     /// Label of the root file system, at most 16 bytes.
     pub root_label: String,
+    /// Features of the root file system.
+    pub root_profile: Profile,
+    /// How many inodes the root file system gets.
+    pub root_inodes: Inodes,
     /// Words for the kernel's command line, behind root and consoles.
     pub kernel_args: Vec<String>,
     /// Bytes of the EFI system partition, a multiple of 1 MiB.
@@ -132,6 +137,8 @@ impl ImageSpec {
             clock,
             arch,
             root_label: "root".to_owned(),
+            root_profile: Profile::Standard,
+            root_inodes: Inodes::DEFAULT,
             kernel_args: Vec::new(),
             esp_size: 64 * MIB,
             boot_timeout: 0,

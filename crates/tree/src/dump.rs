@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 
-use amiforge_types::BlobTable;
+use amiforge_types::{BlobTable, Digest, Hasher};
 
 use crate::{Ino, Inode, Kind, Tree};
 
@@ -36,13 +36,32 @@ impl Tree {
     /// path whose data could not be read.
     pub fn dump(&self, content: DumpContent<'_>) -> io::Result<String> {
         let mut out = String::new();
-        for line in dump_entries(self, content)? {
-            out.push_str(&line);
+        self.dump_lines(content, &mut |line| {
+            out.push_str(line);
             out.push('\n');
-        }
+        })?;
         Ok(out)
     }
+
+    /// SHA-256 of [`Tree::dump`], without holding the text.
+    pub fn dump_digest(&self, content: DumpContent<'_>) -> io::Result<Digest> {
+        let mut hasher = Hasher::new();
+        let mut pending = Vec::with_capacity(2 * DIGEST_CHUNK);
+        self.dump_lines(content, &mut |line| {
+            pending.extend_from_slice(line.as_bytes());
+            pending.push(b'\n');
+            if pending.len() >= DIGEST_CHUNK {
+                hasher.update(&pending);
+                pending.clear();
+            }
+        })?;
+        hasher.update(&pending);
+        Ok(hasher.finish())
+    }
 }
+
+/// Bytes that are hashed at once: calls for single lines would cost more than the hash.
+const DIGEST_CHUNK: usize = 32 << 10;
 
 /// The lines of [`Tree::dump`].
 pub fn dump_entries(tree: &Tree, content: DumpContent<'_>) -> io::Result<Vec<String>> {

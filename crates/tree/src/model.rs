@@ -299,9 +299,11 @@ impl Tree {
         inode: Inode,
     ) -> Result<Ino, TreeError> {
         let ino = Ino(u32::try_from(self.inodes.len()).map_err(|_| TreeError::TooMany)?);
+        match &mut self.inode_mut(dir).kind {
+            Kind::Dir(children) => children.insert(name, ino),
+            _ => return Err(TreeError::NotADirectory(name)),
+        };
         self.inodes.push(inode);
-        let path = name.clone();
-        self.set_child(dir, name, ino, &path)?;
         Ok(ino)
     }
 

@@ -297,44 +297,70 @@ fn lossy(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
+/// A tree that has been looked through: what takes most of the time, and does not depend on the size.
+#[derive(Debug)]
+pub struct Measured<'t> {
+    scan: Scan<'t>,
+    options: Options,
+}
+
+impl<'t> Measured<'t> {
+    /// Looks `tree` through. Of the options the size does not count.
+    pub fn new(tree: &'t Tree, options: &Options) -> Result<Self, Ext4Error> {
+        check(options)?;
+        let scan = scan::scan(tree, form(options))?;
+        check_inodes(&scan, options)?;
+        Ok(Self {
+            scan,
+            options: options.clone(),
+        })
+    }
+
+    /// Lays out a file system of that size.
+    pub fn plan(&self, size: Size) -> Result<Plan, Ext4Error> {
+        let (scan, options) = (&self.scan, &self.options);
+        let (volume, geometry, placement) = match size {
+            Size::Volume(bytes) => {
+                let (geometry, placement) = fit_volume(scan, options, bytes)?;
+                (bytes, geometry, placement)
+            }
+            Size::Minimum { free } => {
+                let (geometry, placement) = smallest(scan, options, free.div_ceil(BLOCK_SIZE), 0)?;
+                (geometry.blocks * BLOCK_SIZE, geometry, placement)
+            }
+        };
+        Writer {
+            options,
+            scan,
+            geometry: &geometry,
+            placement: &placement,
+            volume,
+            lost_found: lost_found(options),
+        }
+        .write()
+    }
+
+    /// The smallest volume that holds the tree and leaves `free` bytes, in bytes.
+    pub fn minimum_size(&self, free: u64) -> Result<u64, Ext4Error> {
+        let free = free.div_ceil(BLOCK_SIZE);
+        let (geometry, _) = smallest(&self.scan, &self.options, free, 0)?;
+        Ok(geometry.blocks * BLOCK_SIZE)
+    }
+}
+
 /// Lays out a file system that holds `tree`.
 pub fn plan(tree: &Tree, options: &Options) -> Result<Plan, Ext4Error> {
-    check(options)?;
-    let lost_found = lost_found(options);
-    let scan = scan::scan(tree, &lost_found, form(options))?;
-    check_inodes(&scan, options)?;
-    let (volume, geometry, placement) = match options.size {
-        Size::Volume(bytes) => {
-            let (geometry, placement) = fit_volume(&scan, options, bytes)?;
-            (bytes, geometry, placement)
-        }
-        Size::Minimum { free } => {
-            let (geometry, placement) = smallest(&scan, options, free.div_ceil(BLOCK_SIZE), 0)?;
-            (geometry.blocks * BLOCK_SIZE, geometry, placement)
-        }
-    };
-    Writer {
-        options,
-        scan: &scan,
-        geometry: &geometry,
-        placement: &placement,
-        volume,
-    }
-    .write()
+    Measured::new(tree, options)?.plan(options.size)
 }
 
 /// The smallest volume that holds `tree` with these options, in bytes. Of `options.size` only the
 /// free space that [`Size::Minimum`] asks for counts.
 pub fn minimum_size(tree: &Tree, options: &Options) -> Result<u64, Ext4Error> {
-    check(options)?;
     let free = match options.size {
-        Size::Minimum { free } => free.div_ceil(BLOCK_SIZE),
+        Size::Minimum { free } => free,
         Size::Volume(_) => 0,
     };
-    let lost_found = lost_found(options);
-    let scan = scan::scan(tree, &lost_found, form(options))?;
-    check_inodes(&scan, options)?;
-    Ok(smallest(&scan, options, free, 0)?.0.blocks * BLOCK_SIZE)
+    Measured::new(tree, options)?.minimum_size(free)
 }
 
 fn check(options: &Options) -> Result<(), Ext4Error> {

@@ -6,25 +6,40 @@
 
 use std::ops::Range;
 
-use super::extent_tree::{self, MAX_RUN, Run};
+use super::extent_tree::{self, MAX_RUN, Run, low_u32};
 use super::geometry::Geometry;
 use super::scan::{Class, Scan};
 
-/// Where the content of one inode is, as ranges of the lists in [`Placement`].
+/// Where the content of one inode is, as ranges of the lists in [`Placement`]. There is one for each
+/// inode, so it is small; the blocks that the lists name number less than 2^32, and so do their items.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mapping {
-    pub(super) runs: Range<usize>,
+    runs: Range<u32>,
+    tree: Range<u32>,
+    xattr_block: u32,
+}
+
+impl Mapping {
     /// Blocks of the extent tree.
-    pub(super) tree: Range<usize>,
+    pub(super) fn tree_len(&self) -> u64 {
+        self.tree.len() as u64
+    }
+
     /// Block of the attributes, 0 without one.
-    pub(super) xattr_block: u64,
+    pub(super) fn xattr_block(&self) -> u64 {
+        self.xattr_block.into()
+    }
+}
+
+fn items(range: &Range<u32>) -> Range<usize> {
+    range.start as usize..range.end as usize
 }
 
 /// Where everything is.
 #[derive(Debug)]
 pub(super) struct Placement {
-    pub(super) runs: Vec<Run>,
-    pub(super) tree_blocks: Vec<u64>,
+    runs: Vec<Run>,
+    tree_blocks: Vec<u64>,
     /// One for each node of the scan.
     pub(super) nodes: Vec<Mapping>,
     pub(super) journal: Mapping,
@@ -33,6 +48,18 @@ pub(super) struct Placement {
     pub(super) resize_block: u64,
     /// Everything below is in use.
     pub(super) end: u64,
+}
+
+impl Placement {
+    /// The runs of an inode.
+    pub(super) fn runs(&self, mapping: &Mapping) -> &[Run] {
+        &self.runs[items(&mapping.runs)]
+    }
+
+    /// The blocks of its extent tree.
+    pub(super) fn tree_blocks(&self, mapping: &Mapping) -> &[u64] {
+        &self.tree_blocks[items(&mapping.tree)]
+    }
 }
 
 /// Places the content. When it does not fit, the error is the number of blocks that are missing.
@@ -62,7 +89,7 @@ pub(super) fn place(
                 };
             }
             if class == Class::Other && node.has_xattr_block() {
-                mapping.xattr_block = to.cursor.take_one();
+                mapping.xattr_block = low_u32(to.cursor.take_one());
             }
         }
     }
@@ -115,11 +142,16 @@ impl Placer<'_> {
             self.tree_blocks.push(block);
         }
         Mapping {
-            runs: first..self.runs.len(),
-            tree: first_tree..self.tree_blocks.len(),
+            runs: index(first)..index(self.runs.len()),
+            tree: index(first_tree)..index(self.tree_blocks.len()),
             xattr_block: 0,
         }
     }
+}
+
+/// Past 2^32 the volume is too small anyway, which [`place`] says.
+fn index(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 /// Hands out free blocks in order. It goes on past the end of the volume, so that the caller learns

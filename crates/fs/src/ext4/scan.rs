@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use amiforge_tree::{Content, Ino, Inode, Kind, MAX_NAME, Tree};
+use amiforge_tree::{Content, DataExtent, DataSource, Ino, Inode, Kind, MAX_NAME, Tree};
 
 use super::dir::{self, Entry, Form, Shape};
 use super::geometry::FIRST_INODE;
@@ -31,9 +31,9 @@ const MAX_FILE_BLOCKS: u64 = u32::MAX as u64;
 #[derive(Debug)]
 pub(super) enum Body<'t> {
     /// A directory.
-    Dir(Shape<'t>),
-    /// A regular file: ranges of logical blocks that hold data.
-    File(&'t Content, Vec<Range<u64>>),
+    Dir(Box<Shape<'t>>),
+    /// A regular file; see [`ranges_of`].
+    File(&'t Content),
     /// A symbolic link inside the inode.
     FastSymlink(&'t [u8]),
     /// A symbolic link in a block.
@@ -47,7 +47,8 @@ pub(super) enum Body<'t> {
 /// One inode to be written.
 #[derive(Debug)]
 pub(super) struct Node<'t> {
-    pub(super) inode: &'t Inode,
+    /// `None` is our own lost+found.
+    pub(super) inode: Option<&'t Inode>,
     /// As stored: 1 for a directory with too many sub-directories.
     pub(super) links: u32,
     pub(super) body: Body<'t>,
@@ -70,7 +71,7 @@ impl Node<'_> {
     pub(super) fn class(&self) -> Class {
         match self.body {
             Body::Dir(_) => Class::Dir,
-            Body::File(..) => Class::File,
+            Body::File(_) => Class::File,
             _ => Class::Other,
         }
     }
@@ -83,10 +84,10 @@ impl Node<'_> {
             _ => None,
         };
         let file = match &self.body {
-            Body::File(_, ranges) => ranges.as_slice(),
+            Body::File(content) => content.extents.as_slice(),
             _ => &[],
         };
-        whole.into_iter().chain(file.iter().cloned())
+        whole.into_iter().chain(ranges_of(file))
     }
 
     /// Needs a block for attributes.
@@ -138,12 +139,8 @@ struct Numbering<'t> {
     parents: Vec<u32>,
 }
 
-/// Numbers and measures a tree. `lost_found` is the directory to add where the tree has none.
-pub(super) fn scan<'t>(
-    tree: &'t Tree,
-    lost_found: &'t Inode,
-    form: Form,
-) -> Result<Scan<'t>, Ext4Error> {
+/// Numbers and measures a tree.
+pub(super) fn scan(tree: &Tree, form: Form) -> Result<Scan<'_>, Ext4Error> {
     let mut numbering = Numbering {
         tree,
         slots: vec![Slot::default(); tree.slots()],
@@ -151,7 +148,7 @@ pub(super) fn scan<'t>(
         parents: Vec::with_capacity(tree.slots() + 1),
     };
     let own_lost_found = numbering.walk()?;
-    numbering.measure(own_lost_found.then_some(lost_found), form)
+    numbering.measure(own_lost_found, form)
 }
 
 impl<'t> Numbering<'t> {
@@ -278,25 +275,24 @@ impl<'t> Numbering<'t> {
         number_of((self.slots[ino.index()].place as usize).saturating_sub(1))
     }
 
-    fn measure(&self, lost_found: Option<&'t Inode>, form: Form) -> Result<Scan<'t>, Ext4Error> {
+    fn measure(&self, own_lost_found: bool, form: Form) -> Result<Scan<'t>, Ext4Error> {
         let mut nodes = Vec::with_capacity(self.order.len());
         let mut blocks = 0;
         for (slot, parent) in self.order.iter().zip(&self.parents) {
-            let node = match (slot, lost_found) {
-                (Some(ino), _) => self.node(*ino, *parent, lost_found.is_some(), form)?,
-                (None, Some(inode)) => Node {
-                    inode,
+            let node = match slot {
+                Some(ino) => self.node(*ino, *parent, own_lost_found, form)?,
+                None => Node {
+                    inode: None,
                     links: 2,
-                    body: Body::Dir(Shape::linear(
+                    body: Body::Dir(Box::new(Shape::linear(
                         Vec::new(),
                         number_of(1),
                         ROOT,
                         LOST_AND_FOUND_BLOCKS,
                         form,
-                    )),
+                    ))),
                     xattrs: None,
                 },
-                (None, None) => continue,
             };
             blocks += node.ranges().map(|r| r.end - r.start).sum::<u64>()
                 + u64::from(node.has_xattr_block());
@@ -346,9 +342,13 @@ impl<'t> Numbering<'t> {
                     self.number_of_slot(parent)
                 };
                 let shape = Shape::new(entries, own, up, form);
-                Body::Dir(shape.ok_or_else(|| Ext4Error::DirectoryTooLarge { path: path() })?)
+                let too_large = || Ext4Error::DirectoryTooLarge { path: path() };
+                Body::Dir(Box::new(shape.ok_or_else(too_large)?))
             }
-            Kind::File(content) => Body::File(content, file_ranges(content, path)?),
+            Kind::File(content) => {
+                check_content(content, path)?;
+                Body::File(content)
+            }
             Kind::Symlink(target) => match target.len() {
                 1..=FAST_SYMLINK => Body::FastSymlink(target),
                 len if (1..=MAX_SYMLINK).contains(&len) => Body::SlowSymlink(target),
@@ -382,7 +382,7 @@ impl<'t> Numbering<'t> {
             },
         })?;
         Ok(Node {
-            inode,
+            inode: Some(inode),
             links,
             body,
             xattrs: xattrs.map(Box::new),
@@ -419,18 +419,29 @@ impl Item<'_> {
     }
 }
 
-/// The blocks of a file that hold data, neighbours joined.
-fn file_ranges(
-    content: &Content,
-    path: impl Fn() -> Vec<u8>,
-) -> Result<Vec<Range<u64>>, Ext4Error> {
+/// The blocks that runs of data lie in, neighbours joined.
+fn ranges_of(runs: &[DataExtent]) -> impl Iterator<Item = Range<u64>> {
+    let mut blocks = runs
+        .iter()
+        .map(|run| run.offset / BLOCK_SIZE..(run.offset + run.len).div_ceil(BLOCK_SIZE))
+        .peekable();
+    std::iter::from_fn(move || {
+        let mut range = blocks.next()?;
+        while let Some(next) = blocks.next_if(|next| next.start <= range.end) {
+            range.end = next.end;
+        }
+        Some(range)
+    })
+}
+
+/// Whether the runs of a file are in order, and ext4 can map it.
+fn check_content(content: &Content, path: impl Fn() -> Vec<u8>) -> Result<(), Ext4Error> {
     if content.size > MAX_FILE_BLOCKS * BLOCK_SIZE {
         return Err(Ext4Error::FileTooLarge {
             path: path(),
             size: content.size,
         });
     }
-    let mut ranges: Vec<Range<u64>> = Vec::new();
     let mut end = 0;
     for run in &content.extents {
         let bad = || Ext4Error::BadContent {
@@ -439,18 +450,13 @@ fn file_ranges(
         };
         let next = run.offset.checked_add(run.len).ok_or_else(bad)?;
         let held = match &run.source {
-            amiforge_tree::DataSource::Bytes(bytes) => bytes.len() as u64 == run.len,
-            amiforge_tree::DataSource::Blob { offset, .. } => offset.checked_add(run.len).is_some(),
+            DataSource::Bytes(bytes) => bytes.len() as u64 == run.len,
+            DataSource::Blob { offset, .. } => offset.checked_add(run.len).is_some(),
         };
         if run.len == 0 || run.offset < end || next > content.size || !held {
             return Err(bad());
         }
         end = next;
-        let blocks = run.offset / BLOCK_SIZE..next.div_ceil(BLOCK_SIZE);
-        match ranges.last_mut() {
-            Some(last) if last.end >= blocks.start => last.end = blocks.end,
-            _ => ranges.push(blocks),
-        }
     }
-    Ok(ranges)
+    Ok(())
 }

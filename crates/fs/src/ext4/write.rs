@@ -31,6 +31,8 @@ pub(super) struct Writer<'a> {
     pub(super) placement: &'a Placement,
     /// Bytes of the volume.
     pub(super) volume: u64,
+    /// What stands for the directory that the tree lacks.
+    pub(super) lost_found: Inode,
 }
 
 impl Writer<'_> {
@@ -59,8 +61,8 @@ impl Writer<'_> {
                 if kind == Class::Other
                     && let Some(mut block) = node.xattrs.as_ref().and_then(|x| x.block.clone())
                 {
-                    xattr::seal(&mut block, mapping.xattr_block, crc);
-                    out.block(mapping.xattr_block, &block[..]);
+                    xattr::seal(&mut block, mapping.xattr_block(), crc);
+                    out.block(mapping.xattr_block(), &block[..]);
                 }
             }
         }
@@ -92,13 +94,11 @@ impl Writer<'_> {
     }
 
     fn runs(&self, mapping: &Mapping) -> &[Run] {
-        &self.placement.runs[mapping.runs.clone()]
+        self.placement.runs(mapping)
     }
 
     fn extents(&self, number: u32, mapping: &Mapping, crc: Crc, out: &mut Emitter<'_>) -> [u8; 60] {
-        let tree = self.placement.tree_blocks[mapping.tree.clone()]
-            .iter()
-            .copied();
+        let tree = self.placement.tree_blocks(mapping).iter().copied();
         extent_tree::build(
             self.runs(mapping),
             tree,
@@ -116,15 +116,16 @@ impl Writer<'_> {
         crc: Crc,
         out: &mut Emitter<'_>,
     ) -> InodeFields {
+        let inode = node.inode.unwrap_or(&self.lost_found);
         let Stat {
             mode: permissions,
             uid,
             gid,
             mtime,
-        } = node.inode.stat;
+        } = inode.stat;
         let runs = self.runs(mapping);
         let data_blocks: u64 = runs.iter().map(|r| r.len).sum();
-        let blocks = data_blocks + mapping.tree.len() as u64 + u64::from(node.has_xattr_block());
+        let blocks = data_blocks + mapping.tree_len() + u64::from(node.has_xattr_block());
         let mut i_block = [0; 60];
         let (size, flags) = match &node.body {
             Body::Dir(shape) => {
@@ -143,7 +144,7 @@ impl Writer<'_> {
                     },
                 )
             }
-            Body::File(content, _) => {
+            Body::File(content) => {
                 emit_data(content, runs, out);
                 (content.size, EXTENTS_FL)
             }
@@ -167,16 +168,16 @@ impl Writer<'_> {
             i_block = self.extents(number, mapping, crc, out);
         }
         InodeFields {
-            mode: type_bits(&node.inode.kind) | permissions & 0o7777,
+            mode: type_bits(&inode.kind) | permissions & 0o7777,
             uid,
             gid,
             links: node.links,
             size,
             blocks,
-            flags: flags | user_flags(node.inode),
+            flags: flags | user_flags(inode),
             i_block,
             time: mtime,
-            xattr_block: mapping.xattr_block,
+            xattr_block: mapping.xattr_block(),
             xattrs: node.xattrs.as_ref().and_then(|x| x.inline),
         }
     }
@@ -221,7 +222,7 @@ impl Writer<'_> {
             );
         }
         let i_block = self.extents(JOURNAL_INODE, mapping, crc, out);
-        let blocks = self.placement.journal_blocks + mapping.tree.len() as u64;
+        let blocks = self.placement.journal_blocks + mapping.tree_len();
         let file = InodeFields {
             mode: mode::FILE | 0o600,
             links: 1,

@@ -5,7 +5,7 @@ use amiforge_types::Span;
 use super::limits::{self, StepLimits};
 use super::sources::is_suite;
 use crate::decode::{self, Cx, Fields};
-use crate::node::Node;
+use crate::node::{Node, NodeKind};
 
 /// Settings that an AWS recipe does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,18 +90,21 @@ impl OutputFormat {
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum RootFilesystem {
-    /// ext4.
+    /// ext4 with the features of Debian 12: `ext4`.
     Ext4,
+    /// ext4 for guests whose tools do not know metadata checksums: `{type: ext4, profile: legacy}`.
+    Ext4Legacy,
 }
 
 impl RootFilesystem {
-    /// The spelling of recipes.
+    /// What plans call it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
+            Self::Ext4Legacy => "ext4-legacy",
         }
     }
 }
@@ -181,13 +184,7 @@ pub(super) fn settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings>
     .map(|m| (m.name(), m));
     let boot_mode = fields.optional("bootMode", cx, |n, cx| decode::choice(n, cx, &modes));
     let formats = fields.optional("formats", cx, formats);
-    let root_filesystem = fields.optional("rootFilesystem", cx, |n, cx| {
-        decode::choice(
-            n,
-            cx,
-            &[(RootFilesystem::Ext4.name(), RootFilesystem::Ext4)],
-        )
-    });
+    let root_filesystem = fields.optional("rootFilesystem", cx, root_filesystem);
     let seed = fields.optional("seed", cx, decode::filled);
     let apt = fields.optional("apt", cx, apt);
     let limits = fields.optional("limits", cx, limits::limits);
@@ -201,6 +198,24 @@ pub(super) fn settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings>
         apt: apt?.unwrap_or_default(),
         limits: limits?.unwrap_or_default(),
     })
+}
+
+/// `ext4`, or a mapping with its type and profile.
+fn root_filesystem(node: &Node, cx: &mut Cx<'_>) -> Option<RootFilesystem> {
+    let types = [("ext4", RootFilesystem::Ext4)];
+    if !matches!(node.kind, NodeKind::Map(_)) {
+        return decode::choice(node, cx, &types);
+    }
+    let mut fields = Fields::of(node, "`amiforge.rootFilesystem`", cx)?;
+    let kind = fields.required("type", cx, |n, cx| decode::choice(n, cx, &types));
+    let profiles = [
+        ("standard", RootFilesystem::Ext4),
+        ("legacy", RootFilesystem::Ext4Legacy),
+    ];
+    let profile = fields.optional("profile", cx, |n, cx| decode::choice(n, cx, &profiles));
+    fields.deny_unknown(cx);
+    kind.zip(profile)
+        .map(|(kind, profile)| profile.unwrap_or(kind))
 }
 
 fn formats(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<OutputFormat>> {
