@@ -85,7 +85,7 @@ fn what_is_refused_says_which_entry_and_where() {
         ),
         (
             "claimed",
-            member("big", b'0', "", 0o7777_7777_777, b""),
+            member("big", b'0', "", 0o77_777_777_777, b""),
             "cut short",
         ),
         ("checksum", vec![1; 512], "checksum does not match"),

@@ -234,8 +234,7 @@ fn progress_is_told_as_events() {
     let text = fs_err::read_to_string(&events).unwrap();
     let last = text
         .lines()
-        .filter(|line| line.contains("\"progress\""))
-        .next_back()
+        .rfind(|line| line.contains("\"progress\""))
         .unwrap();
     let last: serde_json::Value = serde_json::from_str(last).unwrap();
     assert_eq!(last["done"], last["total"]);

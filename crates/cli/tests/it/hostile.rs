@@ -199,7 +199,7 @@ fn image_a_damaged_store_is_as_if_it_had_no_records_and_names_its_catalog_entry(
         verify_sums(&out);
     }
     for name in names(&env.state().join("cache/v1/resolved")) {
-        damage(
+        replace(
             &env.state().join("cache/v1/resolved").join(name),
             b"{\"format\"",
         );

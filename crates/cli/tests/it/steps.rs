@@ -83,7 +83,7 @@ fn image_steps_of_all_phases_run_in_the_working_directory() {
             .args(["plan", "--why", "--offline"])
             .arg(&path),
     );
-    assert!(plan.stdout.contains("workingDirectory"), "{plan}");
+    assert!(plan.text().contains("workingDirectory"), "{plan}");
 }
 
 /// The well-known bomb, and a step that finds the sandbox full of it.
