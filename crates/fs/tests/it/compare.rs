@@ -1,5 +1,6 @@
 //! A tree against what an independent reader finds in the image.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use amiforge_fs::ext4::{FileKind, Reader};
@@ -125,10 +126,15 @@ pub fn with_reader(tree: &Tree, blobs: &BlobTable, image: &Path) {
 /// owners, times that it takes (it refuses the second half of each era), targets, bytes.
 pub fn with_view(tree: &Tree, blobs: &BlobTable, image: &Path) {
     let view = ext4_view::Ext4::load(Box::new(Foreign(HostFile::open(image)))).unwrap();
+    let mut refused: HashSet<Vec<u8>> = HashSet::new();
     for (path, ino) in tree.walk() {
         let inode = tree.inode(ino);
         let full = [b"/", &path[..]].concat();
-        if inode.stat.mtime.secs & 0x8000_0000 != 0 || path.len() > 4000 {
+        // What it refuses it also does not go through.
+        let parent = path.iter().rposition(|b| *b == b'/').map(|at| &path[..at]);
+        let late = inode.stat.mtime.secs & 0x8000_0000 != 0;
+        if late || parent.is_some_and(|parent| refused.contains(parent)) || path.len() > 4000 {
+            refused.insert(path);
             continue;
         }
         let shown = String::from_utf8_lossy(&full);
