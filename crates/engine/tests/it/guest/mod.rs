@@ -41,6 +41,12 @@ const VARIABLE: &str = "GRUB_CMDLINE_LINUX=\"";
 /// scripts run it, and once is enough under emulation.
 const BOOT_PACKAGES: [&str; 4] = ["grub", "shim", "linux-image-", "efibootmgr"];
 
+/// The package whose trigger runs `grub-install` when a loader's files change. It is not reinstalled
+/// with them: dpkg drops the triggers of a package that it configures in the same run, and its
+/// configuration does nothing on an upgrade. What boots is then left as it is, which is no loss
+/// unless somebody deleted it, as the test does.
+const TRIGGERED: &str = "grub-cloud-amd64";
+
 /// The folder that the boots left.
 struct Guests {
     dir: PathBuf,
@@ -133,7 +139,7 @@ fn package_disk(env: &Env, archives: &Path, dir: &Path) -> Vec<String> {
     for package in lock["packages"].as_array().unwrap() {
         let text = |key: &str| package[key].as_str().unwrap().to_owned();
         let name = text("name");
-        if BOOT_PACKAGES.iter().any(|start| name.starts_with(start)) {
+        if name != TRIGGERED && BOOT_PACKAGES.iter().any(|start| name.starts_with(start)) {
             let file = archives.join(format!("{}.deb", text("sha256")));
             fs_err::copy(file, folder.join(format!("{name}.deb"))).unwrap();
             names.push(name);
