@@ -33,13 +33,7 @@ pub(crate) struct Extra {
 /// Writes extents into a sparse file.
 pub(crate) fn write_disk(extents: &Extents, blobs: &BlobTable, path: &Path) {
     let target = FileTarget::from_file(fs_err::File::create(path).unwrap().into_parts().0);
-    let output = Output {
-        format: Format::Raw,
-        target: &target,
-        readback: None,
-        sha256: false,
-        compression: amiforge_disk::Compression::None,
-    };
+    let output = Output::new(Format::Raw, &target);
     let options = EmitOptions {
         threads: 2,
         content_digest: false,
