@@ -8,15 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Ino, Inode, Kind, Tree};
 
-/// A tree and what it has no place for.
-#[derive(Clone, Copy, Debug)]
-pub struct Side<'a> {
-    /// The tree.
-    pub tree: &'a Tree,
-    /// Flags of inodes that have any (`chattr`), as file systems keep them.
-    pub flags: &'a BTreeMap<Ino, u32>,
-}
-
 /// One thing that is not the same about a name that both trees have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Aspect {
@@ -84,14 +75,14 @@ pub fn content_pairs(old: &Tree, new: &Tree) -> Vec<(Ino, Ino)> {
 /// bytes differ; modification times count with `times`.
 #[must_use]
 pub fn compare(
-    old: Side<'_>,
-    new: Side<'_>,
+    old: &Tree,
+    new: &Tree,
     different: &BTreeSet<(Ino, Ino)>,
     times: bool,
 ) -> Vec<Change> {
-    let mut links = Links::new(old.tree, new.tree);
+    let mut links = Links::new(old, new);
     let mut changes = Vec::new();
-    both(old.tree, new.tree, &mut |path, a, b| {
+    both(old, new, &mut |path, a, b| {
         let fate = match (a, b) {
             (Some(a), Some(b)) => {
                 let aspects = aspects(old, new, a, b, different, times, &mut links);
@@ -113,15 +104,15 @@ pub fn compare(
 }
 
 fn aspects(
-    old: Side<'_>,
-    new: Side<'_>,
+    old: &Tree,
+    new: &Tree,
     a: Ino,
     b: Ino,
     different: &BTreeSet<(Ino, Ino)>,
     times: bool,
     links: &mut Links,
 ) -> Vec<Aspect> {
-    let (was, is) = (old.tree.inode(a), new.tree.inode(b));
+    let (was, is) = (old.inode(a), new.inode(b));
     let mut out = Vec::new();
     let mut note = |differs: bool, aspect| {
         if differs {
@@ -147,7 +138,7 @@ fn aspects(
         _ => {}
     }
     note(was.xattrs != is.xattrs, Aspect::Xattrs);
-    note(old.flags.get(&a) != new.flags.get(&b), Aspect::Flags);
+    note(was.flags != is.flags, Aspect::Flags);
     note(same_type && links.differ(a, b), Aspect::Links);
     note(times && was.stat.mtime != is.stat.mtime, Aspect::Time);
     out

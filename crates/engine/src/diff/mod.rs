@@ -307,18 +307,11 @@ fn file_changes(
         .filter_map(|(pair, differs)| differs.then_some(pair))
         .collect();
     Ok(compare::compare(
-        for_compare(a),
-        for_compare(b),
+        &a.root.tree,
+        &b.root.tree,
         &different,
         times,
     ))
-}
-
-fn for_compare(side: &Side) -> compare::Side<'_> {
-    compare::Side {
-        tree: &side.root.tree,
-        flags: &side.root.flags,
-    }
 }
 
 /// Digests by inode of the old and the new tree.
@@ -485,7 +478,7 @@ impl Describer<'_> {
             xattrs: xattrs
                 .map(|(name, value)| (shown(name), hex(value)))
                 .collect(),
-            flags: root.flags.get(&ino).map(|flags| format!("{flags:#x}")),
+            flags: (!inode.flags.is_empty()).then(|| inode.flags.to_string()),
         }
     }
 }

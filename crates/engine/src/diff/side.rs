@@ -47,7 +47,6 @@ pub(super) struct Root {
     /// Slot of its partition.
     pub(super) slot: Option<u32>,
     pub(super) tree: Tree,
-    pub(super) flags: BTreeMap<Ino, u32>,
     /// Parameters by name, of every file system: by slot.
     pub(super) parameters: BTreeMap<Option<u32>, Vec<(&'static str, String)>>,
     /// Why there are no files.
@@ -132,7 +131,6 @@ fn read_root(disk: &Disk, info: &DiskInfo, blob: BlobId) -> Result<Root, EngineE
     let mut root = Root {
         slot: None,
         tree: Tree::new(nothing),
-        flags: BTreeMap::new(),
         parameters: BTreeMap::new(),
         missing: None,
     };
@@ -186,7 +184,6 @@ fn read_root(disk: &Disk, info: &DiskInfo, blob: BlobId) -> Result<Root, EngineE
                 .or_fail(ErrorKind::Failed, context)?;
             root.slot = slot;
             root.tree = import.tree;
-            root.flags = import.flags;
         }
     }
     Ok(root)

@@ -15,9 +15,15 @@ pub struct Image {
     pub path: PathBuf,
 }
 
+/// Longest file that ext4 takes, where the temporary folder may be; tmpfs takes longer ones.
+const LONGEST_ON_EXT4: u64 = (1 << 44) - 4096;
+
 /// Writes extents into a sparse file.
 pub fn write(extents: &Extents, blobs: &BlobTable) -> Image {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = match extents.size() > LONGEST_ON_EXT4 {
+        true => tempfile::tempdir_in("/dev/shm").unwrap(),
+        false => tempfile::tempdir().unwrap(),
+    };
     let path = folder.path().join("disk.img");
     write_to(&path, extents, blobs);
     Image { folder, path }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::testing::{apply_edits, edits, tree_strategy};
-use crate::{Content, Stat};
+use crate::{Content, InodeFlags, Stat};
 
 fn stat(mode: u16) -> Stat {
     Stat {
@@ -32,14 +32,11 @@ fn tree() -> Tree {
 }
 
 /// What `edit` changes, one line a name.
-fn changes(times: bool, edit: impl FnOnce(&mut Tree, &mut BTreeMap<Ino, u32>)) -> Vec<String> {
+fn changes(times: bool, edit: impl FnOnce(&mut Tree)) -> Vec<String> {
     let old = tree();
     let mut new = tree();
-    let mut flags = BTreeMap::new();
-    edit(&mut new, &mut flags);
-    let none = BTreeMap::new();
-    let sides = [(&old, &none), (&new, &flags)].map(|(tree, flags)| Side { tree, flags });
-    compare(sides[0], sides[1], &BTreeSet::new(), times)
+    edit(&mut new);
+    compare(&old, &new, &BTreeSet::new(), times)
         .into_iter()
         .map(|change| {
             let path = String::from_utf8(change.path).unwrap();
@@ -59,40 +56,36 @@ fn at<'t>(tree: &'t mut Tree, path: &str) -> &'t mut Inode {
 
 #[test]
 fn each_aspect_is_seen_alone() {
-    assert_eq!(changes(true, |_, _| {}), [""; 0]);
-    let mode = changes(false, |t, _| at(t, "d").stat.mode = 0o700);
+    assert_eq!(changes(true, |_| {}), [""; 0]);
+    let mode = changes(false, |t| at(t, "d").stat.mode = 0o700);
     assert_eq!(mode, ["~/d [Mode]"]);
-    let root = changes(false, |t, _| at(t, "").stat.gid = 7);
+    let root = changes(false, |t| at(t, "").stat.gid = 7);
     assert_eq!(root, ["~/ [Owner]"]);
-    let target = changes(false, |t, _| {
-        at(t, "d/l").kind = Kind::Symlink(b"g".to_vec())
-    });
+    let target = changes(false, |t| at(t, "d/l").kind = Kind::Symlink(b"g".to_vec()));
     assert_eq!(target, ["~/d/l [Target]"]);
-    let device = changes(false, |t, _| {
+    let device = changes(false, |t| {
         at(t, "d/n").kind = Kind::CharDev { major: 1, minor: 5 }
     });
     assert_eq!(device, ["~/d/n [Device]"]);
-    let kind = changes(false, |t, _| {
+    let kind = changes(false, |t| {
         at(t, "d/n").kind = Kind::BlockDev { major: 1, minor: 3 }
     });
     assert_eq!(kind, ["~/d/n [Type]"]);
-    let xattr = changes(false, |t, _| {
+    let xattr = changes(false, |t| {
         at(t, "d/l")
             .xattrs
             .insert(b"user.a".to_vec(), b"1".to_vec());
     });
     assert_eq!(xattr, ["~/d/l [Xattrs]"]);
-    let flags = changes(false, |t, flags| {
-        flags.insert(t.lookup(b"d/l").unwrap(), 0x10);
-    });
+    let flags = changes(false, |t| at(t, "d/l").flags = InodeFlags::IMMUTABLE);
     assert_eq!(flags, ["~/d/l [Flags]"]);
-    let time = |t: &mut Tree, _: &mut BTreeMap<Ino, u32>| {
+    let time = |t: &mut Tree| {
         at(t, "d/l").stat.mtime = Timestamp::from_secs(2);
     };
     assert_eq!(changes(false, time), [""; 0]);
     assert_eq!(changes(true, time), ["~/d/l [Time]"]);
     // One inode: both its names changed.
-    let content = changes(false, |t, _| {
+    let content = changes(false, |t| {
         at(t, "d/f").kind = Kind::File(Content::bytes(*b"abd"));
     });
     assert_eq!(content, ["~/d/f [Content]", "~/d/g [Content]"]);
@@ -100,17 +93,17 @@ fn each_aspect_is_seen_alone() {
 
 #[test]
 fn names_of_an_inode_are_a_part_of_it() {
-    let apart = changes(false, |t, _| {
+    let apart = changes(false, |t| {
         let inode = at(t, "d/f").clone();
         t.insert(b"d/g", inode).unwrap();
     });
     assert_eq!(apart, ["~/d/f [Links]", "~/d/g [Links]"]);
-    let more = changes(false, |t, _| {
+    let more = changes(false, |t| {
         t.link(b"h", b"d/f").unwrap();
     });
     assert_eq!(more, ["~/d/f [Links]", "~/d/g [Links]", "+/h"]);
     // Names swapped between groups of the same size.
-    let moved = changes(false, |t, _| {
+    let moved = changes(false, |t| {
         t.link(b"d/l2", b"d/f").unwrap();
         assert!(t.remove(b"d/g"));
     });
@@ -119,9 +112,9 @@ fn names_of_an_inode_are_a_part_of_it() {
 
 #[test]
 fn what_comes_or_goes_comes_or_goes_whole() {
-    let gone = changes(false, |t, _| assert!(t.remove(b"d")));
+    let gone = changes(false, |t| assert!(t.remove(b"d")));
     assert_eq!(gone, ["-/d", "-/d/f", "-/d/g", "-/d/l", "-/d/n"]);
-    let other = changes(false, |t, _| {
+    let other = changes(false, |t| {
         t.insert(b"d", Inode::new(stat(0o644), Kind::Fifo)).unwrap();
     });
     assert_eq!(other, ["~/d [Type]", "-/d/f", "-/d/g", "-/d/l", "-/d/n"]);
@@ -150,11 +143,7 @@ fn only_files_that_may_be_equal_are_looked_at() {
     // `a` and `z` are one pair, the empty file and the one of another size are none.
     assert_eq!(pairs.len(), 1);
     assert!(content_pairs(&new, &new).is_empty());
-    let flags = BTreeMap::new();
-    let [a, b] = [&old, &new].map(|tree| Side {
-        tree,
-        flags: &flags,
-    });
+    let (a, b) = (&old, &new);
     assert_eq!(compare(a, b, &BTreeSet::new(), false).len(), 1);
     assert_eq!(compare(a, b, &pairs.into_iter().collect(), false).len(), 3);
 }
@@ -165,12 +154,11 @@ proptest! {
         tree in tree_strategy(),
         edits in edits(),
     ) {
-        let flags = BTreeMap::new();
-        let side = Side { tree: &tree, flags: &flags };
+        let side = &tree;
         prop_assert_eq!(compare(side, side, &BTreeSet::new(), true), vec![]);
         let mut edited = tree.clone();
         apply_edits(&mut edited, &edits);
-        let new = Side { tree: &edited, flags: &flags };
+        let new = &edited;
         let forth = compare(side, new, &BTreeSet::new(), true);
         let back = compare(new, side, &BTreeSet::new(), true);
         prop_assert_eq!(forth.len(), back.len());

@@ -317,7 +317,11 @@ impl Qcow2Disk {
             .unwrap_or(usize::MAX)
             .min(buf.len());
         buf[len..].fill(0);
-        backing.read_exact_at(&mut buf[..len], offset)
+        match len {
+            // A disk cannot be read past its end, not even nothing of it.
+            0 => Ok(()),
+            _ => backing.read_exact_at(&mut buf[..len], offset),
+        }
     }
 
     /// A part of a host cluster; what is past the end of the file but in the same cluster is zero.
@@ -333,7 +337,10 @@ impl Qcow2Disk {
             .unwrap_or(usize::MAX)
             .min(buf.len());
         buf[have..].fill(0);
-        self.data.read_exact_at(&mut buf[..have], start)
+        match have {
+            0 => Ok(()),
+            _ => self.data.read_exact_at(&mut buf[..have], start),
+        }
     }
 
     /// Reads from the file; what is past its end but in the same cluster reads as zero, because QEMU

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use amiforge_tree::{Content, DataExtent, DataSource, Ino, Inode as TreeInode, Kind, Stat, Tree};
+use amiforge_tree::{
+    Content, DataExtent, DataSource, Ino, Inode as TreeInode, InodeFlags, Kind, Stat, Tree,
+};
 use amiforge_types::BlobId;
 
 use super::error::{Fault, Place, ReadError};
@@ -46,18 +48,10 @@ impl Default for TreeLimits {
 pub struct TreeImport {
     /// Everything that has a name.
     pub tree: Tree,
-    /// Flags of the inodes that have any that a user can set (`chattr`), such as immutable (0x10) and
-    /// append-only (0x20).
-    pub flags: BTreeMap<Ino, u32>,
     /// True when `/lost+found` is not in the tree: one that is as mke2fs makes it is left out, since
     /// the writer makes its own.
     pub left_out_lost_found: bool,
 }
-
-/// Flags that `chattr` sets and that say something about a file: secrm, unrm, sync, immutable,
-/// append, nodump, noatime, journal data, notail, dirsync, topdir.
-const USER_FLAGS: u32 =
-    0x1 | 0x2 | 0x8 | 0x10 | 0x20 | 0x40 | 0x80 | 0x4000 | 0x8000 | 0x1_0000 | 0x2_0000;
 
 /// A directory whose names are still to be read.
 struct Pending {
@@ -76,7 +70,6 @@ struct Importer<'a> {
     limits: &'a TreeLimits,
     budget: Budget,
     tree: Tree,
-    flags: BTreeMap<Ino, u32>,
     /// Slots of inodes with several names.
     linked: HashMap<u32, Ino>,
     directories: HashSet<u32>,
@@ -108,14 +101,13 @@ pub(super) fn read(
         limits,
         budget,
         tree: Tree::new(stat(&root)),
-        flags: BTreeMap::new(),
         linked: HashMap::new(),
         directories: HashSet::from([ROOT]),
         left_out: false,
     };
     let xattrs = importer.xattrs(&root).map_err(at_root)?;
     importer.tree.inode_mut(Ino::ROOT).xattrs = xattrs;
-    importer.note_flags(&root, Ino::ROOT);
+    importer.tree.inode_mut(Ino::ROOT).flags = flags(&root);
     let mut stack = vec![Pending {
         inode: root,
         ino: Ino::ROOT,
@@ -127,9 +119,13 @@ pub(super) fn read(
     }
     Ok(TreeImport {
         tree: importer.tree,
-        flags: importer.flags,
         left_out_lost_found: importer.left_out,
     })
+}
+
+/// What `chattr` sets; what the file system set for itself is not an inode's own.
+fn flags(inode: &Inode) -> InodeFlags {
+    InodeFlags::from_bits_truncate(inode.flags)
 }
 
 fn stat(inode: &Inode) -> Stat {
@@ -243,11 +239,11 @@ impl Importer<'_> {
         };
         let mut made = TreeInode::new(stat(&inode), kind);
         made.xattrs = self.xattrs(&inode)?;
+        made.flags = flags(&inode);
         let ino = self.tree.add(made).map_err(|_| Fault::Limit {
             what: "inodes",
             limit: u32::MAX.into(),
         })?;
-        self.note_flags(&inode, ino);
         if !is_dir && inode.links != 1 {
             self.linked.insert(number, ino);
         }
@@ -307,17 +303,10 @@ impl Importer<'_> {
         )
     }
 
-    fn note_flags(&mut self, inode: &Inode, ino: Ino) {
-        let flags = inode.flags & USER_FLAGS;
-        if flags != 0 {
-            self.flags.insert(ino, flags);
-        }
-    }
-
     /// True for a lost+found that holds nothing and has nothing of its own.
     fn is_standard(&mut self, inode: &Inode) -> Result<bool, Fault> {
         let stat = inode.stat();
-        if (stat.mode, stat.uid, stat.gid) != (0o700, 0, 0) || inode.flags & USER_FLAGS != 0 {
+        if (stat.mode, stat.uid, stat.gid) != (0o700, 0, 0) || !flags(inode).is_empty() {
             return Ok(false);
         }
         let mut empty = true;
