@@ -219,7 +219,7 @@ proptest! {
         tool::e2fsck(&image.path);
         compare::with_reader(&tree, &blobs, &image.path);
         compare::with_view(&tree, &blobs, &image.path);
-        let whole = Options { size: Size::Volume(plan.extents.size()), ..corpus::options(Size::Volume(0)) };
+        let whole = Options { size: Size::Volume(plan.extents.size()), profile: options.profile, ..corpus::options(Size::Volume(0)) };
         reader::same_again(&tree, &blobs, &whole, &plan, &image.path);
         let again = ext4::plan(&tree, &Options { size: Size::Volume(plan.extents.size()), ..options }).unwrap();
         prop_assert_eq!(&again.extents, &plan.extents);

@@ -103,7 +103,7 @@ fn archives_of_bsdtar_are_read_as_it_extracts_them() {
         r#"cp /etc/passwd /etc/group "$1/etc/"; touch -d @1500000000 "$1/etc"
         setfattr -x 'user.a=b%' "$1/empty"; touch -d @-5 "$1/empty""#,
     );
-    for format in ["pax", "restricted", "gnutar", "ustar"] {
+    for format in ["pax", "paxr", "gnutar", "ustar"] {
         let archive = dir.path().join(format!("{format}.tar"));
         if format == "ustar" {
             // What it has no room for.
