@@ -18,7 +18,8 @@ END
 fi
 
 # The locales that cloud-init would choose are not generated here, and on Debian 12 making them at the
-# first boot fails: the system would come up degraded. User data may still name one.
+# first boot fails: the system would come up degraded. User data may still name one. A string, since
+# the schema of Debian 12 knows no other type here and warns at every boot.
 if [ -d /etc/cloud/cloud.cfg.d ]; then
-    echo 'locale: false' >/etc/cloud/cloud.cfg.d/90-locale.cfg
+    echo "locale: 'false'" >/etc/cloud/cloud.cfg.d/90-locale.cfg
 fi
