@@ -12,8 +12,8 @@ use amiforge_exec::{ChildEvent, DocumentSpec, RunResult, RunSpec};
 use amiforge_fs::fat::{self, FatFile};
 use amiforge_types::{BlobTable, Digest, MIB, Timestamp};
 use amiforge_vm::{
-    Acceleration, BootHooks, BootOptions, BootReport, BootRun, BootSpec, BoxError, GuestLink,
-    Milestone, QemuTools, SessionError, SessionOutcome, VmError, Volume, VolumeSource,
+    Acceleration, Accelerator, BootHooks, BootOptions, BootReport, BootRun, BootSpec, BoxError,
+    GuestLink, Milestone, QemuTools, SessionError, SessionOutcome, VmError, Volume, VolumeSource,
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +26,15 @@ use crate::settings::Engine;
 
 /// Limit for a boot with hardware acceleration; without it, it is scaled.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
+/// A guest under hardware acceleration reaches its kernel within seconds of its start, or never: some
+/// hosts run the probe's few instructions and hang in a kernel's.
+const KERNEL_LIMIT: Duration = Duration::from_secs(60);
 /// How long the acceleration probe may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
+/// Kind and version of the record that keeps what the acceleration probe found.
+const ACCELERATION: &str = "acceleration";
+const ACCELERATION_VERSION: u32 = 1;
 /// Name of the component documents in the output folder.
 pub(crate) const DOCUMENTS_FILE: &str = "components.json";
 /// The only `schemaVersion` of it that is written and read.
@@ -308,7 +314,13 @@ impl Engine {
                     "{firmware}: {}; trying again without it",
                     tcg.acceleration.reason
                 ));
-                return self.boot(subject, &tools, firmware, tcg);
+                let acceleration = tcg.acceleration.clone();
+                let again = self.boot(subject, &tools, firmware, tcg)?;
+                // Then it was not the image, and the next boot need not find out again.
+                if again.0.reached(Milestone::Kernel).is_some() {
+                    self.keep_acceleration(&acceleration)?;
+                }
+                return Ok(again);
             }
             Ok(outcome)
         };
@@ -352,6 +364,7 @@ impl Engine {
             firmware: firmware.to_string(),
             acceleration: options.acceleration.accelerator.as_str().to_owned(),
         });
+        let accelerated = options.acceleration.accelerator != Accelerator::Tcg;
         // Only a console that stays where the caller finds it is worth naming.
         let kept = (subject.logs == subject.dir).then(|| options.console_log.clone());
         let spec = BootSpec::from_manifest(subject.manifest, subject.dir, firmware, options)
@@ -368,6 +381,9 @@ impl Engine {
             milestone: &milestone,
         };
         let result = amiforge_vm::boot(tools, &spec, &hooks, &mut |link| {
+            if accelerated {
+                link.wait_for(Milestone::Kernel, KERNEL_LIMIT)?;
+            }
             self.session(subject, firmware, link)
         });
         let (run, failure) = match result {
@@ -540,11 +556,9 @@ impl Engine {
 
     /// The accelerator of this host: proven once, remembered for this QEMU and kernel.
     pub(crate) fn acceleration(&self, tools: &QemuTools) -> Result<Acceleration, EngineError> {
-        const KIND: &str = "acceleration";
-        const RECORD_VERSION: u32 = 1;
         let store = self.open_store()?;
-        if let Ok(Some(record)) = store.get_record(KIND, "probe")
-            && record["version"] == RECORD_VERSION
+        if let Ok(Some(record)) = store.get_record(ACCELERATION, "probe")
+            && record["version"] == ACCELERATION_VERSION
             && let Ok(found) = Acceleration::deserialize(&record["probe"])
             && found.still_valid(tools)
         {
@@ -555,16 +569,21 @@ impl Engine {
             .or_fail(ErrorKind::Environment, || {
                 "the acceleration probe did not run".to_owned()
             })?;
-        let context = || "cannot keep the outcome of the acceleration probe".to_owned();
-        let probe = serde_json::to_value(&found).or_fail(ErrorKind::Internal, context)?;
-        store
-            .put_record(
-                KIND,
-                "probe",
-                &serde_json::json!({ "version": RECORD_VERSION, "probe": probe }),
-            )
-            .or_fail(ErrorKind::Failed, context)?;
+        self.keep_acceleration(&found)?;
         Ok(found)
+    }
+
+    /// Remembers what is known of this host's acceleration.
+    fn keep_acceleration(&self, found: &Acceleration) -> Result<(), EngineError> {
+        let context = || "cannot keep the outcome of the acceleration probe".to_owned();
+        let probe = serde_json::to_value(found).or_fail(ErrorKind::Internal, context)?;
+        self.open_store()?
+            .put_record(
+                ACCELERATION,
+                "probe",
+                &serde_json::json!({ "version": ACCELERATION_VERSION, "probe": probe }),
+            )
+            .or_fail(ErrorKind::Failed, context)
     }
 
     /// A FAT disk that cloud-init's NoCloud data source finds; it starts the agent that lies on it.
