@@ -172,7 +172,7 @@ mod tests {
             Ok(())
         }
         fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
-            let start = if offset / 4096 % 2 == 0 {
+            let start = if (offset / 4096).is_multiple_of(2) {
                 offset
             } else {
                 offset.next_multiple_of(8192)

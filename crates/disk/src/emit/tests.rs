@@ -368,7 +368,7 @@ fn holes_of_a_file_do_not_show_in_what_it_is_converted_to() {
     let len = flat.len() as u64;
     let mut all: Vec<(Emitted, Vec<Vec<u8>>)> = Vec::new();
     for holes in [
-        vec![0..len],
+        std::iter::once(0..len).collect::<Vec<_>>(),
         vec![65_536..304_000, 5 << 20..6 << 20],
         vec![0..1 << 20, 3 << 20..(5 << 20) + 4096, 8 << 20..len],
     ] {

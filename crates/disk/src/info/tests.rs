@@ -158,11 +158,10 @@ fn usage_of_fat_is_what_fsck_counts() {
         assert!(copy.success());
         let text = run("fsck.vfat", &["-n", "-v"], &path);
         let cluster = number(
-            &text[..text.find(" bytes per cluster").unwrap()]
+            text[..text.find(" bytes per cluster").unwrap()]
                 .rsplit('\n')
                 .next()
-                .unwrap()
-                .to_owned(),
+                .unwrap(),
             "",
         );
         // The last line: "…: 2 files, 587/130811 clusters".
