@@ -8,7 +8,7 @@
 //! An extended partition (type 05, 0F or 85) begins with a sector of the same form: its first entry is
 //! a logical partition, placed relative to that sector; its second is the next such sector, placed
 //! relative to the extended partition. The chain is foreign: it must go forward inside the extended
-//! partition, and ends after [`MAX_LOGICAL`] links.
+//! partition, and ends after 128 links.
 
 use std::io;
 
