@@ -12,3 +12,4 @@ if [ -x /usr/sbin/mkinitramfs ]; then
     done
     rm -rf /var/tmp/mkinitramfs*
 fi
+wait "$bytecode" || fail "the bytecode of a package cannot be compiled"

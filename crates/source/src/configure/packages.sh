@@ -25,6 +25,25 @@ while read -r owner group mode path; do
     fi
 done </var/lib/dpkg/statoverride
 
+# Bytecode takes a start of Python for each package: that is done after all are configured, beside the
+# initrd. Host keys would be made only to be removed. Both are found before the real programs, by name; the
+# folder goes with the job.
+later=/tmp/amiforge-later
+mkdir -p "$later/bin"
+cat >"$later/bin/py3compile" <<'END'
+#!/bin/sh
+printf '%s\n' "$*" >>/tmp/amiforge-later/py3compile
+END
+cat >"$later/bin/ssh-keygen" <<'END'
+#!/bin/sh
+case "$*" in
+    *" /etc/ssh/ssh_host_"*) exit 0 ;;
+esac
+exec /usr/bin/ssh-keygen "$@"
+END
+chmod 755 "$later"/bin/*
+export PATH=$later/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+
 configure() {
     dpkg --force-unsafe-io --force-confdef --force-confold --configure "$@" </dev/null
 }
