@@ -246,7 +246,8 @@ fn limits_hold_and_cannot_be_raised() {
         text.contains("Too many open files") && !text.contains("RAISED"),
         "{text}"
     );
-    assert_eq!(lines.last().unwrap(), "1048576");
+    // The shell's word about the signal may come after it.
+    assert!(lines.iter().any(|line| line == "1048576"), "{text}");
 }
 
 #[test]

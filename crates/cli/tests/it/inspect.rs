@@ -28,10 +28,12 @@ fn an_image_of_mke2fs_shows_links_attributes_and_flags() {
         "ea_set /a/file user.note hello",
         "sif /a/file flags 0x10",
         "sif /a/file mode 0104750",
-        "mknod /a/device b 8 1",
     ] {
         run(tool("debugfs").args(["-w", "-R", request]).arg(&image));
     }
+    // mknod takes a name in the current directory, not a path.
+    let commands = env.write("commands", "cd /a\nmknod device b 8 1\n");
+    run(tool("debugfs").args(["-w", "-f"]).arg(commands).arg(&image));
 
     let stat = inspect(&env, &image, &["stat", "/a/file", "--json"])
         .expect_code(0)
