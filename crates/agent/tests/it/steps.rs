@@ -62,21 +62,21 @@ fn steps_run_in_the_working_directory_which_is_made_and_stays() {
         inputs: [{source: 'by-*', destination: copies/}]
       - name: Gone
         action: ExecuteBash
-        inputs: {commands: ['rm -r /opt/work/here']}
+        inputs: {commands: ['rm -r /opt/app/here']}
       - name: Again
         action: ExecuteBash
         inputs: {commands: ['pwd; touch again']}
 ";
-    let (result, lines) = run(&bench, &root, Some("/opt/work/here"), steps);
+    let (result, lines) = run(&bench, &root, Some("/opt/app/here"), steps);
     assert_eq!(result.status, Status::Success, "{:?}", result.failure);
     assert_eq!(
         lines,
         [
-            "/opt/work/here",
-            "/opt/work/here",
-            "/opt/work/here",
+            "/opt/app/here",
+            "/opt/app/here",
+            "/opt/app/here",
             "mine",
-            "/opt/work/here"
+            "/opt/app/here"
         ]
     );
     let layer = bench.harvest(&root, result.start);
@@ -89,14 +89,14 @@ fn steps_run_in_the_working_directory_which_is_made_and_stays() {
         [
             "",
             "opt",
-            "opt/work",
-            "opt/work/here",
-            "opt/work/here/again",
+            "opt/app",
+            "opt/app/here",
+            "opt/app/here/again",
             "srv",
             "srv/absolute"
         ]
     );
-    for path in ["opt/work", "opt/work/here"] {
+    for path in ["opt/app", "opt/app/here"] {
         assert_eq!(
             layer[path.as_bytes()],
             dir(0o755),
