@@ -7,13 +7,16 @@ use crate::ResolvedDebian;
 /// path in the image. None of them reaches the image.
 ///
 /// - `policy-rc.d` makes every start of a service fail politely (invoke-rc.d(8)).
-/// - `update-initramfs` does nothing: the script makes the one initrd at the end.
+/// - `update-initramfs` only notes that it was asked for: the script makes the one initrd.
 pub const SHIMS: &[(&str, &str)] = &[
     ("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n"),
-    ("/usr/sbin/update-initramfs", "#!/bin/sh\nexit 0\n"),
+    (
+        "/usr/sbin/update-initramfs",
+        "#!/bin/sh\n[ ! -d /tmp/amiforge-later ] || : >/tmp/amiforge-later/update-initramfs\n",
+    ),
 ];
 
-/// The whole run: `preinst` scripts, configuration, one initrd, clean-up. For `/bin/bash`; ends with
+/// The whole run: `preinst` scripts, configuration with one initrd beside it, clean-up. For `/bin/bash`; ends with
 /// a status other than 0 as soon as anything fails. `source_date_epoch` is the build clock in seconds.
 #[must_use]
 pub fn configure_script(resolved: &ResolvedDebian, source_date_epoch: i64) -> String {
@@ -37,9 +40,13 @@ pub fn configure_script(resolved: &ResolvedDebian, source_date_epoch: i64) -> St
     out.push_str(include_str!("configure/prologue.sh"));
     out.push_str(include_str!("configure/packages.sh"));
     out.push_str(include_str!("configure/deferred.sh"));
+    out.push_str("\ncat >\"$later/initrd.pl\" <<'END'\n");
+    out.push_str(include_str!("configure/initrd.pl"));
+    out.push_str("END\n");
+    out.push_str(include_str!("configure/initrd.sh"));
     out.push_str(include_str!("configure/pending.sh"));
     out.push_str(include_str!("configure/system.sh"));
-    out.push_str(include_str!("configure/initrd.sh"));
+    out.push_str(include_str!("configure/later.sh"));
     out.push_str(include_str!("configure/cleanup.sh"));
     out
 }

@@ -3,6 +3,7 @@
 mod archive;
 mod diverted;
 mod hostile;
+mod initrd;
 mod lock;
 mod releases;
 mod repo;

@@ -1,17 +1,17 @@
 //! Layers and their materialised directories.
 
 use std::fs::File;
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use amiforge_tree::LayerDiff;
 use amiforge_tree::layer::{self, LayerInfo, LayerWriteError};
-use amiforge_types::{BlobId, BlobTable, LayerId};
+use amiforge_types::{BlobId, BlobTable, LayerId, WriteAt as _};
+use rayon::prelude::*;
 
 use crate::atomic::{parent_of, sync_dir};
 use crate::session::Session;
-use crate::{FileBlob, Store, StoreError, remove_tree};
+use crate::{FileBlob, FileTarget, Store, StoreError, remove_tree};
 
 /// A complete layer of the store.
 #[derive(Clone, Debug)]
@@ -90,13 +90,11 @@ impl Store {
         blobs: &BlobTable,
     ) -> Result<LayerInfo, PutLayerError> {
         let writer = self.layer_writer(id)?;
-        let mut out = BufWriter::with_capacity(1 << 20, writer.file());
-        let written = layer::write(diff, blobs, &mut out);
-        drop(out);
-        let info = written.map_err(|source| PutLayerError::Layer {
-            path: writer.temp.clone(),
-            source,
-        })?;
+        let info =
+            write_layer(diff, blobs, writer.file()).map_err(|source| PutLayerError::Layer {
+                path: writer.temp.clone(),
+                source,
+            })?;
         writer.commit()?;
         Ok(info)
     }
@@ -159,6 +157,30 @@ impl Store {
     pub fn root_path(&self, id: LayerId) -> PathBuf {
         self.root.join("roots").join(id.to_string())
     }
+}
+
+/// Writes a layer into an empty file, its data by as many threads as there are: the same bytes as
+/// [`layer::write`].
+fn write_layer(
+    diff: &LayerDiff,
+    blobs: &BlobTable,
+    out: &File,
+) -> Result<LayerInfo, LayerWriteError> {
+    let write = LayerWriteError::Write;
+    let plan = layer::plan(diff)?;
+    let target = FileTarget::from_file(out.try_clone().map_err(write)?);
+    target.write_all_at(&plan.header(), 0).map_err(write)?;
+    let digests: Vec<_> = plan
+        .files()
+        .par_iter()
+        .map_init(Vec::new, |buf, file| {
+            file.copy(blobs, buf, &mut |bytes, at| target.write_all_at(bytes, at))
+        })
+        .collect::<Result<_, _>>()?;
+    let (tail, info) = plan.finish(&digests)?;
+    let at = plan.tail_offset();
+    target.write_all_at(&tail, at).map_err(write)?;
+    Ok(info)
 }
 
 /// [`Store::put_layer`] failed; nothing was committed.

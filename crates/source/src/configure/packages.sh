@@ -6,13 +6,14 @@ fail() {
 
 # What dpkg does before it unpacks, done for all packages after all were unpacked.
 mkdir -p /var/log /var/lib/dpkg/updates /var/lib/dpkg/info
+dpkg_version=$(dpkg-query --showformat='${Version}' --show dpkg)
 for package in $order; do
     script=/var/lib/dpkg/info/$package.preinst
     [ -e "$script" ] || script=/var/lib/dpkg/info/$package:$native.preinst
     [ -e "$script" ] || continue
     echo "preinst $package"
     DPKG_MAINTSCRIPT_PACKAGE=$package DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 DPKG_MAINTSCRIPT_ARCH=$native \
-        DPKG_MAINTSCRIPT_NAME=preinst DPKG_RUNNING_VERSION=$(dpkg-query --showformat='${Version}' --show dpkg) \
+        DPKG_MAINTSCRIPT_NAME=preinst DPKG_RUNNING_VERSION=$dpkg_version \
         DPKG_ADMINDIR=/var/lib/dpkg DPKG_ROOT='' "$script" install </dev/null ||
         fail "the preinst script of $package failed"
 done
@@ -25,14 +26,19 @@ while read -r owner group mode path; do
     fi
 done </var/lib/dpkg/statoverride
 
-# Bytecode takes a start of Python for each package: that is done after all are configured, beside the
-# initrd. Host keys would be made only to be removed. Both are found before the real programs, by name; the
-# folder goes with the job.
+# Some work is put off, or left out. Compiling bytecode for one package after the other and the database of
+# hardware take seconds that nobody waits for: both are done once, at the end. Host keys would be made only to
+# be removed. And nothing was started that a script could have to wait for. These are found before the real
+# programs, by name; the folder goes with the job.
 later=/tmp/amiforge-later
 mkdir -p "$later/bin"
 cat >"$later/bin/py3compile" <<'END'
 #!/bin/sh
-printf '%s\n' "$*" >>/tmp/amiforge-later/py3compile
+{ printf '%s\037' "$@"; echo; } >>/tmp/amiforge-later/py3compile
+END
+cat >"$later/bin/systemd-hwdb" <<'END'
+#!/bin/sh
+echo "$*" >>/tmp/amiforge-later/systemd-hwdb
 END
 cat >"$later/bin/ssh-keygen" <<'END'
 #!/bin/sh
@@ -41,7 +47,9 @@ case "$*" in
 esac
 exec /usr/bin/ssh-keygen "$@"
 END
+printf '#!/bin/sh\n' >"$later/bin/sleep"
 chmod 755 "$later"/bin/*
+plain_path=$PATH
 export PATH=$later/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 
 configure() {

@@ -272,3 +272,47 @@ fn a_full_disk_commits_nothing() {
     std::fs::remove_file(full).unwrap();
     store.put_layer(id("a"), &diff, &BlobTable::new()).unwrap();
 }
+
+#[test]
+fn threads_write_the_same_layer_as_one() {
+    let (_dir, _home, store) = open();
+    let stat = amiforge_tree::Stat {
+        mode: 0o600,
+        uid: 7,
+        gid: 8,
+        mtime: amiforge_types::Timestamp::from_secs(9),
+    };
+    let mut blobs = BlobTable::new();
+    let data: Vec<u8> = (0..3_000_000_u32).map(|i| (i / 7) as u8).collect();
+    let blob = blobs.add(std::sync::Arc::new(data));
+    let mut diff = LayerDiff::default();
+    for i in 0..64_u64 {
+        let len = (i * i * 617) % 900_000;
+        let content = amiforge_tree::Content {
+            size: len + i,
+            extents: if len == 0 {
+                Vec::new()
+            } else {
+                let source = amiforge_tree::DataSource::Blob {
+                    id: blob,
+                    offset: i * 1000,
+                };
+                let offset = i;
+                vec![amiforge_tree::DataExtent {
+                    offset,
+                    len,
+                    source,
+                }]
+            },
+            digest: None,
+        };
+        let inode = amiforge_tree::Inode::new(stat, amiforge_tree::Kind::File(content));
+        let path = format!("f{i:02}").into_bytes();
+        diff.entries
+            .insert(path, amiforge_tree::LayerEntry::Put(inode));
+    }
+    let mut one = Vec::new();
+    let info = layer::write(&diff, &blobs, &mut one).unwrap();
+    assert_eq!(store.put_layer(id("a"), &diff, &blobs).unwrap(), info);
+    assert!(std::fs::read(store.layer_path(id("a"))).unwrap() == one);
+}

@@ -1,0 +1,57 @@
+
+# What was put off, once each.
+if [ -e "$later/systemd-hwdb" ]; then
+    sort -u "$later/systemd-hwdb" | while read -r arguments; do
+        # shellcheck disable=SC2086
+        systemd-hwdb $arguments </dev/null || true
+    done
+fi
+# py3compile once for each package, as it was called, but in one Python: most of its time goes into starting.
+# Several at once, of which two may make the same folder.
+if [ -e "$later/py3compile" ]; then
+    cat >"$later/py3compile.py" <<'END'
+import os, runpy, sys
+sys.path.insert(1, "/usr/share/python3")
+import debpython.files, debpython.interpreter, debpython.option, debpython.version
+
+plain_mkdir = os.mkdir
+def mkdir(path, *rest):
+    try:
+        plain_mkdir(path, *rest)
+    except FileExistsError:
+        pass
+os.mkdir = mkdir
+
+running = 0
+def wait_for_one():
+    global running
+    running -= 1
+    if os.wait()[1]:
+        sys.exit("py3compile failed")
+
+for line in open("/tmp/amiforge-later/py3compile"):
+    if running >= len(os.sched_getaffinity(0)):
+        wait_for_one()
+    running += 1
+    if os.fork() == 0:
+        sys.argv = ["py3compile", *line.split("\037")[:-1]]
+        runpy.run_path("/usr/bin/py3compile", run_name="__main__")
+        os._exit(0)
+while running:
+    wait_for_one()
+END
+    python3 "$later/py3compile.py" </dev/null || fail "the bytecode of a package cannot be compiled"
+fi
+
+if [ -n "$initrd" ]; then
+    made=yes
+    wait "$initrd" || made=
+    cat "$later/initrd.log"
+    [ -n "$made" ] || fail "making the initrd failed"
+    # shellcheck disable=SC2086
+    changed=$(find $initrd_inputs -cnewer "$later/initrd-begun" -print -quit 2>/dev/null || true)
+    if [ -e "$later/update-initramfs" ] || [ -n "$changed" ]; then
+        echo "the initrd is made again: ${changed:-a package asked for it}"
+        initrds
+    fi
+fi
