@@ -141,5 +141,15 @@ mod tests {
             let count = fs_err::read_dir(&seeds).map_or(0, Iterator::count);
             assert!(count > 0, "no seeds in {}", seeds.display());
         }
+        for folder in ["seeds", "regressions"] {
+            let kept = fs_err::read_dir(root().join("fuzz").join(folder));
+            for entry in kept.into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                assert!(
+                    !entry.path().is_dir() || targets().unwrap().contains(&name),
+                    "fuzz/{folder}/{name} is of no target"
+                );
+            }
+        }
     }
 }

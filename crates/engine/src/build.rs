@@ -509,12 +509,7 @@ fn partition_info(part: &amiforge_disk::PartitionInfo) -> PartitionInfo {
         type_guid: part.type_guid,
         guid: part.guid,
         name: Some(part.name.clone()).filter(|n| !n.is_empty()),
-        filesystem: fs.and_then(|f| {
-            serde_json::to_value(f.kind)
-                .ok()?
-                .as_str()
-                .map(str::to_owned)
-        }),
+        filesystem: fs.map(|f| f.kind.name().to_owned()),
         uuid: fs.and_then(|f| f.uuid.clone()),
         label: fs.and_then(|f| f.label.clone()),
     }
