@@ -96,7 +96,7 @@ fn one(program: &Path, name: &str, seconds: u32) -> Result<()> {
         .arg(format!("-timeout={}", LIMITS.0))
         .arg(format!("-rss_limit_mb={}", LIMITS.1))
         .arg(format!("-max_len={LONGEST}"))
-        .args(["-print_final_stats=1", "-verbosity=0"]);
+        .args(["-print_final_stats=1", "-print_funcs=0", "-verbosity=0"]);
     if seconds == 0 {
         command.arg("-runs=0");
     } else {

@@ -221,6 +221,9 @@ pub(crate) fn open_disk(file: &Path) -> Result<(Format, Box<dyn ReadAt>, u64), E
     open_disk_as(file, None, false)
 }
 
+/// The largest disk that is looked into: that of the largest EBS volume (io2 Block Express), 64 TiB.
+const MOST_BYTES: u64 = 64 << 40;
+
 /// Opens the files that an image names, from its own folder.
 struct Named {
     folder: PathBuf,
@@ -255,6 +258,15 @@ pub(crate) fn open_disk_as(
         amiforge_disk::open(format, blob)
     };
     match opened {
+        Ok(disk) if disk.size() > MOST_BYTES => Err(EngineError::new(
+            ErrorKind::Invalid,
+            format!(
+                "{}: the image claims a disk of {}, more than any volume has ({})",
+                file.display(),
+                ByteSize(disk.size()),
+                ByteSize(MOST_BYTES)
+            ),
+        )),
         Ok(disk) => Ok((format, disk, bytes)),
         Err(error) => {
             let hint = open_hint(&error);

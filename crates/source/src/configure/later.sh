@@ -3,8 +3,8 @@
 if [ -e "$later/systemd-hwdb" ]; then
     sort -u "$later/systemd-hwdb" | while read -r arguments; do
         # shellcheck disable=SC2086
-        systemd-hwdb $arguments </dev/null || true
-    done
+        systemd-hwdb $arguments </dev/null || exit 1
+    done || fail "the hardware database cannot be made"
 fi
 # py3compile once for each package, as it was called, but in one Python: most of its time goes into starting.
 # Several at once, of which two may make the same folder.
