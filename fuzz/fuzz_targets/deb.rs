@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use amiforge_source::{
-    Asked, Context, FetchedDebian, ResolvedDebian, ResolvedPackage, Variant, unpack,
+    Asked, Context, FetchedDebian, ResolvedDebian, ResolvedPackage, unpack,
 };
 use amiforge_tree::layer;
 use amiforge_types::{Arch, BlobTable, Digest, Timestamp};
@@ -31,16 +31,7 @@ fuzz_target!(|data: &[u8]| {
         suite: "x".into(),
         codename: "x".into(),
         arch: Arch::X86_64,
-        asked: Asked {
-            mirror: None,
-            suites: None,
-            components: None,
-            snapshot: None,
-            variant: Variant::default(),
-            packages: None,
-            include: Vec::new(),
-            exclude: Vec::new(),
-        },
+        asked: Asked::default(),
         packages: vec![package],
         archives: Vec::new(),
         newest: Timestamp::default(),

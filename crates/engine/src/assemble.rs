@@ -189,7 +189,7 @@ pub(crate) fn lay_out(
         let hint = error.hint();
         EngineError::wrap(
             ErrorKind::Failed,
-            "the disk cannot be laid out".to_owned(),
+            "the disk cannot be laid out",
             error,
             hint,
         )

@@ -4,6 +4,7 @@ use amiforge_exec::Sandbox;
 use amiforge_vm::QemuTools;
 use serde::Serialize;
 
+use crate::error::chain;
 use crate::settings::Engine;
 
 /// One thing that was looked at.
@@ -53,16 +54,6 @@ impl DoctorReport {
         }
         text
     }
-}
-
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 impl Engine {

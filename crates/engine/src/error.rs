@@ -138,3 +138,14 @@ impl<T, E: std::error::Error + Send + Sync + 'static> Contextual<T> for Result<T
         self.map_err(|e| EngineError::wrap(kind, context(), e, None::<String>))
     }
 }
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}

@@ -19,8 +19,7 @@ use amiforge_store::{Store, StoreError, StoredLayer};
 use amiforge_tree::layer::LayerInfo;
 use amiforge_types::{BlobTable, LayerId, Timestamp};
 
-use crate::doctor::chain;
-use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::error::{Contextual, EngineError, ErrorKind, chain};
 use crate::event::Event;
 use crate::load::LoadedRecipe;
 use crate::parent;

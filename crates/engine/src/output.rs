@@ -222,7 +222,6 @@ fn is_ours(dir: &Path) -> bool {
 
 /// What every version of our plans has, and those of other programs have not.
 #[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct PlanMark {
     #[serde(rename = "planId")]
     _plan_id: Digest,
@@ -253,13 +252,8 @@ fn is_our_name(name: &str) -> bool {
         "plan.json",
         "register-image.json",
     ];
-    let volume = ["disk.", "disk-"]
-        .iter()
-        .any(|start| name.starts_with(start))
-        && Path::new(name)
-            .extension()
-            .and_then(|e| e.to_str())
-            .is_some_and(|e| amiforge_disk::Format::from_file_name(&format!("disk.{e}")).is_ok());
+    let volume = (name.starts_with("disk.") || name.starts_with("disk-"))
+        && amiforge_disk::Format::from_file_name(name).is_ok();
     let console = name.starts_with("console-") && name.ends_with(".log");
     volume || console || NAMES.contains(&name)
 }

@@ -20,7 +20,7 @@ pub const MAX_LOCK_BYTES: u64 = 64 << 20;
 ///
 /// Only what the recipe says. What the host's apt configuration or the defaults of this program add
 /// is no reason to refuse a lock: to be independent of these is what a lock is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Asked {
     /// See [`crate::AptSettings::mirror`].

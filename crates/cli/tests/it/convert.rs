@@ -152,6 +152,20 @@ fn what_cannot_be_converted_leaves_nothing() {
     // The first compressed cluster.
     bytes[65_536..65_600].fill(0xFF);
     let damaged = env.write("damaged.qcow2", &bytes);
+    let huge = env.path("huge.qcow2");
+    let create = || {
+        let mut command = tool("qemu-img");
+        command.args(["create", "-q", "-f", "qcow2"]);
+        command
+    };
+    run(create()
+        .args(["-o", "cluster_size=2M"])
+        .arg(&huge)
+        .arg("65T"));
+    let named = env.path("named.qcow2");
+    run(create().args(["-F", "raw", "-b"]).arg(&raw).arg(&named));
+    let misnamed = env.write("misnamed.vmdk", fs_err::read(&qcow2).unwrap());
+    let folder = env.path("out");
     let cases: Vec<(&Path, &str, &[&str], i32, &str)> = vec![
         (&raw, "a.ova", &[], 2, "\"ova\" is not a disk format"),
         (
@@ -189,6 +203,22 @@ fn what_cannot_be_converted_leaves_nothing() {
             2,
             "add --compress",
         ),
+        (
+            &folder,
+            "a.raw",
+            &[],
+            2,
+            "it is a folder: name a disk file in it",
+        ),
+        (&huge, "a.raw", &[], 2, "more than any volume has (64 TiB)"),
+        (
+            &named,
+            "a.raw",
+            &[],
+            1,
+            "`amiforge disk convert --allow-backing-file`",
+        ),
+        (&misnamed, "a.raw", &[], 1, "--from <FORMAT>"),
         (&damaged, "a.raw", &[], 1, "damaged.qcow2"),
         (&damaged, "a.vmdk", &[], 1, "does not decompress"),
     ];

@@ -191,6 +191,22 @@ fn valid_documents_are_named_on_standard_output() {
 }
 
 #[test]
+fn a_document_named_twice_is_told_once() {
+    let env = Env::new();
+    let recipe = env.write("recipe.yaml", RECIPE);
+    let steps = env.write("steps.yaml", STEPS);
+    let again = env.path("").join(".").join("steps.yaml");
+    let end = finish(
+        env.amiforge()
+            .arg("validate")
+            .args([&recipe, &steps, &again]),
+    );
+    let end = end.expect_code(2);
+    let told = end.stderr.matches("did you mean `ExecuteBash`?").count();
+    assert_eq!(told, 1, "{end}");
+}
+
+#[test]
 fn problems_as_json() {
     let env = Env::new();
     let steps = env.write("steps.yaml", STEPS);

@@ -188,6 +188,8 @@ fn image_ctrl_c_in_a_step_ends_everything() {
     assert!(end.stderr.contains("interrupted"), "{end}");
     nobody_is_left(&env);
     assert!(!out.exists() && end.stdout.is_empty());
+    assert!(!env.path("out.failed").exists(), "nothing failed\n{end}");
+    nothing_is_half_done(&env);
     assert_eq!(layers(&env), before);
 
     env.run(build(&env, &recipe, &out).args(["--param", "Seconds=0"]));

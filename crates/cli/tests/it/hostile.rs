@@ -206,6 +206,34 @@ fn image_a_damaged_store_is_as_if_it_had_no_records_and_names_its_catalog_entry(
     }
     env.run(&mut build(&env, &recipe, &out));
 
+    // The data of the parent's layer changed on the disk: found, made again, and the image is the same.
+    let disks = || {
+        let sums = fs_err::read_to_string(out.join("SHA256SUMS")).unwrap();
+        let lines = sums.lines().filter(|line| line.contains("  disk."));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let good = disks();
+    assert_eq!(good.len(), 2);
+    let plan = fs_err::read(out.join("plan.json")).unwrap();
+    let plan: serde_json::Value = serde_json::from_slice(&plan).unwrap();
+    let configured = plan["layers"][1]["id"].as_str().unwrap();
+    let layer = store.join("layers").join(format!("{configured}.layer"));
+    let mut bytes = fs_err::read(&layer).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 8]
+        .iter_mut()
+        .for_each(|b| *b ^= 0xFF);
+    replace(&layer, &bytes);
+    fs_err::remove_dir_all(&out).unwrap();
+    let end = env.run(&mut build(&env, &recipe, &out));
+    for text in [
+        &format!("{configured}.layer cannot be used"),
+        "it is made again",
+    ] {
+        assert!(end.stderr.contains(text), "no `{text}` in\n{end}");
+    }
+    assert_eq!(disks(), good, "{end}");
+
     let catalog = store.join("catalog/images");
     let entries = names(&catalog);
     let entry = catalog.join(&entries[0]);

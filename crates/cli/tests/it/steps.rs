@@ -86,7 +86,8 @@ fn image_steps_of_all_phases_run_in_the_working_directory() {
     assert!(plan.text().contains("workingDirectory"), "{plan}");
 }
 
-/// The well-known bomb, and a step that finds the sandbox full of it.
+/// The well-known bomb, which may be over by itself sooner or later, and a step that needs more processes
+/// than there are whether it is or not.
 const BOMB: &str = "\
 name: bomb
 schemaVersion: 1.0
@@ -100,7 +101,7 @@ phases:
       - name: After
         action: ExecuteBash
         inputs:
-          commands: ['sleep 1; ls; ls']
+          commands: ['for i in {1..200}; do sleep 120 & done; wait']
 ";
 
 #[test]

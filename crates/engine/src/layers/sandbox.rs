@@ -49,5 +49,5 @@ pub(super) fn sandbox_error(error: amiforge_exec::SandboxError) -> EngineError {
         ErrorKind::Failed
     };
     let hint = error.hint();
-    EngineError::wrap(kind, "the sandbox failed".to_owned(), error, hint)
+    EngineError::wrap(kind, "the sandbox failed", error, hint)
 }

@@ -197,6 +197,32 @@ fn a_given_size_is_filled_and_one_too_small_is_told() {
 }
 
 #[test]
+fn sshd_makes_its_host_keys_where_nothing_else_does() {
+    const UNIT: &str = "usr/lib/systemd/system/ssh.service";
+    let unit = |more: &[&str]| {
+        let (mut tree, blobs) = support::debian(&[]);
+        for path in [&[UNIT, "usr/bin/ssh-keygen", "etc/ssh/sshd_config"], more].concat() {
+            support::put(&mut tree, path, b"x");
+        }
+        let made = Made::of((tree, blobs), &spec(BootMode::UefiPreferred));
+        made.root_try("/etc/systemd/system/ssh.service.d/50-host-keys.conf")
+    };
+    let text = unit(&[]).expect("a part of the unit");
+    let lines: Vec<&str> = text.lines().filter(|l| !l.starts_with('#')).collect();
+    assert_eq!(
+        lines,
+        [
+            "[Service]",
+            "ExecStartPre=",
+            "ExecStartPre=/usr/bin/ssh-keygen -A",
+            "ExecStartPre=/usr/sbin/sshd -t"
+        ]
+    );
+    assert_eq!(unit(&["usr/bin/cloud-init"]), None);
+    assert_eq!(unit(&["etc/ssh/ssh_host_rsa_key"]), None);
+}
+
+#[test]
 fn what_is_missing_is_named() {
     let fail = |remove: &[&str], boot| {
         let (tree, blobs) = debian(remove);

@@ -24,32 +24,8 @@ pub(crate) fn spec(boot: BootMode) -> ImageSpec {
 /// A tree with two complete kernels, one without initrd, GRUB from this host (package grub-pc-bin)
 /// and stand-ins for the signed files; less what `remove` names.
 pub(crate) fn debian(remove: &[&str]) -> (Tree, BlobTable) {
-    let stat = |mode| Stat {
-        mode,
-        uid: 0,
-        gid: 0,
-        mtime: CLOCK,
-    };
     let mut tree = Tree::new(stat(0o755));
-    let mut put = |path: &str, content: &[u8]| {
-        let mut at = 0;
-        while let Some(slash) = path[at..].find('/') {
-            let dir = &path[..at + slash];
-            if tree.lookup(dir.as_bytes()).is_none() {
-                tree.insert(
-                    dir.as_bytes(),
-                    Inode::new(stat(0o755), Kind::Dir(Default::default())),
-                )
-                .unwrap();
-            }
-            at += slash + 1;
-        }
-        tree.insert(
-            path.as_bytes(),
-            Inode::new(stat(0o644), Kind::File(Content::bytes(content))),
-        )
-        .unwrap();
-    };
+    let mut put = |path: &str, content: &[u8]| put(&mut tree, path, content);
     for version in ["6.1.0-9-cloud-amd64", "6.1.0-21-cloud-amd64"] {
         put(&format!("boot/vmlinuz-{version}"), b"kernel");
         put(&format!("boot/initrd.img-{version}"), b"initrd");
@@ -86,6 +62,36 @@ pub(crate) fn debian(remove: &[&str]) -> (Tree, BlobTable) {
         assert!(tree.remove(path.as_bytes()), "{path} was there");
     }
     (tree, BlobTable::new())
+}
+
+fn stat(mode: u16) -> Stat {
+    Stat {
+        mode,
+        uid: 0,
+        gid: 0,
+        mtime: CLOCK,
+    }
+}
+
+/// A file and the folders that lead to it.
+pub(crate) fn put(tree: &mut Tree, path: &str, content: &[u8]) {
+    let mut at = 0;
+    while let Some(slash) = path[at..].find('/') {
+        let dir = &path[..at + slash];
+        if tree.lookup(dir.as_bytes()).is_none() {
+            tree.insert(
+                dir.as_bytes(),
+                Inode::new(stat(0o755), Kind::Dir(Default::default())),
+            )
+            .unwrap();
+        }
+        at += slash + 1;
+    }
+    tree.insert(
+        path.as_bytes(),
+        Inode::new(stat(0o644), Kind::File(Content::bytes(content))),
+    )
+    .unwrap();
 }
 
 pub(crate) fn host_file(name: &str) -> String {
@@ -189,6 +195,12 @@ impl Made {
 
     pub(crate) fn root_file(&self, path: &str) -> String {
         String::from_utf8(self.root_bytes(path)).unwrap()
+    }
+
+    /// A file of the root file system, where it is there.
+    pub(crate) fn root_try(&self, path: &str) -> Option<String> {
+        let bytes = self.root().read(path.as_bytes()).ok()?;
+        Some(String::from_utf8(bytes).unwrap())
     }
 
     /// Number of names in the root file system, the root itself with them.

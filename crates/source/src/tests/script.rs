@@ -5,7 +5,7 @@ use std::process::Command;
 
 use amiforge_types::{Arch, Digest, Timestamp};
 
-use crate::{Asked, ResolvedDebian, ResolvedPackage, Variant, configure_script};
+use crate::{Asked, ResolvedDebian, ResolvedPackage, configure_script};
 
 #[test]
 fn shellcheck_has_nothing_to_say() {
@@ -25,16 +25,7 @@ fn shellcheck_has_nothing_to_say() {
         suite: "bookworm".to_owned(),
         codename: "bookworm".to_owned(),
         arch: Arch::X86_64,
-        asked: Asked {
-            mirror: None,
-            suites: None,
-            components: None,
-            snapshot: None,
-            variant: Variant::Minimal,
-            packages: None,
-            include: Vec::new(),
-            exclude: Vec::new(),
-        },
+        asked: Asked::default(),
         packages: (0..4)
             .map(|stage| package(&format!("package{stage}"), stage))
             .collect(),
