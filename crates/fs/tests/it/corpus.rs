@@ -27,7 +27,7 @@ pub fn stat(mode: u16) -> Stat {
 }
 
 pub fn dir() -> Inode {
-    Inode::new(stat(0o755), Kind::Dir(Default::default()))
+    Inode::new(stat(0o755), Kind::Dir)
 }
 
 pub fn file(bytes: &[u8]) -> Inode {
@@ -164,7 +164,7 @@ pub fn everything() -> (Tree, BlobTable) {
     };
     put(
         b"var/tmp",
-        Inode::new(owners, Kind::Dir(Default::default())),
+        Inode::new(owners, Kind::Dir),
     );
     let late = Stat {
         mtime: Timestamp {

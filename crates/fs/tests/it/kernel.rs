@@ -122,7 +122,8 @@ fn with_mount(tree: &Tree, blobs: &BlobTable, point: &Path) {
         );
         let kind = meta.file_type();
         match &inode.kind {
-            Kind::Dir(children) => {
+            Kind::Dir => {
+                let children = tree.children(ino).unwrap();
                 let found = std::fs::read_dir(&host).unwrap().count();
                 assert_eq!(
                     found,

@@ -38,7 +38,7 @@ pub(crate) fn debian(remove: &[&str]) -> (Tree, BlobTable) {
             if tree.lookup(dir.as_bytes()).is_none() {
                 tree.insert(
                     dir.as_bytes(),
-                    Inode::new(stat(0o755), Kind::Dir(Default::default())),
+                    Inode::new(stat(0o755), Kind::Dir),
                 )
                 .unwrap();
             }
