@@ -146,7 +146,7 @@ impl Options {
 }
 
 /// A finished layout.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Every byte that is not zero. Its size is the volume's, which may be larger than the file
     /// system by a tail too short to use.

@@ -103,7 +103,7 @@ pub fn with_reader(tree: &Tree, blobs: &BlobTable, image: &Path) {
                         below.push(b'/');
                     }
                     below.extend_from_slice(name);
-                    stack.push((below, *child));
+                    stack.push((below, child));
                 }
             }
             Kind::File(wanted) => {

@@ -25,7 +25,7 @@ pub fn with_mkext4(tree: &Tree, blobs: &BlobTable, image: &Path) {
         if *numbers.entry(ino).or_insert(number) != number {
             panic!("{path}: not the inode of its other names");
         }
-        let inode = tree.inode(ino);
+        let inode = &tree.inode(ino);
         let found = fs.inode(number).unwrap();
         let lost_found = path == "/" && tree.lookup(b"lost+found").is_none();
         let wanted_links = match links[ino.index()] + u32::from(lost_found) {
@@ -81,7 +81,7 @@ pub fn with_mkext4(tree: &Tree, blobs: &BlobTable, image: &Path) {
                         "{path}"
                     );
                     let below = format!("{path}/{}", String::from_utf8_lossy(name));
-                    stack.push((below, *child, entry.inode));
+                    stack.push((below, child, entry.inode));
                 }
             }
             Kind::File(content) => {

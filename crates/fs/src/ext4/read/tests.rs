@@ -1,9 +1,8 @@
 //! Units that need no outside tool.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use amiforge_disk::ExtentData;
 use amiforge_tree::{Content, Inode, Kind, Stat, Tree};
 use amiforge_types::{Timestamp, Uuid};
 
