@@ -38,9 +38,7 @@ impl PartialEq for ExtentData {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Bytes(a), Self::Bytes(b)) => a == b,
-            (Self::Blob { id: a, offset: x }, Self::Blob { id: b, offset: y }) => {
-                (a, x) == (b, y)
-            }
+            (Self::Blob { id: a, offset: x }, Self::Blob { id: b, offset: y }) => (a, x) == (b, y),
             (
                 Self::Made {
                     maker: a,

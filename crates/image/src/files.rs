@@ -115,10 +115,7 @@ impl Files<'_> {
                         new.push(b'/');
                     }
                     new.extend_from_slice(name.as_bytes());
-                    let inode = Inode::new(
-                        self.stat(0o755),
-                        Kind::Dir,
-                    );
+                    let inode = Inode::new(self.stat(0o755), Kind::Dir);
                     let ino = self.insert(&new, inode)?;
                     (new, ino)
                 }

@@ -222,8 +222,7 @@ fn both(old: &Tree, new: &Tree, take: &mut impl FnMut(&[u8], Option<Ino>, Option
         path.extend_from_slice(name);
         let (a, b) = (a.map(|(_, ino)| ino), b.map(|(_, ino)| ino));
         take(&path, a, b);
-        let is_dir =
-            |tree: &Tree, ino: Option<Ino>| ino.is_some_and(|i| tree.is_dir(i));
+        let is_dir = |tree: &Tree, ino: Option<Ino>| ino.is_some_and(|i| tree.is_dir(i));
         if is_dir(old, a) || is_dir(new, b) {
             stack.push((open(a, b), path.len()));
         }

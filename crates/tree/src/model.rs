@@ -189,7 +189,7 @@ impl Inode {
 #[derive(Clone, Debug)]
 pub struct Tree {
     inodes: Vec<Packed>,
-    store: Store,
+    pub(crate) store: Store,
     directories: Vec<Directory>,
     names: NameStore,
 }
@@ -370,6 +370,13 @@ impl Tree {
             other => other.unwrap_or(0),
         };
         self.store.pack(inode, old, number)
+    }
+
+    /// Bytes that inodes and names take, without what is kept aside and what lists have in reserve.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        let names: usize = self.directories.iter().map(Directory::held_bytes).sum();
+        self.inodes.len() * size_of::<Packed>() + names + self.names.held_bytes()
     }
 
     /// Takes all names of a directory away.

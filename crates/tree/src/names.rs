@@ -30,6 +30,11 @@ impl NameStore {
         self.0.extend_from_slice(name);
         Ok(at)
     }
+
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.0.len()
+    }
 }
 
 /// A name and what it leads to.
@@ -50,6 +55,14 @@ pub(crate) struct Directory {
 type Found = (usize, Result<usize, usize>);
 
 impl Directory {
+    /// With the room that chunks have in reserve.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        let chunks = std::iter::once(&self.first).chain(&self.rest);
+        let entries: usize = chunks.map(|c| c.capacity() * size_of::<Entry>()).sum();
+        size_of::<Self>() + self.rest.capacity() * size_of::<Vec<Entry>>() + entries
+    }
+
     fn chunk(&self, index: usize) -> &Vec<Entry> {
         match index.checked_sub(1) {
             None => &self.first,

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use amiforge_types::{BlobId, Timestamp};
 
-use crate::model::{Content, DataExtent, DataSource, Inode, Kind, Stat, TreeError, XattrName};
 use crate::InodeFlags;
+use crate::model::{Content, DataExtent, DataSource, Inode, Kind, Stat, TreeError, XattrName};
 
 type Xattrs = BTreeMap<XattrName, Vec<u8>>;
 
@@ -62,7 +62,7 @@ enum Form {
 }
 
 /// What is kept aside.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Store {
     common: Interner<Common>,
     xattrs: Interner<Arc<Xattrs>>,
@@ -93,17 +93,6 @@ impl FileRuns<'_> {
             Runs::None => &[],
             Runs::One(one) => one,
             Runs::Many(many) => many,
-        }
-    }
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Self {
-            common: Interner::default(),
-            xattrs: Interner::default(),
-            targets: Vec::new(),
-            contents: Vec::new(),
         }
     }
 }
@@ -351,5 +340,43 @@ impl<T: Clone + Eq + Hash> Interner<T> {
 
     fn index_again(&mut self) {
         self.numbers = (0..).zip(&self.list).map(|(n, v)| (v.clone(), n)).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tree;
+
+    #[test]
+    fn a_small_file_takes_no_more_than_its_share() {
+        const FILES: usize = 20_000;
+        let stat = |mode, secs| Stat {
+            mode,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp::from_secs(secs),
+        };
+        let id = amiforge_types::BlobTable::new().add(Arc::new(Vec::new()));
+        let mut tree = Tree::new(stat(0o755, 0));
+        let mut secs = 0_i64;
+        for dir in 0..FILES / 1000 {
+            let dir = format!("d{dir:04}");
+            tree.insert(dir.as_bytes(), Inode::new(stat(0o755, 1), Kind::Dir))
+                .unwrap();
+            for file in 0..1000 {
+                let path = format!("{dir}/file-{file:05}.txt");
+                secs += 1;
+                let content = Content::blob(id, 512 * secs.unsigned_abs(), 6);
+                let inode = Inode::new(stat(0o644, secs), Kind::File(content));
+                tree.insert(path.as_bytes(), inode).unwrap();
+            }
+        }
+        // 32 for the inode, 8 for the name and 15 for its text, and a tenth for all else.
+        let held = tree.held_bytes();
+        assert!(held <= FILES * (32 + 8 + 15) * 11 / 10, "{held} bytes");
+        assert!(tree.store.contents.is_empty());
+        assert_eq!(tree.store.common.list.len(), 2);
+        assert_eq!(tree.store.xattrs.list.len(), 1);
     }
 }

@@ -154,8 +154,7 @@ pub(crate) fn apply_edits(tree: &mut Tree, edits: &[Edit]) {
                 .and_then(|ino| tree.children(ino))
                 .is_none()
             {
-                tree.insert(&dir, Inode::new(default, Kind::Dir))
-                    .unwrap();
+                tree.insert(&dir, Inode::new(default, Kind::Dir)).unwrap();
             }
         }
     };

@@ -79,16 +79,12 @@ impl<'a> WindowPlan<'a> {
             buffer[filled..range.start].fill(0);
             filled = range.end;
             data_len += part.end - part.start;
-            e.read_exact(
-                blobs,
-                &mut buffer[range.clone()],
-                part.start - e.offset,
-            )
-            .map_err(|source| EmitError::Read {
-                offset: part.start,
-                end: part.end,
-                source,
-            })?;
+            e.read_exact(blobs, &mut buffer[range.clone()], part.start - e.offset)
+                .map_err(|source| EmitError::Read {
+                    offset: part.start,
+                    end: part.end,
+                    source,
+                })?;
             match runs.last_mut() {
                 Some(last) if !has_page(last.end, range.start) => last.end = range.end,
                 _ => runs.push(range),

@@ -111,11 +111,9 @@ impl Writer<'_> {
                 }
             } else {
                 for run in &mapping.runs {
-                    out.made(
-                        run.physical * BLOCK_SIZE,
-                        run.len * BLOCK_SIZE,
-                        || Arc::new(Folders::new(Arc::clone(layout), first)),
-                    );
+                    out.made(run.physical * BLOCK_SIZE, run.len * BLOCK_SIZE, || {
+                        Arc::new(Folders::new(Arc::clone(layout), first))
+                    });
                 }
             }
             self.extent_blocks(place, &mapping, out);
@@ -186,8 +184,7 @@ impl Writer<'_> {
         let geometry = &self.layout.geometry;
         let used = self.layout.scan.used_inodes();
         let per_group = geometry.inodes_per_group;
-        let tables: Arc<dyn Make> =
-            Arc::new(InodeTables::new(Arc::clone(&self.layout), reserved));
+        let tables: Arc<dyn Make> = Arc::new(InodeTables::new(Arc::clone(&self.layout), reserved));
         for (group, place) in (0..used.div_ceil(per_group)).zip(&geometry.groups) {
             let first = group * per_group;
             out.push(Extent {
@@ -378,7 +375,12 @@ impl Writer<'_> {
         let bytes = usize::try_from(per_group / 8).unwrap_or(BLOCK);
         for (group, used) in uses.iter_mut().enumerate().skip(from) {
             let below = group as u64 * per_group;
-            let in_use = self.layout.scan.used_inodes().saturating_sub(below).min(per_group);
+            let in_use = self
+                .layout
+                .scan
+                .used_inodes()
+                .saturating_sub(below)
+                .min(per_group);
             used.free_inodes = per_group - in_use;
             if crc.is_on() {
                 used.unused_inodes = per_group - in_use;
@@ -390,7 +392,11 @@ impl Writer<'_> {
             let mut bitmap = Bitmap::new(per_group);
             bitmap.set(0..in_use);
             used.inode_bitmap = Some(crc.with(&bitmap.0[..bytes]));
-            maps.emit(self.layout.geometry.groups[group].inode_bitmap, &bitmap, out);
+            maps.emit(
+                self.layout.geometry.groups[group].inode_bitmap,
+                &bitmap,
+                out,
+            );
         }
     }
 

@@ -162,10 +162,7 @@ pub fn everything() -> (Tree, BlobTable) {
             nanos: 123_456_789,
         },
     };
-    put(
-        b"var/tmp",
-        Inode::new(owners, Kind::Dir),
-    );
+    put(b"var/tmp", Inode::new(owners, Kind::Dir));
     let late = Stat {
         mtime: Timestamp {
             secs: 5_000_000_000,

@@ -36,11 +36,8 @@ pub(crate) fn debian(remove: &[&str]) -> (Tree, BlobTable) {
         while let Some(slash) = path[at..].find('/') {
             let dir = &path[..at + slash];
             if tree.lookup(dir.as_bytes()).is_none() {
-                tree.insert(
-                    dir.as_bytes(),
-                    Inode::new(stat(0o755), Kind::Dir),
-                )
-                .unwrap();
+                tree.insert(dir.as_bytes(), Inode::new(stat(0o755), Kind::Dir))
+                    .unwrap();
             }
             at += slash + 1;
         }

@@ -743,9 +743,7 @@ impl Builder {
             .into_iter()
             .map(|(path, node)| {
                 let entry = match node.what {
-                    What::ImplicitDir => {
-                        LayerEntry::Put(Inode::new(implicit, Kind::Dir))
-                    }
+                    What::ImplicitDir => LayerEntry::Put(Inode::new(implicit, Kind::Dir)),
                     What::Inode(inode) => LayerEntry::Put(inode),
                     What::File {
                         stat,

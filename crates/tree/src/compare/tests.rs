@@ -61,7 +61,9 @@ fn each_aspect_is_seen_alone() {
     assert_eq!(mode, ["~/d [Mode]"]);
     let root = changes(false, |t| at(t, "", |i| i.stat.gid = 7));
     assert_eq!(root, ["~/ [Owner]"]);
-    let target = changes(false, |t| at(t, "d/l", |i| i.kind = Kind::Symlink(b"g".to_vec())));
+    let target = changes(false, |t| {
+        at(t, "d/l", |i| i.kind = Kind::Symlink(b"g".to_vec()))
+    });
     assert_eq!(target, ["~/d/l [Target]"]);
     let device = changes(false, |t| {
         at(t, "d/n", |i| i.kind = Kind::CharDev { major: 1, minor: 5 })

@@ -39,8 +39,7 @@ fn with_names(names: &[Vec<u8>]) -> Fs {
         mtime: Timestamp::from_secs(1),
     };
     let mut tree = Tree::new(stat);
-    tree.insert(b"d", Inode::new(stat, Kind::Dir))
-        .unwrap();
+    tree.insert(b"d", Inode::new(stat, Kind::Dir)).unwrap();
     let file = Inode::new(stat, Kind::File(Content::bytes(b"".as_slice())));
     for name in names {
         tree.insert(&[b"d/", &name[..]].concat(), file.clone())
