@@ -283,7 +283,9 @@ fn threads_write_the_same_layer_as_one() {
         mtime: amiforge_types::Timestamp::from_secs(9),
     };
     let mut blobs = BlobTable::new();
-    let data: Vec<u8> = (0..3_000_000_u32).map(|i| (i / 7).to_le_bytes()[0]).collect();
+    let data: Vec<u8> = (0..3_000_000_u32)
+        .map(|i| (i / 7).to_le_bytes()[0])
+        .collect();
     let blob = blobs.add(std::sync::Arc::new(data));
     let mut diff = LayerDiff::default();
     for i in 0..64_u64 {
