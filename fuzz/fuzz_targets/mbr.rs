@@ -7,7 +7,9 @@ fuzz_target!(|data: &[u8]| {
     let disk = data.to_vec();
     if let Ok(table) = amiforge_disk::mbr::Mbr::read(&disk) {
         for part in table.partitions {
-            assert!(part.first_lba <= part.last_lba && (part.last_lba + 1) * 512 <= disk.len() as u64);
+            assert!(
+                part.first_lba <= part.last_lba && (part.last_lba + 1) * 512 <= disk.len() as u64
+            );
         }
     }
 });

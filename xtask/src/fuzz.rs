@@ -96,7 +96,7 @@ fn one(program: &Path, name: &str, seconds: u32) -> Result<()> {
         .arg(format!("-timeout={}", LIMITS.0))
         .arg(format!("-rss_limit_mb={}", LIMITS.1))
         .arg(format!("-max_len={LONGEST}"))
-        .args(["-print_final_stats=1", "-verbosity=0"]);
+        .args(["-print_final_stats=1", "-print_funcs=0", "-verbosity=0"]);
     if seconds == 0 {
         command.arg("-runs=0");
     } else {
@@ -140,6 +140,16 @@ mod tests {
             let seeds = root().join("fuzz/seeds").join(&name);
             let count = fs_err::read_dir(&seeds).map_or(0, Iterator::count);
             assert!(count > 0, "no seeds in {}", seeds.display());
+        }
+        for folder in ["seeds", "regressions"] {
+            let kept = fs_err::read_dir(root().join("fuzz").join(folder));
+            for entry in kept.into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                assert!(
+                    !entry.path().is_dir() || targets().unwrap().contains(&name),
+                    "fuzz/{folder}/{name} is of no target"
+                );
+            }
         }
     }
 }

@@ -3,7 +3,10 @@
 use anyhow::{Result, bail};
 
 use crate::util::{cargo, output, root, run as run_shown, step};
-use crate::{setup, tidy};
+use crate::{fuzz, setup, tidy};
+
+/// How long each fuzz target runs on after its seeds: long enough to see that it still works.
+const FUZZ_SECONDS: u32 = 5;
 
 /// Installs what the tests need, runs the checks, then the tests with their runner's own summary last.
 ///
@@ -46,6 +49,7 @@ pub(crate) fn run() -> Result<()> {
     check("programs", &mut || {
         run_shown(cargo().args(["build", "--workspace", "--locked"]))
     });
+    check("fuzzing", &mut || fuzz::run(None, FUZZ_SECONDS));
     if !failed.is_empty() {
         eprintln!("\nfailed so far: {}", failed.join(", "));
     }
@@ -86,6 +90,9 @@ fn run_tests() -> Result<()> {
             "--lib",
             "--bins",
             "--tests",
+            "--",
+            "--skip=image_guest",
+            "--test-threads=1",
         ]);
     }
     run_shown(command.current_dir(root()))

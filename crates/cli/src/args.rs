@@ -1,5 +1,6 @@
 //! The command line as `clap` sees it. One struct per verb; a doc comment is the help text.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use amiforge_engine as engine;
@@ -81,7 +82,7 @@ pub(crate) struct Build {
     /// Make every layer again, whatever the store holds.
     #[arg(long)]
     pub(crate) rebuild: bool,
-    /// Threads to use [default: one per processor]
+    /// Threads that download, unpack and write disks [default: one per processor]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<usize>,
     /// Seconds a boot may take [default: 300, more without hardware acceleration]
@@ -286,7 +287,7 @@ pub(crate) enum InspectWhat {
     Ls {
         /// Path in the image.
         #[arg(default_value = "/")]
-        path: String,
+        path: OsString,
         /// Permissions, `+` or `@` with attributes, number of names, owner, size, time.
         #[arg(short, long)]
         long: bool,
@@ -298,7 +299,7 @@ pub(crate) enum InspectWhat {
     Tree {
         /// Path in the image.
         #[arg(default_value = "/")]
-        path: String,
+        path: OsString,
         /// How many directories deep.
         #[arg(long, value_name = "N")]
         depth: Option<u32>,
@@ -309,12 +310,12 @@ pub(crate) enum InspectWhat {
     /// Print a file.
     Cat {
         /// Path in the image.
-        path: String,
+        path: OsString,
     },
     /// Show type, mode, owner, size, inode, names, times, flags and extended attributes.
     Stat {
         /// Path in the image.
-        path: String,
+        path: OsString,
         /// Print as JSON.
         #[arg(long)]
         json: bool,

@@ -226,7 +226,7 @@ pub(crate) fn inspect(engine: &Engine, args: args::Inspect) -> Outcome {
     let image: PathBuf = args.image;
     match args.what {
         InspectWhat::Ls { path, long, json } => {
-            let entries = engine.inspect_ls(&image, partition, path.as_bytes())?;
+            let entries = engine.inspect_ls(&image, partition, path.as_encoded_bytes())?;
             if json {
                 print_json(&entries)?;
             } else {
@@ -240,7 +240,7 @@ pub(crate) fn inspect(engine: &Engine, args: args::Inspect) -> Outcome {
             }
         }
         InspectWhat::Tree { path, depth, json } => {
-            let path = path.as_bytes();
+            let path = path.as_encoded_bytes();
             if json {
                 let mut lines = Vec::new();
                 engine.inspect_tree(&image, partition, path, depth, &mut |line| {
@@ -258,11 +258,11 @@ pub(crate) fn inspect(engine: &Engine, args: args::Inspect) -> Outcome {
         }
         InspectWhat::Cat { path } => {
             let mut out = std::io::stdout().lock();
-            engine.inspect_cat(&image, partition, path.as_bytes(), &mut out)?;
+            engine.inspect_cat(&image, partition, path.as_encoded_bytes(), &mut out)?;
             out.flush()?;
         }
         InspectWhat::Stat { path, json } => {
-            let entry = engine.inspect_stat(&image, partition, path.as_bytes())?;
+            let entry = engine.inspect_stat(&image, partition, path.as_encoded_bytes())?;
             if json {
                 print_json(&entry)?;
             } else {

@@ -61,6 +61,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// Exit code after ctrl-C or another signal that asks to end (DESIGN, command line).
+const INTERRUPTED: u8 = 130;
+
 /// Why a command ended.
 pub(crate) enum CommandError {
     Engine(EngineError),
@@ -89,16 +92,17 @@ fn run(command: Command, progress: &Arc<Progress>) -> Result<ExitCode, CommandEr
         agent_blob::AGENT,
     )?);
     let interrupted = engine.interruption();
+    let handler = interrupted.clone();
     if let Err(error) = ctrlc::set_handler(move || {
         eprint_line("interrupted");
-        interrupted.clean_up();
+        handler.interrupt();
         // The sandbox and QEMU are told by the kernel when this process ends.
         #[allow(clippy::exit, reason = "the only way out of a blocked operation")]
-        std::process::exit(130);
+        std::process::exit(INTERRUPTED.into());
     }) {
         eprint_line(&format!("warning: ctrl-C cannot be caught: {error}"));
     }
-    match command {
+    let result = match command {
         Command::Build(args) => commands::build(&engine, args),
         Command::Plan(args) => commands::plan(&engine, &args),
         Command::Validate(args) => commands::validate(&engine, &args),
@@ -110,6 +114,13 @@ fn run(command: Command, progress: &Arc<Progress>) -> Result<ExitCode, CommandEr
         Command::Diff(args) => commands::diff(&engine, args),
         Command::Doctor(args) => commands::doctor(&engine, &args),
         Command::Completions { shell } => commands::completions(shell),
+    };
+    match result {
+        // What an operation says that was ended from outside helps nobody.
+        Err(CommandError::Engine(_)) if interrupted.is_requested() => {
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        result => result,
     }
 }
 

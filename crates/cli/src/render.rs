@@ -15,12 +15,19 @@ pub(crate) fn document(report: &DocumentReport) {
         Renderer::plain()
     };
     let mut err = std::io::stderr().lock();
-    for diagnostic in &report.diagnostics {
+    for diagnostic in report.diagnostics.iter().take(MOST_DRAWN) {
         let text = renderer.render(&[group(report, diagnostic)]).to_string();
         // A closed standard error leaves nobody to tell.
         let _ = writeln!(err, "{text}\n");
     }
+    let left = report.diagnostics.len().saturating_sub(MOST_DRAWN);
+    if left > 0 {
+        let _ = writeln!(err, "{}: {left} more problems\n", report.path.display());
+    }
 }
+
+/// Problems of one document that are drawn; the others are counted.
+const MOST_DRAWN: usize = 200;
 
 /// A source longer than this is shown as an excerpt around the problem, so that a report about a
 /// huge file stays readable and cheap.

@@ -26,6 +26,19 @@ pub struct DiskInfo {
     pub damage: Option<String>,
 }
 
+impl DiskInfo {
+    /// The partition with the root file system: the first of the ext family that says it is the root, else
+    /// the first of that family.
+    #[must_use]
+    pub fn root_partition(&self) -> Option<&PartitionInfo> {
+        let candidates = || self.partitions.iter().filter(|part| part.is_ext());
+        let says_root = |part: &&PartitionInfo| {
+            [gpt::TYPE_ROOT_X86_64, gpt::TYPE_ROOT_ARM64].contains(&part.type_guid)
+        };
+        candidates().find(says_root).or_else(|| candidates().next())
+    }
+}
+
 /// A partition table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase", tag = "kind")]
@@ -84,6 +97,12 @@ impl PartitionInfo {
     pub const fn len_bytes(&self) -> u64 {
         (self.last_lba - self.first_lba + 1) * SECTOR
     }
+
+    /// Whether a file system of the ext family is in it.
+    #[must_use]
+    pub fn is_ext(&self) -> bool {
+        self.file_system.as_ref().is_some_and(|fs| fs.kind.is_ext())
+    }
 }
 
 /// A file system.
@@ -130,6 +149,29 @@ pub enum FileSystemKind {
     Squashfs,
     /// Linux swap.
     Swap,
+}
+
+impl FileSystemKind {
+    /// Its name in lower case, as in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ext2 => "ext2",
+            Self::Ext3 => "ext3",
+            Self::Ext4 => "ext4",
+            Self::Vfat => "vfat",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+            Self::Squashfs => "squashfs",
+            Self::Swap => "swap",
+        }
+    }
+
+    /// Whether it is one of the ext family.
+    #[must_use]
+    pub fn is_ext(self) -> bool {
+        matches!(self, Self::Ext2 | Self::Ext3 | Self::Ext4)
+    }
 }
 
 /// Why a disk cannot be described.

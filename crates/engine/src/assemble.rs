@@ -190,16 +190,12 @@ pub(crate) fn lay_out(
 ) -> Result<DiskImage, EngineError> {
     amiforge_image::assemble(tree, spec, blobs).map_err(|error| {
         let hint = error.hint();
-        let wrapped = EngineError::Context {
-            context: "the disk cannot be laid out".to_owned(),
-            kind: ErrorKind::Failed,
-            hint: None,
-            source: Some(Box::new(error)),
-        };
-        match hint {
-            Some(hint) => wrapped.with_hint(hint),
-            None => wrapped,
-        }
+        EngineError::wrap(
+            ErrorKind::Failed,
+            "the disk cannot be laid out".to_owned(),
+            error,
+            hint,
+        )
     })
 }
 

@@ -126,6 +126,8 @@ impl Engine {
                     proven,
                 })
             }
+            // Nothing failed that the logs could tell of.
+            Err(error) if self.interruption.is_requested() => Err(error),
             Err(error) => match folder.fail() {
                 Some(failed) if error.hint().is_none() => {
                     Err(error.with_hint(format!("logs and plan are in {}", failed.display())))
@@ -448,12 +450,14 @@ impl Engine {
 
     /// The store of this environment.
     pub(crate) fn open_store(&self) -> Result<Store, EngineError> {
-        Store::open(&self.settings.home).or_fail(ErrorKind::Environment, || {
+        let store = Store::open(&self.settings.home).or_fail(ErrorKind::Environment, || {
             format!(
                 "cannot open the store {}",
                 self.settings.home.store.display()
             )
-        })
+        })?;
+        self.interruption.watch(store.session_dir());
+        Ok(store)
     }
 }
 
@@ -509,12 +513,7 @@ fn partition_info(part: &amiforge_disk::PartitionInfo) -> PartitionInfo {
         type_guid: part.type_guid,
         guid: part.guid,
         name: Some(part.name.clone()).filter(|n| !n.is_empty()),
-        filesystem: fs.and_then(|f| {
-            serde_json::to_value(f.kind)
-                .ok()?
-                .as_str()
-                .map(str::to_owned)
-        }),
+        filesystem: fs.map(|f| f.kind.name().to_owned()),
         uuid: fs.and_then(|f| f.uuid.clone()),
         label: fs.and_then(|f| f.label.clone()),
     }

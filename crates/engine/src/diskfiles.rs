@@ -93,6 +93,10 @@ pub(crate) fn format_of(
     path: &Path,
     context: impl FnOnce() -> String,
 ) -> Result<Format, EngineError> {
+    if path.is_dir() {
+        return Err(EngineError::new(ErrorKind::Invalid, context())
+            .with_hint("it is a folder: name a disk file in it"));
+    }
     let name = path
         .file_name()
         .map(|n| n.to_string_lossy().into_owned())

@@ -102,6 +102,21 @@ impl EngineError {
         }
     }
 
+    /// A failure with its cause, and what can be done about it if that is known.
+    pub(crate) fn wrap(
+        kind: ErrorKind,
+        context: impl Into<String>,
+        source: impl std::error::Error + Send + Sync + 'static,
+        hint: Option<impl Into<String>>,
+    ) -> Self {
+        Self::Context {
+            context: context.into(),
+            kind,
+            hint: hint.map(Into::into),
+            source: Some(Box::new(source)),
+        }
+    }
+
     /// Adds the hint.
     #[must_use]
     pub fn with_hint(mut self, text: impl Into<String>) -> Self {
@@ -120,11 +135,6 @@ pub(crate) trait Contextual<T> {
 
 impl<T, E: std::error::Error + Send + Sync + 'static> Contextual<T> for Result<T, E> {
     fn or_fail(self, kind: ErrorKind, context: impl FnOnce() -> String) -> Result<T, EngineError> {
-        self.map_err(|e| EngineError::Context {
-            context: context(),
-            kind,
-            hint: None,
-            source: Some(Box::new(e)),
-        })
+        self.map_err(|e| EngineError::wrap(kind, context(), e, None::<String>))
     }
 }

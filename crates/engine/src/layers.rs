@@ -19,6 +19,7 @@ use amiforge_store::{Store, StoreError, StoredLayer};
 use amiforge_tree::layer::LayerInfo;
 use amiforge_types::{BlobTable, LayerId, Timestamp};
 
+use crate::doctor::chain;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
 use crate::load::LoadedRecipe;
@@ -98,7 +99,10 @@ impl Engine {
                         None => {
                             self.make_layer(work, at, &made, &mut sandbox)?;
                             made.built += 1;
-                            self.load_layer(work.store, planned.id, &mut made.blobs)?
+                            // Written just now: its data needs no second look.
+                            work.store
+                                .layer(planned.id, &mut made.blobs)
+                                .or_fail(ErrorKind::Failed, store_context)?
                                 .ok_or_else(|| {
                                     EngineError::new(
                                         ErrorKind::Internal,
@@ -123,16 +127,27 @@ impl Engine {
         Ok(made)
     }
 
-    /// A layer of the store. A damaged one is taken out, so that it is made again.
+    /// A layer of the store, its data compared with its digests. A damaged one is taken out, so that it
+    /// is made again.
     fn load_layer(
         &self,
         store: &Store,
         id: LayerId,
         blobs: &mut BlobTable,
     ) -> Result<Option<StoredLayer>, EngineError> {
-        match store.layer(id, blobs) {
-            Err(StoreError::Layer { path, source }) => {
-                self.warn(format!("{}: {source}; it is made again", path.display()));
+        let whole = store.layer(id, blobs).and_then(|found| {
+            if let Some(layer) = &found {
+                layer.verify(blobs)?;
+            }
+            Ok(found)
+        });
+        match whole {
+            Err(
+                error @ (StoreError::Layer { .. }
+                | StoreError::LayerData { .. }
+                | StoreError::LayerKind(_)),
+            ) => {
+                self.warn(format!("{}; it is made again", chain(&error)));
                 store
                     .remove_layer(id)
                     .or_fail(ErrorKind::Failed, store_context)?;

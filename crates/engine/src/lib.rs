@@ -26,6 +26,7 @@ mod plans;
 mod prove;
 mod rootfs;
 mod settings;
+mod shown;
 mod volumes;
 
 /// What can be said about disk files.

@@ -108,6 +108,12 @@ fn recipe_file(path: &Path) -> Result<PathBuf, EngineError> {
         })
 }
 
+/// Whether two names are of one file.
+fn is_same(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    a == b || real(a).is_some_and(|a| real(b) == Some(a))
+}
+
 impl Engine {
     /// Reads a recipe and its components. Warnings are told as events.
     pub(crate) fn load(&self, request: &RecipeRequest) -> Result<LoadedRecipe, EngineError> {
@@ -180,7 +186,7 @@ impl Engine {
     pub fn validate(&self, files: &[PathBuf]) -> Result<Vec<DocumentReport>, EngineError> {
         let mut reports: Vec<DocumentReport> = Vec::new();
         let mut add = |report: DocumentReport| {
-            if !reports.iter().any(|r| r.path == report.path) {
+            if !reports.iter().any(|r| is_same(&r.path, &report.path)) {
                 reports.push(report);
             }
         };

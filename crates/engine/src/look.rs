@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use amiforge_ami::{Manifest, ManifestError};
 use amiforge_disk::{
-    DiskInfo, FileSystemInfo, FileSystemKind, Format, Opener, Part, PartitionInfo, TableInfo, Usage,
+    DiskInfo, FileSystemInfo, FileSystemKind, Format, OpenError, Opener, Part, PartitionInfo,
+    TableInfo, Usage,
 };
 use amiforge_fs::{ext4, fat};
 use amiforge_store::FileBlob;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::files::{FileError, MAX_JSON, check_artifact, read_file};
 use crate::settings::Engine;
+use crate::shown::shown;
 
 /// What `disk info` tells.
 #[derive(Clone, Debug, Serialize)]
@@ -76,7 +78,7 @@ impl DiskReport {
                 part.slot,
                 part.first_lba,
                 ByteSize(part.len_bytes()).to_string(),
-                fs.map_or_else(|| contents(part), |f| kind_name(f.kind)),
+                fs.map_or_else(|| contents(part), |f| f.kind.name()),
                 size_or_dash(fs, |u| u.used_bytes),
                 size_or_dash(fs, |u| u.free_bytes),
                 fs.and_then(|f| f.uuid.as_deref()).unwrap_or("-"),
@@ -86,6 +88,7 @@ impl DiskReport {
                 ]
                 .into_iter()
                 .filter(|s| !s.is_empty())
+                .map(|s| shown(s.as_bytes()))
                 .collect::<Vec<_>>()
                 .join(" / "),
             ));
@@ -107,7 +110,7 @@ impl DiskReport {
         if let Some(fs) = &self.disk.file_system {
             text.push_str(&format!(
                 "file system     {} {}\n",
-                kind_name(fs.kind),
+                fs.kind.name(),
                 fs.uuid.as_deref().unwrap_or("")
             ));
             text.push_str(&format!(
@@ -130,20 +133,6 @@ fn contents(part: &PartitionInfo) -> &'static str {
 fn size_or_dash(fs: Option<&FileSystemInfo>, pick: impl Fn(&Usage) -> u64) -> String {
     fs.and_then(|f| f.usage.as_ref())
         .map_or_else(|| "-".to_owned(), |usage| ByteSize(pick(usage)).to_string())
-}
-
-fn kind_name(kind: FileSystemKind) -> &'static str {
-    match kind {
-        FileSystemKind::Ext2 => "ext2",
-        FileSystemKind::Ext3 => "ext3",
-        FileSystemKind::Ext4 => "ext4",
-        FileSystemKind::Vfat => "vfat",
-        FileSystemKind::Xfs => "xfs",
-        FileSystemKind::Btrfs => "btrfs",
-        FileSystemKind::Squashfs => "squashfs",
-        FileSystemKind::Swap => "swap",
-        _ => "other",
-    }
 }
 
 /// An open file system of a disk.
@@ -232,6 +221,9 @@ pub(crate) fn open_disk(file: &Path) -> Result<(Format, Box<dyn ReadAt>, u64), E
     open_disk_as(file, None, false)
 }
 
+/// The largest disk that is looked into: that of the largest EBS volume (io2 Block Express), 64 TiB.
+const MOST_BYTES: u64 = 64 << 40;
+
 /// Opens the files that an image names, from its own folder.
 struct Named {
     folder: PathBuf,
@@ -266,16 +258,39 @@ pub(crate) fn open_disk_as(
         amiforge_disk::open(format, blob)
     };
     match opened {
+        Ok(disk) if disk.size() > MOST_BYTES => Err(EngineError::new(
+            ErrorKind::Invalid,
+            format!(
+                "{}: the image claims a disk of {}, more than any volume has ({})",
+                file.display(),
+                ByteSize(disk.size()),
+                ByteSize(MOST_BYTES)
+            ),
+        )),
         Ok(disk) => Ok((format, disk, bytes)),
         Err(error) => {
-            let hint = error.hint();
-            let wrapped = Err::<(), _>(error).or_fail(ErrorKind::Failed, context);
-            Err(match (wrapped, hint) {
-                (Err(e), Some(hint)) => e.with_hint(hint),
-                (Err(e), None) => e,
-                (Ok(()), _) => EngineError::new(ErrorKind::Internal, context()),
-            })
+            let hint = open_hint(&error);
+            Err(EngineError::wrap(ErrorKind::Failed, context(), error, hint))
         }
+    }
+}
+
+/// What the user can do about a disk file that does not open.
+fn open_hint(error: &OpenError) -> Option<String> {
+    match error {
+        OpenError::Mismatch { .. } => Some(
+            "the format is taken from the file name: rename the file, or convert it with `amiforge disk convert --from <FORMAT>`"
+                .to_owned(),
+        ),
+        // Only qcow2 disks that other files continue are read.
+        OpenError::ExternalFile { format: Format::Qcow2, .. } => Some(
+            "if you trust the image, `amiforge disk convert --allow-backing-file` makes one file of it"
+                .to_owned(),
+        ),
+        OpenError::ExternalFile { .. } => {
+            Some("make one file of it with the program that wrote it".to_owned())
+        }
+        _ => None,
     }
 }
 
@@ -287,19 +302,13 @@ pub(crate) fn open_file_system(
     let context = || format!("cannot look into {}", file.display());
     let (_, disk, _) = open_disk(&file)?;
     let info = amiforge_disk::disk_info(&*disk).or_fail(ErrorKind::Failed, context)?;
-    let is_ext = |kind| {
-        matches!(
-            kind,
-            FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4
-        )
-    };
-    let (offset, len, kind) = match (partition, info.file_system) {
+    let (offset, len, kind) = match (partition, &info.file_system) {
         (None, Some(fs)) => (0, info.virtual_bytes, fs.kind),
         (wanted, _) => {
-            let found = info.partitions.iter().find(|p| match wanted {
-                Some(slot) => p.slot == slot,
-                None => p.file_system.as_ref().is_some_and(|f| is_ext(f.kind)),
-            });
+            let found = match wanted {
+                Some(slot) => info.partitions.iter().find(|p| p.slot == slot),
+                None => info.root_partition(),
+            };
             let part = found.ok_or_else(|| {
                 let slots: Vec<String> =
                     info.partitions.iter().map(|p| p.slot.to_string()).collect();
@@ -338,12 +347,78 @@ pub(crate) fn open_file_system(
         FileSystemKind::Vfat => fat::Reader::open(disk, offset, len)
             .map(FileSystem::Fat)
             .or_fail(ErrorKind::Failed, context),
-        kind if is_ext(kind) => ext4::Reader::open(disk, offset, len)
+        kind if kind.is_ext() => ext4::Reader::open(disk, offset, len)
             .map(|reader| FileSystem::Ext4(Box::new(reader)))
             .or_fail(ErrorKind::Failed, context),
         other => Err(EngineError::new(
             ErrorKind::Invalid,
-            format!("{}: cannot look into {}", file.display(), kind_name(other)),
+            format!("{}: cannot look into {}", file.display(), other.name()),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(slot: u32, name: &str, type_guid: amiforge_types::Uuid) -> PartitionInfo {
+        PartitionInfo {
+            slot,
+            name: name.to_owned(),
+            type_guid,
+            guid: amiforge_types::Uuid::from_bytes([1; 16]),
+            mbr_type: None,
+            digest: None,
+            first_lba: u64::from(slot) * 2048,
+            last_lba: u64::from(slot) * 2048 + 2047,
+            file_system: Some(FileSystemInfo {
+                kind: FileSystemKind::Ext4,
+                uuid: None,
+                label: Some("\x1b[2Jlabel".to_owned()),
+                usage: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn names_of_a_disk_do_nothing_to_the_terminal() {
+        let linux = amiforge_types::Uuid::from_bytes([2; 16]);
+        let report = DiskReport {
+            file: "disk.raw".into(),
+            format: Format::Raw,
+            file_bytes: 1,
+            content_digest: Digest::of(b""),
+            disk: DiskInfo {
+                virtual_bytes: 1,
+                table: None,
+                disk_guid: None,
+                partitions: vec![part(1, "a\x07\u{202e}b", linux)],
+                file_system: None,
+                damage: None,
+            },
+        };
+        let table = report.table();
+        assert!(
+            table.contains("\\u{1b}[2Jlabel / a\\u{7}\\u{202e}b"),
+            "{table}"
+        );
+        assert!(table.chars().all(|c| c == '\n' || !c.is_control()));
+    }
+
+    #[test]
+    fn the_partition_that_says_so_is_the_root() {
+        let linux = amiforge_types::Uuid::from_bytes([2; 16]);
+        let mut info = DiskInfo {
+            virtual_bytes: 1,
+            table: None,
+            disk_guid: None,
+            partitions: vec![part(1, "boot", linux), part(2, "other", linux)],
+            file_system: None,
+            damage: None,
+        };
+        assert_eq!(info.root_partition().map(|p| p.slot), Some(1));
+        let root = part(3, "root", amiforge_disk::gpt::TYPE_ROOT_X86_64);
+        info.partitions.push(root);
+        assert_eq!(info.root_partition().map(|p| p.slot), Some(3));
     }
 }

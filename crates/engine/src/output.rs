@@ -29,7 +29,11 @@ impl OutFolder {
     /// Starts a folder that will become `target`. Unfinished folders of dead processes go.
     pub(crate) fn begin(target: &Path, interruption: &Interruption) -> Result<Self, EngineError> {
         let context = || format!("cannot write the output folder {}", target.display());
-        let target = std::path::absolute(target).or_fail(ErrorKind::Failed, context)?;
+        // Without the slash at its end, by which a link would be followed here and not when it is replaced.
+        let target: PathBuf = std::path::absolute(target)
+            .or_fail(ErrorKind::Failed, context)?
+            .components()
+            .collect();
         let name = target
             .file_name()
             .ok_or_else(|| {
@@ -49,14 +53,7 @@ impl OutFolder {
             ));
         }
         if target.is_dir() && !is_ours(&target) {
-            return Err(EngineError::new(
-                ErrorKind::Invalid,
-                format!(
-                    "--out {}: the folder has other files in it",
-                    target.display()
-                ),
-            )
-            .with_hint("name a folder that does not exist yet, or one that amiforge wrote"));
+            return Err(foreign(ErrorKind::Invalid, &target));
         }
         let parent = target.parent().unwrap_or(Path::new("/")).to_owned();
         fs::create_dir_all(&parent).or_fail(ErrorKind::Failed, context)?;
@@ -127,24 +124,38 @@ impl OutFolder {
         // A rename can be on disk before the data of the files it names: after a power failure the
         // folder would be there with holes in its disks, and pass for unchanged.
         sync_all(&self.building).or_fail(ErrorKind::Failed, context)?;
-        if self.target.exists() {
+        self.interruption
+            .finish(&self.building, || self.put_in_place())?;
+        sync_parent(&self.target);
+        self.done = true;
+        // After an exchange the old folder is there.
+        let _ = std::fs::remove_dir_all(&self.building);
+        Ok(self.target.clone())
+    }
+
+    fn put_in_place(&self) -> Result<(), EngineError> {
+        let context = || format!("cannot put the output folder at {}", self.target.display());
+        if !self.target.exists() {
+            return fs::rename(&self.building, &self.target).or_fail(ErrorKind::Failed, context);
+        }
+        let exchange = || {
+            let here = rustix::fs::CWD;
             rustix::fs::renameat_with(
-                rustix::fs::CWD,
+                here,
                 &self.building,
-                rustix::fs::CWD,
+                here,
                 &self.target,
                 RenameFlags::EXCHANGE,
             )
-            .or_fail(ErrorKind::Failed, context)?;
-            // What is at `building` now is the old folder.
-            let _ = fs::remove_dir_all(&self.building);
-        } else {
-            fs::rename(&self.building, &self.target).or_fail(ErrorKind::Failed, context)?;
+            .or_fail(ErrorKind::Failed, context)
+        };
+        exchange()?;
+        // Only now nobody puts anything into the old folder by its name.
+        if !is_ours(&self.building) {
+            exchange()?;
+            return Err(foreign(ErrorKind::Failed, &self.target));
         }
-        sync_parent(&self.target);
-        self.done = true;
-        self.interruption.unwatch(&self.building);
-        Ok(self.target.clone())
+        Ok(())
     }
 
     /// Keeps logs and plan as `<target>.failed`, without the large artefacts, and returns its path.
@@ -166,10 +177,11 @@ impl OutFolder {
             }
             _ => {}
         }
-        let _ = std::fs::remove_dir_all(&failed);
-        std::fs::rename(&self.building, &failed).ok()?;
+        self.interruption.finish(&self.building, || {
+            let _ = std::fs::remove_dir_all(&failed);
+            std::fs::rename(&self.building, &failed).ok()
+        })?;
         self.done = true;
-        self.interruption.unwatch(&self.building);
         Some(failed)
     }
 }
@@ -200,11 +212,31 @@ fn is_ours(dir: &Path) -> bool {
         }
         empty = false;
     }
+    let read = |name: &str| crate::files::read_file(&dir.join(name), crate::files::MAX_JSON);
     // A finished folder has a manifest that reads as one; a failed build leaves its plan.
     empty
-        || dir.join("plan.json").is_file()
-        || crate::files::read_file(&dir.join("manifest.json"), crate::files::MAX_JSON)
+        || read("manifest.json")
             .is_ok_and(|bytes| amiforge_ami::Manifest::from_json(&bytes).is_ok())
+        || read("plan.json").is_ok_and(|bytes| serde_json::from_slice::<PlanMark>(&bytes).is_ok())
+}
+
+/// What every version of our plans has, and those of other programs have not.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PlanMark {
+    #[serde(rename = "planId")]
+    _plan_id: Digest,
+}
+
+fn foreign(kind: ErrorKind, target: &Path) -> EngineError {
+    EngineError::new(
+        kind,
+        format!(
+            "--out {}: the folder has other files in it",
+            target.display()
+        ),
+    )
+    .with_hint("name a folder that does not exist yet, or one that amiforge wrote")
 }
 
 /// Names that a build gives the entries of its folder.
@@ -221,7 +253,13 @@ fn is_our_name(name: &str) -> bool {
         "plan.json",
         "register-image.json",
     ];
-    let volume = name.starts_with("disk.") || name.starts_with("disk-");
+    let volume = ["disk.", "disk-"]
+        .iter()
+        .any(|start| name.starts_with(start))
+        && Path::new(name)
+            .extension()
+            .and_then(|e| e.to_str())
+            .is_some_and(|e| amiforge_disk::Format::from_file_name(&format!("disk.{e}")).is_ok());
     let console = name.starts_with("console-") && name.ends_with(".log");
     volume || console || NAMES.contains(&name)
 }
@@ -231,7 +269,9 @@ fn sweep(parent: &Path, prefix: &str) {
         return;
     };
     for entry in entries.flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(prefix) {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(prefix));
+        if number.is_none_or(|n| n.is_empty() || !n.bytes().all(|b| b.is_ascii_digit())) {
             continue;
         }
         // Only real folders: opening a named pipe of that name would wait for its writer.

@@ -175,16 +175,7 @@ fn source_error(error: SourceError, context: String) -> EngineError {
         ),
         _ => None,
     };
-    let wrapped = EngineError::Context {
-        context,
-        kind,
-        hint: None,
-        source: Some(Box::new(error)),
-    };
-    match hint {
-        Some(hint) => wrapped.with_hint(hint),
-        None => wrapped,
-    }
+    EngineError::wrap(kind, context, error, hint)
 }
 
 /// Unpacks the packages into the layer `id`.
@@ -230,12 +221,12 @@ pub(crate) fn configure_script(resolved: &ResolvedDebian, clock: Timestamp) -> S
 }
 
 /// Paths and texts of the scripts that stand in for programs while steps run: none starts a service,
-/// and with `configuring` none makes an initrd, of which the configuration makes one at its end.
+/// and with `configuring` none makes an initrd, of which the configuration makes one by itself.
 pub(crate) fn shims(configuring: bool) -> Vec<(String, String)> {
     SHIMS
         .iter()
-        .filter(|(path, _)| configuring || !path.ends_with("/update-initramfs"))
-        .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
+        .filter(|shim| configuring || !shim.configuring_only)
+        .map(|shim| (shim.path.to_owned(), shim.text.to_owned()))
         .collect()
 }
 

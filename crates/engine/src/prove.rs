@@ -298,10 +298,12 @@ impl Engine {
                 temp_parent: scratch.path().to_owned(),
                 cancel: Arc::new(AtomicBool::new(false)),
             };
+            let without = Acceleration::tcg(&tools, "KVM did not get a guest to its kernel");
             let tcg = BootOptions {
-                acceleration: Acceleration::tcg(&tools, "KVM did not get a guest to its kernel"),
                 timeout: timeout_seconds
-                    .map_or_else(|| BOOT_LIMIT.saturating_mul(10), Duration::from_secs),
+                    .map_or_else(|| without.scale(BOOT_LIMIT), Duration::from_secs),
+                power_off_timeout: without.scale(POWER_OFF_LIMIT),
+                acceleration: without,
                 ..options.clone()
             };
             let outcome = self.boot(subject, &tools, firmware, options)?;

@@ -85,10 +85,12 @@ impl Engine {
             &options,
         )
         .map_err(|error| match error.kind {
-            tar::TarErrorKind::Spool(_) => Err::<(), _>(error)
-                .or_fail(ErrorKind::Failed, || spool_context(rootfs, near))
-                .err()
-                .unwrap_or_else(|| EngineError::new(ErrorKind::Failed, context())),
+            tar::TarErrorKind::Spool(_) => EngineError::wrap(
+                ErrorKind::Failed,
+                spool_context(rootfs, near),
+                error,
+                None::<String>,
+            ),
             _ => refused(error, rootfs),
         })?;
         writer
@@ -147,16 +149,7 @@ fn read_folder(
             }
             _ => None,
         };
-        let wrapped = EngineError::Context {
-            context: spool_context(rootfs, near),
-            kind: ErrorKind::Failed,
-            hint: None,
-            source: Some(Box::new(error)),
-        };
-        match hint {
-            Some(hint) => wrapped.with_hint(hint),
-            None => wrapped,
-        }
+        EngineError::wrap(ErrorKind::Failed, spool_context(rootfs, near), error, hint)
     })?;
     let blob = Arc::new(FileBlob::from_file(spool).or_fail(ErrorKind::Failed, context)?);
     let id = blobs.add(blob.clone());
@@ -175,16 +168,12 @@ fn refused(error: tar::TarError, rootfs: &Path) -> EngineError {
         ),
         _ => None,
     };
-    let wrapped = EngineError::Context {
-        context: format!("cannot read {}", rootfs.display()),
-        kind: ErrorKind::Failed,
-        hint: None,
-        source: Some(Box::new(error)),
-    };
-    match hint {
-        Some(hint) => wrapped.with_hint(hint),
-        None => wrapped,
-    }
+    EngineError::wrap(
+        ErrorKind::Failed,
+        format!("cannot read {}", rootfs.display()),
+        error,
+        hint,
+    )
 }
 
 /// A file without a name in the folder of `out`: the data of archives that cannot be read in place.

@@ -3,7 +3,9 @@
 //! This module alone reads the environment of the process.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use amiforge_exec::Helper;
 use amiforge_store::{Home, HomeEnv};
@@ -73,60 +75,124 @@ impl Settings {
 /// The operations, bound to their environment.
 pub struct Engine {
     pub(crate) settings: Settings,
-    interruption: Interruption,
+    pub(crate) interruption: Interruption,
 }
 
-/// Folders and files that must go when the process is interrupted.
+/// How a running operation is ended from outside, and what must go then.
 #[derive(Clone, Default)]
 pub struct Interruption {
-    folders: Arc<Mutex<Vec<PathBuf>>>,
+    shared: Arc<Shared>,
 }
 
+#[derive(Default)]
+struct Shared {
+    /// Folders and files that are not finished.
+    unfinished: Mutex<Vec<PathBuf>>,
+    requested: AtomicBool,
+    /// Jobs under way that look at `requested`.
+    jobs: AtomicUsize,
+}
+
+/// How long a job gets to end its processes, and the operation to clear up after it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 impl Interruption {
-    /// Removes every unfinished output and what a running guest needs. Called once, when the process is about to end.
-    pub fn clean_up(&self) {
-        let Ok(folders) = self.folders.lock() else {
+    /// Ends the operation, on a thread of its own; the process ends right after this returns.
+    ///
+    /// A job of the sandbox is told, and the operation then fails by itself: it ends all processes of
+    /// the job, removes what belongs to other ids, and usually the process with it, so that this never
+    /// returns. Whatever else is under way is left where it is. Then every unfinished output goes, and
+    /// what a running guest needs; no output is put in its place any more.
+    pub fn interrupt(&self) {
+        self.shared.requested.store(true, Ordering::SeqCst);
+        let mut until = Instant::now();
+        if self.shared.jobs.load(Ordering::SeqCst) > 0 {
+            until += PATIENCE;
+        }
+        while Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let Ok(unfinished) = self.shared.unfinished.lock() else {
             return;
         };
-        for folder in folders.iter() {
-            // The process ends right after; what cannot be removed is found by the next build.
-            if std::fs::remove_file(folder).is_err() {
-                let _ = std::fs::remove_dir_all(folder);
+        for path in unfinished.iter() {
+            // What cannot be removed is found by the next run.
+            if std::fs::remove_file(path).is_err() {
+                let _ = std::fs::remove_dir_all(path);
             }
         }
+        // Held until the process ends: nothing is finished meanwhile.
+        std::mem::forget(unfinished);
     }
 
-    pub(crate) fn watch(&self, folder: &Path) {
-        if let Ok(mut folders) = self.folders.lock() {
-            folders.push(folder.to_owned());
+    /// Whether [`Interruption::interrupt`] was called.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        self.shared.requested.load(Ordering::SeqCst)
+    }
+
+    /// Says that a job runs that looks at the flag, for as long as the guard lives.
+    pub(crate) fn job(&self) -> Running<'_> {
+        self.shared.jobs.fetch_add(1, Ordering::SeqCst);
+        Running(&self.shared)
+    }
+
+    pub(crate) fn watch(&self, path: &Path) {
+        if let Ok(mut unfinished) = self.shared.unfinished.lock() {
+            unfinished.push(path.to_owned());
         }
     }
 
-    /// Watches a folder for as long as the guard lives.
-    pub(crate) fn guard(&self, folder: &Path) -> Watched {
-        self.watch(folder);
+    /// Watches a path for as long as the guard lives.
+    pub(crate) fn guard(&self, path: &Path) -> Watched {
+        self.watch(path);
         Watched {
             interruption: self.clone(),
-            folder: folder.to_owned(),
+            path: path.to_owned(),
         }
     }
 
-    pub(crate) fn unwatch(&self, folder: &Path) {
-        if let Ok(mut folders) = self.folders.lock() {
-            folders.retain(|f| f != folder);
+    pub(crate) fn unwatch(&self, path: &Path) {
+        self.finish(path, || ());
+    }
+
+    /// Does the step that finishes a watched path. It happens whole or, when the process is ending, not
+    /// at all.
+    pub(crate) fn finish<T>(&self, path: &Path, step: impl FnOnce() -> T) -> T {
+        let unfinished = self.shared.unfinished.lock();
+        let done = step();
+        if let Ok(mut unfinished) = unfinished {
+            unfinished.retain(|p| p != path);
         }
+        done
+    }
+}
+
+/// See [`Interruption::job`].
+pub(crate) struct Running<'a>(&'a Shared);
+
+impl Running<'_> {
+    /// Set once the job has to end.
+    pub(crate) fn cancel(&self) -> &AtomicBool {
+        &self.0.requested
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.jobs.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 /// See [`Interruption::guard`].
 pub(crate) struct Watched {
     interruption: Interruption,
-    folder: PathBuf,
+    path: PathBuf,
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.interruption.unwatch(&self.folder);
+        self.interruption.unwatch(&self.path);
     }
 }
 
@@ -140,7 +206,7 @@ impl Engine {
         }
     }
 
-    /// What has to be cleaned up when the process is interrupted.
+    /// How operations are ended from outside.
     #[must_use]
     pub fn interruption(&self) -> Interruption {
         self.interruption.clone()

@@ -3,17 +3,33 @@
 
 use crate::ResolvedDebian;
 
-/// Programs that the sandbox puts in the place of the image's own while it runs the script, by their
-/// path in the image. None of them reaches the image.
+/// A program that the sandbox puts in the place of the image's own while scripts run. It does not reach the
+/// image.
+#[derive(Clone, Copy, Debug)]
+pub struct Shim {
+    /// Path in the image.
+    pub path: &'static str,
+    /// The whole program.
+    pub text: &'static str,
+    /// Whether it stands aside only while the parent is configured, and not while components run.
+    pub configuring_only: bool,
+}
+
+/// The programs that stand aside.
 ///
 /// - `policy-rc.d` makes every start of a service fail politely (invoke-rc.d(8)).
 /// - `update-initramfs` only notes that it was asked for: the script makes the one initrd.
-pub const SHIMS: &[(&str, &str)] = &[
-    ("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n"),
-    (
-        "/usr/sbin/update-initramfs",
-        "#!/bin/sh\n[ ! -d /tmp/amiforge-later ] || : >/tmp/amiforge-later/update-initramfs\n",
-    ),
+pub const SHIMS: &[Shim] = &[
+    Shim {
+        path: "/usr/sbin/policy-rc.d",
+        text: "#!/bin/sh\nexit 101\n",
+        configuring_only: false,
+    },
+    Shim {
+        path: "/usr/sbin/update-initramfs",
+        text: "#!/bin/sh\n[ ! -d /tmp/amiforge-later ] || : >/tmp/amiforge-later/update-initramfs\n",
+        configuring_only: true,
+    },
 ];
 
 /// The whole run: `preinst` scripts, configuration with one initrd beside it, clean-up. For `/bin/bash`; ends with

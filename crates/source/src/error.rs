@@ -144,7 +144,7 @@ pub enum SourceError {
         uri: String,
     },
     /// The network is needed and not allowed.
-    #[error("{what} is not in the cache, and downloads are off")]
+    #[error("{what} is not in the cache, or not whole, and downloads are off")]
     Offline {
         /// What is missing.
         what: String,

@@ -21,6 +21,8 @@ mod defaults;
 mod error;
 mod event;
 mod fetch;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod lock;
 mod model;
 mod resolve;
@@ -29,7 +31,7 @@ mod solver;
 mod tests;
 
 pub use apt::version::compare as compare_versions;
-pub use configure::{SHIMS, configure_script};
+pub use configure::{SHIMS, Shim, configure_script};
 pub use deb::{DebError, unpack};
 pub use error::SourceError;
 pub use event::SourceEvent;

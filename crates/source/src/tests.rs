@@ -7,4 +7,5 @@ mod initrd;
 mod lock;
 mod releases;
 mod repo;
+mod script;
 mod unpacked;

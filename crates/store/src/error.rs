@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use amiforge_tree::layer::LayerReadError;
+use amiforge_tree::layer::{LayerReadError, LayerWriteError};
 
 /// A store operation that failed.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,17 @@ pub enum StoreError {
         /// What is wrong.
         source: LayerReadError,
     },
+    /// The data of a stored layer is not what its index says.
+    #[error("the data of the stored layer {} cannot be used", path.display())]
+    LayerData {
+        /// The layer file.
+        path: PathBuf,
+        /// Which file of the image, and what is wrong with it.
+        source: LayerWriteError,
+    },
+    /// A stored layer is something else than a file.
+    #[error("the stored layer {} is not a regular file", .0.display())]
+    LayerKind(PathBuf),
     /// A record or catalog entry is not valid JSON of its type.
     #[error("{} is not a valid entry", path.display())]
     Json {

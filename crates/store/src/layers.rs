@@ -28,6 +28,25 @@ pub struct StoredLayer {
     pub blob: BlobId,
 }
 
+impl StoredLayer {
+    /// Reads all data and compares it with the digests of the index: what a disk lost or changed
+    /// since the layer was written is an error that names the file.
+    pub fn verify(&self, blobs: &BlobTable) -> Result<(), StoreError> {
+        let damaged = |source| StoreError::LayerData {
+            path: self.path.clone(),
+            source,
+        };
+        let plan = layer::plan(&self.diff).map_err(damaged)?;
+        plan.files()
+            .par_iter()
+            .map_init(Vec::new, |buf, file| {
+                file.copy(blobs, buf, &mut |_, _| Ok(())).map(drop)
+            })
+            .collect::<Result<(), _>>()
+            .map_err(damaged)
+    }
+}
+
 impl Store {
     /// Whether the layer is there (not whether it is whole; loading tells that).
     #[must_use]
@@ -43,6 +62,9 @@ impl Store {
         blobs: &mut BlobTable,
     ) -> Result<Option<StoredLayer>, StoreError> {
         let path = self.layer_path(id);
+        if std::fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file()) {
+            return Err(StoreError::LayerKind(path));
+        }
         let blob = match FileBlob::open(&path) {
             Ok(blob) => Arc::new(blob),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -103,6 +125,9 @@ impl Store {
     /// apart, in a user namespace.
     pub fn remove_layer(&self, id: LayerId) -> Result<(), StoreError> {
         let path = self.layer_path(id);
+        if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
+            return fs_err::remove_dir_all(&path).map_err(StoreError::io("remove", path));
+        }
         match fs_err::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(StoreError::io("remove", path)(e))

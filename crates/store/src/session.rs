@@ -58,6 +58,10 @@ impl Session {
         ))
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// A path in the session directory that nobody else uses.
     pub(crate) fn path(&self, prefix: &str) -> PathBuf {
         self.dir.join(format!(

@@ -60,6 +60,12 @@ impl Store {
         &self.leftovers
     }
 
+    /// The store's temporary space: of this opening alone, and removed with it.
+    #[must_use]
+    pub fn session_dir(&self) -> &Path {
+        self.session.dir()
+    }
+
     /// A new directory in the store's temporary space (same file system as layers and roots), for
     /// overlay uppers and work directories. It goes with the store; files of other ids in it have
     /// to be removed before, in a user namespace.

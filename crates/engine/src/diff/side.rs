@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use amiforge_ami::Manifest;
-use amiforge_disk::{DiskInfo, FileSystemKind, Format, PartitionInfo, gpt};
+use amiforge_disk::{DiskInfo, FileSystemKind, Format, gpt};
 use amiforge_fs::{ext4, fat};
 use amiforge_tree::{Content, Ino, Kind, Stat, Tree};
 use amiforge_types::{BlobId, BlobTable, Digest, ReadAt, SECTOR, Timestamp, Uuid};
 
 use super::report::Bytes;
-use super::shown::shown;
 use crate::error::{Contextual, EngineError, ErrorKind};
-use crate::look::{disk_file, open_disk};
+use crate::files::{MAX_JSON, read_file};
+use crate::look::{disk_file, open_disk, read_manifest};
 use crate::parent::{InstalledPackage, installed_packages};
+use crate::shown::shown;
 
 /// Bytes of boot code in the first sector.
 const BOOT_CODE: u64 = 440;
@@ -82,18 +83,14 @@ impl Side {
         let root = read_root(&disk, &info, blob)?;
         let boot = read_boot(&disk, &info)?;
         let manifest = match disk.asked.is_dir() {
-            true => {
-                let bytes = fs_err::read(disk.asked.join("manifest.json"))
-                    .or_fail(ErrorKind::Invalid, context)?;
-                Some(Manifest::from_json(&bytes).or_fail(ErrorKind::Invalid, context)?)
-            }
+            true => Some(read_manifest(&disk.asked).or_fail(ErrorKind::Invalid, context)?),
             false => None,
         };
         let mut packages = installed_packages(&root.tree, blobs)?;
         let mut packages_from = (!packages.is_empty()).then_some("dpkg");
         let list = disk.asked.join("packages.json");
         if packages.is_empty() && disk.asked.is_dir() && list.is_file() {
-            let bytes = fs_err::read(&list).or_fail(ErrorKind::Failed, context)?;
+            let bytes = read_file(&list, MAX_JSON).or_fail(ErrorKind::Failed, context)?;
             packages = serde_json::from_slice(&bytes)
                 .or_fail(ErrorKind::Failed, || format!("{}", list.display()))?;
             packages_from = Some("packages.json");
@@ -112,15 +109,6 @@ impl Side {
     }
 }
 
-fn is_ext(part: &PartitionInfo) -> bool {
-    part.file_system.as_ref().is_some_and(|fs| {
-        matches!(
-            fs.kind,
-            FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4
-        )
-    })
-}
-
 fn read_root(disk: &Disk, info: &DiskInfo, blob: BlobId) -> Result<Root, EngineError> {
     let nothing = Stat {
         mode: 0o755,
@@ -134,23 +122,16 @@ fn read_root(disk: &Disk, info: &DiskInfo, blob: BlobId) -> Result<Root, EngineE
         parameters: BTreeMap::new(),
         missing: None,
     };
-    // The partition that says it is the root comes before one that merely could be.
-    let says_root =
-        |p: &&PartitionInfo| [gpt::TYPE_ROOT_X86_64, gpt::TYPE_ROOT_ARM64].contains(&p.type_guid);
-    let candidates = || info.partitions.iter().filter(|p| is_ext(p));
-    let chosen = candidates()
-        .find(says_root)
-        .or_else(|| candidates().next())
-        .map(|p| p.slot);
-    let mut volumes: Vec<(Option<u32>, u64, u64)> = candidates()
+    let chosen = info.root_partition().map(|p| p.slot);
+    let mut volumes: Vec<(Option<u32>, u64, u64)> = info
+        .partitions
+        .iter()
+        .filter(|p| p.is_ext())
         .map(|p| (Some(p.slot), p.offset(), p.len_bytes()))
         .collect();
     if let Some(fs) = &info.file_system
         && info.partitions.is_empty()
-        && matches!(
-            fs.kind,
-            FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4
-        )
+        && fs.kind.is_ext()
     {
         volumes.push((None, 0, info.virtual_bytes));
     }

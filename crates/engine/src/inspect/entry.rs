@@ -4,6 +4,8 @@ use amiforge_fs::ext4::{self, FileKind};
 use amiforge_fs::fat;
 use serde::Serialize;
 
+use crate::shown::shown;
+
 /// One file of an image. What the file system does not have is missing.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -185,20 +187,6 @@ impl InspectEntry {
         }
         text
     }
-}
-
-/// Control characters of names made visible, so that an image cannot drive the terminal.
-pub(super) fn shown(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes)
-        .chars()
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect::<Vec<_>>()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
 }
 
 /// The entry of an inode of ext4.

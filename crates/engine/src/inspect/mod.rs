@@ -12,6 +12,7 @@ use amiforge_fs::fat;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::look::{FileSystem, open_file_system};
 use crate::settings::Engine;
+use crate::shown::shown;
 
 pub use entry::{InspectEntry, InspectXattr};
 
@@ -63,7 +64,7 @@ impl TreeLine {
 type TreeSink<'a> = dyn FnMut(TreeLine) -> io::Result<()> + 'a;
 
 fn at(image: &Path, path: &[u8]) -> String {
-    format!("{}: {}", image.display(), entry::shown(path))
+    format!("{}: {}", image.display(), shown(path))
 }
 
 impl Engine {
@@ -288,17 +289,17 @@ impl Walk<'_> {
                 path.push(b'/');
             }
             path.extend_from_slice(&name);
-            let shown = entry::shown(&path);
+            let text = shown(&path);
             let hard_link_to = match (entry.inode, entry.nlink) {
                 (Some(number), Some(links)) if links > 1 && !entry.is_folder() => {
-                    let first = self.seen.entry(number).or_insert_with(|| shown.clone());
-                    (*first != shown).then(|| first.clone())
+                    let first = self.seen.entry(number).or_insert_with(|| text.clone());
+                    (*first != text).then(|| first.clone())
                 }
                 _ => None,
             };
             let folder = entry.is_folder().then_some(entry.inode);
             let line = TreeLine {
-                path: shown,
+                path: text,
                 branches,
                 hard_link_to,
                 entry,

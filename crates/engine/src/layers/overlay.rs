@@ -62,7 +62,8 @@ impl Engine {
         clock: Timestamp,
         job: impl FnOnce(&RootSpec, &AtomicBool) -> Result<Timestamp, EngineError>,
     ) -> Result<LayerInfo, EngineError> {
-        let cancel = AtomicBool::new(false);
+        let running = self.interruption.job();
+        let cancel = running.cancel();
         let lowers = self.lowers(work, sandbox, at)?;
         // Its upper is not kept as the layer's root: what steps see must follow from the layer alone,
         // and the upper has wall-clock times and files that layers leave out.
@@ -81,7 +82,7 @@ impl Engine {
                 _ => Limits::default(),
             },
         );
-        let since = job(&root, &cancel)?;
+        let since = job(&root, cancel)?;
         let writer = work
             .store
             .layer_writer(planned.id)
@@ -93,7 +94,7 @@ impl Engine {
                 clock,
                 Some(since),
                 EPHEMERAL,
-                &cancel,
+                cancel,
             )
             .map_err(sandbox_error)?;
         let info = writer.commit().or_fail(ErrorKind::Failed, || {

@@ -1,7 +1,6 @@
 //! Layers as directories: the lower ones of an overlay.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use amiforge_exec::Sandbox;
 
@@ -18,7 +17,8 @@ impl Engine {
         sandbox: &Sandbox,
         at: usize,
     ) -> Result<Vec<PathBuf>, EngineError> {
-        let cancel = AtomicBool::new(false);
+        let running = self.interruption.job();
+        let cancel = running.cancel();
         let mut lowers = Vec::new();
         for planned in &work.plan.layers[..at] {
             let root = match work
@@ -43,7 +43,7 @@ impl Engine {
                             &layer,
                             &place.path().join("new"),
                             &place.path().join("fs"),
-                            &cancel,
+                            cancel,
                         )
                         .map_err(sandbox_error)?;
                     mark(place.path())?;

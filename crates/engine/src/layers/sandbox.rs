@@ -49,14 +49,5 @@ pub(super) fn sandbox_error(error: amiforge_exec::SandboxError) -> EngineError {
         ErrorKind::Failed
     };
     let hint = error.hint();
-    let wrapped = EngineError::Context {
-        context: "the sandbox failed".to_owned(),
-        kind,
-        hint: None,
-        source: Some(Box::new(error)),
-    };
-    match hint {
-        Some(hint) => wrapped.with_hint(hint),
-        None => wrapped,
-    }
+    EngineError::wrap(kind, "the sandbox failed".to_owned(), error, hint)
 }

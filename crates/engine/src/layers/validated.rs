@@ -1,7 +1,5 @@
 //! Validate phases: run on a layer, thrown away, and remembered when they passed.
 
-use std::sync::atomic::AtomicBool;
-
 use amiforge_exec::Sandbox;
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
 use amiforge_types::Timestamp;
@@ -56,6 +54,7 @@ impl Engine {
             shims(&planned.kind),
             step_limits(&work.recipe.recipe.amiforge.limits),
         );
+        let running = self.interruption.job();
         self.run_phase(
             work,
             sandbox,
@@ -63,7 +62,7 @@ impl Engine {
             "validate",
             &root,
             clock,
-            &AtomicBool::new(false),
+            running.cancel(),
         )?;
         let record = serde_json::json!({ "version": VALIDATED_VERSION });
         work.store

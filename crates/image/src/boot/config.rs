@@ -67,7 +67,27 @@ pub(super) fn install(
     if spec.boot.uefi() {
         files.make_dir("/boot/efi")?;
     }
-    Ok(())
+    install_host_keys(files)
+}
+
+/// Images hold no host keys of SSH: every instance has its own. cloud-init makes them at the first boot;
+/// where it is missing, sshd would not start, and its unit makes them first.
+fn install_host_keys(files: &mut Files<'_>) -> Result<(), ImageError> {
+    let mut keys = files.names("/etc/ssh").into_iter();
+    if keys.any(|name| name.starts_with("ssh_host_"))
+        || files.exists("/usr/bin/cloud-init")
+        || !files.exists("/usr/bin/ssh-keygen")
+        || !files.exists("/usr/lib/systemd/system/ssh.service")
+    {
+        return Ok(());
+    }
+    let text = "# This image has no host keys, and nothing else that would make them.\n\
+        [Service]\n\
+        ExecStartPre=\n\
+        ExecStartPre=/usr/bin/ssh-keygen -A\n\
+        ExecStartPre=/usr/sbin/sshd -t\n";
+    let path = "/etc/systemd/system/ssh.service.d/50-host-keys.conf";
+    files.write_text(path, text.to_owned())
 }
 
 /// The first configuration; `update-grub` in the guest replaces it by its own.
@@ -182,7 +202,7 @@ pub(crate) fn fstab(old: &str, spec: &ImageSpec, ids: Ids) -> String {
     if spec.boot.uefi() {
         let _ = writeln!(
             out,
-            "UUID={} /boot/efi vfat umask=0077 0 2",
+            "UUID={} /boot/efi vfat umask=0077,nofail 0 2",
             fat_uuid(ids.esp)
         );
     }

@@ -60,7 +60,7 @@ fn a_hybrid_disk_has_what_both_firmwares_need() {
         made.root_file("/etc/fstab"),
         format!(
             "UUID={root} / ext4 rw,discard,errors=remount-ro,x-systemd.growfs 0 1\n\
-         UUID={} /boot/efi vfat umask=0077 0 2\n\
+         UUID={} /boot/efi vfat umask=0077,nofail 0 2\n\
          # kept\n\
          /dev/xvdb /data ext4 nofail 0 2\n",
             made.esp_uuid(),

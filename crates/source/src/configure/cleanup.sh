@@ -2,7 +2,7 @@
 # Identities: each instance makes its own at its first boot.
 rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub
 if [ -e /usr/lib/systemd/systemd ] || [ -e /etc/machine-id ]; then
-    echo uninitialized >/etc/machine-id
+    : >/etc/machine-id
 fi
 rm -f /var/lib/dbus/machine-id
 if [ -d /var/lib/dbus ]; then
@@ -31,7 +31,6 @@ fi
 if [ -e /etc/shadow ]; then
     day=$((SOURCE_DATE_EPOCH / 86400))
     sed -i "s/^\([^:]*:[^:]*\):[0-9]*:/\1:$day:/" /etc/shadow
-    [ ! -e /etc/shadow- ] || sed -i "s/^\([^:]*:[^:]*\):[0-9]*:/\1:$day:/" /etc/shadow-
 fi
 rm -f /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid- /etc/.pwd.lock
 

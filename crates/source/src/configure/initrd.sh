@@ -1,16 +1,20 @@
 
-# One initrd for each kernel. This is `update-initramfs -c` without its test of the running system.
-initrds() {
-    export PATH=$plain_path
+# One initrd for each kernel, kept aside so that no script finds a half of them in /boot. This is
+# `update-initramfs -c` without its test of the running system and its hooks for boot loaders.
+aside=/var/tmp/amiforge-initrd
+kernels() {
     for modules in /lib/modules/*; do
         version=${modules##*/}
-        [ -e "/boot/vmlinuz-$version" ] || continue
-        image=/boot/initrd.img-$version
-        echo "initrd for $version"
-        mkinitramfs -o "$image.new" "$version"
-        mv -f "$image.new" "$image"
+        [ ! -e "/boot/vmlinuz-$version" ] || echo "$version"
     done
-    rm -rf /var/tmp/mkinitramfs*
+}
+initrds() {
+    export PATH=$plain_path
+    mkdir -p "$aside"
+    for version in $(kernels); do
+        echo "initrd for $version"
+        mkinitramfs -o "$aside/initrd.img-$version" "$version"
+    done
 }
 
 # As on a running system, an initrd has to be made again when a package asks for that by update-initramfs
@@ -26,8 +30,8 @@ if [ -x /usr/sbin/mkinitramfs ]; then
         # shellcheck disable=SC2086
         configure $first || fail "configuring the packages failed"
     fi
-    for modules in /lib/modules/*; do
-        [ -e "$modules/modules.dep" ] || depmod "${modules##*/}"
+    for version in $(kernels); do
+        [ -e "/lib/modules/$version/modules.dep" ] || depmod "$version"
     done
     rm -f "$later/update-initramfs"
     touch "$later/initrd-begun"

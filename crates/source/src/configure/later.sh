@@ -3,8 +3,8 @@
 if [ -e "$later/systemd-hwdb" ]; then
     sort -u "$later/systemd-hwdb" | while read -r arguments; do
         # shellcheck disable=SC2086
-        systemd-hwdb $arguments </dev/null || true
-    done
+        systemd-hwdb $arguments </dev/null || exit 1
+    done || fail "the hardware database cannot be made"
 fi
 # py3compile once for each package, as it was called, but in one Python: most of its time goes into starting.
 # Several at once, of which two may make the same folder.
@@ -22,21 +22,23 @@ def mkdir(path, *rest):
         pass
 os.mkdir = mkdir
 
-running = 0
+running = {}
 def wait_for_one():
-    global running
-    running -= 1
-    if os.wait()[1]:
-        sys.exit("py3compile failed")
+    child, status = os.wait()
+    call = running.pop(child)
+    if status:
+        sys.exit("failed: " + " ".join(call))
 
-for line in open("/tmp/amiforge-later/py3compile"):
-    if running >= len(os.sched_getaffinity(0)):
+for line in dict.fromkeys(open("/tmp/amiforge-later/py3compile")):
+    if len(running) >= len(os.sched_getaffinity(0)):
         wait_for_one()
-    running += 1
-    if os.fork() == 0:
-        sys.argv = ["py3compile", *line.split("\037")[:-1]]
+    call = ["py3compile", *line.split("\037")[:-1]]
+    child = os.fork()
+    if child == 0:
+        sys.argv = call
         runpy.run_path("/usr/bin/py3compile", run_name="__main__")
         os._exit(0)
+    running[child] = call
 while running:
     wait_for_one()
 END
@@ -54,4 +56,7 @@ if [ -n "$initrd" ]; then
         echo "the initrd is made again: ${changed:-a package asked for it}"
         initrds
     fi
+    for image in "$aside"/*; do
+        [ ! -e "$image" ] || mv -f "$image" /boot/
+    done
 fi

@@ -28,8 +28,8 @@ done </var/lib/dpkg/statoverride
 
 # Some work is put off, or left out. Compiling bytecode for one package after the other and the database of
 # hardware take seconds that nobody waits for: both are done once, at the end. Host keys would be made only to
-# be removed. And nothing was started that a script could have to wait for. These are found before the real
-# programs, by name; the folder goes with the job.
+# be removed. And two packages wait for services that were not started. These are found before the real programs,
+# by name; the folder goes with the job.
 later=/tmp/amiforge-later
 mkdir -p "$later/bin"
 cat >"$later/bin/py3compile" <<'END'
@@ -47,7 +47,13 @@ case "$*" in
 esac
 exec /usr/bin/ssh-keygen "$@"
 END
-printf '#!/bin/sh\n' >"$later/bin/sleep"
+cat >"$later/bin/sleep" <<'END'
+#!/bin/sh
+case "${DPKG_MAINTSCRIPT_PACKAGE-}" in
+    libc6 | libpam0g) exit 0 ;;
+esac
+exec /bin/sleep "$@"
+END
 chmod 755 "$later"/bin/*
 plain_path=$PATH
 export PATH=$later/bin:$PATH PYTHONDONTWRITEBYTECODE=1

@@ -14,4 +14,4 @@ export DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true DEBCONF_N
 export PYTHONHASHSEED=0 PERL_HASH_SEED=0 PERL_PERTURB_KEYS=0
 export SYSTEMD_OFFLINE=1
 # Where the packages are, and how dpkg is told: a test of a part of this script sets them.
-root= dpkg_options=
+root='' dpkg_options=''

@@ -1,7 +1,7 @@
 
 # systemd-networkd brings up Ethernet by DHCP where nothing else configures it; what cloud-init writes
 # has a lower number and goes first.
-if [ -e /usr/lib/systemd/systemd-networkd ] && [ -z "$(ls /etc/network/interfaces.d /etc/netplan 2>/dev/null)" ]; then
+if [ -e /usr/lib/systemd/systemd-networkd ] && [ -z "$(find /etc/network/interfaces.d /etc/netplan -mindepth 1 2>/dev/null)" ]; then
     mkdir -p /etc/systemd/network
     cat >/etc/systemd/network/90-dhcp.network <<'END'
 [Match]

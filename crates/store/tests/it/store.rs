@@ -284,7 +284,7 @@ fn threads_write_the_same_layer_as_one() {
     };
     let mut blobs = BlobTable::new();
     let data: Vec<u8> = (0..3_000_000_u32)
-        .map(|i| (i / 7).to_le_bytes()[0])
+        .flat_map(|i| (i / 7).to_le_bytes())
         .collect();
     let blob = blobs.add(std::sync::Arc::new(data));
     let mut diff = LayerDiff::default();
@@ -316,5 +316,28 @@ fn threads_write_the_same_layer_as_one() {
     let mut one = Vec::new();
     let info = layer::write(&diff, &blobs, &mut one).unwrap();
     assert_eq!(store.put_layer(id("a"), &diff, &blobs).unwrap(), info);
-    assert!(std::fs::read(store.layer_path(id("a"))).unwrap() == one);
+    let path = store.layer_path(id("a"));
+    assert!(std::fs::read(&path).unwrap() == one);
+
+    // A changed byte of the data is found, and the file named.
+    let verify = || {
+        let mut blobs = BlobTable::new();
+        let layer = store.layer(id("a"), &mut blobs)?.unwrap();
+        layer.verify(&blobs)
+    };
+    verify().unwrap();
+    let mut damaged = one.clone();
+    damaged[1_000_000] ^= 1;
+    std::fs::write(&path, &damaged).unwrap();
+    let error = verify().unwrap_err();
+    assert!(matches!(error, StoreError::LayerData { .. }), "{error:?}");
+
+    // So is what is no file.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(path.join("x"), "x").unwrap();
+    let error = verify().unwrap_err();
+    assert!(matches!(error, StoreError::LayerKind(_)), "{error:?}");
+    store.remove_layer(id("a")).unwrap();
+    assert!(!path.exists());
 }

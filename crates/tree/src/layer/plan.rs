@@ -204,7 +204,8 @@ impl LayerPlan<'_> {
     }
 }
 
-/// Writes a layer file front to back: `sink` needs no seek. The caller syncs it.
+/// Writes a layer file front to back, on one thread: `sink` needs no seek. The caller syncs it. Writers with
+/// several threads follow [`plan()`] and must give the same bytes.
 pub fn write(
     diff: &LayerDiff,
     blobs: &BlobTable,

@@ -245,9 +245,11 @@ impl VmdkDisk {
         let have = usize::try_from(self.file.size().saturating_sub(start))
             .unwrap_or(usize::MAX)
             .min(buf.len());
-        self.file.read_exact_at(&mut buf[..have], start)?;
         buf[have..].fill(0);
-        Ok(())
+        match have {
+            0 => Ok(()),
+            _ => self.file.read_exact_at(&mut buf[..have], start),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// Printable text as it is, a backslash doubled, bytes that are not UTF-8 as `\xNN`, characters that move
 /// the cursor or the reading direction or do not show as `\u{N}`.
-pub(super) fn shown(bytes: &[u8]) -> String {
+pub(crate) fn shown(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -24,7 +24,7 @@ pub(super) fn shown(bytes: &[u8]) -> String {
 }
 
 /// A path of the image, from its root.
-pub(super) fn path(bytes: &[u8]) -> String {
+pub(crate) fn path(bytes: &[u8]) -> String {
     format!("/{}", shown(bytes))
 }
 
@@ -38,7 +38,7 @@ fn is_hidden(c: char) -> bool {
 }
 
 /// Bytes in hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");
         out
