@@ -1,12 +1,19 @@
 //! The extent list: what a disk holds, sorted by offset.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use amiforge_types::{BlobId, ReadAt};
+use amiforge_types::{BlobId, BlobTable, ReadAt};
+
+/// Bytes that are made when they are read: metadata that would take too much memory.
+pub trait Make: Send + Sync + fmt::Debug {
+    /// Fills `buf` with what is at `offset`: always the same bytes, from any thread.
+    fn make(&self, buf: &mut [u8], offset: u64, blobs: &BlobTable) -> io::Result<()>;
+}
 
 /// Where the bytes of an extent are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum ExtentData {
     /// In memory: metadata and small files.
     Bytes(Arc<[u8]>),
@@ -17,7 +24,37 @@ pub enum ExtentData {
         /// Byte offset inside the blob.
         offset: u64,
     },
+    /// Made when they are read, from the `offset` of the maker on.
+    Made {
+        /// The maker.
+        maker: Arc<dyn Make>,
+        /// Where the first byte is.
+        offset: u64,
+    },
 }
+
+/// What is made is the same only when one maker makes it: makers are not asked for their bytes.
+impl PartialEq for ExtentData {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Bytes(a), Self::Bytes(b)) => a == b,
+            (Self::Blob { id: a, offset: x }, Self::Blob { id: b, offset: y }) => (a, x) == (b, y),
+            (
+                Self::Made {
+                    maker: a,
+                    offset: x,
+                },
+                Self::Made {
+                    maker: b,
+                    offset: y,
+                },
+            ) => Arc::ptr_eq(a, b) && x == y,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for ExtentData {}
 
 /// A run of a disk that is not zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +72,15 @@ impl Extent {
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.offset + self.len
+    }
+
+    /// Fills `buf` with the bytes from `skip` bytes after the start on.
+    pub fn read_exact(&self, blobs: &BlobTable, buf: &mut [u8], skip: u64) -> io::Result<()> {
+        match &self.data {
+            ExtentData::Bytes(bytes) => bytes.read_exact_at(buf, skip),
+            ExtentData::Blob { id, offset } => blobs.get(*id)?.read_exact_at(buf, offset + skip),
+            ExtentData::Made { maker, offset } => maker.make(buf, offset + skip, blobs),
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub use digest::{BLOCK_BYTES, content_digest, zeros_sha256};
 pub use emit::{
     Artifact, EmitError, EmitOptions, Emitted, Output, SettingError, Watch, emit, emit_watched,
 };
-pub use extent::{Extent, ExtentData, ExtentError, Extents};
+pub use extent::{Extent, ExtentData, ExtentError, Extents, Make};
 pub use format::{
     Compression, CompressionError, Format, FormatError, OpenError, Opener, Previous, Subformat,
     SubformatError, open, open_with,

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use amiforge_types::{BlobTable, ReadAt, WriteAt};
 use proptest::prelude::*;
 
-use crate::{EmitOptions, Extent, ExtentData, Extents, Output, emit, emit::read_extent};
+use crate::{EmitOptions, Extent, ExtentData, Extents, Output, emit};
 
 /// Runs qemu-img, which must be content; what it printed.
 #[track_caller]
@@ -58,7 +58,7 @@ pub(crate) fn flatten(extents: &Extents, blobs: &BlobTable) -> Vec<u8> {
     let mut out = vec![0; usize::try_from(extents.size()).unwrap()];
     for e in extents.list() {
         let range = usize::try_from(e.offset).unwrap()..usize::try_from(e.end()).unwrap();
-        read_extent(&e.data, 0, &mut out[range], blobs).unwrap();
+        e.read_exact(blobs, &mut out[range], 0).unwrap();
     }
     out
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use amiforge_image::{BootMode, DiskImage, ImageSpec, Inodes, Profile};
-use amiforge_tree::{DumpContent, Stat, Tree};
+use amiforge_tree::{DumpContent, Ino, Stat, Tree, TreeError};
 use amiforge_types::{Arch, BlobId, BlobTable, Seed, Timestamp};
 
 use crate::diskfiles::{DiskFilesReport, OutputRequest};
@@ -78,14 +78,14 @@ impl Engine {
         let (mut tree, spool) =
             self.read_rootfs(&request.rootfs, near, request.size, &mut blobs)?;
         padded.extend(spool);
+        let context = || format!("cannot assemble {}", request.rootfs.display());
         let clock = match self.settings.source_date_epoch {
             Some(secs) => {
-                clamp(&mut tree, Timestamp::from_secs(secs));
+                clamp(&mut tree, Timestamp::from_secs(secs)).or_fail(ErrorKind::Failed, context)?;
                 Timestamp::from_secs(secs)
             }
             None => newest(&tree),
         };
-        let context = || format!("cannot assemble {}", request.rootfs.display());
         let dump = tree
             .dump_digest(DumpContent::SizeOnly)
             .or_fail(ErrorKind::Failed, context)?;
@@ -138,7 +138,10 @@ pub(crate) fn image_tree(made: &Made) -> Result<Tree, EngineError> {
     }
     if let Some(ino) = tree.lookup(b"etc/machine-id") {
         // Empty, as in a fresh installation: the first boot gives every instance its own.
-        tree.inode_mut(ino).kind = amiforge_tree::Kind::File(amiforge_tree::Content::default());
+        tree.update(ino, |inode| {
+            inode.kind = amiforge_tree::Kind::File(amiforge_tree::Content::default());
+        })
+        .or_fail(ErrorKind::Failed, || "the tree is full".to_owned())?;
     }
     Ok(tree)
 }
@@ -146,7 +149,7 @@ pub(crate) fn image_tree(made: &Made) -> Result<Tree, EngineError> {
 fn names_in(tree: &Tree, dir: &str) -> Vec<Vec<u8>> {
     tree.lookup(dir.as_bytes())
         .and_then(|ino| tree.children(ino))
-        .map(|c| c.keys().cloned().collect())
+        .map(|c| c.names().map(<[u8]>::to_vec).collect())
         .unwrap_or_default()
 }
 
@@ -197,12 +200,12 @@ pub(crate) fn lay_out(
 }
 
 fn newest(tree: &Tree) -> Timestamp {
-    let times = tree.inodes().map(|inode| inode.stat.mtime.secs);
+    let times = (0..tree.slots())
+        .filter_map(Ino::from_index)
+        .map(|ino| tree.stat(ino).mtime.secs);
     Timestamp::from_secs(times.max().unwrap_or(0).max(0))
 }
 
-fn clamp(tree: &mut Tree, clock: Timestamp) {
-    for inode in tree.inodes_mut() {
-        inode.stat.mtime = inode.stat.mtime.min(clock);
-    }
+fn clamp(tree: &mut Tree, clock: Timestamp) -> Result<(), TreeError> {
+    tree.update_all(|inode| inode.stat.mtime = inode.stat.mtime.min(clock))
 }

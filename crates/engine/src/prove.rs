@@ -628,17 +628,8 @@ fn flatten(extents: &Extents) -> std::io::Result<Vec<u8>> {
     let blobs = BlobTable::new();
     for extent in extents.list() {
         let at = usize::try_from(extent.offset).map_err(std::io::Error::other)?;
-        match &extent.data {
-            amiforge_disk::ExtentData::Bytes(bytes) => {
-                out[at..at + bytes.len()].copy_from_slice(bytes)
-            }
-            amiforge_disk::ExtentData::Blob { id, offset } => {
-                let len = usize::try_from(extent.len).map_err(std::io::Error::other)?;
-                blobs
-                    .get(*id)?
-                    .read_exact_at(&mut out[at..at + len], *offset)?;
-            }
-        }
+        let len = usize::try_from(extent.len).map_err(std::io::Error::other)?;
+        extent.read_exact(&blobs, &mut out[at..at + len], 0)?;
     }
     Ok(out)
 }

@@ -109,7 +109,7 @@ impl Engine {
     fn tell_whiteouts(&self, tree: &Tree, rootfs: &Path) {
         let names = (0..tree.slots())
             .filter_map(|slot| tree.children(Ino::from_index(slot)?))
-            .flat_map(std::collections::BTreeMap::keys);
+            .flat_map(|children| children.names());
         let count = names.filter(|name| name.starts_with(b".wh.")).count();
         if count > 0 {
             self.warn(format!(

@@ -48,7 +48,7 @@ pub fn assemble(tree: Tree, spec: &ImageSpec, blobs: &BlobTable) -> Result<DiskI
         Some(boot::install(&mut files, spec, ids, front.bios_boot)?)
     };
 
-    let (root_area, disk_size, plan) = plan_root(&files.tree, spec, front, ids)?;
+    let (root_area, disk_size, plan) = plan_root(Arc::new(files.tree), spec, front, ids)?;
     let partitions = front.partitions(spec, root_area);
     let boot_code = parts.as_ref().and_then(|parts| parts.boot_code.clone());
     let disk_guid = spec.seed.uuid("gpt.disk-guid");
@@ -127,7 +127,7 @@ const ESP_LABEL: &str = "ESP";
 
 /// The root file system, the partition it fills, and the disk's size.
 fn plan_root(
-    tree: &Tree,
+    tree: Arc<Tree>,
     spec: &ImageSpec,
     front: Front,
     ids: Ids,

@@ -30,7 +30,7 @@ impl Files<'_> {
                 continue;
             }
             let dir = at.last().map_or(Ino::ROOT, |(_, ino)| *ino);
-            let ino = *self.tree.children(dir)?.get(&name)?;
+            let ino = self.tree.children(dir)?.get(&name)?;
             if let Kind::Symlink(target) = &self.tree.inode(ino).kind {
                 links += 1;
                 if links > MAX_SYMLINKS {
@@ -81,8 +81,8 @@ impl Files<'_> {
     }
 
     /// The content of a regular file.
-    pub(crate) fn content(&self, path: &str) -> Option<&Content> {
-        match &self.tree.inode(self.resolve(path)?.1).kind {
+    pub(crate) fn content(&self, path: &str) -> Option<Content> {
+        match self.tree.inode(self.resolve(path)?.1).kind {
             Kind::File(content) => Some(content),
             _ => None,
         }
@@ -95,8 +95,8 @@ impl Files<'_> {
             .and_then(|(_, ino)| self.tree.children(ino));
         children
             .into_iter()
-            .flat_map(|children| children.keys())
-            .filter_map(|name| String::from_utf8(name.clone()).ok())
+            .flat_map(|children| children.names())
+            .filter_map(|name| String::from_utf8(name.to_vec()).ok())
             .collect()
     }
 
@@ -115,10 +115,7 @@ impl Files<'_> {
                         new.push(b'/');
                     }
                     new.extend_from_slice(name.as_bytes());
-                    let inode = Inode::new(
-                        self.stat(0o755),
-                        Kind::Dir(std::collections::BTreeMap::new()),
-                    );
+                    let inode = Inode::new(self.stat(0o755), Kind::Dir);
                     let ino = self.insert(&new, inode)?;
                     (new, ino)
                 }
@@ -155,7 +152,7 @@ impl Files<'_> {
 
     /// Copies a file inside the tree; the data is not read.
     pub(crate) fn copy(&mut self, from: &str, to: &str) -> Result<bool, ImageError> {
-        match self.content(from).cloned() {
+        match self.content(from) {
             Some(content) => self.write(to, content).map(|()| true),
             None => Ok(false),
         }

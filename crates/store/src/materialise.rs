@@ -85,7 +85,7 @@ pub fn materialise(
     for (path, entry) in &diff.entries {
         match entry {
             LayerEntry::Put(inode) | LayerEntry::PutOpaque(inode) => match &inode.kind {
-                Kind::Dir(_) => {
+                Kind::Dir => {
                     places.make_dir(path)?;
                     dirs.push((path, inode, matches!(entry, LayerEntry::PutOpaque(_))));
                 }

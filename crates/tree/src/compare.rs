@@ -112,7 +112,7 @@ fn aspects(
     times: bool,
     links: &mut Links,
 ) -> Vec<Aspect> {
-    let (was, is) = (old.inode(a), new.inode(b));
+    let (was, is) = (&old.inode(a), &new.inode(b));
     let mut out = Vec::new();
     let mut note = |differs: bool, aspect| {
         if differs {
@@ -194,7 +194,10 @@ fn both(old: &Tree, new: &Tree, take: &mut impl FnMut(&[u8], Option<Ino>, Option
     let open = |a: Option<Ino>, b: Option<Ino>| {
         let names = |tree, ino: Option<Ino>| {
             let children = ino.and_then(|ino| Tree::children(tree, ino));
-            children.into_iter().flatten().peekable()
+            children
+                .into_iter()
+                .flat_map(|names| names.iter())
+                .peekable()
         };
         (names(old, a), names(new, b))
     };
@@ -217,10 +220,9 @@ fn both(old: &Tree, new: &Tree, take: &mut impl FnMut(&[u8], Option<Ino>, Option
             path.push(b'/');
         }
         path.extend_from_slice(name);
-        let (a, b) = (a.map(|(_, ino)| *ino), b.map(|(_, ino)| *ino));
+        let (a, b) = (a.map(|(_, ino)| ino), b.map(|(_, ino)| ino));
         take(&path, a, b);
-        let is_dir =
-            |tree: &Tree, ino: Option<Ino>| ino.is_some_and(|i| tree.children(i).is_some());
+        let is_dir = |tree: &Tree, ino: Option<Ino>| ino.is_some_and(|i| tree.is_dir(i));
         if is_dir(old, a) || is_dir(new, b) {
             stack.push((open(a, b), path.len()));
         }

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use amiforge_types::{BlobId, BlobTable, Digest, Hasher};
 
-use crate::{Content, ContentHasher, DataExtent, DataSource, Kind, LayerDiff, LayerEntry, Tree};
+use crate::{Content, ContentHasher, DataExtent, DataSource, Kind, LayerDiff, LayerEntry};
 
 /// Bytes that one read of file data asks for: large enough to hide the cost of a system call, small
 /// enough to stay in the second-level cache of a core that hashes them.
@@ -171,17 +171,6 @@ fn hash_zeros(hasher: &mut Hasher, mut len: u64) {
         let n = usize::try_from(len.min(ZEROS.len() as u64)).unwrap_or(ZEROS.len());
         hasher.update(&ZEROS[..n]);
         len -= n as u64;
-    }
-}
-
-impl Tree {
-    /// Replaces every blob id; see [`Content::map_blobs`].
-    pub fn map_blobs(&mut self, f: &mut dyn FnMut(BlobId) -> BlobId) {
-        for inode in &mut self.inodes {
-            if let Kind::File(content) = &mut inode.kind {
-                content.map_blobs(f);
-            }
-        }
     }
 }
 

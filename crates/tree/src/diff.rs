@@ -1,7 +1,5 @@
 //! Layers as changes: apply one to a tree, and find the one between two trees.
 
-use std::collections::BTreeMap;
-
 use crate::{Ino, Inode, Kind, LayerDiff, LayerEntry, Tree, TreeError};
 
 /// A layer that does not fit the tree it is applied to.
@@ -59,7 +57,7 @@ impl Tree {
     }
 
     fn put(&mut self, path: &[u8], inode: &Inode, opaque: bool) -> Result<(), TreeError> {
-        let is_dir = matches!(inode.kind, Kind::Dir(_));
+        let is_dir = matches!(inode.kind, Kind::Dir);
         if (path.is_empty() || opaque) && !is_dir {
             return Err(TreeError::NotADirectory(path.to_vec()));
         }
@@ -68,16 +66,13 @@ impl Tree {
             .filter(|ino| is_dir && self.children(*ino).is_some())
         {
             Some(ino) => {
-                let old = self.inode_mut(ino);
-                old.stat = inode.stat;
-                old.xattrs.clone_from(&inode.xattrs);
-                old.flags = inode.flags;
+                self.update(ino, |old| old.clone_from(inode))?;
                 if opaque {
-                    old.kind = Kind::Dir(BTreeMap::new());
+                    self.clear(ino);
                 }
                 Ok(())
             }
-            None => self.insert(path, without_children(inode)).map(|_| ()),
+            None => self.insert(path, inode.clone()).map(|_| ()),
         }
     }
 
@@ -107,16 +102,9 @@ impl Tree {
     }
 }
 
-fn without_children(inode: &Inode) -> Inode {
-    match inode.kind {
-        Kind::Dir(_) => Inode {
-            stat: inode.stat,
-            kind: Kind::Dir(BTreeMap::new()),
-            xattrs: inode.xattrs.clone(),
-            flags: inode.flags,
-        },
-        _ => inode.clone(),
-    }
+/// The inode in a slot of the table.
+fn slot_inode(tree: &Tree, slot: usize) -> Inode {
+    tree.inode(Ino::from_index(slot).unwrap_or(Ino::ROOT))
 }
 
 fn same_inode(a: &Inode, b: &Inode) -> bool {
@@ -124,7 +112,6 @@ fn same_inode(a: &Inode, b: &Inode) -> bool {
         && a.xattrs == b.xattrs
         && a.flags == b.flags
         && match (&a.kind, &b.kind) {
-            (Kind::Dir(_), Kind::Dir(_)) => true,
             (Kind::File(a), Kind::File(b)) => a.same_bytes(b),
             (a, b) => a == b,
         }
@@ -136,7 +123,7 @@ impl LayerDiff {
     pub fn from_tree(tree: &Tree) -> Self {
         let mut diff = Self::default();
         for (slot, names) in tree.names().into_iter().enumerate() {
-            put_all_names(&mut diff, &tree.inodes[slot], names);
+            put_all_names(&mut diff, slot_inode(tree, slot), names);
         }
         diff
     }
@@ -151,7 +138,7 @@ impl LayerDiff {
             if names.is_empty() || is_unchanged(old, new, slot, &names, &old_names) {
                 continue;
             }
-            put_all_names(&mut diff, &new.inodes[slot], names);
+            put_all_names(&mut diff, slot_inode(new, slot), names);
         }
         // Only the topmost of what is gone: a whiteout takes everything below it along, and so does
         // a directory that became something else.
@@ -160,14 +147,14 @@ impl LayerDiff {
             let (Some(olds), Some(news)) = (old.children(old_dir), new.children(new_dir)) else {
                 continue;
             };
-            for (name, old_child) in olds {
+            for (name, old_child) in olds.iter() {
                 let mut child: Vec<u8> = path.clone();
                 if !child.is_empty() {
                     child.push(b'/');
                 }
                 child.extend_from_slice(name);
                 match news.get(name) {
-                    Some(new_child) => stack.push((child, *old_child, *new_child)),
+                    Some(new_child) => stack.push((child, old_child, new_child)),
                     None => {
                         diff.entries.insert(child, LayerEntry::Whiteout);
                     }
@@ -178,14 +165,13 @@ impl LayerDiff {
     }
 }
 
-fn put_all_names(diff: &mut LayerDiff, inode: &Inode, names: Vec<Vec<u8>>) {
+fn put_all_names(diff: &mut LayerDiff, inode: Inode, names: Vec<Vec<u8>>) {
     let mut names = names.into_iter();
     let Some(first) = names.next() else { return };
     for name in names {
         diff.entries.insert(name, LayerEntry::Link(first.clone()));
     }
-    diff.entries
-        .insert(first, LayerEntry::Put(without_children(inode)));
+    diff.entries.insert(first, LayerEntry::Put(inode));
 }
 
 fn is_unchanged(
@@ -198,7 +184,7 @@ fn is_unchanged(
     let Some(was) = old.lookup(&names[0]) else {
         return false;
     };
-    same_inode(old.inode(was), &new.inodes[slot])
+    same_inode(&old.inode(was), &slot_inode(new, slot))
         && names.iter().all(|name| old.lookup(name) == Some(was))
         // A former further name must be gone: one that now leads to an inode of its own has to be
         // told apart from this one, which needs both to be put anew.

@@ -89,10 +89,10 @@ impl Tree {
                 let _ = write!(line, " hardlink -> {first}");
             } else {
                 let inode = self.inode(ino);
-                if counts[ino.index()] > 1 && !matches!(inode.kind, Kind::Dir(_)) {
+                if counts[ino.index()] > 1 && !matches!(inode.kind, Kind::Dir) {
                     first_names.insert(ino, line.clone());
                 }
-                describe(inode, content, &mut line).map_err(|e| {
+                describe(&inode, content, &mut line).map_err(|e| {
                     io::Error::new(
                         e.kind(),
                         format!(
@@ -110,7 +110,7 @@ impl Tree {
 
 fn describe(inode: &Inode, content: DumpContent<'_>, line: &mut String) -> io::Result<()> {
     let (name, size) = match &inode.kind {
-        Kind::Dir(_) => ("dir", 0),
+        Kind::Dir => ("dir", 0),
         Kind::File(content) => ("file", content.size),
         Kind::Symlink(target) => ("symlink", target.len() as u64),
         Kind::CharDev { .. } => ("char", 0),
@@ -138,7 +138,7 @@ fn describe(inode: &Inode, content: DumpContent<'_>, line: &mut String) -> io::R
         Kind::CharDev { major, minor } | Kind::BlockDev { major, minor } => {
             let _ = write!(line, " rdev={major}:{minor}");
         }
-        Kind::Dir(_) | Kind::Fifo | Kind::Socket => {}
+        Kind::Dir | Kind::Fifo | Kind::Socket => {}
     }
     if !inode.flags.is_empty() {
         let _ = write!(line, " flags={}", inode.flags);

@@ -6,7 +6,6 @@
 //! tar out, dump) walks one.
 #![forbid(unsafe_code)]
 
-mod build;
 pub mod compare;
 mod content;
 mod content_digest;
@@ -15,6 +14,8 @@ mod dump;
 mod flags;
 pub mod layer;
 mod model;
+mod names;
+mod pack;
 pub mod tar;
 #[cfg(test)]
 mod testing;
@@ -30,3 +31,5 @@ pub use model::{
     Content, DataExtent, DataSource, Ino, Inode, Kind, LayerDiff, LayerEntry, MAX_NAME, Stat, Tree,
     TreeError, XattrName,
 };
+pub use names::Children;
+pub use pack::FileRuns;

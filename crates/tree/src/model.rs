@@ -7,6 +7,8 @@ use amiforge_types::{BlobId, Digest, Timestamp};
 
 use crate::ContentHasher;
 use crate::InodeFlags;
+use crate::names::{Children, Directory, NameStore};
+use crate::pack::{FileRuns, Packed, Store};
 
 /// Longest file name in bytes (`NAME_MAX` of Linux).
 pub const MAX_NAME: usize = 255;
@@ -128,8 +130,8 @@ impl Content {
 /// The type of an inode and what belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Directory: names (never empty, `.`, `..`, or with `/` or NUL) and their inodes.
-    Dir(BTreeMap<Vec<u8>, Ino>),
+    /// Directory. Its names are in the tree, see [`Tree::children`].
+    Dir,
     /// Regular file.
     File(Content),
     /// Symbolic link and its target.
@@ -181,9 +183,15 @@ impl Inode {
 }
 
 /// A file tree. Inodes live in a table; names live in directories.
+///
+/// Inodes are held packed: an [`Inode`] is made when it is asked for. One takes 32 bytes, a name eight
+/// and its text.
 #[derive(Clone, Debug)]
 pub struct Tree {
-    pub(crate) inodes: Vec<Inode>,
+    inodes: Vec<Packed>,
+    pub(crate) store: Store,
+    directories: Vec<Directory>,
+    names: NameStore,
 }
 
 /// A change to a tree that cannot be made.
@@ -202,8 +210,8 @@ pub enum TreeError {
     /// A hard link to a missing file or to a directory.
     #[error("{}: cannot be hard-linked to", String::from_utf8_lossy(.0))]
     BadLink(Vec<u8>),
-    /// More inodes than a tree can hold.
-    #[error("more than {} inodes", u32::MAX)]
+    /// More inodes or more bytes of names than a tree can hold.
+    #[error("more than {} inodes or bytes of names", u32::MAX)]
     TooMany,
 }
 
@@ -211,8 +219,8 @@ pub enum TreeError {
 /// the root itself is the empty path).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LayerEntry {
-    /// The path becomes this inode. A directory keeps the children it has; its `Kind::Dir` map is
-    /// empty here, children have entries of their own. Another type replaces what was there.
+    /// The path becomes this inode. A directory keeps the children it has; children have
+    /// entries of their own. Another type replaces what was there.
     Put(Inode),
     /// The path becomes another name of the inode at this earlier path of the same layer.
     Link(Vec<u8>),
@@ -233,9 +241,15 @@ impl Tree {
     /// A tree with nothing but a root directory.
     #[must_use]
     pub fn new(root: Stat) -> Self {
-        Self {
-            inodes: vec![Inode::new(root, Kind::Dir(BTreeMap::new()))],
-        }
+        let mut tree = Self {
+            inodes: Vec::new(),
+            store: Store::default(),
+            directories: Vec::new(),
+            names: NameStore::default(),
+        };
+        // Only a second one can be one too many.
+        let _ = tree.add(Inode::new(root, Kind::Dir));
+        tree
     }
 
     /// The inode behind a number of this tree.
@@ -243,17 +257,45 @@ impl Tree {
     /// # Panics
     /// When `ino` is of another, larger tree.
     #[must_use]
-    pub fn inode(&self, ino: Ino) -> &Inode {
-        &self.inodes[ino.index()]
+    pub fn inode(&self, ino: Ino) -> Inode {
+        self.store.unpack(self.inodes[ino.index()])
     }
 
-    /// The inode behind a number of this tree, to change it.
+    /// Ownership, mode and time of an inode.
     ///
     /// # Panics
     /// When `ino` is of another, larger tree.
     #[must_use]
-    pub fn inode_mut(&mut self, ino: Ino) -> &mut Inode {
-        &mut self.inodes[ino.index()]
+    pub fn stat(&self, ino: Ino) -> Stat {
+        self.store.stat(self.inodes[ino.index()])
+    }
+
+    /// Size and runs of a file, of which nothing is copied; `None` for other types.
+    #[must_use]
+    pub fn file(&self, ino: Ino) -> Option<FileRuns<'_>> {
+        self.store.file(self.inodes[ino.index()])
+    }
+
+    /// The extended attributes of an inode.
+    ///
+    /// # Panics
+    /// When `ino` is of another, larger tree.
+    #[must_use]
+    pub fn xattrs(&self, ino: Ino) -> &BTreeMap<XattrName, Vec<u8>> {
+        self.store.xattrs(self.inodes[ino.index()])
+    }
+
+    /// Whether an inode is a directory.
+    #[must_use]
+    pub fn is_dir(&self, ino: Ino) -> bool {
+        self.store.directory(self.inodes[ino.index()]).is_some()
+    }
+
+    /// The entries of a directory; `None` for other types.
+    #[must_use]
+    pub fn children(&self, ino: Ino) -> Option<Children<'_>> {
+        let number = self.store.directory(self.inodes[ino.index()])?;
+        Some(Children::new(&self.directories[number], &self.names))
     }
 
     /// Number of slots in the inode table; slots no name leads to any more are counted.
@@ -262,12 +304,85 @@ impl Tree {
         self.inodes.len()
     }
 
-    /// The entries of a directory; `None` for other types.
-    #[must_use]
-    pub fn children(&self, ino: Ino) -> Option<&BTreeMap<Vec<u8>, Ino>> {
-        match &self.inode(ino).kind {
-            Kind::Dir(children) => Some(children),
-            _ => None,
+    /// All inodes of the table, also those that no name leads to any more.
+    pub fn inodes(&self) -> impl Iterator<Item = Inode> {
+        self.inodes.iter().map(|packed| self.store.unpack(*packed))
+    }
+
+    /// Changes an inode. A directory keeps its names as long as it stays one.
+    ///
+    /// # Panics
+    /// When `ino` is of another, larger tree.
+    pub fn update<R>(
+        &mut self,
+        ino: Ino,
+        change: impl FnOnce(&mut Inode) -> R,
+    ) -> Result<R, TreeError> {
+        let old = self.inodes[ino.index()];
+        let mut inode = self.store.unpack(old);
+        let result = change(&mut inode);
+        let number = self.store.directory(old);
+        self.inodes[ino.index()] = self.pack(inode, Some(old), number)?;
+        Ok(result)
+    }
+
+    /// Changes all inodes of the table; see [`Tree::update`].
+    pub fn update_all(&mut self, mut change: impl FnMut(&mut Inode)) -> Result<(), TreeError> {
+        (0..self.inodes.len())
+            .filter_map(Ino::from_index)
+            .try_for_each(|ino| self.update(ino, &mut change))
+    }
+
+    /// Replaces every blob id; see [`Content::map_blobs`].
+    pub fn map_blobs(&mut self, f: &mut dyn FnMut(BlobId) -> BlobId) {
+        self.store.map_blobs(f);
+    }
+
+    /// Adds an inode that no name leads to yet; [`Tree::name`] gives it one.
+    pub fn add(&mut self, inode: Inode) -> Result<Ino, TreeError> {
+        let ino = Ino(u32::try_from(self.inodes.len()).map_err(|_| TreeError::TooMany)?);
+        let packed = self.pack(inode, None, None)?;
+        self.inodes.push(packed);
+        Ok(ino)
+    }
+
+    /// Makes a name of a directory lead to `ino`, whatever it led to before. The caller answers for
+    /// directories having one name each.
+    pub fn name(&mut self, dir: Ino, name: &[u8], ino: Ino) -> Result<(), TreeError> {
+        let number = self.store.directory(self.inodes[dir.index()]);
+        let number = number.ok_or_else(|| TreeError::NotADirectory(name.to_vec()))?;
+        self.directories[number]
+            .insert(&mut self.names, name, ino)
+            .map(|_| ())
+    }
+
+    fn pack(
+        &mut self,
+        inode: Inode,
+        old: Option<Packed>,
+        number: Option<usize>,
+    ) -> Result<Packed, TreeError> {
+        let number = match number {
+            None if inode.kind == Kind::Dir => {
+                self.directories.push(Directory::default());
+                self.directories.len() - 1
+            }
+            other => other.unwrap_or(0),
+        };
+        self.store.pack(inode, old, number)
+    }
+
+    /// Bytes that inodes and names take, without what is kept aside and what lists have in reserve.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        let names: usize = self.directories.iter().map(Directory::held_bytes).sum();
+        self.inodes.len() * size_of::<Packed>() + names + self.names.held_bytes()
+    }
+
+    /// Takes all names of a directory away.
+    pub(crate) fn clear(&mut self, dir: Ino) {
+        if let Some(number) = self.store.directory(self.inodes[dir.index()]) {
+            self.directories[number] = Directory::default();
         }
     }
 
@@ -277,33 +392,17 @@ impl Tree {
     pub fn lookup(&self, path: &[u8]) -> Option<Ino> {
         path.split(|b| *b == b'/')
             .filter(|part| !part.is_empty() && *part != b".")
-            .try_fold(Ino::ROOT, |dir, name| {
-                self.children(dir)?.get(name).copied()
-            })
+            .try_fold(Ino::ROOT, |dir, name| self.children(dir)?.get(name))
     }
 
     /// Puts `inode` at `path`, replacing what was there. The parent must exist.
     pub fn insert(&mut self, path: &[u8], inode: Inode) -> Result<Ino, TreeError> {
         let (dir, name) = self.parent(path)?;
-        let ino = Ino(u32::try_from(self.inodes.len()).map_err(|_| TreeError::TooMany)?);
-        self.inodes.push(inode);
-        self.set_child(dir, name, ino, path)?;
-        Ok(ino)
-    }
-
-    /// Puts `inode` under a checked name of a directory, replacing what was there.
-    pub(crate) fn insert_at(
-        &mut self,
-        dir: Ino,
-        name: Vec<u8>,
-        inode: Inode,
-    ) -> Result<Ino, TreeError> {
-        let ino = Ino(u32::try_from(self.inodes.len()).map_err(|_| TreeError::TooMany)?);
-        match &mut self.inode_mut(dir).kind {
-            Kind::Dir(children) => children.insert(name, ino),
-            _ => return Err(TreeError::NotADirectory(name)),
-        };
-        self.inodes.push(inode);
+        if !self.is_dir(dir) {
+            return Err(TreeError::NotADirectory(path.to_vec()));
+        }
+        let ino = self.add(inode)?;
+        self.name(dir, name, ino)?;
         Ok(ino)
     }
 
@@ -311,10 +410,13 @@ impl Tree {
     pub fn link(&mut self, path: &[u8], target: &[u8]) -> Result<Ino, TreeError> {
         let ino = self
             .lookup(target)
-            .filter(|ino| !matches!(self.inode(*ino).kind, Kind::Dir(_)))
+            .filter(|ino| !self.is_dir(*ino))
             .ok_or_else(|| TreeError::BadLink(target.to_vec()))?;
         let (dir, name) = self.parent(path)?;
-        self.set_child(dir, name, ino, path)?;
+        if !self.is_dir(dir) {
+            return Err(TreeError::NotADirectory(path.to_vec()));
+        }
+        self.name(dir, name, ino)?;
         Ok(ino)
     }
 
@@ -323,20 +425,10 @@ impl Tree {
         let Ok((dir, name)) = self.parent(path) else {
             return false;
         };
-        match &mut self.inode_mut(dir).kind {
-            Kind::Dir(children) => children.remove(&name).is_some(),
-            _ => false,
+        match self.store.directory(self.inodes[dir.index()]) {
+            Some(number) => self.directories[number].remove(&self.names, name),
+            None => false,
         }
-    }
-
-    /// All inodes of the table, also those that no name leads to any more.
-    pub fn inodes(&self) -> impl Iterator<Item = &Inode> {
-        self.inodes.iter()
-    }
-
-    /// [`Tree::inodes`], to change them.
-    pub fn inodes_mut(&mut self) -> impl Iterator<Item = &mut Inode> {
-        self.inodes.iter_mut()
     }
 
     /// Every name with its inode, parents before children and siblings in byte order. The root
@@ -372,8 +464,8 @@ impl Tree {
                 path.push(b'/');
             }
             path.extend_from_slice(name);
-            take(&path, *ino)?;
-            if let Some(names) = self.children(*ino) {
+            take(&path, ino)?;
+            if let Some(names) = self.children(ino) {
                 open.push((names.iter(), path.len()));
             }
         }
@@ -391,23 +483,19 @@ impl Tree {
             let Some(children) = self.children(ino) else {
                 continue;
             };
-            open.extend(
-                children
-                    .values()
-                    .filter(|child| self.children(**child).is_some()),
-            );
             counts[ino.index()] += 1;
-            for child in children.values() {
+            for child in children.inodes() {
                 counts[child.index()] += 1;
-                if self.children(*child).is_some() {
+                if self.is_dir(child) {
                     counts[ino.index()] += 1;
+                    open.push(child);
                 }
             }
         }
         counts
     }
 
-    fn parent(&self, path: &[u8]) -> Result<(Ino, Vec<u8>), TreeError> {
+    fn parent<'p>(&self, path: &'p [u8]) -> Result<(Ino, &'p [u8]), TreeError> {
         let trimmed = path.strip_prefix(b"/").unwrap_or(path);
         let trimmed = trimmed.strip_suffix(b"/").unwrap_or(trimmed);
         let (dir, name) = match trimmed.iter().rposition(|b| *b == b'/') {
@@ -425,22 +513,6 @@ impl Tree {
         let dir = self
             .lookup(dir)
             .ok_or_else(|| TreeError::NoParent(path.to_vec()))?;
-        Ok((dir, name.to_vec()))
-    }
-
-    pub(crate) fn set_child(
-        &mut self,
-        dir: Ino,
-        name: Vec<u8>,
-        child: Ino,
-        path: &[u8],
-    ) -> Result<(), TreeError> {
-        match &mut self.inode_mut(dir).kind {
-            Kind::Dir(children) => {
-                children.insert(name, child);
-                Ok(())
-            }
-            _ => Err(TreeError::NotADirectory(path.to_vec())),
-        }
+        Ok((dir, name))
     }
 }

@@ -1,6 +1,5 @@
 //! Random trees for property tests.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use amiforge_types::{BlobTable, Timestamp};
@@ -88,7 +87,7 @@ fn blobs_id() -> amiforge_types::BlobId {
 
 fn kind() -> impl Strategy<Value = Kind> {
     prop_oneof![
-        4 => Just(Kind::Dir(BTreeMap::new())),
+        4 => Just(Kind::Dir),
         4 => content().prop_map(Kind::File),
         1 => prop::collection::vec(1..=255_u8, 1..150).prop_map(Kind::Symlink),
         1 => (0..4096_u32, 0..0x10_0000_u32).prop_map(|(major, minor)| Kind::CharDev { major, minor }),
@@ -155,8 +154,7 @@ pub(crate) fn apply_edits(tree: &mut Tree, edits: &[Edit]) {
                 .and_then(|ino| tree.children(ino))
                 .is_none()
             {
-                tree.insert(&dir, Inode::new(default, Kind::Dir(BTreeMap::new())))
-                    .unwrap();
+                tree.insert(&dir, Inode::new(default, Kind::Dir)).unwrap();
             }
         }
     };

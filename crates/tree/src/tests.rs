@@ -18,7 +18,7 @@ const STAT: Stat = Stat {
 };
 
 fn dir() -> Inode {
-    Inode::new(STAT, Kind::Dir(std::collections::BTreeMap::new()))
+    Inode::new(STAT, Kind::Dir)
 }
 
 fn file(text: &str) -> Inode {

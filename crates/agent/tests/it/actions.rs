@@ -109,8 +109,8 @@ fn listing(layer: &BTreeMap<Vec<u8>, LayerEntry>) -> String {
         // A folder that was there before is in the layer only because something in it changed.
         let before = ["", "srv", "usr", "usr/bin"].contains(&path.to_string().as_str());
         let _ = match &inode.kind {
-            Kind::Dir(_) if before => Ok(()),
-            Kind::Dir(_) => writeln!(out, "{path} dir {mode:04o} {owner}"),
+            Kind::Dir if before => Ok(()),
+            Kind::Dir => writeln!(out, "{path} dir {mode:04o} {owner}"),
             Kind::File(content) => {
                 writeln!(out, "{path} file {mode:04o} {owner} \"{}\"", bytes(content))
             }

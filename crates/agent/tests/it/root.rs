@@ -185,7 +185,7 @@ pub(crate) fn stat(mode: u16, uid: u32, gid: u32) -> Stat {
 }
 
 pub(crate) fn dir(mode: u16) -> LayerEntry {
-    LayerEntry::Put(Inode::new(stat(mode, 0, 0), Kind::Dir(BTreeMap::new())))
+    LayerEntry::Put(Inode::new(stat(mode, 0, 0), Kind::Dir))
 }
 
 pub(crate) fn file(text: &str) -> LayerEntry {

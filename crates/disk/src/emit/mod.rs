@@ -22,7 +22,7 @@ use std::io;
 use amiforge_types::{BlobTable, Digest, Hasher, ReadAt, WriteAt};
 
 use crate::format::{Previous, Subformat};
-use crate::{Compression, ExtentData, Extents, Format};
+use crate::{Compression, Extents, Format};
 
 pub(crate) use window::{Window, WindowPlan};
 
@@ -335,18 +335,5 @@ pub(crate) fn feed_zeros(hasher: &mut Hasher, mut len: u64) {
         let n = usize::try_from(len).unwrap_or(ZEROS.len()).min(ZEROS.len());
         hasher.update(&ZEROS[..n]);
         len -= n as u64;
-    }
-}
-
-/// Reads part of an extent.
-pub(crate) fn read_extent(
-    data: &ExtentData,
-    skip: u64,
-    buf: &mut [u8],
-    blobs: &BlobTable,
-) -> io::Result<()> {
-    match data {
-        ExtentData::Bytes(bytes) => bytes.read_exact_at(buf, skip),
-        ExtentData::Blob { id, offset } => blobs.get(*id)?.read_exact_at(buf, offset + skip),
     }
 }

@@ -333,10 +333,10 @@ pub(super) fn copy(
     // (extent, offset in it, length), so that one large file is shared by all threads.
     let mut pieces = Vec::with_capacity(extents.list().len());
     for (index, e) in extents.list().iter().enumerate() {
-        let step = if matches!(e.data, ExtentData::Blob { .. }) {
-            COPY_PIECE
-        } else {
-            e.len
+        let step = match e.data {
+            ExtentData::Bytes(_) => e.len,
+            ExtentData::Blob { .. } => COPY_PIECE,
+            ExtentData::Made { .. } => WINDOW,
         };
         let mut skip = 0;
         while skip < e.len {
@@ -349,6 +349,7 @@ pub(super) fn copy(
     let work = || {
         // Neighbours go to one thread: a target's blocks are then allocated in order.
         const BATCH: usize = 32;
+        let mut made = Vec::new();
         loop {
             let start = next.fetch_add(BATCH, Ordering::Relaxed);
             let Some(batch) = pieces
@@ -369,6 +370,11 @@ pub(super) fn copy(
                             o.target
                                 .copy_from(blob, offset + skip, len, e.offset + skip)
                         }),
+                        ExtentData::Made { .. } => {
+                            made.resize(usize::try_from(len).unwrap_or(0), 0);
+                            e.read_exact(blobs, &mut made, skip)
+                                .and_then(|()| o.target.write_all_at(&made, e.offset + skip))
+                        }
                     };
                     done.map_err(|source| {
                         stop.store(true, Ordering::Relaxed);

@@ -219,7 +219,7 @@ fn a_source_that_cannot_be_read_names_the_place() {
     let extent = crate::Extent {
         offset: 4096,
         len: 20,
-        data: ExtentData::Blob { id, offset: 0 },
+        data: crate::ExtentData::Blob { id, offset: 0 },
     };
     let extents = Extents::new(8192, vec![extent]).unwrap();
     let target = Memory::default();

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use amiforge_types::BlobTable;
 
-use super::{EmitError, read_extent};
+use super::EmitError;
 use crate::{Extent, Extents};
 
 /// Bytes of a window: a whole number of digest blocks and of clusters. At 1 MiB the buffer stays in
@@ -79,17 +79,12 @@ impl<'a> WindowPlan<'a> {
             buffer[filled..range.start].fill(0);
             filled = range.end;
             data_len += part.end - part.start;
-            read_extent(
-                &e.data,
-                part.start - e.offset,
-                &mut buffer[range.clone()],
-                blobs,
-            )
-            .map_err(|source| EmitError::Read {
-                offset: part.start,
-                end: part.end,
-                source,
-            })?;
+            e.read_exact(blobs, &mut buffer[range.clone()], part.start - e.offset)
+                .map_err(|source| EmitError::Read {
+                    offset: part.start,
+                    end: part.end,
+                    source,
+                })?;
             match runs.last_mut() {
                 Some(last) if !has_page(last.end, range.start) => last.end = range.end,
                 _ => runs.push(range),

@@ -292,6 +292,7 @@ fn file_changes(
         .iter()
         .filter_map(|(x, y)| Some((a.root.content(*x)?, b.root.content(*y)?)))
         .collect();
+    let contents: Vec<_> = contents.iter().map(|(x, y)| (x, y)).collect();
     let verdicts =
         content::differ(&contents, blobs, budget, threads()).or_fail(ErrorKind::Failed, || {
             format!(
@@ -348,7 +349,7 @@ fn file_digests(
             .into_iter()
             .filter_map(|ino| Some((ino, side.root.content(ino)?)))
             .collect();
-        let contents: Vec<_> = files.iter().map(|(_, content)| *content).collect();
+        let contents: Vec<_> = files.iter().map(|(_, content)| content).collect();
         let found = content::digests(&contents, blobs, budget, threads())
             .or_fail(ErrorKind::Failed, || {
                 format!("cannot read the files of {}", side.file.display())
@@ -441,7 +442,7 @@ impl Describer<'_> {
         let names = self.linked.get(&ino);
         let (mut size, mut target, mut device) = (None, None, None);
         let kind = match &inode.kind {
-            Kind::Dir(_) => "directory",
+            Kind::Dir => "directory",
             Kind::File(content) => {
                 size = Some(content.size);
                 "file"

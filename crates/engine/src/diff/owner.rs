@@ -63,7 +63,7 @@ impl Owners {
             return;
         };
         let mut left = MAX_LISTS;
-        for (name, ino) in lists {
+        for (name, ino) in lists.iter() {
             let (package, conffiles) = match (
                 name.strip_suffix(b".list"),
                 name.strip_suffix(b".conffiles"),
@@ -72,7 +72,7 @@ impl Owners {
                 (None, Some(package)) => (package, true),
                 (None, None) => continue,
             };
-            let Kind::File(content) = &tree.inode(*ino).kind else {
+            let Kind::File(content) = &tree.inode(ino).kind else {
                 continue;
             };
             let Some(rest) = left.checked_sub(content.size) else {

@@ -260,8 +260,8 @@ fn bytes_of(bytes: &[u8]) -> Bytes {
 
 impl Root {
     /// The content of a regular file.
-    pub(super) fn content(&self, ino: Ino) -> Option<&Content> {
-        match &self.tree.inode(ino).kind {
+    pub(super) fn content(&self, ino: Ino) -> Option<Content> {
+        match self.tree.inode(ino).kind {
             Kind::File(content) => Some(content),
             _ => None,
         }

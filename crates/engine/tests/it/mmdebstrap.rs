@@ -195,7 +195,7 @@ impl<'a> Side<'a> {
             ("attributes", format!("{:?}", inode.xattrs)),
         ]);
         let kind = match &inode.kind {
-            Kind::Dir(_) => "directory",
+            Kind::Dir => "directory",
             Kind::File(content) => {
                 facts.insert("size", content.size.to_string());
                 "file"

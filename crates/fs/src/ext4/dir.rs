@@ -16,6 +16,8 @@ use super::BLOCK_SIZE;
 use super::checksum::Crc;
 use super::hash::{HashSeed, NameHash};
 
+/// Type code of a regular file.
+pub(super) const FILE: u8 = 1;
 /// Type code of a directory.
 pub(super) const DIRECTORY: u8 = 2;
 const BLOCK: usize = 4096;
@@ -72,8 +74,8 @@ impl Entry<'_> {
 /// The type code of a directory entry.
 pub(super) fn kind_code(kind: &Kind) -> u8 {
     match kind {
-        Kind::File(_) => 1,
-        Kind::Dir(_) => DIRECTORY,
+        Kind::File(_) => FILE,
+        Kind::Dir => DIRECTORY,
         Kind::CharDev { .. } => 3,
         Kind::BlockDev { .. } => 4,
         Kind::Fifo => 5,
@@ -149,9 +151,9 @@ impl<'t> Shape<'t> {
         }
     }
 
-    /// True with a hash tree.
-    pub(super) fn is_indexed(&self) -> bool {
-        matches!(self.layout, Layout::Tree(_))
+    /// Directories among the names.
+    pub(super) fn folders(&self) -> usize {
+        self.entries.iter().filter(|e| e.kind == DIRECTORY).count()
     }
 
     /// All blocks, in order, with their checksums.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use amiforge_disk::{Extent, ExtentData};
+use amiforge_disk::{Extent, ExtentData, Make};
 use amiforge_types::BlobId;
 
 use super::BLOCK_SIZE;
@@ -11,12 +11,23 @@ use super::BLOCK_SIZE;
 /// Bytes of metadata that are joined into one extent.
 const MAX_PENDING: usize = 1 << 20;
 
+/// Bytes of neighbours that are made when they are read and become one extent: a part of it is found by
+/// looking through all of it.
+pub(super) const MAX_MADE: u64 = 1 << 20;
+
+/// Largest file that is not worth an extent of its own.
+pub(super) const SMALL: u64 = 64 << 10;
+
 /// Extents in the making.
 pub(super) struct Emitter<'o> {
     list: Vec<Extent>,
     /// Metadata that may go on: first byte and content.
     pending: (u64, Vec<u8>),
     padded: &'o BTreeSet<BlobId>,
+    /// The last extent is one that neighbours may still join.
+    open: bool,
+    /// Where the last run of a blob ended: blob, byte in it, byte of the volume.
+    last_run: Option<(BlobId, u64, u64)>,
 }
 
 impl<'o> Emitter<'o> {
@@ -26,6 +37,8 @@ impl<'o> Emitter<'o> {
             list: Vec::new(),
             pending: (0, Vec::new()),
             padded,
+            open: false,
+            last_run: None,
         }
     }
 
@@ -45,11 +58,63 @@ impl<'o> Emitter<'o> {
 
     /// Metadata at a byte offset that others share.
     pub(super) fn shared(&mut self, offset: u64, bytes: Arc<[u8]>) {
-        self.list.push(Extent {
+        self.push(Extent {
             offset,
             len: bytes.len() as u64,
             data: ExtentData::Bytes(bytes),
         });
+    }
+
+    /// Any extent.
+    pub(super) fn push(&mut self, extent: Extent) {
+        self.open = false;
+        self.list.push(extent);
+    }
+
+    /// Something that is made when it is read. `maker` serves all neighbours that follow, of which each
+    /// is handed its place on the volume, up to [`Emitter::close`].
+    pub(super) fn made(&mut self, offset: u64, len: u64, maker: impl FnOnce() -> Arc<dyn Make>) {
+        if self.open
+            && let Some(last) = self.list.last_mut()
+            && last.end().next_multiple_of(BLOCK_SIZE) == offset
+            && last.len < MAX_MADE
+        {
+            last.len = offset + len - last.offset;
+            return;
+        }
+        self.push(Extent {
+            offset,
+            len,
+            data: ExtentData::Made {
+                maker: maker(),
+                offset,
+            },
+        });
+        self.open = true;
+    }
+
+    /// Lets nothing join the last extent.
+    pub(super) fn close(&mut self) {
+        self.open = false;
+    }
+
+    /// A small file that is one run of a blob. Where runs become one extent anyway it joins them, else
+    /// its neighbours.
+    pub(super) fn small(
+        &mut self,
+        offset: u64,
+        id: BlobId,
+        from: u64,
+        len: u64,
+        maker: impl FnOnce() -> Arc<dyn Make>,
+    ) {
+        let goes_on = self.last_run == Some((id, from, offset));
+        if goes_on || self.padded.contains(&id) {
+            self.blob(offset, id, from, len);
+        } else {
+            self.made(offset, len, maker);
+        }
+        self.last_run = Some((id, from + len, offset + len));
     }
 
     /// File data in memory: `len` bytes of `bytes` from `from` on.
@@ -90,7 +155,7 @@ impl<'o> Emitter<'o> {
                 return;
             }
         }
-        self.list.push(Extent {
+        self.push(Extent {
             offset,
             len,
             data: ExtentData::Blob { id, offset: from },

@@ -27,7 +27,7 @@ pub(super) mod mode {
 }
 
 /// The inode as it lies on the disk.
-#[derive(Clone, FromZeros, IntoBytes, Immutable, KnownLayout)]
+#[derive(Debug, Clone, FromZeros, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct RawInode {
     i_mode: U16,

@@ -16,6 +16,8 @@ mod group;
 mod hash;
 mod inode;
 mod journal;
+mod layout;
+mod made;
 mod place;
 mod read;
 mod scan;
@@ -25,15 +27,18 @@ mod tests;
 mod write;
 mod xattr;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use amiforge_disk::{ExtentError, Extents};
 use amiforge_tree::{Inode, Kind, Stat, Tree};
 use amiforge_types::{BlobId, ByteSize, Timestamp, Uuid};
 
+use checksum::Crc;
 use dir::Form;
 use geometry::Geometry;
 use hash::HashSeed;
+use layout::Layout;
 use place::Placement;
 use scan::Scan;
 use write::Writer;
@@ -299,19 +304,20 @@ fn lossy(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
 
 /// A tree that has been looked through: what takes most of the time, and does not depend on the size.
 #[derive(Debug)]
-pub struct Measured<'t> {
-    scan: Scan<'t>,
+pub struct Measured {
+    scan: Arc<Scan>,
     options: Options,
 }
 
-impl<'t> Measured<'t> {
-    /// Looks `tree` through. Of the options the size does not count.
-    pub fn new(tree: &'t Tree, options: &Options) -> Result<Self, Ext4Error> {
+impl Measured {
+    /// Looks `tree` through, which every plan keeps hold of: of large metadata it says how to make it.
+    /// Of the options the size does not count.
+    pub fn new(tree: Arc<Tree>, options: &Options) -> Result<Self, Ext4Error> {
         check(options)?;
         let scan = scan::scan(tree, form(options))?;
         check_inodes(&scan, options)?;
         Ok(Self {
-            scan,
+            scan: Arc::new(scan),
             options: options.clone(),
         })
     }
@@ -329,13 +335,20 @@ impl<'t> Measured<'t> {
                 (geometry.blocks * BLOCK_SIZE, geometry, placement)
             }
         };
+        let layout = Layout {
+            scan: Arc::clone(scan),
+            geometry,
+            placement,
+            crc: match options.profile {
+                Profile::Standard => Crc::of_file_system(&options.uuid),
+                Profile::Legacy => Crc::OFF,
+            },
+            lost_found: lost_found(options),
+        };
         Writer {
             options,
-            scan,
-            geometry: &geometry,
-            placement: &placement,
+            layout: Arc::new(layout),
             volume,
-            lost_found: lost_found(options),
         }
         .write()
     }
@@ -348,9 +361,9 @@ impl<'t> Measured<'t> {
     }
 }
 
-/// Lays out a file system that holds `tree`.
+/// Lays out a file system that holds `tree`, of which a copy is made; [`Measured::new`] takes one as it is.
 pub fn plan(tree: &Tree, options: &Options) -> Result<Plan, Ext4Error> {
-    Measured::new(tree, options)?.plan(options.size)
+    Measured::new(Arc::new(tree.clone()), options)?.plan(options.size)
 }
 
 /// The smallest volume that holds `tree` with these options, in bytes. Of `options.size` only the
@@ -360,7 +373,7 @@ pub fn minimum_size(tree: &Tree, options: &Options) -> Result<u64, Ext4Error> {
         Size::Minimum { free } => free,
         Size::Volume(_) => 0,
     };
-    Measured::new(tree, options)?.minimum_size(free)
+    Measured::new(Arc::new(tree.clone()), options)?.minimum_size(free)
 }
 
 fn check(options: &Options) -> Result<(), Ext4Error> {
@@ -379,7 +392,7 @@ fn check(options: &Options) -> Result<(), Ext4Error> {
 }
 
 /// A number of inodes that was given must do, and must be one that ext4 can count.
-fn check_inodes(scan: &Scan<'_>, options: &Options) -> Result<(), Ext4Error> {
+fn check_inodes(scan: &Scan, options: &Options) -> Result<(), Ext4Error> {
     let needed = scan.used_inodes();
     match options.inodes {
         Inodes::Count(given) if given < needed => Err(Ext4Error::TooFewInodes { given, needed }),
@@ -403,12 +416,12 @@ fn lost_found(options: &Options) -> Inode {
         gid: 0,
         mtime: options.clock,
     };
-    Inode::new(stat, Kind::Dir(BTreeMap::new()))
+    Inode::new(stat, Kind::Dir)
 }
 
 /// Lays out a given volume. Where the usual journal is what makes it too small, a smaller one serves.
 fn fit_volume(
-    scan: &Scan<'_>,
+    scan: &Scan,
     options: &Options,
     bytes: u64,
 ) -> Result<(Geometry, Placement), Ext4Error> {
@@ -437,7 +450,7 @@ fn fit_volume(
 /// The first volume of at least `from` blocks that holds everything, leaves `free` blocks, and has
 /// the usual journal.
 fn smallest(
-    scan: &Scan<'_>,
+    scan: &Scan,
     options: &Options,
     free: u64,
     from: u64,

@@ -8,41 +8,17 @@ use std::ops::Range;
 
 use super::extent_tree::{self, MAX_RUN, Run, low_u32};
 use super::geometry::Geometry;
-use super::scan::{Class, Scan};
-
-/// Where the content of one inode is, as ranges of the lists in [`Placement`]. There is one for each
-/// inode, so it is small; the blocks that the lists name number less than 2^32, and so do their items.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Mapping {
-    runs: Range<u32>,
-    tree: Range<u32>,
-    xattr_block: u32,
-}
-
-impl Mapping {
-    /// Blocks of the extent tree.
-    pub(super) fn tree_len(&self) -> u64 {
-        self.tree.len() as u64
-    }
-
-    /// Block of the attributes, 0 without one.
-    pub(super) fn xattr_block(&self) -> u64 {
-        self.xattr_block.into()
-    }
-}
-
-fn items(range: &Range<u32>) -> Range<usize> {
-    range.start as usize..range.end as usize
-}
+use super::scan::{Scan, ranges_of};
 
 /// Where everything is.
 #[derive(Debug)]
 pub(super) struct Placement {
-    runs: Vec<Run>,
-    tree_blocks: Vec<u64>,
-    /// One for each node of the scan.
-    pub(super) nodes: Vec<Mapping>,
-    pub(super) journal: Mapping,
+    /// For each place of the scan the first block that was free when its content was placed. All of it
+    /// follows from there, see [`map`].
+    starts: Vec<u32>,
+    /// Blocks of attributes, one for each item of [`Scan::others`]; 0 where it has none.
+    attributes: Vec<u32>,
+    pub(super) journal_start: u64,
     pub(super) journal_blocks: u64,
     /// The double-indirect block of the resize inode.
     pub(super) resize_block: u64,
@@ -51,50 +27,57 @@ pub(super) struct Placement {
 }
 
 impl Placement {
-    /// The runs of an inode.
-    pub(super) fn runs(&self, mapping: &Mapping) -> &[Run] {
-        &self.runs[items(&mapping.runs)]
+    /// The block from which on the content of an inode lies.
+    pub(super) fn start(&self, place: usize) -> u64 {
+        self.starts.get(place).copied().unwrap_or(0).into()
     }
 
-    /// The blocks of its extent tree.
-    pub(super) fn tree_blocks(&self, mapping: &Mapping) -> &[u64] {
-        &self.tree_blocks[items(&mapping.tree)]
+    /// Block of the attributes at a place, 0 without one.
+    pub(super) fn attributes(&self, scan: &Scan, place: usize) -> u64 {
+        let found = scan
+            .others
+            .binary_search_by_key(&place, |other| other.place as usize);
+        found.map_or(0, |index| self.attributes[index].into())
     }
 }
 
 /// Places the content. When it does not fit, the error is the number of blocks that are missing.
 /// `free` blocks are to be left.
 pub(super) fn place(
-    scan: &Scan<'_>,
+    scan: &Scan,
     geometry: &Geometry,
     journal: u64,
     free: u64,
 ) -> Result<Placement, u64> {
-    let mut to = Placer {
-        cursor: Cursor {
-            fixed: &geometry.fixed,
-            at: 0,
-        },
-        runs: Vec::with_capacity(scan.nodes.len()),
-        tree_blocks: Vec::new(),
+    let mut to = Cursor {
+        fixed: &geometry.fixed,
+        at: 0,
     };
-    let mut nodes = vec![Mapping::default(); scan.nodes.len()];
-    let resize_block = to.cursor.take_one();
-    for class in [Class::Dir, Class::Other, Class::File] {
-        for (node, mapping) in scan.nodes.iter().zip(&mut nodes) {
-            if node.class() == class {
-                *mapping = Mapping {
-                    xattr_block: mapping.xattr_block,
-                    ..to.map(node.ranges())
-                };
-            }
-            if class == Class::Other && node.has_xattr_block() {
-                mapping.xattr_block = low_u32(to.cursor.take_one());
-            }
+    let mut starts = vec![0; scan.len()];
+    let mut attributes = vec![0; scan.others.len()];
+    let resize_block = to.take_one();
+    for folder in &scan.folders {
+        starts[folder.place as usize] = low_u32(to.at);
+        to.pass(std::iter::once(0..folder.blocks.into()));
+    }
+    for (other, attributes) in scan.others.iter().zip(&mut attributes) {
+        if other.link {
+            starts[other.place as usize] = low_u32(to.at);
+            to.pass(std::iter::once(0..1));
+        }
+        if other.attributes {
+            *attributes = low_u32(to.take_one());
         }
     }
-    let journal_mapping = to.map(std::iter::once(0..journal));
-    let end = to.cursor.at;
+    for (place, start) in starts.iter_mut().enumerate() {
+        if let Some(file) = scan.file(place) {
+            *start = low_u32(to.at);
+            to.pass(ranges_of(file.extents()));
+        }
+    }
+    let journal_start = to.at;
+    to.pass(std::iter::once(0..journal));
+    let end = to.at;
     let fixed_above: u64 = geometry
         .fixed
         .iter()
@@ -105,53 +88,40 @@ pub(super) fn place(
         return Err(needed - geometry.blocks);
     }
     Ok(Placement {
-        runs: to.runs,
-        tree_blocks: to.tree_blocks,
-        nodes,
-        journal: journal_mapping,
+        starts,
+        attributes,
+        journal_start,
         journal_blocks: journal,
         resize_block,
         end,
     })
 }
 
-struct Placer<'g> {
-    cursor: Cursor<'g>,
-    runs: Vec<Run>,
-    tree_blocks: Vec<u64>,
+/// Where the content of one inode is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mapping {
+    pub(super) runs: Vec<Run>,
+    /// Blocks of the extent tree.
+    pub(super) tree: Vec<u64>,
 }
 
-impl Placer<'_> {
-    fn map(&mut self, ranges: impl Iterator<Item = Range<u64>>) -> Mapping {
-        let first = self.runs.len();
-        for range in ranges {
-            let mut logical = range.start;
-            while logical < range.end {
-                let (physical, len) = self.cursor.take((range.end - logical).min(MAX_RUN));
-                self.runs.push(Run {
-                    logical,
-                    physical,
-                    len,
-                });
-                logical += len;
-            }
-        }
-        let first_tree = self.tree_blocks.len();
-        for _ in 0..extent_tree::node_count(self.runs.len() - first) {
-            let block = self.cursor.take_one();
-            self.tree_blocks.push(block);
-        }
-        Mapping {
-            runs: index(first)..index(self.runs.len()),
-            tree: index(first_tree)..index(self.tree_blocks.len()),
-            xattr_block: 0,
-        }
-    }
-}
-
-/// Past 2^32 the volume is too small anyway, which [`place`] says.
-fn index(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
+/// Where content of these logical blocks is that was placed from `start` on.
+pub(super) fn map(
+    geometry: &Geometry,
+    start: u64,
+    ranges: impl Iterator<Item = Range<u64>>,
+) -> Mapping {
+    let behind = geometry.fixed.partition_point(|range| range.end <= start);
+    let mut from = Cursor {
+        fixed: &geometry.fixed[behind..],
+        at: start,
+    };
+    let mut runs = Vec::new();
+    from.runs(ranges, |run| runs.push(run));
+    let tree = (0..extent_tree::node_count(runs.len()))
+        .map(|_| from.take_one())
+        .collect();
+    Mapping { runs, tree }
 }
 
 /// Hands out free blocks in order. It goes on past the end of the volume, so that the caller learns
@@ -184,5 +154,30 @@ impl Cursor<'_> {
 
     fn take_one(&mut self) -> u64 {
         self.take(1).0
+    }
+
+    /// Takes the blocks of content, and says where they are.
+    fn runs(&mut self, ranges: impl Iterator<Item = Range<u64>>, mut put: impl FnMut(Run)) {
+        for range in ranges {
+            let mut logical = range.start;
+            while logical < range.end {
+                let (physical, len) = self.take((range.end - logical).min(MAX_RUN));
+                put(Run {
+                    logical,
+                    physical,
+                    len,
+                });
+                logical += len;
+            }
+        }
+    }
+
+    /// Takes the blocks of content and those of its extent tree.
+    fn pass(&mut self, ranges: impl Iterator<Item = Range<u64>>) {
+        let mut count = 0;
+        self.runs(ranges, |_| count += 1);
+        for _ in 0..extent_tree::node_count(count) {
+            self.take_one();
+        }
     }
 }

@@ -2,15 +2,20 @@
 //!
 //! Nothing here depends on the size of the volume. Inodes are numbered, and later placed, in the
 //! byte order of their paths, which is also the order of file data in a layer.
+//!
+//! There may be millions of inodes, so what is kept of each is a number or two; all else is asked of the
+//! tree again when it is needed.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
-use amiforge_tree::{Content, DataExtent, DataSource, Ino, Inode, Kind, MAX_NAME, Tree};
+use amiforge_tree::{DataExtent, DataSource, FileRuns, Ino, Kind, MAX_NAME, Tree};
 
 use super::dir::{self, Entry, Form, Shape};
 use super::geometry::FIRST_INODE;
-use super::xattr::{self, Encoded, XattrProblem};
+use super::xattr::{self, XattrProblem};
 use super::{BLOCK_SIZE, Ext4Error};
 
 /// Number of the root directory.
@@ -22,97 +27,131 @@ const LOST_AND_FOUND_BLOCKS: u64 = 4;
 /// Most names of a file. A directory that would have more links has one.
 const MAX_LINKS: u32 = 65_000;
 /// Longest target inside the inode, and at all.
-const FAST_SYMLINK: usize = 59;
+pub(super) const FAST_SYMLINK: usize = 59;
 const MAX_SYMLINK: usize = 4095;
 /// Logical block numbers are 32 bits wide, and the last one is not used.
 const MAX_FILE_BLOCKS: u64 = u32::MAX as u64;
 
-/// Content of an inode, in blocks.
-#[derive(Debug)]
-pub(super) enum Body<'t> {
-    /// A directory.
-    Dir(Box<Shape<'t>>),
-    /// A regular file; see [`ranges_of`].
-    File(&'t Content),
-    /// A symbolic link inside the inode.
-    FastSymlink(&'t [u8]),
-    /// A symbolic link in a block.
-    SlowSymlink(&'t [u8]),
-    /// A device: major, minor.
-    Device(u32, u32),
-    /// Named pipe or socket.
-    Nothing,
+/// A directory, by its place in the order of numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Folder {
+    pub(super) place: u32,
+    /// Place of the directory it is in.
+    parent: u32,
+    pub(super) blocks: u32,
 }
 
-/// One inode to be written.
-#[derive(Debug)]
-pub(super) struct Node<'t> {
-    /// `None` is our own lost+found.
-    pub(super) inode: Option<&'t Inode>,
-    /// As stored: 1 for a directory with too many sub-directories.
-    pub(super) links: u32,
-    pub(super) body: Body<'t>,
-    pub(super) xattrs: Option<Box<Encoded>>,
-}
-
-/// What is placed together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
-    /// Directories: first.
-    Dir,
-    /// All that is neither, and attribute blocks of any.
-    Other,
-    /// Regular files: last.
-    File,
-}
-
-impl Node<'_> {
-    /// With what this inode's content is placed.
-    pub(super) fn class(&self) -> Class {
-        match self.body {
-            Body::Dir(_) => Class::Dir,
-            Body::File(_) => Class::File,
-            _ => Class::Other,
-        }
-    }
-
-    /// Ranges of logical blocks that this inode needs, without extent blocks and attributes.
-    pub(super) fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
-        let whole = match &self.body {
-            Body::Dir(shape) => Some(0..shape.blocks()),
-            Body::SlowSymlink(_) => Some(0..1),
-            _ => None,
-        };
-        let file = match &self.body {
-            Body::File(content) => content.extents.as_slice(),
-            _ => &[],
-        };
-        whole.into_iter().chain(ranges_of(file))
-    }
-
-    /// Needs a block for attributes.
-    pub(super) fn has_xattr_block(&self) -> bool {
-        self.xattrs.as_ref().is_some_and(|x| x.block.is_some())
-    }
+/// An inode that needs blocks and is neither directory nor file, or any with a block of attributes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Other {
+    pub(super) place: u32,
+    /// A symbolic link too long for the inode.
+    pub(super) link: bool,
+    /// Attributes too large for the inode.
+    pub(super) attributes: bool,
 }
 
 /// Everything about the content that does not depend on the volume.
 #[derive(Debug)]
-pub(super) struct Scan<'t> {
-    /// The root, then inodes 11, 12, ... in order.
-    pub(super) nodes: Vec<Node<'t>>,
+pub(super) struct Scan {
+    pub(super) tree: Arc<Tree>,
+    form: Form,
+    /// The root, then inodes 11, 12, ... in order, by their slots in the tree; `None` is our own
+    /// lost+found.
+    order: Vec<Option<Ino>>,
+    /// For each slot its place in `order` plus one; 0 for those that no name leads to.
+    places: Vec<u32>,
+    /// For each slot its link count, as stored: 1 for a directory with too many sub-directories.
+    links: Vec<u32>,
+    /// All directories, in order.
+    pub(super) folders: Vec<Folder>,
+    /// In order, too.
+    pub(super) others: Vec<Other>,
     /// Blocks for all content, without the extent blocks of files in many pieces.
     pub(super) blocks: u64,
 }
 
-impl Scan<'_> {
+impl Scan {
+    /// Number of inodes that are not reserved, and the root.
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Inodes in use, reserved ones included; also the highest number.
     pub(super) fn used_inodes(&self) -> u64 {
-        u64::from(FIRST_INODE) - 2 + self.nodes.len() as u64
+        u64::from(FIRST_INODE) - 2 + self.order.len() as u64
+    }
+
+    /// The inode at a place; `None` for our own lost+found.
+    pub(super) fn ino(&self, place: usize) -> Option<Ino> {
+        self.order.get(place).copied().flatten()
+    }
+
+    /// Link count of the inode at a place.
+    pub(super) fn links(&self, place: usize) -> u32 {
+        self.ino(place).map_or(2, |ino| self.links[ino.index()])
+    }
+
+    /// The file at a place; `None` for all others.
+    pub(super) fn file(&self, place: usize) -> Option<FileRuns<'_>> {
+        self.tree.file(self.ino(place)?)
+    }
+
+    /// The directory at a place; `None` for all others.
+    pub(super) fn folder(&self, place: usize) -> Option<&Folder> {
+        let found = self
+            .folders
+            .binary_search_by_key(&place, |folder| folder.place as usize);
+        Some(&self.folders[found.ok()?])
+    }
+
+    /// Whether a directory has a hash tree.
+    pub(super) fn is_indexed(&self, folder: &Folder) -> bool {
+        folder.blocks > 1 && self.ino(folder.place as usize).is_some()
+    }
+
+    /// A directory cut into blocks; `None` when it is too large for two index levels.
+    pub(super) fn shape(&self, folder: &Folder) -> Option<Shape<'_>> {
+        let own = number_of(folder.place as usize);
+        let up = number_of(folder.parent as usize);
+        let Some(ino) = self.ino(folder.place as usize) else {
+            let blocks = LOST_AND_FOUND_BLOCKS;
+            return Some(Shape::linear(Vec::new(), own, up, blocks, self.form));
+        };
+        let mut entries: Vec<_> = self
+            .tree
+            .children(ino)?
+            .iter()
+            .map(|(name, child)| Entry {
+                name,
+                number: number_of((self.places[child.index()] as usize).saturating_sub(1)),
+                kind: self.kind_code(child),
+            })
+            .collect();
+        if ino == Ino::ROOT && self.ino(1).is_none() && self.len() > 1 {
+            let lost = Entry {
+                name: LOST_AND_FOUND,
+                number: number_of(1),
+                kind: dir::DIRECTORY,
+            };
+            let at = entries.partition_point(|e| e.name < LOST_AND_FOUND);
+            entries.insert(at, lost);
+        }
+        Shape::new(entries, own, up, self.form)
+    }
+
+    fn kind_code(&self, ino: Ino) -> u8 {
+        if self.tree.is_dir(ino) {
+            dir::DIRECTORY
+        } else if self.tree.file(ino).is_some() {
+            dir::FILE
+        } else {
+            dir::kind_code(&self.tree.inode(ino).kind)
+        }
     }
 }
 
-/// The number of the inode at a place in [`Scan::nodes`].
+/// The number of the inode at a place in the order of a [`Scan`].
 pub(super) fn number_of(index: usize) -> u32 {
     match u32::try_from(index) {
         Ok(0) => ROOT,
@@ -121,285 +160,269 @@ pub(super) fn number_of(index: usize) -> u32 {
     }
 }
 
-/// What is known of an inode slot of the tree while it is being numbered.
-#[derive(Clone, Copy, Default)]
-struct Slot<'t> {
-    /// Place in the list of nodes plus one; 0 as long as it has none.
-    place: u32,
-    links: u32,
-    parent: u32,
-    name: &'t [u8],
-}
-
-struct Numbering<'t> {
-    tree: &'t Tree,
-    slots: Vec<Slot<'t>>,
-    /// Slots in the order of their numbers; `None` is our own lost+found.
-    order: Vec<Option<Ino>>,
-    parents: Vec<u32>,
-}
-
 /// Numbers and measures a tree.
-pub(super) fn scan(tree: &Tree, form: Form) -> Result<Scan<'_>, Ext4Error> {
-    let mut numbering = Numbering {
-        tree,
-        slots: vec![Slot::default(); tree.slots()],
+pub(super) fn scan(tree: Arc<Tree>, form: Form) -> Result<Scan, Ext4Error> {
+    let mut scan = Scan {
+        form,
         order: Vec::with_capacity(tree.slots() + 1),
-        parents: Vec::with_capacity(tree.slots() + 1),
+        places: vec![0; tree.slots()],
+        links: vec![0; tree.slots()],
+        folders: Vec::new(),
+        others: Vec::new(),
+        blocks: 0,
+        tree: Arc::clone(&tree),
     };
-    let own_lost_found = numbering.walk()?;
-    numbering.measure(own_lost_found, form)
+    scan.number_all(&tree)?;
+    scan.measure(&tree)?;
+    Ok(scan)
 }
 
-impl<'t> Numbering<'t> {
-    /// Numbers all inodes. True when a lost+found has to be added.
-    fn walk(&mut self) -> Result<bool, Ext4Error> {
-        self.number(Ino::ROOT, 0, b"");
-        let existing = self
-            .tree
+impl Scan {
+    /// Gives all inodes their places.
+    fn number_all(&mut self, tree: &Tree) -> Result<(), Ext4Error> {
+        self.number(tree, Ino::ROOT, Ino::ROOT);
+        let existing = tree
             .children(Ino::ROOT)
             .and_then(|children| children.get(LOST_AND_FOUND));
-        let own = existing.is_none();
         match existing {
-            Some(ino) if self.tree.children(*ino).is_some() => self.number(*ino, 0, LOST_AND_FOUND),
+            Some(ino) if tree.is_dir(ino) => self.number(tree, ino, Ino::ROOT),
             Some(_) => {}
             None => {
                 self.order.push(None);
-                self.parents.push(0);
+                self.folders.push(Folder {
+                    place: 1,
+                    parent: 0,
+                    blocks: 0,
+                });
             }
         }
-        let mut stack = vec![Item {
-            name: b"",
-            ino: Ino::ROOT,
-            parent: 0,
-            below: true,
-        }];
-        while let Some(item) = stack.pop() {
-            if item.below {
-                self.expand(item.ino, &mut stack);
-            } else {
-                self.meet(&item)?;
-            }
+        for item in Walk::new(tree) {
+            self.meet(tree, &item)?;
         }
         match u32::try_from(self.order.len() + FIRST_INODE as usize) {
-            Ok(_) => Ok(own),
+            Ok(_) => Ok(()),
             Err(_) => Err(Ext4Error::TooManyInodes(self.order.len() as u64)),
         }
     }
 
-    fn number(&mut self, ino: Ino, parent: u32, name: &'t [u8]) {
+    fn number(&mut self, tree: &Tree, ino: Ino, parent: Ino) {
+        let place = u32::try_from(self.order.len()).unwrap_or(u32::MAX);
         self.order.push(Some(ino));
-        self.parents.push(parent);
-        let slot = &mut self.slots[ino.index()];
-        slot.place = u32::try_from(self.order.len()).unwrap_or(u32::MAX);
-        slot.parent = parent;
-        slot.name = name;
+        self.places[ino.index()] = place.saturating_add(1);
+        if tree.is_dir(ino) {
+            self.folders.push(Folder {
+                place,
+                parent: self.places[parent.index()].saturating_sub(1),
+                blocks: 0,
+            });
+        }
+    }
+
+    /// Counts a name, and numbers its inode when it is the first one.
+    fn meet(&mut self, tree: &Tree, item: &Item<'_>) -> Result<(), Ext4Error> {
+        let name = item.name;
+        let legal = !name.is_empty() && name.len() <= MAX_NAME && name != b"." && name != b"..";
+        let below = || [&path_of(tree, item.parent, b"")[..], b"/", name].concat();
+        if !legal || name.contains(&b'/') || name.contains(&0) {
+            return Err(Ext4Error::BadName { path: below() });
+        }
+        let links = self.links[item.ino.index()];
+        if tree.is_dir(item.ino) && (links > 0 || item.ino == Ino::ROOT) {
+            return Err(Ext4Error::DirectoryLink { path: below() });
+        }
+        if self.places[item.ino.index()] == 0 {
+            self.number(tree, item.ino, item.parent);
+        }
+        self.links[item.ino.index()] = links + 1;
+        Ok(())
+    }
+
+    fn measure(&mut self, tree: &Tree) -> Result<(), Ext4Error> {
+        for index in 0..self.folders.len() {
+            self.measure_folder(tree, index)?;
+        }
+        for place in 0..self.order.len() {
+            let Some(ino) = self.order[place] else {
+                continue;
+            };
+            let other = Other {
+                place: u32::try_from(place).unwrap_or(u32::MAX),
+                link: self.measure_inode(tree, ino)?,
+                attributes: needs_block(tree, ino)?,
+            };
+            if other.link || other.attributes {
+                self.blocks += u64::from(other.link) + u64::from(other.attributes);
+                self.others.push(other);
+            }
+        }
+        Ok(())
+    }
+
+    fn measure_folder(&mut self, tree: &Tree, index: usize) -> Result<(), Ext4Error> {
+        let folder = self.folders[index];
+        let ino = self.ino(folder.place as usize);
+        let shape = self.shape(&folder);
+        let shape = shape.ok_or_else(|| Ext4Error::DirectoryTooLarge {
+            path: ino.map_or_else(Vec::new, |ino| path_of(tree, ino, b"/")),
+        })?;
+        let (blocks, below) = (shape.blocks(), shape.folders());
+        self.folders[index].blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
+        self.blocks += blocks;
+        if let Some(ino) = ino {
+            self.links[ino.index()] = u32::try_from(below + 2)
+                .ok()
+                .filter(|links| *links <= MAX_LINKS)
+                .unwrap_or(1);
+        }
+        Ok(())
+    }
+
+    /// Checks an inode and counts the blocks of a file. True for a symbolic link that needs one.
+    fn measure_inode(&mut self, tree: &Tree, ino: Ino) -> Result<bool, Ext4Error> {
+        if tree.is_dir(ino) {
+            return Ok(false);
+        }
+        let path = || path_of(tree, ino, b"/");
+        let mut needs_block = false;
+        if let Some(file) = tree.file(ino) {
+            check_content(&file, path)?;
+            self.blocks += ranges_of(file.extents())
+                .map(|r| r.end - r.start)
+                .sum::<u64>();
+        } else {
+            match tree.inode(ino).kind {
+                Kind::Symlink(target) if (1..=MAX_SYMLINK).contains(&target.len()) => {
+                    needs_block = target.len() > FAST_SYMLINK;
+                }
+                Kind::Symlink(target) => {
+                    let len = target.len();
+                    return Err(Ext4Error::BadSymlink { path: path(), len });
+                }
+                Kind::CharDev { major, minor } | Kind::BlockDev { major, minor }
+                    if major >= 1 << 12 || minor >= 1 << 20 =>
+                {
+                    let path = path();
+                    return Err(Ext4Error::BadDevice { path, major, minor });
+                }
+                _ => {}
+            }
+        }
+        let links = self.links[ino.index()];
+        if links > MAX_LINKS {
+            let path = path();
+            return Err(Ext4Error::TooManyLinks { path, links });
+        }
+        Ok(needs_block)
+    }
+}
+
+/// Checks the attributes of an inode. True when they need a block.
+fn needs_block(tree: &Tree, ino: Ino) -> Result<bool, Ext4Error> {
+    let path = || path_of(tree, ino, b"/");
+    let encoded = xattr::encode(tree.xattrs(ino)).map_err(|problem| match problem {
+        XattrProblem::Name(name) => Ext4Error::XattrName { path: path(), name },
+        XattrProblem::Value(name) => Ext4Error::XattrValue { path: path(), name },
+        XattrProblem::Space { size, limit } => Ext4Error::XattrSpace {
+            path: path(),
+            size,
+            limit,
+        },
+    })?;
+    Ok(encoded.is_some_and(|encoded| encoded.block.is_some()))
+}
+
+/// The first name of an inode, for messages; `root` is that of the root.
+fn path_of(tree: &Tree, ino: Ino, root: &[u8]) -> Vec<u8> {
+    if ino == Ino::ROOT {
+        return root.to_vec();
+    }
+    let mut folders: HashMap<Ino, Item<'_>> = HashMap::new();
+    let Some(found) = Walk::new(tree).find(|item| {
+        if tree.is_dir(item.ino) {
+            folders.entry(item.ino).or_insert(*item);
+        }
+        item.ino == ino
+    }) else {
+        return Vec::new();
+    };
+    let mut names = vec![found.name];
+    let mut at = found.parent;
+    while let Some(item) = folders.get(&at).filter(|_| at != Ino::ROOT) {
+        names.push(item.name);
+        at = item.parent;
+    }
+    let mut path = Vec::new();
+    for name in names.into_iter().rev() {
+        path.push(b'/');
+        path.extend_from_slice(name);
+    }
+    path
+}
+
+/// All names of a tree but the root's, in byte order of the whole paths. It ends only for a tree, so
+/// whoever walks has to stop at a directory that comes again.
+struct Walk<'t> {
+    tree: &'t Tree,
+    stack: Vec<Item<'t>>,
+}
+
+impl<'t> Walk<'t> {
+    fn new(tree: &'t Tree) -> Self {
+        let mut walk = Self {
+            tree,
+            stack: Vec::new(),
+        };
+        walk.expand(Ino::ROOT);
+        walk
     }
 
     /// Puts the names in a directory, and what lies below those that are directories, on the stack.
-    fn expand(&self, dir: Ino, stack: &mut Vec<Item<'t>>) {
+    fn expand(&mut self, dir: Ino) {
         let Some(children) = self.tree.children(dir) else {
             return;
         };
-        let parent = u32::try_from(dir.index()).unwrap_or(u32::MAX);
-        let start = stack.len();
-        for (name, ino) in children {
-            stack.push(Item {
+        let start = self.stack.len();
+        for (name, ino) in children.iter() {
+            let item = Item {
                 name,
-                ino: *ino,
-                parent,
+                ino,
+                parent: dir,
                 below: false,
-            });
-            if self.tree.children(*ino).is_some() {
-                stack.push(Item {
-                    name,
-                    ino: *ino,
-                    parent,
+            };
+            self.stack.push(item);
+            if self.tree.is_dir(ino) {
+                self.stack.push(Item {
                     below: true,
+                    ..item
                 });
             }
         }
         // Taken from the end, so the last in path order goes first.
-        stack[start..].sort_by(|a, b| b.path_order(a));
+        self.stack[start..].sort_by(|a, b| b.path_order(a));
     }
+}
 
-    /// Counts a name, and numbers its inode when it is the first one.
-    fn meet(&mut self, item: &Item<'t>) -> Result<(), Ext4Error> {
-        let name = item.name;
-        let legal = !name.is_empty() && name.len() <= MAX_NAME && name != b"." && name != b"..";
-        if !legal || name.contains(&b'/') || name.contains(&0) {
-            return Err(Ext4Error::BadName {
-                path: self.path_below(item.parent, name),
-            });
-        }
-        let slot = self.slots[item.ino.index()];
-        let is_dir = self.tree.children(item.ino).is_some();
-        if is_dir && (slot.links > 0 || item.ino == Ino::ROOT) {
-            return Err(Ext4Error::DirectoryLink {
-                path: self.path_below(item.parent, name),
-            });
-        }
-        if slot.place == 0 {
-            self.number(item.ino, item.parent, name);
-        }
-        self.slots[item.ino.index()].links += 1;
-        Ok(())
-    }
+impl<'t> Iterator for Walk<'t> {
+    type Item = Item<'t>;
 
-    fn path_below(&self, mut parent: u32, name: &[u8]) -> Vec<u8> {
-        let mut names = vec![name];
-        while parent != 0 {
-            let slot = &self.slots[parent as usize];
-            names.push(slot.name);
-            parent = slot.parent;
-        }
-        let mut path = Vec::new();
-        for name in names.into_iter().rev() {
-            path.push(b'/');
-            path.extend_from_slice(name);
-        }
-        path
-    }
-
-    fn path(&self, ino: Ino) -> Vec<u8> {
-        let slot = &self.slots[ino.index()];
-        if ino == Ino::ROOT {
-            b"/".to_vec()
-        } else {
-            self.path_below(slot.parent, slot.name)
-        }
-    }
-
-    /// The number of an inode of the tree.
-    fn number_of(&self, ino: Ino) -> u32 {
-        number_of((self.slots[ino.index()].place as usize).saturating_sub(1))
-    }
-
-    fn measure(&self, own_lost_found: bool, form: Form) -> Result<Scan<'t>, Ext4Error> {
-        let mut nodes = Vec::with_capacity(self.order.len());
-        let mut blocks = 0;
-        for (slot, parent) in self.order.iter().zip(&self.parents) {
-            let node = match slot {
-                Some(ino) => self.node(*ino, *parent, own_lost_found, form)?,
-                None => Node {
-                    inode: None,
-                    links: 2,
-                    body: Body::Dir(Box::new(Shape::linear(
-                        Vec::new(),
-                        number_of(1),
-                        ROOT,
-                        LOST_AND_FOUND_BLOCKS,
-                        form,
-                    ))),
-                    xattrs: None,
-                },
-            };
-            blocks += node.ranges().map(|r| r.end - r.start).sum::<u64>()
-                + u64::from(node.has_xattr_block());
-            nodes.push(node);
-        }
-        Ok(Scan { nodes, blocks })
-    }
-
-    fn node(
-        &self,
-        ino: Ino,
-        parent: u32,
-        add_lost_found: bool,
-        form: Form,
-    ) -> Result<Node<'t>, Ext4Error> {
-        let inode = self.tree.inode(ino);
-        let path = || self.path(ino);
-        let mut links = self.slots[ino.index()].links;
-        let body = match &inode.kind {
-            Kind::Dir(children) => {
-                let mut entries: Vec<_> = children
-                    .iter()
-                    .map(|(name, child)| Entry {
-                        name,
-                        number: self.number_of(*child),
-                        kind: dir::kind_code(&self.tree.inode(*child).kind),
-                    })
-                    .collect();
-                if ino == Ino::ROOT && add_lost_found {
-                    let lost = Entry {
-                        name: LOST_AND_FOUND,
-                        number: number_of(1),
-                        kind: dir::DIRECTORY,
-                    };
-                    let at = entries.partition_point(|e| e.name < LOST_AND_FOUND);
-                    entries.insert(at, lost);
-                }
-                let below = entries.iter().filter(|e| e.kind == dir::DIRECTORY).count();
-                links = u32::try_from(below + 2)
-                    .ok()
-                    .filter(|links| *links <= MAX_LINKS)
-                    .unwrap_or(1);
-                let own = self.number_of(ino);
-                let up = if ino == Ino::ROOT {
-                    ROOT
-                } else {
-                    self.number_of_slot(parent)
-                };
-                let shape = Shape::new(entries, own, up, form);
-                let too_large = || Ext4Error::DirectoryTooLarge { path: path() };
-                Body::Dir(Box::new(shape.ok_or_else(too_large)?))
+    fn next(&mut self) -> Option<Item<'t>> {
+        loop {
+            let item = self.stack.pop()?;
+            if !item.below {
+                return Some(item);
             }
-            Kind::File(content) => {
-                check_content(content, path)?;
-                Body::File(content)
-            }
-            Kind::Symlink(target) => match target.len() {
-                1..=FAST_SYMLINK => Body::FastSymlink(target),
-                len if (1..=MAX_SYMLINK).contains(&len) => Body::SlowSymlink(target),
-                len => return Err(Ext4Error::BadSymlink { path: path(), len }),
-            },
-            Kind::CharDev { major, minor } | Kind::BlockDev { major, minor } => {
-                if *major >= 1 << 12 || *minor >= 1 << 20 {
-                    return Err(Ext4Error::BadDevice {
-                        path: path(),
-                        major: *major,
-                        minor: *minor,
-                    });
-                }
-                Body::Device(*major, *minor)
-            }
-            Kind::Fifo | Kind::Socket => Body::Nothing,
-        };
-        if !matches!(body, Body::Dir(_)) && links > MAX_LINKS {
-            return Err(Ext4Error::TooManyLinks {
-                path: path(),
-                links,
-            });
+            self.expand(item.ino);
         }
-        let xattrs = xattr::encode(&inode.xattrs).map_err(|problem| match problem {
-            XattrProblem::Name(name) => Ext4Error::XattrName { path: path(), name },
-            XattrProblem::Value(name) => Ext4Error::XattrValue { path: path(), name },
-            XattrProblem::Space { size, limit } => Ext4Error::XattrSpace {
-                path: path(),
-                size,
-                limit,
-            },
-        })?;
-        Ok(Node {
-            inode: Some(inode),
-            links,
-            body,
-            xattrs: xattrs.map(Box::new),
-        })
-    }
-
-    fn number_of_slot(&self, slot: u32) -> u32 {
-        number_of((self.slots[slot as usize].place as usize).saturating_sub(1))
     }
 }
 
 /// A name on the stack of the walk, or (`below`) what lies below it.
+#[derive(Clone, Copy)]
 struct Item<'t> {
     name: &'t [u8],
     ino: Ino,
-    /// Slot of the directory it is in.
-    parent: u32,
+    /// The directory it is in.
+    parent: Ino,
     below: bool,
 }
 
@@ -420,7 +443,7 @@ impl Item<'_> {
 }
 
 /// The blocks that runs of data lie in, neighbours joined.
-fn ranges_of(runs: &[DataExtent]) -> impl Iterator<Item = Range<u64>> {
+pub(super) fn ranges_of(runs: &[DataExtent]) -> impl Iterator<Item = Range<u64>> {
     let mut blocks = runs
         .iter()
         .map(|run| run.offset / BLOCK_SIZE..(run.offset + run.len).div_ceil(BLOCK_SIZE))
@@ -435,7 +458,7 @@ fn ranges_of(runs: &[DataExtent]) -> impl Iterator<Item = Range<u64>> {
 }
 
 /// Whether the runs of a file are in order, and ext4 can map it.
-fn check_content(content: &Content, path: impl Fn() -> Vec<u8>) -> Result<(), Ext4Error> {
+fn check_content(content: &FileRuns<'_>, path: impl Fn() -> Vec<u8>) -> Result<(), Ext4Error> {
     if content.size > MAX_FILE_BLOCKS * BLOCK_SIZE {
         return Err(Ext4Error::FileTooLarge {
             path: path(),
@@ -443,7 +466,7 @@ fn check_content(content: &Content, path: impl Fn() -> Vec<u8>) -> Result<(), Ex
         });
     }
     let mut end = 0;
-    for run in &content.extents {
+    for run in content.extents() {
         let bad = || Ext4Error::BadContent {
             path: path(),
             offset: run.offset,

@@ -2,190 +2,206 @@
 
 use std::sync::Arc;
 
-use amiforge_disk::Extents;
-use amiforge_tree::{Content, DataSource, Inode, InodeFlags, Kind, Stat};
-use zerocopy::IntoBytes;
+use amiforge_disk::{Extent, ExtentData, Extents, Make};
+use amiforge_tree::{DataExtent, DataSource, Kind};
 
 use super::checksum::Crc;
-use super::emit::Emitter;
+use super::emit::{Emitter, MAX_MADE, SMALL};
 use super::extent_tree::{self, Run};
 use super::geometry::{
-    ADDRESSES_PER_BLOCK, BLOCKS_PER_GROUP, GROUPS_PER_FLEX, Geometry, has_superblock,
+    ADDRESSES_PER_BLOCK, BLOCKS_PER_GROUP, GROUPS_PER_FLEX, INODE_SIZE, has_superblock,
 };
 use super::group::{self, BLOCK_UNINIT, GroupUse, INODE_UNINIT, INODE_ZEROED};
-use super::inode::{self, EXTENTS_FL, INDEX_FL, InodeFields, RawInode, mode};
-use super::place::{Mapping, Placement};
-use super::scan::{Body, Class, Node, Scan, number_of};
+use super::inode::{self, EXTENTS_FL, InodeFields, mode};
+use super::layout::Layout;
+use super::made::{Folders, InodeTables, Reserved, SmallFiles};
+use super::place::{Mapping, map};
+use super::scan::number_of;
 use super::superblock::{self, JOURNAL_INODE, Totals};
-use super::{BLOCK_SIZE, Ext4Error, Options, Plan, Profile, journal, xattr};
+use super::{BLOCK_SIZE, Ext4Error, Options, Plan, journal, xattr};
 
 const BAD_BLOCKS_INODE: u32 = 1;
 const RESIZE_INODE: u32 = 7;
 const BLOCK: usize = 4096;
 
-/// Everything there is to know about the file system.
+/// Writes a layout down.
 pub(super) struct Writer<'a> {
     pub(super) options: &'a Options,
-    pub(super) scan: &'a Scan<'a>,
-    pub(super) geometry: &'a Geometry,
-    pub(super) placement: &'a Placement,
+    pub(super) layout: Arc<Layout>,
     /// Bytes of the volume.
     pub(super) volume: u64,
-    /// What stands for the directory that the tree lacks.
-    pub(super) lost_found: Inode,
 }
 
 impl Writer<'_> {
     /// Writes it all down.
     pub(super) fn write(&self) -> Result<Plan, Ext4Error> {
-        let crc = match self.options.profile {
-            Profile::Standard => Crc::of_file_system(&self.options.uuid),
-            Profile::Legacy => Crc::OFF,
-        };
+        let Layout {
+            scan,
+            geometry,
+            placement,
+            crc,
+            ..
+        } = &*self.layout;
+        let crc = *crc;
         let mut out = Emitter::new(&self.options.padded_blobs);
-        let mut table = InodeTable::new(self.geometry, self.scan.used_inodes());
         // In the order in which blocks were handed out, so that neighbours come one after the other.
-        for kind in [Class::Dir, Class::Other, Class::File] {
-            for (index, (node, mapping)) in self
-                .scan
-                .nodes
-                .iter()
-                .zip(&self.placement.nodes)
-                .enumerate()
-            {
-                if node.class() == kind {
-                    let number = number_of(index);
-                    let fields = self.node(number, node, mapping, crc, &mut out);
-                    table.put(number, &inode::encode(number, &fields, crc));
-                }
-                if kind == Class::Other
-                    && let Some(mut block) = node.xattrs.as_ref().and_then(|x| x.block.clone())
-                {
-                    xattr::seal(&mut block, mapping.xattr_block(), crc);
-                    out.block(mapping.xattr_block(), &block[..]);
-                }
-            }
-        }
-        let journal = self.reserved_inodes(&mut table, crc, &mut out);
-        table.emit(self.geometry, &mut out);
+        self.folders(&mut out);
+        self.others(&mut out);
+        self.files(&mut out);
+        let mut reserved = Reserved::new();
+        let journal = self.reserved_inodes(&mut reserved, crc, &mut out);
+        self.inode_tables(reserved, &mut out);
 
         let uses = self.bitmaps(crc, &mut out);
         let free_blocks = uses.iter().map(|u| u.free_blocks).sum();
-        let free_inodes = self.geometry.inodes() - self.scan.used_inodes();
-        let fixed: u64 = self.geometry.fixed.iter().map(|r| r.end - r.start).sum();
+        let free_inodes = geometry.inodes() - scan.used_inodes();
+        let fixed: u64 = geometry.fixed.iter().map(|r| r.end - r.start).sum();
         let totals = Totals {
             free_blocks,
             free_inodes,
-            overhead_blocks: fixed + self.placement.journal_blocks,
+            overhead_blocks: fixed + placement.journal_blocks,
             journal,
         };
         self.superblocks(&uses, &totals, crc, &mut out);
         Ok(Plan {
             extents: Extents::new(self.volume, out.finish()).map_err(Ext4Error::Layout)?,
-            size: self.geometry.blocks * BLOCK_SIZE,
+            size: geometry.blocks * BLOCK_SIZE,
             uuid: self.options.uuid,
             label: self.options.label.clone(),
-            blocks: self.geometry.blocks,
+            blocks: geometry.blocks,
             free_blocks,
-            inodes: self.geometry.inodes(),
+            inodes: geometry.inodes(),
             free_inodes,
-            journal_blocks: self.placement.journal_blocks,
+            journal_blocks: placement.journal_blocks,
         })
     }
 
-    fn runs(&self, mapping: &Mapping) -> &[Run] {
-        self.placement.runs(mapping)
-    }
-
-    fn extents(&self, number: u32, mapping: &Mapping, crc: Crc, out: &mut Emitter<'_>) -> [u8; 60] {
-        let tree = self.placement.tree_blocks(mapping).iter().copied();
-        extent_tree::build(
-            self.runs(mapping),
-            tree,
-            crc.of_inode(number),
-            |block, bytes| out.block(block, bytes),
-        )
-    }
-
-    /// Emits the content of an inode and returns what its record says.
-    fn node(
-        &self,
-        number: u32,
-        node: &Node<'_>,
-        mapping: &Mapping,
-        crc: Crc,
-        out: &mut Emitter<'_>,
-    ) -> InodeFields {
-        let inode = node.inode.unwrap_or(&self.lost_found);
-        let Stat {
-            mode: permissions,
-            uid,
-            gid,
-            mtime,
-        } = inode.stat;
-        let runs = self.runs(mapping);
-        let data_blocks: u64 = runs.iter().map(|r| r.len).sum();
-        let blocks = data_blocks + mapping.tree_len() + u64::from(node.has_xattr_block());
-        let mut i_block = [0; 60];
-        let (size, flags) = match &node.body {
-            Body::Dir(shape) => {
-                let mut places = runs.iter().flat_map(|r| r.physical..r.physical + r.len);
-                shape.write(crc, |bytes| {
-                    if let Some(block) = places.next() {
-                        out.block(block, bytes);
-                    }
-                });
-                (
-                    shape.blocks() * BLOCK_SIZE,
-                    if shape.is_indexed() {
-                        EXTENTS_FL | INDEX_FL
-                    } else {
-                        EXTENTS_FL
-                    },
-                )
-            }
-            Body::File(content) => {
-                emit_data(content, runs, out);
-                (content.size, EXTENTS_FL)
-            }
-            Body::SlowSymlink(target) => {
-                if let Some(run) = runs.first() {
-                    out.block(run.physical, target);
-                }
-                (target.len() as u64, EXTENTS_FL)
-            }
-            Body::FastSymlink(target) => {
-                i_block[..target.len()].copy_from_slice(target);
-                (target.len() as u64, 0)
-            }
-            Body::Device(major, minor) => {
-                i_block = inode::device_block(*major, *minor);
-                (0, 0)
-            }
-            Body::Nothing => (0, 0),
-        };
-        if flags & EXTENTS_FL != 0 {
-            i_block = self.extents(number, mapping, crc, out);
+    /// Emits the blocks of an extent tree that does not fit into the inode.
+    fn extent_blocks(&self, place: usize, mapping: &Mapping, out: &mut Emitter<'_>) {
+        if !mapping.tree.is_empty() {
+            let number = number_of(place);
+            let tree = mapping.tree.iter().copied();
+            extent_tree::build(
+                &mapping.runs,
+                tree,
+                self.layout.crc.of_inode(number),
+                |block, bytes| out.block(block, bytes),
+            );
         }
-        InodeFields {
-            mode: type_bits(&inode.kind) | permissions & 0o7777,
-            uid,
-            gid,
-            links: node.links,
-            size,
-            blocks,
-            flags: flags | user_flags(inode),
-            i_block,
-            time: mtime,
-            xattr_block: mapping.xattr_block(),
-            xattrs: node.xattrs.as_ref().and_then(|x| x.inline),
+    }
+
+    /// Emits all directories: large ones as they are, since making a part of one takes as long as making
+    /// all of it, and the others as something that is made when it is read.
+    fn folders(&self, out: &mut Emitter<'_>) {
+        let layout = &self.layout;
+        for (first, folder) in layout.scan.folders.iter().enumerate() {
+            let place = folder.place as usize;
+            let mapping = layout.mapping(place);
+            if u64::from(folder.blocks) * BLOCK_SIZE > MAX_MADE {
+                let mut places = mapping
+                    .runs
+                    .iter()
+                    .flat_map(|r| r.physical..r.physical + r.len);
+                if let Some(shape) = layout.scan.shape(folder) {
+                    shape.write(layout.crc, |bytes| {
+                        if let Some(block) = places.next() {
+                            out.block(block, bytes);
+                        }
+                    });
+                }
+            } else {
+                for run in &mapping.runs {
+                    out.made(run.physical * BLOCK_SIZE, run.len * BLOCK_SIZE, || {
+                        Arc::new(Folders::new(Arc::clone(layout), first))
+                    });
+                }
+            }
+            self.extent_blocks(place, &mapping, out);
+        }
+        out.close();
+    }
+
+    /// Emits long symbolic links and blocks of attributes.
+    fn others(&self, out: &mut Emitter<'_>) {
+        let layout = &self.layout;
+        for other in &layout.scan.others {
+            let place = other.place as usize;
+            let Some(ino) = layout.scan.ino(place) else {
+                continue;
+            };
+            let inode = layout.scan.tree.inode(ino);
+            if other.link
+                && let Kind::Symlink(target) = &inode.kind
+                && let Some(run) = layout.mapping(place).runs.first()
+            {
+                out.block(run.physical, target);
+            }
+            if other.attributes
+                && let Ok(Some(encoded)) = xattr::encode(&inode.xattrs)
+                && let Some(mut block) = encoded.block
+            {
+                let number = layout.placement.attributes(&layout.scan, place);
+                xattr::seal(&mut block, number, layout.crc);
+                out.block(number, &block[..]);
+            }
+        }
+    }
+
+    /// Emits the data of all files. Small ones that lie one after the other become one extent, which
+    /// knows where to read them; for all others each run has its own.
+    fn files(&self, out: &mut Emitter<'_>) {
+        let layout = &self.layout;
+        for place in 0..layout.scan.len() {
+            let Some(file) = layout.scan.file(place) else {
+                continue;
+            };
+            let mapping = layout.mapping(place);
+            match (file.extents(), &mapping.runs[..]) {
+                (
+                    [
+                        DataExtent {
+                            offset: 0,
+                            len,
+                            source: DataSource::Blob { id, offset },
+                        },
+                    ],
+                    [run],
+                ) if *len <= SMALL => {
+                    let to = run.physical * BLOCK_SIZE;
+                    out.small(to, *id, *offset, *len, || {
+                        Arc::new(SmallFiles::new(Arc::clone(layout), place))
+                    });
+                }
+                (pieces, runs) => emit_data(pieces, runs, out),
+            }
+            self.extent_blocks(place, &mapping, out);
+        }
+        out.close();
+    }
+
+    /// Emits the inode tables up to the last inode in use.
+    fn inode_tables(&self, reserved: Reserved, out: &mut Emitter<'_>) {
+        let geometry = &self.layout.geometry;
+        let used = self.layout.scan.used_inodes();
+        let per_group = geometry.inodes_per_group;
+        let tables: Arc<dyn Make> = Arc::new(InodeTables::new(Arc::clone(&self.layout), reserved));
+        for (group, place) in (0..used.div_ceil(per_group)).zip(&geometry.groups) {
+            let first = group * per_group;
+            out.push(Extent {
+                offset: place.inode_table * BLOCK_SIZE,
+                len: (used - first).min(per_group) * INODE_SIZE,
+                data: ExtentData::Made {
+                    maker: Arc::clone(&tables),
+                    offset: first * INODE_SIZE,
+                },
+            });
         }
     }
 
     /// Inodes 1 to 10. Returns what the superblock keeps of the journal's.
     fn reserved_inodes(
         &self,
-        table: &mut InodeTable,
+        table: &mut Reserved,
         crc: Crc,
         out: &mut Emitter<'_>,
     ) -> ([u8; 60], u64) {
@@ -213,16 +229,27 @@ impl Writer<'_> {
         let resize = self.resize_inode(&blank, out);
         table.put(RESIZE_INODE, &inode::encode(RESIZE_INODE, &resize, crc));
 
-        let mapping = &self.placement.journal;
-        let size = self.placement.journal_blocks * BLOCK_SIZE;
-        if let Some(first) = self.runs(mapping).first() {
+        let placement = &self.layout.placement;
+        let blocks = 0..placement.journal_blocks;
+        let mapping = map(
+            &self.layout.geometry,
+            placement.journal_start,
+            std::iter::once(blocks),
+        );
+        let size = placement.journal_blocks * BLOCK_SIZE;
+        if let Some(first) = mapping.runs.first() {
             out.block(
                 first.physical,
-                &journal::superblock(self.placement.journal_blocks, &self.options.uuid),
+                &journal::superblock(placement.journal_blocks, &self.options.uuid),
             );
         }
-        let i_block = self.extents(JOURNAL_INODE, mapping, crc, out);
-        let blocks = self.placement.journal_blocks + mapping.tree_len();
+        let blocks = placement.journal_blocks + mapping.tree.len() as u64;
+        let i_block = extent_tree::build(
+            &mapping.runs,
+            mapping.tree,
+            crc.of_inode(JOURNAL_INODE),
+            |block, bytes| out.block(block, bytes),
+        );
         let file = InodeFields {
             mode: mode::FILE | 0o600,
             links: 1,
@@ -242,7 +269,7 @@ impl Writer<'_> {
     /// The inode that owns the reserved descriptor blocks: its double-indirect block names those of
     /// group 0, and each of them, as an indirect block, the ones at the same place in the backups.
     fn resize_inode(&self, blank: &InodeFields, out: &mut Emitter<'_>) -> InodeFields {
-        let geometry = self.geometry;
+        let geometry = &self.layout.geometry;
         let first = 1 + geometry.descriptor_blocks;
         let reserved = geometry.reserved_descriptor_blocks;
         let word = |value: u64| extent_tree::low_u32(value).to_le_bytes();
@@ -259,9 +286,9 @@ impl Writer<'_> {
                 out.block(first + index, &copies);
             }
         }
-        out.block(self.placement.resize_block, &names);
+        out.block(self.layout.placement.resize_block, &names);
         let mut i_block = [0; 60];
-        i_block[4 * 13..4 * 14].copy_from_slice(&word(self.placement.resize_block));
+        i_block[4 * 13..4 * 14].copy_from_slice(&word(self.layout.placement.resize_block));
         let addresses = ADDRESSES_PER_BLOCK;
         InodeFields {
             mode: mode::FILE | 0o600,
@@ -275,16 +302,11 @@ impl Writer<'_> {
 
     /// Emits all bitmaps and says how each group is used.
     fn bitmaps(&self, crc: Crc, out: &mut Emitter<'_>) -> Vec<GroupUse> {
-        let geometry = self.geometry;
+        let geometry = &self.layout.geometry;
         let mut directories = vec![0; geometry.groups.len()];
-        for (index, _) in self
-            .scan
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(_, n)| matches!(n.body, Body::Dir(_)))
-        {
-            let group = (u64::from(number_of(index)) - 1) / geometry.inodes_per_group;
+        for folder in &self.layout.scan.folders {
+            let number = number_of(folder.place as usize);
+            let group = (u64::from(number) - 1) / geometry.inodes_per_group;
             directories[usize::try_from(group).unwrap_or(0)] += 1;
         }
         let mut maps = BitmapBlocks { last: None };
@@ -296,7 +318,7 @@ impl Writer<'_> {
                 fixed = &fixed[1..];
             }
             let mut bitmap = Bitmap::new(range.end - range.start);
-            let end = self.placement.end.clamp(range.start, range.end);
+            let end = self.layout.placement.end.clamp(range.start, range.end);
             bitmap.set(0..end - range.start);
             let mut in_use = end - range.start;
             for part in fixed.iter().take_while(|r| r.start < range.end) {
@@ -349,11 +371,16 @@ impl Writer<'_> {
         crc: Crc,
         out: &mut Emitter<'_>,
     ) {
-        let per_group = self.geometry.inodes_per_group;
+        let per_group = self.layout.geometry.inodes_per_group;
         let bytes = usize::try_from(per_group / 8).unwrap_or(BLOCK);
         for (group, used) in uses.iter_mut().enumerate().skip(from) {
             let below = group as u64 * per_group;
-            let in_use = self.scan.used_inodes().saturating_sub(below).min(per_group);
+            let in_use = self
+                .layout
+                .scan
+                .used_inodes()
+                .saturating_sub(below)
+                .min(per_group);
             used.free_inodes = per_group - in_use;
             if crc.is_on() {
                 used.unused_inodes = per_group - in_use;
@@ -365,13 +392,17 @@ impl Writer<'_> {
             let mut bitmap = Bitmap::new(per_group);
             bitmap.set(0..in_use);
             used.inode_bitmap = Some(crc.with(&bitmap.0[..bytes]));
-            maps.emit(self.geometry.groups[group].inode_bitmap, &bitmap, out);
+            maps.emit(
+                self.layout.geometry.groups[group].inode_bitmap,
+                &bitmap,
+                out,
+            );
         }
     }
 
     /// Emits all superblocks and descriptor tables.
     fn superblocks(&self, uses: &[GroupUse], totals: &Totals, crc: Crc, out: &mut Emitter<'_>) {
-        let geometry = self.geometry;
+        let geometry = &self.layout.geometry;
         let mut table = Vec::with_capacity(uses.len() * 64);
         for (group, (place, used)) in (0..).zip(geometry.groups.iter().zip(uses)) {
             table.extend_from_slice(&group::encode(group, place, used, crc));
@@ -389,34 +420,10 @@ impl Writer<'_> {
     }
 }
 
-/// The flags of `chattr`, as far as the kernel lets this type of file have them: e2fsck calls an
-/// immutable device or link an error.
-fn user_flags(inode: &Inode) -> u32 {
-    const NOT_FOR_FILES: InodeFlags = InodeFlags::DIR_SYNC.union(InodeFlags::TOP_DIR);
-    const FOR_OTHERS: InodeFlags = InodeFlags::NO_DUMP.union(InodeFlags::NO_ATIME);
-    match &inode.kind {
-        Kind::Dir(_) => inode.flags.bits(),
-        Kind::File(_) => inode.flags.bits() & !NOT_FOR_FILES.bits(),
-        _ => inode.flags.intersection(FOR_OTHERS).bits(),
-    }
-}
-
-fn type_bits(kind: &Kind) -> u16 {
-    match kind {
-        Kind::Dir(_) => mode::DIR,
-        Kind::File(_) => mode::FILE,
-        Kind::Symlink(_) => mode::SYMLINK,
-        Kind::CharDev { .. } => mode::CHAR,
-        Kind::BlockDev { .. } => mode::BLOCK,
-        Kind::Fifo => mode::FIFO,
-        Kind::Socket => mode::SOCKET,
-    }
-}
-
 /// Sends the data of a file to where its blocks are. Both lists are in order of the file.
-fn emit_data(content: &Content, runs: &[Run], out: &mut Emitter<'_>) {
+fn emit_data(pieces: &[DataExtent], runs: &[Run], out: &mut Emitter<'_>) {
     let mut runs = runs;
-    for piece in &content.extents {
+    for piece in pieces {
         let (mut at, end) = (piece.offset, piece.offset + piece.len);
         while at < end {
             let Some(run) = runs.first() else { return };
@@ -478,40 +485,6 @@ impl Bitmap {
                 self.0[byte] |= 1 << (at % 8);
                 at += 1;
             }
-        }
-    }
-}
-
-/// The inode tables up to the last inode in use.
-struct InodeTable {
-    per_group: u64,
-    /// Shared from the start, so that they need not be copied into the extents.
-    bytes: Vec<Arc<[u8]>>,
-}
-
-impl InodeTable {
-    fn new(geometry: &Geometry, used: u64) -> Self {
-        let per_group = geometry.inodes_per_group;
-        let bytes = (0..used.div_ceil(per_group))
-            .map(|group| (used - group * per_group).min(per_group) * 256)
-            .map(|len| std::iter::repeat_n(0, usize::try_from(len).unwrap_or(0)).collect())
-            .collect();
-        Self { per_group, bytes }
-    }
-
-    fn put(&mut self, number: u32, raw: &RawInode) {
-        let index = u64::from(number) - 1;
-        let group = usize::try_from(index / self.per_group).unwrap_or(usize::MAX);
-        let at = usize::try_from(index % self.per_group * 256).unwrap_or(usize::MAX);
-        let table = self.bytes.get_mut(group).and_then(Arc::get_mut);
-        if let Some(place) = table.and_then(|t| t.get_mut(at..at + 256)) {
-            place.copy_from_slice(raw.as_bytes());
-        }
-    }
-
-    fn emit(self, geometry: &Geometry, out: &mut Emitter<'_>) {
-        for (bytes, place) in self.bytes.into_iter().zip(&geometry.groups) {
-            out.shared(place.inode_table * BLOCK_SIZE, bytes);
         }
     }
 }

@@ -30,7 +30,7 @@ pub fn content(content: &Content, blobs: &BlobTable) -> Vec<u8> {
 
 pub fn kind(kind: &Kind) -> FileKind {
     match kind {
-        Kind::Dir(_) => FileKind::Dir,
+        Kind::Dir => FileKind::Dir,
         Kind::File(_) => FileKind::File,
         Kind::Symlink(_) => FileKind::Symlink,
         Kind::CharDev { .. } => FileKind::CharDev,
@@ -83,9 +83,10 @@ pub fn with_reader(tree: &Tree, blobs: &BlobTable, image: &Path) {
             assert_eq!(found.nlink, 1, "{shown}");
         }
         match &inode.kind {
-            Kind::Dir(children) => {
-                let mut wanted: Vec<_> = children.keys().cloned().collect();
-                if ino == Ino::ROOT && !children.contains_key(b"lost+found".as_slice()) {
+            Kind::Dir => {
+                let children = tree.children(ino).unwrap();
+                let mut wanted: Vec<_> = children.names().map(<[u8]>::to_vec).collect();
+                if ino == Ino::ROOT && children.get(b"lost+found").is_none() {
                     wanted.push(b"lost+found".to_vec());
                     wanted.sort();
                 }
@@ -96,13 +97,13 @@ pub fn with_reader(tree: &Tree, blobs: &BlobTable, image: &Path) {
                     .map(|e| e.name)
                     .collect();
                 assert_eq!(names, wanted, "{shown}");
-                for (name, child) in children {
+                for (name, child) in children.iter() {
                     let mut below = path.clone();
                     if below != b"/" {
                         below.push(b'/');
                     }
                     below.extend_from_slice(name);
-                    stack.push((below, *child));
+                    stack.push((below, child));
                 }
             }
             Kind::File(wanted) => {
@@ -166,14 +167,15 @@ pub fn with_view(tree: &Tree, blobs: &BlobTable, image: &Path) {
                 let found = view.read_link(at).unwrap();
                 assert_eq!(AsRef::<[u8]>::as_ref(&found), &target[..], "{shown}");
             }
-            Kind::Dir(children) => {
+            Kind::Dir => {
+                let children = tree.children(ino).unwrap();
                 let names = view.read_dir(at).unwrap().filter(|entry| {
                     let entry = entry.as_ref().unwrap();
                     let name = entry.file_name();
                     let name: &[u8] = name.as_ref();
                     !matches!(name, b"." | b".." | b"lost+found")
                 });
-                let without = children.keys().filter(|name| name[..] != b"lost+found"[..]);
+                let without = children.names().filter(|name| *name != b"lost+found");
                 assert_eq!(names.count(), without.count(), "{shown}");
             }
             _ => {}

@@ -27,7 +27,7 @@ pub fn stat(mode: u16) -> Stat {
 }
 
 pub fn dir() -> Inode {
-    Inode::new(stat(0o755), Kind::Dir(Default::default()))
+    Inode::new(stat(0o755), Kind::Dir)
 }
 
 pub fn file(bytes: &[u8]) -> Inode {
@@ -162,10 +162,7 @@ pub fn everything() -> (Tree, BlobTable) {
             nanos: 123_456_789,
         },
     };
-    put(
-        b"var/tmp",
-        Inode::new(owners, Kind::Dir(Default::default())),
-    );
+    put(b"var/tmp", Inode::new(owners, Kind::Dir));
     let late = Stat {
         mtime: Timestamp {
             secs: 5_000_000_000,

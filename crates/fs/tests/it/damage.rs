@@ -12,8 +12,11 @@ use crate::corpus;
 fn flat(extents: &Extents) -> Vec<u8> {
     let mut out = vec![0; extents.size() as usize];
     for extent in extents.list() {
-        if let ExtentData::Bytes(bytes) = &extent.data {
-            out[extent.offset as usize..extent.end() as usize].copy_from_slice(bytes);
+        if !matches!(extent.data, ExtentData::Blob { .. }) {
+            let range = extent.offset as usize..extent.end() as usize;
+            extent
+                .read_exact(&BlobTable::new(), &mut out[range], 0)
+                .unwrap();
         }
     }
     out
@@ -185,9 +188,9 @@ fn small_corpus() -> Vec<u8> {
     for path in ["xattr", "dev"] {
         let dir = everything.lookup(path.as_bytes()).unwrap();
         tree.insert(path.as_bytes(), corpus::dir()).unwrap();
-        for (name, ino) in everything.children(dir).unwrap() {
+        for (name, ino) in everything.children(dir).unwrap().iter() {
             let full = [path.as_bytes(), b"/", name].concat();
-            tree.insert(&full, everything.inode(*ino).clone()).unwrap();
+            tree.insert(&full, everything.inode(ino)).unwrap();
         }
     }
     flat(

@@ -25,7 +25,7 @@ pub fn with_mkext4(tree: &Tree, blobs: &BlobTable, image: &Path) {
         if *numbers.entry(ino).or_insert(number) != number {
             panic!("{path}: not the inode of its other names");
         }
-        let inode = tree.inode(ino);
+        let inode = &tree.inode(ino);
         let found = fs.inode(number).unwrap();
         let lost_found = path == "/" && tree.lookup(b"lost+found").is_none();
         let wanted_links = match links[ino.index()] + u32::from(lost_found) {
@@ -58,7 +58,8 @@ pub fn with_mkext4(tree: &Tree, blobs: &BlobTable, image: &Path) {
             found.blocks
         );
         match &inode.kind {
-            Kind::Dir(children) => {
+            Kind::Dir => {
+                let children = tree.children(ino).unwrap();
                 let mut entries: BTreeMap<_, _> = fs
                     .read_dir(number)
                     .unwrap()
@@ -71,16 +72,16 @@ pub fn with_mkext4(tree: &Tree, blobs: &BlobTable, image: &Path) {
                 if lost_found {
                     assert_eq!(entries.remove(b"lost+found".as_slice()).unwrap().inode, 11);
                 }
-                assert!(entries.keys().eq(children.keys()), "{path}: names");
-                for (name, child) in children {
+                assert!(entries.keys().eq(children.names()), "{path}: names");
+                for (name, child) in children.iter() {
                     let entry = &entries[name];
                     assert_eq!(
                         entry.file_type,
-                        type_code(&tree.inode(*child).kind),
+                        type_code(&tree.inode(child).kind),
                         "{path}"
                     );
                     let below = format!("{path}/{}", String::from_utf8_lossy(name));
-                    stack.push((below, *child, entry.inode));
+                    stack.push((below, child, entry.inode));
                 }
             }
             Kind::File(content) => {
@@ -118,7 +119,7 @@ pub fn allowed(inode: &Inode) -> InodeFlags {
     let without =
         |bits: InodeFlags| InodeFlags::from_bits_truncate(inode.flags.bits() & !bits.bits());
     match &inode.kind {
-        Kind::Dir(_) => inode.flags,
+        Kind::Dir => inode.flags,
         Kind::File(_) => without(InodeFlags::DIR_SYNC | InodeFlags::TOP_DIR),
         _ => inode
             .flags
@@ -174,7 +175,7 @@ fn attributes(path: &str, inode: &Inode, found: &[spec::XattrEntry]) {
 fn type_code(kind: &Kind) -> u8 {
     match kind {
         Kind::File(_) => 1,
-        Kind::Dir(_) => 2,
+        Kind::Dir => 2,
         Kind::CharDev { .. } => 3,
         Kind::BlockDev { .. } => 4,
         Kind::Fifo => 5,

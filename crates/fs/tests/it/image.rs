@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use amiforge_disk::{ExtentData, Extents};
+use amiforge_disk::Extents;
 use amiforge_types::{BlobTable, ReadAt};
 
 /// A folder with an image in it.
@@ -33,27 +33,15 @@ pub fn write_to(path: &Path, extents: &Extents, blobs: &BlobTable) {
     let file = File::create(path).unwrap();
     file.set_len(extents.size()).unwrap();
     for extent in extents.list() {
-        match &extent.data {
-            ExtentData::Bytes(bytes) => {
-                assert_eq!(bytes.len() as u64, extent.len);
-                file.write_all_at(bytes, extent.offset).unwrap();
+        let mut done = 0;
+        let mut buf = vec![0; 1 << 20];
+        while done < extent.len {
+            let n = (extent.len - done).min(1 << 20) as usize;
+            extent.read_exact(blobs, &mut buf[..n], done).unwrap();
+            if buf[..n].iter().any(|b| *b != 0) {
+                file.write_all_at(&buf[..n], extent.offset + done).unwrap();
             }
-            ExtentData::Blob { id, offset } => {
-                let mut done = 0;
-                let mut buf = vec![0; 1 << 20];
-                while done < extent.len {
-                    let n = (extent.len - done).min(1 << 20) as usize;
-                    blobs
-                        .get(*id)
-                        .unwrap()
-                        .read_exact_at(&mut buf[..n], offset + done)
-                        .unwrap();
-                    if buf[..n].iter().any(|b| *b != 0) {
-                        file.write_all_at(&buf[..n], extent.offset + done).unwrap();
-                    }
-                    done += n as u64;
-                }
-            }
+            done += n as u64;
         }
     }
 }
@@ -68,15 +56,7 @@ pub fn blocks(extents: &Extents, blobs: &BlobTable) -> BTreeMap<u64, Vec<u8>> {
             let len = (extent.end() - at).min(4096 - skip as u64) as usize;
             let from = at - extent.offset;
             let part = &mut out.entry(block).or_insert_with(|| vec![0; 4096])[skip..skip + len];
-            match &extent.data {
-                ExtentData::Bytes(bytes) => {
-                    part.copy_from_slice(&bytes[from as usize..from as usize + len]);
-                }
-                ExtentData::Blob { id, offset } => {
-                    let blob = blobs.get(*id).unwrap();
-                    blob.read_exact_at(part, offset + from).unwrap();
-                }
-            }
+            extent.read_exact(blobs, part, from).unwrap();
             at += len as u64;
         }
     }

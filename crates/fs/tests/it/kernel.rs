@@ -87,7 +87,7 @@ fn with_mount(tree: &Tree, blobs: &BlobTable, point: &Path) {
         let host = point.join(std::ffi::OsStr::from_bytes(&path));
         let meta =
             std::fs::symlink_metadata(&host).unwrap_or_else(|e| panic!("{}: {e}", host.display()));
-        let inode = tree.inode(ino);
+        let inode = &tree.inode(ino);
         let shown = host.display();
         assert_eq!(meta.mode() & 0o7777, u32::from(inode.stat.mode), "{shown}");
         assert_eq!(
@@ -122,7 +122,8 @@ fn with_mount(tree: &Tree, blobs: &BlobTable, point: &Path) {
         );
         let kind = meta.file_type();
         match &inode.kind {
-            Kind::Dir(children) => {
+            Kind::Dir => {
+                let children = tree.children(ino).unwrap();
                 let found = std::fs::read_dir(&host).unwrap().count();
                 assert_eq!(
                     found,

@@ -39,9 +39,9 @@ pub fn same_again(tree: &Tree, blobs: &BlobTable, options: &Options, first: &Pla
     let (found, disk) = import(path);
     assert!(found.left_out_lost_found || tree.lookup(b"lost+found").is_some());
     let mut wanted = tree.clone();
-    for inode in wanted.inodes_mut() {
-        inode.flags = differential::allowed(inode);
-    }
+    wanted
+        .update_all(|inode| inode.flags = differential::allowed(inode))
+        .unwrap();
     assert_same_dump(&dump(&found.tree, &disk), &dump(&wanted, blobs));
     let plan = ext4::plan(&found.tree, options).unwrap();
     let before = image::blocks(&first.extents, blobs);
@@ -61,13 +61,13 @@ fn write_read_write_gives_the_same_bytes() {
     let made = image::write(&plan.extents, &blobs);
     // The root id of a capability means nothing in an image, and is not written.
     let ping = tree.lookup(b"xattr/ping").unwrap();
-    let value = tree
-        .inode_mut(ping)
-        .xattrs
-        .get_mut(&b"security.capability"[..]);
-    let value = value.unwrap();
-    value.truncate(20);
-    value[3] = 2;
+    tree.update(ping, |inode| {
+        let value = inode.xattrs.get_mut(&b"security.capability"[..]);
+        let value = value.unwrap();
+        value.truncate(20);
+        value[3] = 2;
+    })
+    .unwrap();
     same_again(&tree, &blobs, &options, &plan, &made.path);
     compare::with_view(&tree, &blobs, &made.path);
 }

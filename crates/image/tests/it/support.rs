@@ -79,11 +79,8 @@ pub(crate) fn put(tree: &mut Tree, path: &str, content: &[u8]) {
     while let Some(slash) = path[at..].find('/') {
         let dir = &path[..at + slash];
         if tree.lookup(dir.as_bytes()).is_none() {
-            tree.insert(
-                dir.as_bytes(),
-                Inode::new(stat(0o755), Kind::Dir(Default::default())),
-            )
-            .unwrap();
+            tree.insert(dir.as_bytes(), Inode::new(stat(0o755), Kind::Dir))
+                .unwrap();
         }
         at += slash + 1;
     }

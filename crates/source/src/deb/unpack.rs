@@ -72,7 +72,7 @@ impl What {
             self,
             Self::ImplicitDir
                 | Self::Inode(Inode {
-                    kind: Kind::Dir(_),
+                    kind: Kind::Dir,
                     ..
                 })
         )
@@ -524,7 +524,7 @@ impl Builder {
                     Vec::new(),
                     Node {
                         owner: Some(package),
-                        what: What::Inode(Inode::new(stat, Kind::Dir(BTreeMap::new()))),
+                        what: What::Inode(Inode::new(stat, Kind::Dir)),
                     },
                 );
             }
@@ -534,7 +534,7 @@ impl Builder {
         let what = match &entry.kind {
             EntryKind::Dir => What::Inode(Inode {
                 stat,
-                kind: Kind::Dir(BTreeMap::new()),
+                kind: Kind::Dir,
                 xattrs: entry.xattrs.clone(),
                 flags: InodeFlags::NONE,
             }),
@@ -743,9 +743,7 @@ impl Builder {
             .into_iter()
             .map(|(path, node)| {
                 let entry = match node.what {
-                    What::ImplicitDir => {
-                        LayerEntry::Put(Inode::new(implicit, Kind::Dir(BTreeMap::new())))
-                    }
+                    What::ImplicitDir => LayerEntry::Put(Inode::new(implicit, Kind::Dir)),
                     What::Inode(inode) => LayerEntry::Put(inode),
                     What::File {
                         stat,

@@ -145,7 +145,7 @@ fn write_out(diff: &LayerDiff, blobs: &BlobTable, to: &Path) {
         };
         let at = to.join(name);
         match &inode.kind {
-            Kind::Dir(_) => std::fs::create_dir_all(at).unwrap(),
+            Kind::Dir => std::fs::create_dir_all(at).unwrap(),
             Kind::Symlink(target) => {
                 std::os::unix::fs::symlink(std::str::from_utf8(target).unwrap(), at).unwrap();
             }

@@ -85,7 +85,7 @@ fn packages_become_a_merged_tree_with_a_database_that_dpkg_accepts() {
         };
         let to = admin.path().join(name);
         match inode.kind {
-            Kind::Dir(_) => std::fs::create_dir_all(to).unwrap(),
+            Kind::Dir => std::fs::create_dir_all(to).unwrap(),
             _ => std::fs::write(to, text(&diff, &blobs, path)).unwrap(),
         }
     }

@@ -82,7 +82,7 @@ pub(super) fn walk(
         linked: BTreeMap::new(),
         pending: vec![Vec::new()],
     };
-    walker.put(Vec::new(), &stat, Kind::Dir(BTreeMap::new()), attrs)?;
+    walker.put(Vec::new(), &stat, Kind::Dir, attrs)?;
     while let Some(dir) = walker.pending.pop() {
         walker.directory(&dir)?;
     }
@@ -145,7 +145,7 @@ impl Walker<'_> {
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 self.pending.push(path.clone());
-                Kind::Dir(BTreeMap::new())
+                Kind::Dir
             }
             FileType::RegularFile if attrs.whiteout => return self.whiteout(path),
             FileType::RegularFile => Kind::File(Content::default()),
@@ -183,7 +183,7 @@ impl Walker<'_> {
         kind: Kind,
         attrs: xattr::Attrs,
     ) -> Result<(), HarvestError> {
-        let is_dir = matches!(kind, Kind::Dir(_));
+        let is_dir = matches!(kind, Kind::Dir);
         if !is_dir && stat.st_nlink > 1 {
             self.linked
                 .entry(stat.st_ino)

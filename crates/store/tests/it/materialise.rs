@@ -45,7 +45,7 @@ fn whiteouts_and_opaque_directories_are_what_overlayfs_reads() {
         r#"cd "$1"; mkdir -p low/gone low/opaque/old up work merged; : > low/file; : > low/gone/x"#,
     );
     let inode = |kind| Inode::new(ROOT, kind);
-    let empty_dir = || inode(Kind::Dir(std::collections::BTreeMap::new()));
+    let empty_dir = || inode(Kind::Dir);
     let diff = LayerDiff {
         entries: [
             (b"".to_vec(), LayerEntry::Put(empty_dir())),
@@ -146,7 +146,7 @@ fn the_umask_and_a_closed_parent_do_not_matter() {
         mtime: Timestamp { secs: -7, nanos: 9 },
     };
     let mut tree = Tree::new(stat(0o555));
-    let dir = || Kind::Dir(std::collections::BTreeMap::new());
+    let dir = || Kind::Dir;
     tree.insert(b"closed", Inode::new(stat(0), dir())).unwrap();
     tree.insert(b"closed/in", Inode::new(stat(0o7777), dir()))
         .unwrap();

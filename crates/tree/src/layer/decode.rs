@@ -180,7 +180,7 @@ pub fn verify(diff: &LayerDiff, blobs: &BlobTable) -> Result<(), LayerReadError>
 fn check_links(diff: &LayerDiff) -> Result<(), ()> {
     let good = diff.entries.iter().all(|(path, entry)| match entry {
         LayerEntry::Link(target) => match diff.entries.get(target) {
-            Some(LayerEntry::Put(inode)) => target < path && !matches!(inode.kind, Kind::Dir(_)),
+            Some(LayerEntry::Put(inode)) => target < path && !matches!(inode.kind, Kind::Dir),
             _ => false,
         },
         _ => true,
@@ -218,7 +218,7 @@ impl Cursor<'_> {
             format::OP_WHITEOUT => Some((path, LayerEntry::Whiteout, 0)),
             format::OP_PUT | format::OP_PUT_OPAQUE => {
                 let (inode, data) = self.inode(kind, mode)?;
-                let is_dir = matches!(inode.kind, Kind::Dir(_));
+                let is_dir = matches!(inode.kind, Kind::Dir);
                 let opaque = op == format::OP_PUT_OPAQUE;
                 if !is_dir && (opaque || path.is_empty()) {
                     return None;
@@ -255,7 +255,7 @@ impl Cursor<'_> {
         }
         let mut data = 0;
         let kind = match kind {
-            format::KIND_DIR => Kind::Dir(BTreeMap::new()),
+            format::KIND_DIR => Kind::Dir,
             format::KIND_FILE => {
                 let content = self.content()?;
                 data = content.data_len();

@@ -27,14 +27,14 @@ pub(super) fn check(diff: &LayerDiff) -> Result<(), LayerWriteError> {
                 if let Some(what) = inode_fault(inode) {
                     return fail(what);
                 }
-                let is_dir = matches!(inode.kind, Kind::Dir(_));
+                let is_dir = matches!(inode.kind, Kind::Dir);
                 if !is_dir && (path.is_empty() || matches!(entry, LayerEntry::PutOpaque(_))) {
                     return fail("not a directory");
                 }
             }
             LayerEntry::Link(target) => match diff.entries.get(target) {
                 Some(LayerEntry::Put(inode))
-                    if target < path && !matches!(inode.kind, Kind::Dir(_)) => {}
+                    if target < path && !matches!(inode.kind, Kind::Dir) => {}
                 _ => return fail("its target is not an earlier file of the layer"),
             },
             LayerEntry::Whiteout if path.is_empty() => return fail("the root cannot go"),
@@ -64,9 +64,6 @@ fn inode_fault(inode: &Inode) -> Option<&'static str> {
             if target.is_empty() || target.len() > format::MAX_PATH || target.contains(&0) =>
         {
             Some("malformed link target")
-        }
-        Kind::Dir(children) if !children.is_empty() => {
-            Some("a directory entry that holds children")
         }
         _ => None,
     }
@@ -158,7 +155,7 @@ fn put_entry(
             out.extend_from_slice(&major.to_le_bytes());
             out.extend_from_slice(&minor.to_le_bytes());
         }
-        Kind::Dir(_) | Kind::Fifo | Kind::Socket => {}
+        Kind::Dir | Kind::Fifo | Kind::Socket => {}
     }
     Some(())
 }
@@ -171,7 +168,7 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) -> Option<()> {
 
 fn kind_code(kind: &Kind) -> u8 {
     match kind {
-        Kind::Dir(_) => format::KIND_DIR,
+        Kind::Dir => format::KIND_DIR,
         Kind::File(_) => format::KIND_FILE,
         Kind::Symlink(_) => format::KIND_SYMLINK,
         Kind::CharDev { .. } => format::KIND_CHAR,

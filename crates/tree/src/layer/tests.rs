@@ -32,7 +32,7 @@ fn reread(bytes: &[u8]) -> Result<LayerDiff, LayerReadError> {
 
 fn sample() -> LayerDiff {
     let file = |content| LayerEntry::Put(Inode::new(STAT, Kind::File(content)));
-    let dir = |_| Inode::new(STAT, Kind::Dir(std::collections::BTreeMap::new()));
+    let dir = |_| Inode::new(STAT, Kind::Dir);
     LayerDiff {
         entries: [
             (b"".to_vec(), LayerEntry::Put(dir(()))),

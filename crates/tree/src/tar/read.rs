@@ -137,14 +137,17 @@ impl Reader<'_> {
                 let numbers = if group { &groups } else { &users };
                 numbers.get(name).copied()
             };
-            let value = acl::from_text(&acl.text, &names).map_err(|kind| TarError {
+            let at_member = |kind| TarError {
                 entry: acl.entry,
                 offset: acl.offset,
-                member: Some(acl.member),
+                member: Some(acl.member.clone()),
                 kind,
-            })?;
-            let inode = self.tree.inode_mut(acl.ino);
-            inode.xattrs.insert(acl.attr.to_vec(), value);
+            };
+            let value = acl::from_text(&acl.text, &names).map_err(at_member)?;
+            let set = |inode: &mut Inode| inode.xattrs.insert(acl.attr.to_vec(), value);
+            self.tree
+                .update(acl.ino, set)
+                .map_err(|e| at_member(tree_error(e)))?;
         }
         Ok(self.tree)
     }
@@ -279,7 +282,7 @@ impl Reader<'_> {
         let size = pax.size.unwrap_or(header.size);
         let kind = match header.typeflag {
             // Before ustar a directory was a file whose name ends with a slash.
-            b'0' | 0 if raw_name.ends_with(b"/") => Kind::Dir(BTreeMap::new()),
+            b'0' | 0 if raw_name.ends_with(b"/") => Kind::Dir,
             b'0' | 0 | b'7' if pax.sparse.is_sparse() => {
                 let mut left = size;
                 let map = pax.sparse.map(self.input, &mut left, limits)?;
@@ -303,11 +306,11 @@ impl Reader<'_> {
                 major: header.major,
                 minor: header.minor,
             },
-            b'5' => Kind::Dir(BTreeMap::new()),
+            b'5' => Kind::Dir,
             // An incremental archive's directory: its data lists the names in it.
             b'D' => {
                 self.input.skip(padded(size)?)?;
-                Kind::Dir(BTreeMap::new())
+                Kind::Dir
             }
             b'6' => Kind::Fifo,
             b'M' => {
@@ -443,36 +446,43 @@ impl Reader<'_> {
     }
 
     fn put(&mut self, path: &[u8], inode: Inode) -> Result<Ino, TarErrorKind> {
-        let is_dir = matches!(inode.kind, Kind::Dir(_));
+        let is_dir = matches!(inode.kind, Kind::Dir);
         let (dir, name) = split(path);
         if name.is_empty() {
             if !is_dir {
                 return Err(TarErrorKind::Name(path.to_vec()));
             }
-            let root = self.tree.inode_mut(Ino::ROOT);
-            (root.stat, root.xattrs, root.flags) = (inode.stat, inode.xattrs, inode.flags);
+            self.tree
+                .update(Ino::ROOT, |root| *root = inode)
+                .map_err(tree_error)?;
             return Ok(Ino::ROOT);
         }
         let parent = self.parent(dir, true)?;
         self.check_path(parent, name)?;
         let parent = parent.ino;
         let Some(old) = self.child(parent, name) else {
-            let ino = self.tree.insert_at(parent, name.to_vec(), inode);
-            return ino.map_err(tree_error);
+            return self.add(parent, name, inode);
         };
         match self.tree.children(old) {
             Some(_) if is_dir => {
-                let dir = self.tree.inode_mut(old);
-                (dir.stat, dir.xattrs, dir.flags) = (inode.stat, inode.xattrs, inode.flags);
+                self.tree
+                    .update(old, |dir| *dir = inode)
+                    .map_err(tree_error)?;
                 Ok(old)
             }
             Some(children) if !children.is_empty() => Err(TarErrorKind::ReplacesDirectory),
             _ => {
                 self.parent = None;
-                let ino = self.tree.insert_at(parent, name.to_vec(), inode);
-                ino.map_err(tree_error)
+                self.add(parent, name, inode)
             }
         }
+    }
+
+    /// Adds an inode under a checked name.
+    fn add(&mut self, dir: Ino, name: &[u8], inode: Inode) -> Result<Ino, TarErrorKind> {
+        let ino = self.tree.add(inode).map_err(tree_error)?;
+        self.tree.name(dir, name, ino).map_err(tree_error)?;
+        Ok(ino)
     }
 
     fn hard_link(&mut self, path: &[u8], raw_target: &[u8]) -> Result<(), TarErrorKind> {
@@ -501,13 +511,11 @@ impl Reader<'_> {
             }
             self.parent = None;
         }
-        self.tree
-            .set_child(parent, name.to_vec(), ino, path)
-            .map_err(tree_error)
+        self.tree.name(parent, name, ino).map_err(tree_error)
     }
 
     fn child(&self, dir: Ino, name: &[u8]) -> Option<Ino> {
-        self.tree.children(dir)?.get(name).copied()
+        self.tree.children(dir)?.get(name)
     }
 
     /// Links may lead a short name to a long path.
@@ -573,13 +581,13 @@ impl Reader<'_> {
                         gid: 0,
                         mtime: self.options.build_clock,
                     };
-                    let inode = Inode::new(stat, Kind::Dir(BTreeMap::new()));
-                    let ino = self.tree.insert_at(dir.ino, name.clone(), inode);
-                    dirs.push(below(ino.map_err(tree_error)?));
+                    let inode = Inode::new(stat, Kind::Dir);
+                    let ino = self.add(dir.ino, &name, inode)?;
+                    dirs.push(below(ino));
                 }
                 None => return Err(bad()),
                 Some(ino) => match &self.tree.inode(ino).kind {
-                    Kind::Dir(_) => dirs.push(below(ino)),
+                    Kind::Dir => dirs.push(below(ino)),
                     Kind::Symlink(target) => {
                         hops += 1;
                         followed += target.len() as u64;

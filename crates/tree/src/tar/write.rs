@@ -59,12 +59,12 @@ pub fn write(
         }
         let first = &mut first_name[ino.index()];
         match first {
-            Some(first) => Member::new(&path, inode, Some(first))
+            Some(first) => Member::new(&path, &inode, Some(first))
                 .write(out)
                 .map_err(TarWriteError::Write)?,
             None => {
                 *first = Some(path.clone());
-                write_member(&path, inode, blobs, out)?;
+                write_member(&path, &inode, blobs, out)?;
             }
         }
         summary.members += 1;
@@ -161,7 +161,7 @@ impl Member {
                 link.clone_from(first);
                 ::tar::EntryType::Link
             }
-            (Kind::Dir(_), None) => {
+            (Kind::Dir, None) => {
                 if name.is_empty() {
                     name.push(b'.');
                 }

@@ -105,9 +105,9 @@ pub(crate) fn expected(tree: &Tree, blobs: &BlobTable) -> BTreeMap<String, Value
                 "nlink": links[&ino],
             });
             let kind = match &inode.kind {
-                Kind::Dir(names) => {
-                    let folders = |ino| matches!(tree.inode(ino).kind, Kind::Dir(_));
-                    let below = names.values().filter(|ino| folders(**ino)).count();
+                Kind::Dir => {
+                    let names = tree.children(ino).unwrap();
+                    let below = names.inodes().filter(|ino| tree.is_dir(*ino)).count();
                     // The root has lost+found too.
                     out["nlink"] = json!(2 + below + usize::from(path.is_empty()));
                     "dir"

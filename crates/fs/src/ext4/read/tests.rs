@@ -1,9 +1,8 @@
 //! Units that need no outside tool.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use amiforge_disk::ExtentData;
 use amiforge_tree::{Content, Inode, Kind, Stat, Tree};
 use amiforge_types::{Timestamp, Uuid};
 
@@ -40,8 +39,7 @@ fn with_names(names: &[Vec<u8>]) -> Fs {
         mtime: Timestamp::from_secs(1),
     };
     let mut tree = Tree::new(stat);
-    tree.insert(b"d", Inode::new(stat, Kind::Dir(BTreeMap::new())))
-        .unwrap();
+    tree.insert(b"d", Inode::new(stat, Kind::Dir)).unwrap();
     let file = Inode::new(stat, Kind::File(Content::bytes(b"".as_slice())));
     for name in names {
         tree.insert(&[b"d/", &name[..]].concat(), file.clone())
@@ -52,10 +50,9 @@ fn with_names(names: &[Vec<u8>]) -> Fs {
     let plan = ext4::plan(&tree, &Options::new(size, seed, seed, stat.mtime)).unwrap();
     let mut image = vec![0; 32 << 20];
     for extent in plan.extents.list() {
-        if let ExtentData::Bytes(data) = &extent.data {
-            let at = bytes::index(extent.offset);
-            image[at..at + data.len()].copy_from_slice(data);
-        }
+        let range = bytes::index(extent.offset)..bytes::index(extent.end());
+        let blobs = amiforge_types::BlobTable::new();
+        extent.read_exact(&blobs, &mut image[range], 0).unwrap();
     }
     Fs::open(Arc::new(image), 0, 32 << 20).unwrap()
 }

@@ -106,8 +106,14 @@ pub(super) fn read(
         left_out: false,
     };
     let xattrs = importer.xattrs(&root).map_err(at_root)?;
-    importer.tree.inode_mut(Ino::ROOT).xattrs = xattrs;
-    importer.tree.inode_mut(Ino::ROOT).flags = flags(&root);
+    let root_flags = flags(&root);
+    let set = |inode: &mut TreeInode| {
+        (inode.xattrs, inode.flags) = (xattrs, root_flags);
+    };
+    importer
+        .tree
+        .update(Ino::ROOT, set)
+        .map_err(|_| at_root(too_many()))?;
     let mut stack = vec![Pending {
         inode: root,
         ino: Ino::ROOT,
@@ -121,6 +127,14 @@ pub(super) fn read(
         tree: importer.tree,
         left_out_lost_found: importer.left_out,
     })
+}
+
+/// The tree has no room for a further inode or name.
+fn too_many() -> Fault {
+    Fault::Limit {
+        what: "inodes and bytes of names",
+        limit: u32::MAX.into(),
+    }
 }
 
 /// What `chattr` sets; what the file system set for itself is not an inode's own.
@@ -183,8 +197,10 @@ impl Importer<'_> {
             let place = Place::Inode(at.inode.number);
             return Err(Fault::damaged(place, "is a directory with a name twice").at(shown));
         }
-        if let Kind::Dir(children) = &mut self.tree.inode_mut(at.ino).kind {
-            *children = found.into_iter().collect();
+        for (name, ino) in found {
+            self.tree
+                .name(at.ino, &name, ino)
+                .map_err(|_| too_many().at(shown))?;
         }
         Ok(())
     }
@@ -219,7 +235,7 @@ impl Importer<'_> {
             }
         }
         let kind = match inode.kind {
-            FileKind::Dir => Kind::Dir(BTreeMap::new()),
+            FileKind::Dir => Kind::Dir,
             FileKind::File => Kind::File(self.content(&inode)?),
             FileKind::Symlink => {
                 let target = self.fs.link_target(&inode)?;
@@ -240,10 +256,7 @@ impl Importer<'_> {
         let mut made = TreeInode::new(stat(&inode), kind);
         made.xattrs = self.xattrs(&inode)?;
         made.flags = flags(&inode);
-        let ino = self.tree.add(made).map_err(|_| Fault::Limit {
-            what: "inodes",
-            limit: u32::MAX.into(),
-        })?;
+        let ino = self.tree.add(made).map_err(|_| too_many())?;
         if !is_dir && inode.links != 1 {
             self.linked.insert(number, ino);
         }
