@@ -186,9 +186,10 @@ pub(crate) enum ChecksumsArg {
 
 #[derive(Debug, Args)]
 pub(crate) struct Assemble {
-    /// The root file system: a tar archive (plain, gzip, zstd, xz) or a folder.
-    #[arg(long, value_name = "TAR_OR_DIR")]
-    pub(crate) rootfs: PathBuf,
+    /// The root file system: a tar archive (plain, gzip, zstd, xz) or a folder. May be repeated: each lies
+    /// over those before it, as if extracted into the same folder.
+    #[arg(long, required = true, value_name = "TAR_OR_DIR")]
+    pub(crate) rootfs: Vec<PathBuf>,
     /// Where to write; the extension tells the format (.raw, .img, .qcow2, .vmdk, .vhd). May be
     /// repeated.
     #[arg(long, required = true, value_name = "FILE")]

@@ -11,6 +11,7 @@ use amiforge_types::{Arch, BlobId, BlobTable, Seed, Timestamp};
 use crate::diskfiles::{DiskFilesReport, OutputRequest};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::layers::Made;
+use crate::rootfs::listed;
 use crate::settings::Engine;
 
 /// How a disk boots.
@@ -29,8 +30,8 @@ pub enum BootChoice {
 /// What to assemble.
 #[derive(Clone, Debug)]
 pub struct AssembleRequest {
-    /// A tar archive or a folder.
-    pub rootfs: PathBuf,
+    /// Tar archives and folders, each over those before it.
+    pub rootfs: Vec<PathBuf>,
     /// The disks to write.
     pub output: OutputRequest,
     /// Size of the disk in bytes; `None` for what the content needs and some room.
@@ -74,11 +75,20 @@ impl Engine {
             .ok_or_else(|| EngineError::new(ErrorKind::Invalid, "no file to write is named"))?;
         let mut blobs = BlobTable::new();
         let mut padded = BTreeSet::new();
-        self.stage("read", request.rootfs.display().to_string());
-        let (mut tree, spool) =
-            self.read_rootfs(&request.rootfs, near, request.size, &mut blobs)?;
-        padded.extend(spool);
-        let context = || format!("cannot assemble {}", request.rootfs.display());
+        let mut tree = Tree::new(Stat {
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp::default(),
+        });
+        for rootfs in &request.rootfs {
+            self.stage("read", rootfs.display().to_string());
+            let (over, spool) = self.read_rootfs(tree, rootfs, near, request.size, &mut blobs)?;
+            tree = over;
+            padded.extend(spool);
+        }
+        self.tell_whiteouts(&tree, &request.rootfs);
+        let context = || format!("cannot assemble {}", listed(&request.rootfs));
         let clock = match self.settings.source_date_epoch {
             Some(secs) => {
                 clamp(&mut tree, Timestamp::from_secs(secs)).or_fail(ErrorKind::Failed, context)?;

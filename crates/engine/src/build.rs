@@ -18,6 +18,7 @@ use amiforge_types::{Arch, Digest, GIB, Seed};
 use serde::{Deserialize, Serialize};
 
 use crate::assemble::BootChoice;
+use crate::disks::Formats;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
 use crate::layers::{Made, Work};
@@ -286,7 +287,10 @@ impl Engine {
         spec.root_profile = crate::assemble::root_profile(root == RootFilesystem::Ext4Legacy);
         let disk = crate::assemble::lay_out(tree, &spec, &mut blobs)?;
 
-        let formats = &image_recipe.amiforge.formats;
+        let formats = Formats {
+            names: &image_recipe.amiforge.formats,
+            compression: image_recipe.amiforge.compression,
+        };
         let root = self.write_root(
             folder,
             &volumes.root,

@@ -1,9 +1,12 @@
 //! The disk files of an image's volumes, written in every format of the recipe.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use amiforge_ami::{Artifact, ArtifactFormat, DeviceName};
-use amiforge_disk::{EmitOptions, Extents, Format, Output};
+use amiforge_disk::{Compression, EmitOptions, Extents, Format, Output, Previous};
 use amiforge_recipe::OutputFormat;
-use amiforge_store::FileTarget;
+use amiforge_store::{FileBlob, FileTarget};
 use amiforge_types::{BlobTable, ByteSize, Digest, GIB};
 
 use crate::error::{Contextual, EngineError, ErrorKind};
@@ -24,6 +27,15 @@ pub(crate) struct WrittenVolume {
     pub(crate) artifacts: Vec<Artifact>,
 }
 
+/// What files the volumes of a recipe become.
+#[derive(Clone, Copy)]
+pub(crate) struct Formats<'r> {
+    /// The recipe's.
+    pub(crate) names: &'r [OutputFormat],
+    /// Of those that can be compressed.
+    pub(crate) compression: Compression,
+}
+
 /// A volume to write.
 struct Job<'a> {
     device: &'a DeviceName,
@@ -32,21 +44,26 @@ struct Job<'a> {
     extents: &'a Extents,
     blobs: &'a BlobTable,
     threads: usize,
+    /// An earlier compressed file of this volume.
+    previous: Option<Previous>,
 }
 
 impl Engine {
-    /// Writes `disk.<format>`.
+    /// Writes `disk.<format>`. Where the folder that is to be replaced holds an earlier build, its
+    /// compressed clusters are taken over as far as their content is the same.
     pub(crate) fn write_root(
         &self,
         folder: &OutFolder,
         device: &DeviceName,
-        formats: &[OutputFormat],
+        formats: Formats<'_>,
         (extents, blobs): (&Extents, &BlobTable),
         threads: usize,
     ) -> Result<WrittenVolume, EngineError> {
+        let stem = "disk".to_owned();
         let job = Job {
             device,
-            stem: "disk".to_owned(),
+            previous: earlier(&folder.replaces(&format!("{stem}.qcow2")), formats),
+            stem,
             extents,
             blobs,
             threads,
@@ -60,10 +77,10 @@ impl Engine {
         &self,
         folder: &OutFolder,
         volumes: &[FurtherVolume],
-        formats: &[OutputFormat],
+        formats: Formats<'_>,
         threads: usize,
     ) -> Result<Vec<WrittenVolume>, EngineError> {
-        let raw = formats.contains(&OutputFormat::Raw);
+        let raw = formats.names.contains(&OutputFormat::Raw);
         let hashed: Vec<u64> = volumes
             .iter()
             .map(|v| v.bytes)
@@ -85,6 +102,7 @@ impl Engine {
                     extents: &extents,
                     blobs: &blobs,
                     threads,
+                    previous: None,
                 };
                 let at = hashed.iter().position(|bytes| *bytes == volume.bytes);
                 let zeros = at.and_then(|at| digests.get(at).copied());
@@ -96,11 +114,12 @@ impl Engine {
     fn write_volume(
         &self,
         folder: &OutFolder,
-        formats: &[OutputFormat],
+        wanted: Formats<'_>,
         job: &Job<'_>,
         raw_sha256: Option<Digest>,
     ) -> Result<WrittenVolume, EngineError> {
-        let formats: Vec<(Format, ArtifactFormat)> = formats
+        let formats: Vec<(Format, ArtifactFormat)> = wanted
+            .names
             .iter()
             .map(|format| match format {
                 OutputFormat::Raw => (Format::Raw, ArtifactFormat::Raw),
@@ -128,6 +147,11 @@ impl Engine {
             .zip(&targets)
             .map(|((format, _), target)| Output {
                 sha256: *format != Format::Raw || hash_raw,
+                compression: match wanted.compression {
+                    compression if format.compresses(compression) => compression,
+                    _ => Compression::None,
+                },
+                previous: job.previous.as_ref(),
                 ..Output::new(*format, target)
             })
             .collect();
@@ -171,4 +195,13 @@ impl Engine {
             artifacts,
         })
     }
+}
+
+/// The file of an earlier build, if it can help: one that cannot costs no more than its time.
+fn earlier(path: &Path, formats: Formats<'_>) -> Option<Previous> {
+    let wanted =
+        formats.compression != Compression::None && formats.names.contains(&OutputFormat::Qcow2);
+    let blob = wanted.then(|| FileBlob::open(path).ok()).flatten()?;
+    let previous = Previous::open(Arc::new(blob)).ok()?;
+    previous.serves(formats.compression).then_some(previous)
 }

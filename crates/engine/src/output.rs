@@ -79,6 +79,11 @@ impl OutFolder {
         self.building.join(name)
     }
 
+    /// Path of a file of the same name in the folder that this one will replace.
+    pub(crate) fn replaces(&self, name: &str) -> PathBuf {
+        self.target.join(name)
+    }
+
     /// The folder while it is being built.
     pub(crate) fn dir(&self) -> &Path {
         &self.building

@@ -7,11 +7,11 @@
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use amiforge_store::FileBlob;
-use amiforge_tree::{Ino, Stat, Tree, layer, tar};
+use amiforge_tree::{Ino, Tree, layer, tar};
 use amiforge_types::{BlobId, BlobTable, ReadAt, Timestamp};
 
 use crate::diskfiles::folder_of;
@@ -22,9 +22,10 @@ use crate::settings::Engine;
 const SPOOL_SHARE: (u64, u64) = (9, 10);
 
 impl Engine {
-    /// The tree of a tar archive or a folder, and the spool its data went to, if it is padded.
+    /// `tree` with a tar archive or a folder over it, and the spool its data went to, if it is padded.
     pub(crate) fn read_rootfs(
         &self,
+        mut tree: Tree,
         rootfs: &Path,
         near: &Path,
         disk_size: Option<u64>,
@@ -32,8 +33,9 @@ impl Engine {
     ) -> Result<(Tree, Option<BlobId>), EngineError> {
         let context = || format!("cannot read {}", rootfs.display());
         if rootfs.is_dir() {
-            return read_folder(rootfs, near, blobs);
+            return read_folder(tree, rootfs, near, blobs);
         }
+        tree.next_layer();
         let mut limits = tar::Limits::DEFAULT;
         if let Some(size) = disk_size {
             // More can never fit.
@@ -64,8 +66,8 @@ impl Engine {
                 .or_fail(ErrorKind::Failed, context)?;
             if tar::Compression::detect(&first[..len]) == tar::Compression::None {
                 let id = blobs.add(blob.clone());
-                let tree = tar::read_at(&*blob, id, &options).map_err(|e| refused(e, rootfs))?;
-                self.tell_whiteouts(&tree, rootfs);
+                let tree = tar::read_at_over(tree, &*blob, id, &options)
+                    .map_err(|e| refused(e, rootfs))?;
                 return Ok((tree, None));
             }
         }
@@ -79,7 +81,8 @@ impl Engine {
             1 << 20,
             spool.try_clone().or_fail(ErrorKind::Failed, context)?,
         );
-        let spooled = tar::read_stream(
+        let spooled = tar::read_stream_over(
+            tree,
             &mut BufReader::with_capacity(1 << 20, file),
             &mut writer,
             &options,
@@ -100,13 +103,11 @@ impl Engine {
         let id = blobs.add(Arc::new(
             FileBlob::from_file(spool).or_fail(ErrorKind::Failed, context)?,
         ));
-        let tree = spooled.into_tree(id);
-        self.tell_whiteouts(&tree, rootfs);
-        Ok((tree, None))
+        Ok((spooled.into_tree(id), None))
     }
 
     /// A layer of a container image is no root file system, and looks like one.
-    fn tell_whiteouts(&self, tree: &Tree, rootfs: &Path) {
+    pub(crate) fn tell_whiteouts(&self, tree: &Tree, rootfs: &[PathBuf]) {
         let names = (0..tree.slots())
             .filter_map(|slot| tree.children(Ino::from_index(slot)?))
             .flat_map(|children| children.names());
@@ -115,25 +116,26 @@ impl Engine {
             self.warn(format!(
                 "{}: {count} names start with `.wh.`, as the whiteouts of container image layers do; they are \
                  kept as ordinary files and remove nothing",
-                rootfs.display()
+                listed(rootfs)
             ));
         }
     }
 }
 
+/// The names of root file systems that lie over one another, for people.
+pub(crate) fn listed(rootfs: &[PathBuf]) -> String {
+    let names: Vec<_> = rootfs.iter().map(|p| p.display().to_string()).collect();
+    names.join(", ")
+}
+
 /// A folder goes to the spool whole, in the form of a layer.
 fn read_folder(
+    mut tree: Tree,
     rootfs: &Path,
     near: &Path,
     blobs: &mut BlobTable,
 ) -> Result<(Tree, Option<BlobId>), EngineError> {
     let context = || format!("cannot read {}", rootfs.display());
-    let root = Stat {
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-        mtime: Timestamp::default(),
-    };
     let spool = spool_beside(near)?;
     let dir = OwnedFd::from(File::open(rootfs).or_fail(ErrorKind::Invalid, context)?);
     // Reading and writing in one: what failed is said by the causes, where by both names.
@@ -154,7 +156,7 @@ fn read_folder(
     let blob = Arc::new(FileBlob::from_file(spool).or_fail(ErrorKind::Failed, context)?);
     let id = blobs.add(blob.clone());
     let (diff, _) = layer::read(&*blob, id).or_fail(ErrorKind::Failed, context)?;
-    let tree = Tree::from_layers(root, [&diff]).or_fail(ErrorKind::Failed, context)?;
+    tree.apply(&diff).or_fail(ErrorKind::Failed, context)?;
     Ok((tree, Some(id)))
 }
 

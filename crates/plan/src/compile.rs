@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use amiforge_recipe::{BlockDeviceMapping, Component, ImageRecipe};
-use amiforge_types::{Arch, Digest, LayerId, Timestamp};
+use amiforge_types::{Arch, Compression, Digest, LayerId, Timestamp};
 use serde_json::{Value, json};
 
 use crate::json::{canonical_json, digest_text};
@@ -228,6 +228,10 @@ fn image_inputs(request: &PlanRequest<'_>) -> Result<BTreeMap<String, String>, C
             format!("volume.{}", mapping.device_name),
             text_of(&volume(mapping)),
         );
+    }
+    // Absent for the default, as before there was a choice.
+    if settings.compression != Compression::None {
+        inputs.insert("compression".to_owned(), settings.compression.to_string());
     }
     if let Some(seed) = &settings.seed {
         inputs.insert("seed".to_owned(), seed.clone());

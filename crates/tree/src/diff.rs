@@ -19,8 +19,10 @@ impl Tree {
     /// Applies a layer. On an error the tree is left half-changed and should be dropped.
     ///
     /// A new non-directory gets an inode of its own, so further names of the inode that it replaces
-    /// keep the old one, as with files renamed over each other.
+    /// keep the old one, as with files renamed over each other. What the layer puts is of it, see
+    /// [`Tree::layer`]; a directory that was there is not.
     pub fn apply(&mut self, diff: &LayerDiff) -> Result<(), ApplyError> {
+        self.next_layer();
         for (path, entry) in &diff.entries {
             self.apply_entry(path, entry, diff)
                 .map_err(|source| ApplyError {

@@ -285,6 +285,32 @@ impl Tree {
         self.store.xattrs(self.inodes[ino.index()])
     }
 
+    /// The layer that an inode, or the data of a file, is of; higher ones lie over lower ones. Comparisons of
+    /// trees pass over it: it says what is likely to change together, not what an image holds.
+    ///
+    /// # Panics
+    /// When `ino` is of another, larger tree.
+    #[must_use]
+    pub fn layer(&self, ino: Ino) -> u16 {
+        self.store.layer(self.inodes[ino.index()])
+    }
+
+    /// What is added from here on is of the next layer. The last of all possible numbers serves all layers
+    /// beyond it.
+    pub fn next_layer(&mut self) {
+        self.store.layer = self.store.layer.saturating_add(1);
+    }
+
+    /// Makes an inode one of that layer.
+    ///
+    /// # Panics
+    /// When `ino` is of another, larger tree.
+    pub fn set_layer(&mut self, ino: Ino, layer: u16) -> Result<(), TreeError> {
+        let packed = self.inodes[ino.index()];
+        self.inodes[ino.index()] = self.store.with_layer(packed, layer)?;
+        Ok(())
+    }
+
     /// Whether an inode is a directory.
     #[must_use]
     pub fn is_dir(&self, ino: Ino) -> bool {

@@ -38,6 +38,7 @@ struct Common {
     gid: u32,
     flags: InodeFlags,
     xattrs: u32,
+    layer: u16,
 }
 
 /// The type of an inode, and what `place` and `size` say.
@@ -68,6 +69,8 @@ pub(crate) struct Store {
     xattrs: Interner<Arc<Xattrs>>,
     targets: Vec<u8>,
     contents: Vec<Content>,
+    /// The layer that what is packed now is of.
+    pub(crate) layer: u16,
 }
 
 /// A regular file: its size and its runs.
@@ -112,12 +115,17 @@ impl Store {
             xattrs,
             flags,
         } = inode;
+        let mut layer = old.map(|old| self.layer(old));
         let (form, place, size) = match kind {
             Kind::Dir => (Form::Dir, dir as u64, 0),
-            Kind::File(content) => match run_of(&content) {
-                Some((form, place)) => (form, place, content.size),
-                None => (Form::Content, self.keep(content, old), 0),
-            },
+            Kind::File(content) => {
+                // Other data is of the layer that brings it.
+                layer = layer.filter(|_| old.is_some_and(|old| self.has_data(old, &content)));
+                match run_of(&content) {
+                    Some((form, place)) => (form, place, content.size),
+                    None => (Form::Content, self.keep(content, old), 0),
+                }
+            }
             Kind::Symlink(target) => {
                 let (at, len) = (self.targets.len(), target.len());
                 match old.filter(|old| self.target(*old) == Some(&target[..])) {
@@ -141,6 +149,7 @@ impl Store {
             gid: stat.gid,
             flags,
             xattrs,
+            layer: layer.unwrap_or(self.layer),
         };
         Ok(Packed {
             secs: stat.mtime.secs,
@@ -148,6 +157,30 @@ impl Store {
             common: self.common.add(common, |common| common)?,
             place,
             size,
+        })
+    }
+
+    /// Whether an inode is a file of that size with its data in these places.
+    fn has_data(&self, packed: Packed, content: &Content) -> bool {
+        self.file(packed).is_some_and(|file| {
+            file.size == content.size && file.extents() == content.extents.as_slice()
+        })
+    }
+
+    /// The layer of an inode.
+    pub(crate) fn layer(&self, packed: Packed) -> u16 {
+        self.common(packed).layer
+    }
+
+    /// The same inode as one of another layer.
+    pub(crate) fn with_layer(&mut self, packed: Packed, layer: u16) -> Result<Packed, TreeError> {
+        let common = Common {
+            layer,
+            ..*self.common(packed)
+        };
+        Ok(Packed {
+            common: self.common.add(common, |common| common)?,
+            ..packed
         })
     }
 

@@ -215,3 +215,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_layer_puts_is_of_it() {
+    let mut diff = LayerDiff::default();
+    let put = |diff: &mut LayerDiff, path: &[u8], inode| {
+        diff.entries.insert(path.to_vec(), LayerEntry::Put(inode));
+    };
+    put(&mut diff, b"etc", dir());
+    put(&mut diff, b"etc/a", file("new"));
+    put(&mut diff, b"etc/d", file("d"));
+    let mut tree = sample();
+    tree.apply(&diff).unwrap();
+    let layer = |path: &[u8]| tree.layer(tree.lookup(path).unwrap());
+    let layers = [&b""[..], b"etc", b"etc/a", b"etc/b", b"etc/c", b"etc/d"].map(layer);
+    assert_eq!(layers, [0, 0, 1, 0, 0, 1]);
+}
+
+#[test]
+fn other_data_is_of_the_layer_that_brings_it() {
+    let mut tree = sample();
+    tree.next_layer();
+    let [a, b] = [&b"etc/a"[..], b"etc/b"].map(|path| tree.lookup(path).unwrap());
+    tree.update(a, |inode| inode.stat.mode = 0o600).unwrap();
+    assert_eq!(tree.layer(a), 0);
+    tree.update(b, |inode| inode.kind = file("b2").kind)
+        .unwrap();
+    assert_eq!(tree.layer(b), 1);
+    tree.set_layer(b, 7).unwrap();
+    assert_eq!(tree.layer(b), 7);
+    assert_eq!(tree.inode(b), file("b2"));
+}

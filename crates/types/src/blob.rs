@@ -14,6 +14,11 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobId(u32);
 
+impl BlobId {
+    /// Stands for a source that has no handle yet; no table gives it.
+    pub const UNASSIGNED: Self = Self(u32::MAX);
+}
+
 /// A source of bytes of known length that can be read at any offset, from any thread.
 pub trait ReadAt: Send + Sync {
     /// Length in bytes.

@@ -7,6 +7,7 @@
 
 mod arch;
 mod blob;
+mod compression;
 mod diagnostic;
 mod digest;
 mod seed;
@@ -16,6 +17,7 @@ mod uuid;
 
 pub use arch::Arch;
 pub use blob::{BlobId, BlobTable, ReadAt, WriteAt};
+pub use compression::{Compression, CompressionError};
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity, Span};
 pub use digest::{Digest, DigestParseError, Hasher, LayerId};
 pub use seed::Seed;

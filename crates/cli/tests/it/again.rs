@@ -1,8 +1,9 @@
 //! What a second build does again: nothing that has not changed.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use amiforge_testkit::{check, disk, workspace_root};
+use amiforge_testkit::{Env, check, disk, run, tool, workspace_root};
 
 use crate::web::{Web, build, names, steps, verify_sums};
 
@@ -90,6 +91,26 @@ phases:
             - echo gone > /etc/left-by-validate
 ";
 
+/// The component and the layer that `diff` names for the program that a component brings.
+fn who_changed(env: &Env, a: &Path, b: &Path) -> Vec<(String, String)> {
+    let end = env.run(env.amiforge().arg("diff").arg(a).arg(b).arg("--json"));
+    let report = end.json();
+    let text = |file: &serde_json::Value, key: &str| file[key].as_str().unwrap().to_owned();
+    let files = report["files"].as_array().unwrap().iter();
+    files
+        .filter(|file| file["path"] == "/usr/local/bin/net-tool")
+        .map(|file| (text(file, "component"), text(file, "layer")))
+        .collect()
+}
+
+/// The id of the uppermost layer.
+fn last_layer(out: &Path) -> String {
+    let bytes = fs_err::read(out.join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let layers = manifest["layers"].as_array().unwrap();
+    layers.last().unwrap()["id"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn image_a_changed_component_reruns_and_what_follows() {
     let web = Web::get();
@@ -100,6 +121,7 @@ fn image_a_changed_component_reruns_and_what_follows() {
         "blockDeviceMappings:",
         "  - componentArn: ./components/extra.yaml\nblockDeviceMappings:",
     );
+    let text = text.replace("amiforge:\n", "amiforge:\n  compression: zstd\n");
     let recipe = env.write("recipe/recipe.yaml", text);
     let component = fs_err::read(from.join("components/web.yaml")).unwrap();
     env.write("recipe/components/web.yaml", component);
@@ -130,6 +152,16 @@ fn image_a_changed_component_reruns_and_what_follows() {
     assert_eq!(first.stderr.matches("   cached ").count(), 3, "{first}");
 
     let raw = out.join("disk.raw");
+    let qcow2 = out.join("disk.qcow2");
+    check::qemu_img_check(&qcow2, "qcow2");
+    check::qemu_img_compare(&raw, "raw", &qcow2, "qcow2");
+    let info = check::qemu_img_info(&qcow2, "qcow2");
+    assert_eq!(
+        info["format-specific"]["data"]["compression-type"], "zstd",
+        "{info}"
+    );
+    let sizes = [&raw, &qcow2].map(|file| fs_err::metadata(file).unwrap().blocks());
+    assert!(sizes[1] < sizes[0] / 2, "{sizes:?}");
     let root = disk::partitions(&raw)[0].extract(&raw, &env.path("root"));
     check::e2fsck(&root);
     let tool = String::from_utf8_lossy(&check::debugfs(&root, "stat /usr/local/bin/net-tool"))
@@ -162,6 +194,12 @@ fn image_a_changed_component_reruns_and_what_follows() {
         "{why}"
     );
 
+    let earlier = env.path("earlier");
+    run(tool("cp")
+        .args(["-a", "--sparse=always"])
+        .arg(&out)
+        .arg(&earlier));
+
     // Another text of the last component: it alone.
     env.write(
         "recipe/components/extra.yaml",
@@ -182,6 +220,17 @@ fn image_a_changed_component_reruns_and_what_follows() {
     assert_eq!(steps(&second).len(), 3, "{second}");
     assert_eq!(second.stderr.matches("   cached ").count(), 3, "{second}");
     assert_ne!(content_digest(&out), content_digest(&web.out()));
+    assert_eq!(
+        who_changed(&env, &earlier, &out),
+        [("extra".to_owned(), last_layer(&out))]
+    );
+
+    // The qcow2 took over what was compressed before; compressed anew it is the same.
+    let anew = env.path("anew");
+    env.run(&mut build(&env, &recipe, &anew));
+    let bytes = |out: &Path| fs_err::read(out.join("disk.qcow2")).unwrap();
+    assert!(bytes(&out) == bytes(&anew));
+    assert!(bytes(&out) != bytes(&earlier));
 
     // Another value of its parameter.
     let why = plan(&["--param", "Note=second"]);

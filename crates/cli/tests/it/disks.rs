@@ -136,6 +136,132 @@ fn a_folder_and_compressed_tars_give_the_files_of_the_tar() {
     assert!(digests.iter().all(|d| *d == digests[0]), "{digests:?}");
 }
 
+/// `tar` of everything below a folder but the names in `without`, whose own names stay.
+fn packed(env: &Env, from: &str, without: &str, name: &str) -> PathBuf {
+    let root = env.path(from);
+    let found = run(tool("find").arg(&root).args([
+        "-mindepth",
+        "1",
+        "-not",
+        "-name",
+        without,
+        "-printf",
+        "%P\\n",
+    ]));
+    let out = env.path(name);
+    run(tool("tar")
+        .args([
+            "--owner=0",
+            "--group=0",
+            "--auto-compress",
+            "--no-recursion",
+            "-C",
+        ])
+        .arg(&root)
+        .arg("-cf")
+        .arg(&out)
+        .args(String::from_utf8(found.stdout).unwrap().lines()));
+    out
+}
+
+#[test]
+fn several_root_file_systems_are_what_tar_extracts_over_one_another() {
+    let env = Env::new();
+    tree(&env);
+    fs_err::create_dir_all(env.path("tree/only-a-parent")).unwrap();
+    fs_err::set_permissions(
+        env.path("tree/only-a-parent"),
+        std::fs::Permissions::from_mode(0o700),
+    )
+    .unwrap();
+    env.write("tree/only-a-parent/below", "first\n");
+    symlink("var", env.path("tree/data")).unwrap();
+    // A file over a file of two names, a file over a link, through a link, a folder that has other rights,
+    // and one that the archive does not have.
+    env.write("upper/etc/motd", "second\n");
+    env.write("upper/bin/sh", "a shell\n");
+    env.write("upper/only-a-parent/more", "more\n");
+    fs_err::set_permissions(
+        env.path("upper/etc"),
+        std::fs::Permissions::from_mode(0o750),
+    )
+    .unwrap();
+    env.write("third/data/through", "through a link\n");
+    let layers = [
+        packed(&env, "tree", "", "tree.tar.gz"),
+        packed(&env, "upper", "only-a-parent", "upper.tar"),
+        packed(&env, "third", "data", "third.tar.zst"),
+    ];
+
+    let wanted = env.path("wanted");
+    fs_err::create_dir(&wanted).unwrap();
+    for layer in &layers {
+        run(tool("tar")
+            .args(["--keep-directory-symlink", "-p", "-C"])
+            .arg(&wanted)
+            .arg("-xf")
+            .arg(layer));
+    }
+    let raw = env.path("disk.raw");
+    let mut command = env.amiforge();
+    command.args(["disk", "assemble", "--boot", "none", "--out"]);
+    command.arg(&raw);
+    for layer in &layers {
+        command.arg("--rootfs").arg(layer);
+    }
+    finish(&mut command).expect_code(0);
+    let ext4 = checked(&env, &raw);
+    let found = env.path("found");
+    fs_err::create_dir(&found).unwrap();
+    check::debugfs(&ext4, &format!("rdump / {}", found.display()));
+    fs_err::remove_dir(found.join("lost+found")).unwrap();
+    run(tool("diff")
+        .args(["-r", "--no-dereference"])
+        .arg(&wanted)
+        .arg(&found));
+    for path in ["etc", "etc/motd", "etc/issue", "only-a-parent", "bin/tool"] {
+        let meta = fs_err::symlink_metadata(wanted.join(path)).unwrap();
+        let told = format!("Mode:  {:04o}", meta.permissions().mode() & 0o7777);
+        let stat = debugfs_stat(&ext4, &format!("/{path}"));
+        assert!(stat.contains(&told), "{path} {told}: {stat}");
+    }
+    // The file that two names led to has one left.
+    assert!(debugfs_stat(&ext4, "/etc/issue").contains("Links: 1"));
+}
+
+#[test]
+fn inodes_and_features_are_those_asked_for() {
+    let env = Env::new();
+    let root = tree(&env);
+    let header = |more: &[&str]| {
+        let raw = env.path("disk.raw");
+        assemble(&env, &root, &[&raw], &[&["--size", "64MiB"], more].concat()).expect_code(0);
+        let ext4 = checked(&env, &raw);
+        let text = run(tool("dumpe2fs").arg("-h").arg(&ext4)).stdout;
+        String::from_utf8(text).unwrap()
+    };
+    let line = |text: &str, key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key));
+        line.unwrap_or_default().trim().to_owned()
+    };
+    let plain = header(&[]);
+    assert!(line(&plain, "Filesystem features:").contains("metadata_csum"));
+    let legacy = header(&["--filesystem-profile", "legacy"]);
+    let features = line(&legacy, "Filesystem features:");
+    assert!(!features.contains("metadata_csum"), "{features}");
+    assert!(
+        features.contains("64bit") && features.contains("extent"),
+        "{features}"
+    );
+    let many = header(&["--inodes", "8000"]);
+    assert_eq!(line(&many, "Inode count:"), "8000");
+    // Fewer than the files need.
+    let raw = env.path("few.raw");
+    let end = assemble(&env, &root, &[&raw], &["--inodes", "12"]).expect_code(1);
+    assert!(end.stderr.contains("12 were asked for"), "{end}");
+    assert!(!raw.exists());
+}
+
 #[test]
 fn looking_into_a_disk() {
     let env = Env::new();

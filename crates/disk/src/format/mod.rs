@@ -22,8 +22,9 @@ use crate::emit::{Output, SettingError, Sinks, WindowPlan};
 pub use gate::Opener;
 pub use qcow2::Previous;
 
+pub use amiforge_types::{Compression, CompressionError};
 pub(crate) use gate::Gate;
-pub use settings::{Compression, CompressionError, Subformat, SubformatError};
+pub use settings::{Subformat, SubformatError};
 
 /// A disk format.
 #[derive(

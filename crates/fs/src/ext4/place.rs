@@ -2,7 +2,10 @@
 //!
 //! Content fills the free blocks from the start of the volume on, so that everything below one
 //! point is in use and everything above it is free but for the fixed parts:
-//! resize inode, directories, symbolic links and attributes, file data, journal.
+//! resize inode, file data, symbolic links and attributes, directories, journal.
+//!
+//! File data is first, layer by layer, so that it stays in its place when a later layer changes, as directories do
+//! that get a name more.
 
 use std::ops::Range;
 
@@ -56,9 +59,11 @@ pub(super) fn place(
     let mut starts = vec![0; scan.len()];
     let mut attributes = vec![0; scan.others.len()];
     let resize_block = to.take_one();
-    for folder in &scan.folders {
-        starts[folder.place as usize] = low_u32(to.at);
-        to.pass(std::iter::once(0..folder.blocks.into()));
+    for (place, start) in starts.iter_mut().enumerate() {
+        if let Some(file) = scan.file(place) {
+            *start = low_u32(to.at);
+            to.pass(ranges_of(file.extents()));
+        }
     }
     for (other, attributes) in scan.others.iter().zip(&mut attributes) {
         if other.link {
@@ -69,11 +74,9 @@ pub(super) fn place(
             *attributes = low_u32(to.take_one());
         }
     }
-    for (place, start) in starts.iter_mut().enumerate() {
-        if let Some(file) = scan.file(place) {
-            *start = low_u32(to.at);
-            to.pass(ranges_of(file.extents()));
-        }
+    for folder in &scan.folders {
+        starts[folder.place as usize] = low_u32(to.at);
+        to.pass(std::iter::once(0..folder.blocks.into()));
     }
     let journal_start = to.at;
     to.pass(std::iter::once(0..journal));

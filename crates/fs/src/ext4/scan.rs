@@ -1,7 +1,8 @@
 //! First pass: gives every inode of the tree its number and finds out how many blocks it takes.
 //!
-//! Nothing here depends on the size of the volume. Inodes are numbered, and later placed, in the
-//! byte order of their paths, which is also the order of file data in a layer.
+//! Nothing here depends on the size of the volume. Inodes are numbered, and later placed, layer by
+//! layer, the lowest first, and within a layer in the byte order of their paths, which is also the order of file
+//! data in a stored layer. What a later layer changes leaves the numbers and places below it as they are.
 //!
 //! There may be millions of inodes, so what is kept of each is a number or two; all else is asked of the
 //! tree again when it is needed.
@@ -11,7 +12,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use amiforge_tree::{DataExtent, DataSource, FileRuns, Ino, Kind, MAX_NAME, Tree};
+use amiforge_tree::{DataExtent, DataSource, FileRuns, Ino, Kind, MAX_NAME, Tree, TreeError};
 
 use super::dir::{self, Entry, Form, Shape};
 use super::geometry::FIRST_INODE;
@@ -31,6 +32,9 @@ pub(super) const FAST_SYMLINK: usize = 59;
 const MAX_SYMLINK: usize = 4095;
 /// Logical block numbers are 32 bits wide, and the last one is not used.
 const MAX_FILE_BLOCKS: u64 = u32::MAX as u64;
+
+/// Most layers that are told apart in a file system that is read.
+const MAX_LAYERS_READ: usize = 256;
 
 /// A directory, by its place in the order of numbers.
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +155,44 @@ impl Scan {
     }
 }
 
+/// What the tree has at the place of lost+found.
+fn lost_and_found(tree: &Tree) -> Option<Ino> {
+    tree.children(Ino::ROOT)?.get(LOST_AND_FOUND)
+}
+
+/// Gives inodes the layers that make the writer number them in the order of `numbers`, which has the number
+/// of each slot of the tree: one more layer wherever the paths go back. Of a file system that has grown
+/// in use that makes thousands, which mean nothing; it stays in one.
+pub(super) fn layers_of_numbers(tree: &mut Tree, numbers: &[u32]) -> Result<(), TreeError> {
+    let own = lost_and_found(tree);
+    // In the order of paths, so that a stable sort by number keeps it for those that have none.
+    let mut walked: Vec<Ino> = Vec::with_capacity(tree.slots());
+    let mut met = vec![false; tree.slots()];
+    for item in Walk::new(tree) {
+        if !std::mem::replace(&mut met[item.ino.index()], true) && own != Some(item.ino) {
+            walked.push(item.ino);
+        }
+    }
+    let number = |ino: Ino| numbers.get(ino.index()).copied().unwrap_or(0);
+    let mut by_number: Vec<u32> = (0..).take(walked.len()).collect();
+    by_number.sort_unstable_by_key(|at| number(walked[*at as usize]));
+    let back = by_number.windows(2).filter(|pair| pair[1] < pair[0]);
+    if back.count() >= MAX_LAYERS_READ {
+        return Ok(());
+    }
+    let (mut layer, mut last) = (0, 0);
+    for at in by_number {
+        if at < last {
+            layer += 1;
+        }
+        last = at;
+        if layer > 0 {
+            tree.set_layer(walked[at as usize], layer)?;
+        }
+    }
+    Ok(())
+}
+
 /// The number of the inode at a place in the order of a [`Scan`].
 pub(super) fn number_of(index: usize) -> u32 {
     match u32::try_from(index) {
@@ -181,10 +223,7 @@ impl Scan {
     /// Gives all inodes their places.
     fn number_all(&mut self, tree: &Tree) -> Result<(), Ext4Error> {
         self.number(tree, Ino::ROOT, Ino::ROOT);
-        let existing = tree
-            .children(Ino::ROOT)
-            .and_then(|children| children.get(LOST_AND_FOUND));
-        match existing {
+        match lost_and_found(tree) {
             Some(ino) if tree.is_dir(ino) => self.number(tree, ino, Ino::ROOT),
             Some(_) => {}
             None => {
@@ -199,9 +238,45 @@ impl Scan {
         for item in Walk::new(tree) {
             self.meet(tree, &item)?;
         }
+        self.sort_by_layer(tree);
         match u32::try_from(self.order.len() + FIRST_INODE as usize) {
             Ok(_) => Ok(()),
             Err(_) => Err(Ext4Error::TooManyInodes(self.order.len() as u64)),
+        }
+    }
+
+    /// Brings what the walk has numbered into the order of layers; the root and lost+found stay first.
+    fn sort_by_layer(&mut self, tree: &Tree) {
+        let layer = |ino: &Option<Ino>| ino.map_or(0, |ino| tree.layer(ino));
+        let first = if self.keeps_second_place(tree) { 2 } else { 1 };
+        let movable = self.order.get(first..).unwrap_or_default();
+        if movable.is_sorted_by_key(layer) {
+            return;
+        }
+        let walked = self.order.clone();
+        self.order[first..].sort_by_key(layer);
+        for (place, ino) in (1..).zip(&self.order) {
+            if let Some(ino) = ino {
+                self.places[ino.index()] = place;
+            }
+        }
+        // Our own lost+found stays where it is.
+        let moved = |place: u32| {
+            let ino = walked.get(place as usize).copied().flatten();
+            ino.map_or(place, |ino| self.places[ino.index()].saturating_sub(1))
+        };
+        for folder in &mut self.folders {
+            (folder.place, folder.parent) = (moved(folder.place), moved(folder.parent));
+        }
+        self.folders.sort_unstable_by_key(|folder| folder.place);
+    }
+
+    /// Whether the inode after the root is lost+found, ours or the tree's.
+    fn keeps_second_place(&self, tree: &Tree) -> bool {
+        match self.order.get(1) {
+            Some(Some(ino)) => lost_and_found(tree) == Some(*ino) && tree.is_dir(*ino),
+            Some(None) => true,
+            None => false,
         }
     }
 

@@ -45,9 +45,9 @@ impl Writer<'_> {
         let crc = *crc;
         let mut out = Emitter::new(&self.options.padded_blobs);
         // In the order in which blocks were handed out, so that neighbours come one after the other.
-        self.folders(&mut out);
-        self.others(&mut out);
         self.files(&mut out);
+        self.others(&mut out);
+        self.folders(&mut out);
         let mut reserved = Reserved::new();
         let journal = self.reserved_inodes(&mut reserved, crc, &mut out);
         self.inode_tables(reserved, &mut out);

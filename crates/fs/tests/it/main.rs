@@ -21,6 +21,7 @@ mod foreign;
 mod image;
 mod journal;
 mod kernel;
+mod layers;
 mod profile;
 mod property;
 mod reader;

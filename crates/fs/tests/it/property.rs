@@ -31,6 +31,8 @@ struct Item {
     node: Node,
     flags: InodeFlags,
     xattrs: Vec<(u8, usize, usize)>,
+    /// Whether it begins a layer over all before.
+    over: bool,
 }
 
 /// With `wide`, times of all eras.
@@ -90,14 +92,16 @@ fn item(wide: bool) -> impl Strategy<Value = Item> {
         node,
         flags,
         xattrs,
+        prop::bool::weighted(0.1),
     )
-        .prop_map(|(parent, name, stat, node, flags, xattrs)| Item {
+        .prop_map(|(parent, name, stat, node, flags, xattrs, over)| Item {
             parent,
             name,
             stat,
             node,
             flags,
             xattrs,
+            over,
         })
 }
 
@@ -106,6 +110,9 @@ fn build(items: &[Item], blob: BlobId, memory: &[u8]) -> Tree {
     let mut dirs = vec![Vec::new()];
     let mut files: Vec<Vec<u8>> = Vec::new();
     for item in items {
+        if item.over {
+            tree.next_layer();
+        }
         let mut path = item.parent.get(&dirs).clone();
         path.push(b'/');
         path.extend_from_slice(&item.name);

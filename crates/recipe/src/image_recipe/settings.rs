@@ -1,6 +1,6 @@
 //! What stands below `amiforge:`.
 
-use amiforge_types::Span;
+use amiforge_types::{Compression, CompressionError, Span};
 
 use super::limits::{self, StepLimits};
 use super::sources::is_suite;
@@ -14,6 +14,8 @@ pub struct AmiforgeSettings {
     pub boot_mode: BootMode,
     /// In the order of the recipe, no duplicates, at least one. Default: raw and qcow2.
     pub formats: Vec<OutputFormat>,
+    /// How formats that can are compressed. Default: not at all.
+    pub compression: Compression,
     /// Default: ext4.
     pub root_filesystem: RootFilesystem,
     /// Replaces the plan's id as the source of UUIDs and salts.
@@ -29,6 +31,7 @@ impl Default for AmiforgeSettings {
         Self {
             boot_mode: BootMode::UefiPreferred,
             formats: vec![OutputFormat::Raw, OutputFormat::Qcow2],
+            compression: Compression::None,
             root_filesystem: RootFilesystem::Ext4,
             seed: None,
             apt: AptSettings::default(),
@@ -184,15 +187,30 @@ pub(super) fn settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings>
     .map(|m| (m.name(), m));
     let boot_mode = fields.optional("bootMode", cx, |n, cx| decode::choice(n, cx, &modes));
     let formats = fields.optional("formats", cx, formats);
+    let compression = fields.optional("compression", cx, compression);
     let root_filesystem = fields.optional("rootFilesystem", cx, root_filesystem);
     let seed = fields.optional("seed", cx, decode::filled);
     let apt = fields.optional("apt", cx, apt);
     let limits = fields.optional("limits", cx, limits::limits);
     fields.deny_unknown(cx);
     let default = AmiforgeSettings::default();
+    let (formats, compression) = (
+        formats?.unwrap_or(default.formats),
+        compression?.unwrap_or((default.compression, node.span)),
+    );
+    let (compression, span) = compression;
+    if compression != Compression::None && !formats.contains(&OutputFormat::Qcow2) {
+        let message = format!(
+            "`compression: {compression}` has no effect: none of the formats can be compressed"
+        );
+        let help = Some("add `qcow2` to `formats`, or leave `compression` out".to_owned());
+        cx.error_help("conflicting-fields", span, message, help);
+        return None;
+    }
     Some(AmiforgeSettings {
         boot_mode: boot_mode?.unwrap_or(default.boot_mode),
-        formats: formats?.unwrap_or(default.formats),
+        formats,
+        compression,
         root_filesystem: root_filesystem?.unwrap_or(default.root_filesystem),
         seed: seed?,
         apt: apt?.unwrap_or_default(),
@@ -216,6 +234,18 @@ fn root_filesystem(node: &Node, cx: &mut Cx<'_>) -> Option<RootFilesystem> {
     fields.deny_unknown(cx);
     kind.zip(profile)
         .map(|(kind, profile)| profile.unwrap_or(kind))
+}
+
+fn compression(node: &Node, cx: &mut Cx<'_>) -> Option<(Compression, Span)> {
+    let text = decode::filled(node, cx)?;
+    match text.parse() {
+        Ok(compression) => Some((compression, node.span)),
+        Err(error) => {
+            let error: CompressionError = error;
+            cx.error("invalid-choice", node.span, error.to_string());
+            None
+        }
+    }
 }
 
 fn formats(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<OutputFormat>> {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use amiforge_types::{BlobId, BlobTable, ReadAt};
+use amiforge_types::{BlobId, ReadAt};
 
 use super::TarErrorKind;
 use crate::layer::ALIGN;
@@ -139,7 +139,6 @@ impl Input for AtInput<'_> {
 pub(super) struct StreamInput<'a> {
     archive: &'a mut dyn Read,
     spool: &'a mut dyn Write,
-    placeholder: BlobId,
     at: u64,
     spooled: u64,
     buf: Vec<u8>,
@@ -151,11 +150,9 @@ const MAX_TRAILER: u64 = 64 << 20;
 
 impl<'a> StreamInput<'a> {
     pub(super) fn new(archive: &'a mut dyn Read, spool: &'a mut dyn Write) -> Self {
-        let placeholder = BlobTable::new().add(std::sync::Arc::new(Vec::new()));
         Self {
             archive,
             spool,
-            placeholder,
             at: 0,
             spooled: 0,
             buf: vec![0; crate::DATA_CHUNK],
@@ -249,7 +246,7 @@ impl Input for StreamInput<'_> {
             self.spooled += n as u64;
             len -= n as u64;
         }
-        Ok((self.placeholder, start))
+        Ok((BlobId::UNASSIGNED, start))
     }
 
     fn data_kept(&mut self, len: usize) -> Result<((BlobId, u64), Vec<u8>), TarErrorKind> {
@@ -260,7 +257,7 @@ impl Input for StreamInput<'_> {
         }
         self.spool.write_all(&bytes).map_err(TarErrorKind::Spool)?;
         self.spooled += len as u64;
-        Ok(((self.placeholder, start), bytes))
+        Ok(((BlobId::UNASSIGNED, start), bytes))
     }
 
     fn finish(&mut self) -> Result<(), TarErrorKind> {

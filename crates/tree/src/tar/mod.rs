@@ -154,7 +154,10 @@ impl SpooledTree {
     /// The tree, its data in `spool` (whose byte 0 is the first byte that was written).
     #[must_use]
     pub fn into_tree(mut self, spool: BlobId) -> Tree {
-        self.tree.map_blobs(&mut |_| spool);
+        self.tree.map_blobs(&mut |id| match id {
+            BlobId::UNASSIGNED => spool,
+            other => other,
+        });
         self.tree
     }
 }
@@ -162,7 +165,19 @@ impl SpooledTree {
 /// Reads an uncompressed archive in place. `id` is the id of `archive` in the operation's blob
 /// table; the tree's file data points there. File data is not read.
 pub fn read_at(archive: &dyn ReadAt, id: BlobId, options: &ReadOptions) -> Result<Tree, TarError> {
-    read::read(&mut input::AtInput::new(archive, id), options)
+    read_at_over(read::empty(options), archive, id, options)
+}
+
+/// [`read_at`] over what `tree` holds, as extracting into a folder that is not empty: an earlier file is replaced,
+/// an earlier directory keeps what it holds, and links among the directories are followed.
+/// What the archive brings is of the tree's current [layer](Tree::layer).
+pub fn read_at_over(
+    tree: Tree,
+    archive: &dyn ReadAt,
+    id: BlobId,
+    options: &ReadOptions,
+) -> Result<Tree, TarError> {
+    read::read(&mut input::AtInput::new(archive, id), tree, options)
 }
 
 /// Reads an archive front to back, plain or compressed (told by its first bytes), and writes file
@@ -189,6 +204,16 @@ pub fn read_stream(
     spool: &mut dyn io::Write,
     options: &ReadOptions,
 ) -> Result<SpooledTree, TarError> {
+    read_stream_over(read::empty(options), archive, spool, options)
+}
+
+/// [`read_stream`] over what `tree` holds; see [`read_at_over`].
+pub fn read_stream_over(
+    tree: Tree,
+    archive: &mut dyn io::Read,
+    spool: &mut dyn io::Write,
+    options: &ReadOptions,
+) -> Result<SpooledTree, TarError> {
     let at_start = |kind| TarError {
         entry: 1,
         offset: 0,
@@ -197,7 +222,7 @@ pub fn read_stream(
     };
     let mut decoder = compression::decoder(archive).map_err(at_start)?;
     let mut input = input::StreamInput::new(&mut *decoder, spool);
-    let tree = read::read(&mut input, options)?;
+    let tree = read::read(&mut input, tree, options)?;
     Ok(SpooledTree {
         tree,
         spool_bytes: input.spooled(),

@@ -66,17 +66,25 @@ struct Ahead {
     bytes: u64,
 }
 
-pub(super) fn read(input: &mut dyn Input, options: &ReadOptions) -> Result<Tree, TarError> {
-    let root = Stat {
+/// The tree that an archive is unpacked into when there is none yet.
+pub(super) fn empty(options: &ReadOptions) -> Tree {
+    Tree::new(Stat {
         mode: 0o755,
         uid: 0,
         gid: 0,
         mtime: options.build_clock,
-    };
+    })
+}
+
+pub(super) fn read(
+    input: &mut dyn Input,
+    tree: Tree,
+    options: &ReadOptions,
+) -> Result<Tree, TarError> {
     let mut reader = Reader {
         input,
         options,
-        tree: Tree::new(root),
+        tree,
         global: Pax::default(),
         members: 0,
         entries: 0,

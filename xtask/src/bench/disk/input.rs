@@ -121,24 +121,14 @@ pub(super) fn half_hole(dir: &Path, tar: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The Debian root with one file more, as after a change of the last layer.
-pub(super) fn with_one_more_file(tar: &Path, out: &Path) -> Result<()> {
-    fs_err::copy(tar, out)?;
-    let dir = out.with_extension("more");
-    fs_err::create_dir_all(dir.join("srv"))?;
+/// An archive of one file of 1 MiB, as a small component leaves it; `seed` decides what is in it.
+pub(super) fn one_file(seed: u64, tar: &Path) -> Result<()> {
     let mut data = vec![0; 1 << 20];
-    Noise(3).fill(&mut data);
-    fs_err::write(dir.join("srv/zz-changed"), data)?;
-    run_shown(
-        Command::new("tar")
-            .arg("-r")
-            .arg("-f")
-            .arg(out)
-            .args(["--owner=0", "--group=0", "-C"])
-            .arg(&dir)
-            .arg("srv/zz-changed"),
-    )?;
-    fs_err::remove_dir_all(dir)?;
+    Noise(seed).fill(&mut data);
+    let mut out = tar::Builder::new(fs_err::File::create(tar)?);
+    let mut header = header(tar::EntryType::Regular, 0o644, data.len() as u64);
+    out.append_data(&mut header, "srv/component", &*data)?;
+    out.into_inner()?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use amiforge_tree::{
 };
 use amiforge_types::BlobId;
 
+use super::super::scan::layers_of_numbers;
 use super::error::{Fault, Place, ReadError};
 use super::fs::Fs;
 use super::inode::{Inode, ROOT};
@@ -70,6 +71,8 @@ struct Importer<'a> {
     limits: &'a TreeLimits,
     budget: Budget,
     tree: Tree,
+    /// For each slot of the tree the number of its inode.
+    numbers: Vec<u32>,
     /// Slots of inodes with several names.
     linked: HashMap<u32, Ino>,
     directories: HashSet<u32>,
@@ -101,6 +104,7 @@ pub(super) fn read(
         limits,
         budget,
         tree: Tree::new(stat(&root)),
+        numbers: vec![ROOT],
         linked: HashMap::new(),
         directories: HashSet::from([ROOT]),
         left_out: false,
@@ -123,6 +127,7 @@ pub(super) fn read(
     while let Some(pending) = stack.pop() {
         importer.directory(&pending, &mut stack)?;
     }
+    layers_of_numbers(&mut importer.tree, &importer.numbers).map_err(|_| at_root(too_many()))?;
     Ok(TreeImport {
         tree: importer.tree,
         left_out_lost_found: importer.left_out,
@@ -257,6 +262,7 @@ impl Importer<'_> {
         made.xattrs = self.xattrs(&inode)?;
         made.flags = flags(&inode);
         let ino = self.tree.add(made).map_err(|_| too_many())?;
+        self.numbers.push(number);
         if !is_dir && inode.links != 1 {
             self.linked.insert(number, ino);
         }
