@@ -164,11 +164,11 @@ fn image_a_changed_component_reruns_and_what_follows() {
     assert!(sizes[1] < sizes[0] / 2, "{sizes:?}");
     let root = disk::partitions(&raw)[0].extract(&raw, &env.path("root"));
     check::e2fsck(&root);
-    let tool = String::from_utf8_lossy(&check::debugfs(&root, "stat /usr/local/bin/net-tool"))
+    let stat = String::from_utf8_lossy(&check::debugfs(&root, "stat /usr/local/bin/net-tool"))
         .into_owned();
     assert!(
-        tool.contains("Mode:  02750") && tool.contains("User:     1   Group:    42"),
-        "{tool}"
+        stat.contains("Mode:  02750") && stat.contains("User:     1   Group:    42"),
+        "{stat}"
     );
     let attrs = String::from_utf8_lossy(&check::debugfs(&root, "ea_list /usr/local/bin/net-tool"))
         .into_owned();
