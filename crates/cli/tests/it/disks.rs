@@ -221,7 +221,7 @@ fn several_root_file_systems_are_what_tar_extracts_over_one_another() {
         .arg(&found));
     for path in ["etc", "etc/motd", "etc/issue", "only-a-parent", "bin/tool"] {
         let meta = fs_err::symlink_metadata(wanted.join(path)).unwrap();
-        let told = format!("Mode:  {:04o}", meta.permissions().mode() & 0o7777);
+        let told = format!("Mode:  0{:03o}", meta.permissions().mode() & 0o7777);
         let stat = debugfs_stat(&ext4, &format!("/{path}"));
         assert!(stat.contains(&told), "{path} {told}: {stat}");
     }
