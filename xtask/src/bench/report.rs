@@ -53,16 +53,13 @@ pub(super) struct Table {
     pub(super) memory_mib: f64,
 }
 
-/// A section as text, or as results that become text.
+/// What starts the part of a section that people write, which stays when the results change.
+const NOTES: &str = "\n### ";
+
+/// A section as text, or as results that become text and what was written below the last ones.
 pub(super) enum Content {
     Old(String),
-    New(Table),
-}
-
-impl From<Table> for Content {
-    fn from(table: Table) -> Self {
-        Self::New(table)
-    }
+    New(Table, String),
 }
 
 /// Sections by place in the file.
@@ -70,7 +67,15 @@ pub(super) struct Sections(BTreeMap<Section, Content>);
 
 impl Sections {
     pub(super) fn insert(&mut self, section: Section, table: Table) {
-        self.0.insert(section, table.into());
+        let notes = match self.0.remove(&section) {
+            Some(Content::Old(body)) => {
+                let at = body.find(NOTES).unwrap_or(body.len());
+                body[at..].to_owned()
+            }
+            Some(Content::New(_, notes)) => notes,
+            None => String::new(),
+        };
+        self.0.insert(section, Content::New(table, notes));
     }
 }
 
@@ -102,7 +107,10 @@ pub(super) fn write(sections: &Sections) -> Result<()> {
     for (section, content) in &sections.0 {
         let body = match content {
             Content::Old(body) => body.clone(),
-            Content::New(table) => render(table, &machine),
+            Content::New(table, notes) => {
+                let text = render(table, &machine);
+                format!("{}\n{notes}", text.trim_end())
+            }
         };
         write!(text, "\n## {}\n\n{}\n", section.title(), body.trim_end())?;
     }
@@ -199,12 +207,29 @@ mod tests {
         let found = split(&text);
         let old = |s: Section| match &found[&s] {
             Content::Old(body) => body.as_str(),
-            Content::New(_) => "",
+            Content::New(..) => "",
         };
         assert_eq!(
             (found.len(), old(Section::Disk), old(Section::Build)),
             (2, "body | x", "other")
         );
+    }
+
+    #[test]
+    fn what_people_wrote_stays_below_new_results() {
+        let text = format!("{HEAD}\n## build\n\nold\n\n### Why\n\nbecause\n");
+        let mut sections = Sections(split(&text));
+        let table = Table {
+            input: "i".into(),
+            runs: 5,
+            rows: Vec::new(),
+            memory_mib: 1.0,
+        };
+        sections.insert(Section::Build, table);
+        match &sections.0[&Section::Build] {
+            Content::New(_, notes) => assert_eq!(notes, "\n### Why\n\nbecause"),
+            Content::Old(_) => panic!("not replaced"),
+        }
     }
 
     #[test]

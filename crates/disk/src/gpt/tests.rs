@@ -211,6 +211,38 @@ fn tables_in_large_sectors_are_read_back() {
 }
 
 #[test]
+fn sgdisk_finds_no_fault_with_large_sectors() {
+    use std::os::unix::fs::MetadataExt as _;
+    // sgdisk takes the size of sectors from a device, and only root has loop devices; elsewhere the gpt crate is the judge.
+    let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    if !root || !std::path::Path::new("/dev/loop-control").exists() {
+        return;
+    }
+    let path = std::env::temp_dir().join(format!("amiforge-gpt-4096-{}", std::process::id()));
+    std::fs::write(&path, disk_4096(&spec_4096())).unwrap();
+    let run = |program: &str, args: &[&str]| {
+        let out = std::process::Command::new(program)
+            .args(args)
+            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{program}: {out:?}");
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let shown = path.to_str().unwrap();
+    let device = run(
+        "losetup",
+        &["--find", "--show", "--sector-size", "4096", shown],
+    );
+    let device = device.trim();
+    let said = ["-v", "-p"].map(|what| run("sgdisk", &[what, device]));
+    run("losetup", &["--detach", device]);
+    std::fs::remove_file(path).unwrap();
+    assert!(said[0].contains("No problems found"), "{}", said[0]);
+    assert!(said[1].contains("4096"), "{}", said[1]);
+}
+
+#[test]
 fn the_gpt_crate_reads_large_sectors_the_same() {
     let spec = spec_4096();
     let disk = gpt::GptConfig::new()

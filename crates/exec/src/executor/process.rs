@@ -6,7 +6,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::Held;
 use crate::MAX_LINE;
@@ -106,7 +106,10 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
             streams += 1;
         }
         // Nobody listening means that the run was given up.
-        thread(move || drop(sender.send(Message::Exit(child.wait()))))
+        thread(move || {
+            reap_until(pid);
+            drop(sender.send(Message::Exit(child.wait())));
+        })
     };
     // The caller's own limit of processes may leave no room for a thread.
     listen().inspect_err(|_| kill_all(pid))?;
@@ -168,6 +171,25 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
         crowded: crowded || left_crowded,
         left_crowded,
     })
+}
+
+/// As the first process of its pid namespace, waits for whatever lost its parent, until `child` has ended:
+/// what nobody waits for keeps counting against the limit of processes.
+fn reap_until(child: u32) {
+    if std::process::id() != 1 {
+        return;
+    }
+    // Only one command runs at a time, so what ended and is not it has nobody else to wait for it.
+    loop {
+        match amiforge_sys::next_ended_child() {
+            Ok(pid) if u32::try_from(pid.as_raw_nonzero().get()) == Ok(child) => return,
+            Ok(pid) => {
+                let _status = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
 }
 
 /// Starts a thread; an error where `std::thread::spawn` would panic.
