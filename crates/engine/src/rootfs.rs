@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use amiforge_store::FileBlob;
-use amiforge_tree::{Ino, Tree, layer, tar};
+use amiforge_tree::{Ino, Tree, tar};
 use amiforge_types::{BlobId, BlobTable, ReadAt, Timestamp};
 
 use crate::diskfiles::folder_of;
@@ -128,9 +128,9 @@ pub(crate) fn listed(rootfs: &[PathBuf]) -> String {
     names.join(", ")
 }
 
-/// A folder goes to the spool whole, in the form of a layer.
+/// The data of a folder goes to the spool.
 fn read_folder(
-    mut tree: Tree,
+    tree: Tree,
     rootfs: &Path,
     near: &Path,
     blobs: &mut BlobTable,
@@ -139,7 +139,7 @@ fn read_folder(
     let spool = spool_beside(near)?;
     let dir = OwnedFd::from(File::open(rootfs).or_fail(ErrorKind::Invalid, context)?);
     // Reading and writing in one: what failed is said by the causes, where by both names.
-    amiforge_store::harvest_plain(dir, &spool).map_err(|error| {
+    let mut tree = amiforge_store::read_folder(dir, tree, &spool).map_err(|error| {
         let hint = match &error {
             amiforge_store::HarvestError::Io { source, .. }
                 if source.kind() == std::io::ErrorKind::PermissionDenied =>
@@ -153,10 +153,12 @@ fn read_folder(
         };
         EngineError::wrap(ErrorKind::Failed, spool_context(rootfs, near), error, hint)
     })?;
-    let blob = Arc::new(FileBlob::from_file(spool).or_fail(ErrorKind::Failed, context)?);
-    let id = blobs.add(blob.clone());
-    let (diff, _) = layer::read(&*blob, id).or_fail(ErrorKind::Failed, context)?;
-    tree.apply(&diff).or_fail(ErrorKind::Failed, context)?;
+    let blob = FileBlob::from_file(spool).or_fail(ErrorKind::Failed, context)?;
+    let id = blobs.add(Arc::new(blob));
+    tree.map_blobs(&mut |old| match old {
+        BlobId::UNASSIGNED => id,
+        other => other,
+    });
     Ok((tree, Some(id)))
 }
 

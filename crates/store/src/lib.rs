@@ -46,7 +46,7 @@ pub use atomic::write_atomic;
 pub use blob::FileBlob;
 pub use catalog::CatalogImage;
 pub use error::StoreError;
-pub use harvest::{HarvestError, HarvestOptions, harvest, harvest_plain};
+pub use harvest::{HarvestError, HarvestOptions, harvest, read_folder};
 pub use home::{Home, HomeEnv};
 pub use layers::{LayerWriter, PutLayerError, RootWriter, StoredLayer};
 pub use lock::LayerLock;

@@ -1,6 +1,7 @@
 //! What steps are given: a folder to run in, and limits that they cannot leave.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -317,29 +318,25 @@ fn holes_of_a_step_cost_nothing() {
     assert_eq!(lines[0], (8_u64 << 40).to_string());
 }
 
-/// Processes of this machine with the text among their arguments.
+/// Processes of this machine with the text among their arguments, and those of the same user that have ended.
 fn marked(text: &str) -> usize {
-    let mut marked = std::collections::BTreeSet::new();
-    let mut dead_of = Vec::new();
+    let mut users = std::collections::BTreeSet::new();
+    let (mut marked, mut dead) = (0, Vec::new());
     for entry in fs_err::read_dir("/proc").unwrap() {
-        let entry = entry.unwrap();
-        let cmdline = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let Some((_, rest)) = stat.rsplit_once(") ") else {
+        let path = entry.unwrap().path();
+        let read = |name| std::fs::read(path.join(name)).unwrap_or_default();
+        let (Ok(meta), cmdline, stat) = (std::fs::metadata(&path), read("cmdline"), read("stat"))
+        else {
             continue;
         };
-        let mut fields = rest.split(' ');
-        let (state, parent) = (fields.next(), fields.next());
         if cmdline.split(|b| *b == 0).any(|arg| arg == text.as_bytes()) {
-            marked.insert(entry.file_name().into_string().unwrap());
-        } else if state == Some("Z") {
-            dead_of.extend(parent.map(str::to_owned));
+            users.insert(meta.uid());
+            marked += 1;
+        } else if stat.windows(4).any(|part| part == b") Z ") {
+            dead.push(meta.uid());
         }
     }
-    // A shell that tries to fork does not wait for its children, and those that ended count.
-    marked.len()
-        + dead_of
-            .iter()
-            .filter(|parent| marked.contains(*parent))
-            .count()
+    // What has ended has no arguments any more, and counts until somebody waits for it: a shell that tries to
+    // fork does not.
+    marked + dead.iter().filter(|user| users.contains(*user)).count()
 }

@@ -91,6 +91,7 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
         .stderr(Stdio::piped());
     amiforge_sys::new_session(&mut command, UMASK);
     amiforge_sys::limit(&mut command, spec.held.list.clone());
+    reap_ended();
     let mut child = command.spawn()?;
     let pid = child.id();
     let (sender, messages) = mpsc::sync_channel(1024);
@@ -173,8 +174,15 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
     })
 }
 
-/// As the first process of its pid namespace, waits for whatever lost its parent, until `child` has ended:
-/// what nobody waits for keeps counting against the limit of processes.
+/// As the first process of its pid namespace, waits for whatever lost its parent and has ended: what nobody
+/// waits for keeps counting against the limit of processes.
+fn reap_ended() {
+    if std::process::id() == 1 {
+        while let Ok(Some(_)) = rustix::process::waitpid(None, WaitOptions::NOHANG) {}
+    }
+}
+
+/// The same until `child` has ended, which stays to be waited for.
 fn reap_until(child: u32) {
     if std::process::id() != 1 {
         return;

@@ -79,7 +79,11 @@ pub(super) fn copy(
     })
 }
 
-fn open(upper: BorrowedFd<'_>, path: &[u8], state: &FileState) -> Result<File, HarvestError> {
+pub(super) fn open(
+    upper: BorrowedFd<'_>,
+    path: &[u8],
+    state: &FileState,
+) -> Result<File, HarvestError> {
     let fd = open_beneath(upper, path, OFlags::RDONLY | OFlags::NOATIME, Mode::empty())
         // Only the owner may ask not to touch the access time.
         .or_else(|_| open_beneath(upper, path, OFlags::RDONLY, Mode::empty()))
@@ -92,34 +96,29 @@ fn open(upper: BorrowedFd<'_>, path: &[u8], state: &FileState) -> Result<File, H
 }
 
 fn scan_file(file: &File, state: &FileState, id: BlobId, buf: &mut Vec<u8>) -> io::Result<Content> {
-    let mut scan = Scan {
-        hasher: ContentHasher::new(state.size),
-        runs: Vec::new(),
-        zeros: 0,
-        at: 0,
-    };
+    let mut hasher = ContentHasher::new(state.size);
+    let mut zeros = ZeroRuns::new();
     buf.resize(DATA_CHUNK, 0);
-    while scan.at < state.size {
+    while zeros.at < state.size {
         let data_end = if state.sparse {
-            let (data, end) = next_data(file, scan.at, state.size)?;
-            scan.hole(data - scan.at);
+            let (data, end) = next_data(file, zeros.at, state.size)?;
+            hasher.zeros(data - zeros.at);
+            zeros.hole(data - zeros.at);
             end
         } else {
             state.size
         };
-        while scan.at < data_end {
+        while zeros.at < data_end {
             // Chunks end at multiples of the chunk size, so that blocks are whole.
             let chunk = DATA_CHUNK as u64;
-            let n = usize::try_from((chunk - scan.at % chunk).min(data_end - scan.at))
+            let n = usize::try_from((chunk - zeros.at % chunk).min(data_end - zeros.at))
                 .unwrap_or(DATA_CHUNK);
-            file.read_exact_at(&mut buf[..n], scan.at)?;
-            scan.bytes(&buf[..n]);
+            file.read_exact_at(&mut buf[..n], zeros.at)?;
+            hasher.update(&buf[..n]);
+            zeros.bytes(&buf[..n]);
         }
     }
-    if scan.zeros < HOLE_BYTES {
-        scan.data(0);
-    }
-    let runs = scan.runs.into_iter().map(|(offset, end)| DataExtent {
+    let runs = zeros.finish().into_iter().map(|(offset, end)| DataExtent {
         offset,
         len: end - offset,
         source: DataSource::Blob { id, offset },
@@ -127,12 +126,12 @@ fn scan_file(file: &File, state: &FileState, id: BlobId, buf: &mut Vec<u8>) -> i
     Ok(Content {
         size: state.size,
         extents: runs.collect(),
-        digest: Some(scan.hasher.finish()),
+        digest: Some(hasher.finish()),
     })
 }
 
 /// The next run that may hold data at or after `at`.
-fn next_data(file: &File, at: u64, size: u64) -> io::Result<(u64, u64)> {
+pub(super) fn next_data(file: &File, at: u64, size: u64) -> io::Result<(u64, u64)> {
     match rustix::fs::seek(file, SeekFrom::Data(at)) {
         Ok(data) => {
             // Whole blocks, so that smaller blocks of the host's file system do not show.
@@ -150,9 +149,8 @@ fn next_data(file: &File, at: u64, size: u64) -> io::Result<(u64, u64)> {
     }
 }
 
-/// Finds the holes of a file by content while hashing it.
-struct Scan {
-    hasher: ContentHasher,
+/// Finds the holes of a file by content, which is shown to it front to back.
+pub(super) struct ZeroRuns {
     /// Start and end of each run of data.
     runs: Vec<(u64, u64)>,
     /// Zero bytes in whole blocks just before `at` that may become a hole.
@@ -160,15 +158,26 @@ struct Scan {
     at: u64,
 }
 
-impl Scan {
-    fn hole(&mut self, len: u64) {
-        self.hasher.zeros(len);
+impl ZeroRuns {
+    pub(super) fn new() -> Self {
+        Self {
+            runs: Vec::new(),
+            zeros: 0,
+            at: 0,
+        }
+    }
+
+    /// How much was shown.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
+    pub(super) fn hole(&mut self, len: u64) {
         self.at += len;
         self.zeros += len;
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.hasher.update(bytes);
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while !rest.is_empty() {
             let to_boundary = HOLE_BLOCK - self.at % HOLE_BLOCK;
@@ -176,7 +185,7 @@ impl Scan {
                 .unwrap_or(rest.len())
                 .min(rest.len());
             let (block, next) = rest.split_at(n);
-            if *block == ZEROS[..n] {
+            if is_zero(block) {
                 self.zeros += n as u64;
                 self.at += n as u64;
             } else {
@@ -197,4 +206,17 @@ impl Scan {
         }
         self.zeros = 0;
     }
+
+    /// The runs of data, when everything was shown.
+    pub(super) fn finish(mut self) -> Vec<(u64, u64)> {
+        if self.zeros < HOLE_BYTES {
+            self.data(0);
+        }
+        self.runs
+    }
+}
+
+/// Whether at most [`DATA_CHUNK`] bytes are all zero.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    *bytes == ZEROS[..bytes.len()]
 }

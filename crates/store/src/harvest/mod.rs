@@ -11,18 +11,21 @@
 
 mod data;
 mod flags;
+mod folder;
 mod walk;
 mod xattr;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use amiforge_tree::layer::{self, LayerInfo, LayerWriteError};
-use amiforge_tree::{Kind, LayerEntry};
+use amiforge_tree::{Kind, LayerEntry, TreeError};
 use amiforge_types::{Timestamp, WriteAt};
 
 use crate::FileTarget;
+
+pub use folder::read_folder;
 
 /// Zero runs of at least this many bytes (in whole blocks of [`HOLE_BLOCK`]) become holes.
 pub(crate) const HOLE_BYTES: u64 = 64 << 10;
@@ -73,9 +76,12 @@ pub enum HarvestError {
     /// A file changed while it was read: something of the step still runs.
     #[error("{:?} changed while it was read", String::from_utf8_lossy(.0))]
     Changed(Vec<u8>),
-    /// The layer could not be written.
+    /// The layer, or the data of the files, could not be written.
     #[error("cannot write the layer")]
     Write(#[from] LayerWriteError),
+    /// More files than a tree holds.
+    #[error("the folder is too large")]
+    Tree(#[from] TreeError),
 }
 
 impl HarvestError {
@@ -116,43 +122,11 @@ pub fn harvest(
     out: &File,
     options: &HarvestOptions,
 ) -> Result<LayerInfo, HarvestError> {
-    read(upper.as_fd(), out, options, Form::Overlay)
-}
-
-/// Reads an ordinary directory, whole, and writes it to `out` as a layer. What overlayfs would take
-/// for a whiteout or a mark is a device or an attribute like any other here: the folder is a root
-/// file system, and there may be a container store in it.
-pub fn harvest_plain(dir: impl AsFd, out: &File) -> Result<LayerInfo, HarvestError> {
-    let options = HarvestOptions {
-        newer_than: Timestamp {
-            secs: i64::MAX,
-            nanos: 0,
-        },
-        build_clock: Timestamp::default(),
-        exclude: Vec::new(),
-    };
-    read(dir.as_fd(), out, &options, Form::Plain)
-}
-
-/// What a directory is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    /// The upper directory of an overlay.
-    Overlay,
-    /// Just what it looks like.
-    Plain,
-}
-
-fn read(
-    upper: BorrowedFd<'_>,
-    out: &File,
-    options: &HarvestOptions,
-    form: Form,
-) -> Result<LayerInfo, HarvestError> {
+    let upper = upper.as_fd();
     let write = |e| HarvestError::Write(LayerWriteError::Write(e));
     out.set_len(0).map_err(write)?;
     let flags = flags::FlagReader::below(upper);
-    let walked = walk::walk(upper, options, form, flags)?;
+    let walked = walk::walk(upper, options, flags)?;
     let mut diff = walked.diff;
     let files = data::scan(upper, &walked.files, flags)?;
     for (path, (scanned, flags)) in walked.files.keys().zip(&files) {
@@ -174,4 +148,13 @@ fn read(
         .write_all_at(&tail, plan.tail_offset())
         .map_err(write)?;
     Ok(info)
+}
+
+/// What a directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// The upper directory of an overlay.
+    Overlay,
+    /// Just what it looks like.
+    Plain,
 }

@@ -41,6 +41,19 @@ impl FileState {
     }
 }
 
+/// What the image keeps of a file's status.
+pub(super) fn stat_of(stat: &rustix::fs::Stat) -> Stat {
+    Stat {
+        mode: u16::try_from(stat.st_mode & 0o7777).unwrap_or(0),
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: Timestamp {
+            secs: stat.st_mtime,
+            nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        },
+    }
+}
+
 /// The result: the diff with empty files, and the files that data is to be read for, by the name
 /// that their entry has.
 pub(super) struct Walked {
@@ -53,7 +66,6 @@ struct Walker<'a> {
     device: u64,
     options: &'a HarvestOptions,
     flags: FlagReader,
-    form: Form,
     out: Walked,
     /// Inodes with more than one name: all names found.
     linked: BTreeMap<u64, Vec<Vec<u8>>>,
@@ -63,17 +75,15 @@ struct Walker<'a> {
 pub(super) fn walk(
     upper: BorrowedFd<'_>,
     options: &HarvestOptions,
-    form: Form,
     flags: FlagReader,
 ) -> Result<Walked, HarvestError> {
     let stat = retry(|| rustix::fs::fstat(upper)).map_err(HarvestError::io("stat", b"/"))?;
-    let attrs =
-        xattr::read(upper, b"", form).map_err(HarvestError::io("read the attributes of", b"/"))?;
+    let attrs = xattr::read(upper, b"", Form::Overlay)
+        .map_err(HarvestError::io("read the attributes of", b"/"))?;
     let mut walker = Walker {
         upper,
         device: stat.st_dev,
         options,
-        form,
         flags,
         out: Walked {
             diff: LayerDiff::default(),
@@ -133,7 +143,7 @@ impl Walker<'_> {
         if stat.st_dev != self.device {
             return Err(HarvestError::Mount(path));
         }
-        let attrs = xattr::read(dir, name, self.form)
+        let attrs = xattr::read(dir, name, Form::Overlay)
             .map_err(HarvestError::io("read the attributes of", &path))?;
         if let Some(feature) = attrs.unsupported {
             return Err(HarvestError::Overlay { path, feature });
@@ -155,7 +165,7 @@ impl Walker<'_> {
                         .map_err(HarvestError::io("read the link", &path))?;
                 Kind::Symlink(target.into_bytes())
             }
-            FileType::CharacterDevice if (major, minor) == (0, 0) && self.form == Form::Overlay => {
+            FileType::CharacterDevice if (major, minor) == (0, 0) => {
                 return self.whiteout(path);
             }
             FileType::CharacterDevice => Kind::CharDev { major, minor },
@@ -193,21 +203,10 @@ impl Walker<'_> {
         if matches!(kind, Kind::File(_)) {
             self.out.files.insert(path.clone(), FileState::of(stat));
         }
-        let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
-        let mtime = Timestamp {
-            secs: stat.st_mtime,
-            nanos,
-        };
-        let stat = Stat {
-            mode: u16::try_from(stat.st_mode & 0o7777).unwrap_or(0),
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            mtime: if mtime >= self.options.newer_than {
-                self.options.build_clock
-            } else {
-                mtime
-            },
-        };
+        let mut stat = stat_of(stat);
+        if stat.mtime >= self.options.newer_than {
+            stat.mtime = self.options.build_clock;
+        }
         let inode = Inode {
             stat,
             kind,

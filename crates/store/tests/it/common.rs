@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use amiforge_store::{FileBlob, HarvestOptions, harvest};
+use amiforge_store::{FileBlob, HarvestOptions, harvest, read_folder};
 use amiforge_testkit::{run, tool};
 use amiforge_tree::{DumpContent, LayerDiff, Stat, Tree, layer};
-use amiforge_types::{BlobTable, Timestamp};
+use amiforge_types::{BlobId, BlobTable, Timestamp};
 
 pub(crate) const CLOCK: Timestamp = Timestamp::from_secs(1_700_000_000);
 pub(crate) const ROOT: Stat = Stat {
@@ -51,6 +51,19 @@ pub(crate) fn harvested(dir: &Path, options: &HarvestOptions) -> (LayerDiff, Blo
     assert_eq!(info, read);
     layer::verify(&diff, &blobs).unwrap();
     (diff, blobs)
+}
+
+/// Reads a directory as a root file system.
+pub(crate) fn folder(dir: &Path) -> (Tree, BlobTable) {
+    let spool = tempfile::tempfile().unwrap();
+    let mut tree = read_folder(File::open(dir).unwrap(), Tree::new(ROOT), &spool).unwrap();
+    let mut blobs = BlobTable::new();
+    let id = blobs.add(Arc::new(FileBlob::from_file(spool).unwrap()));
+    tree.map_blobs(&mut |old| {
+        assert_eq!(old, BlobId::UNASSIGNED);
+        id
+    });
+    (tree, blobs)
 }
 
 pub(crate) fn dump(tree: &Tree, blobs: &BlobTable) -> String {

@@ -146,13 +146,8 @@ fn a_folder_is_read_with_what_an_overlay_would_take_for_its_own() {
         setfattr -n user.overlay.whiteout -v y marked; ln marked other; truncate -s 1M hole
         python3 -c 'import socket,sys; socket.socket(socket.AF_UNIX).bind("sock")'"#,
     );
-    let out = tempfile::tempfile().unwrap();
-    amiforge_store::harvest_plain(std::fs::File::open(dir.path()).unwrap(), &out).unwrap();
-    let blob = Arc::new(FileBlob::from_file(out).unwrap());
-    let mut blobs = BlobTable::new();
-    let id = blobs.add(blob.clone());
-    let (diff, _) = amiforge_tree::layer::read(&*blob, id).unwrap();
-    let text = crate::common::dump_diff(&diff, &blobs);
+    let (tree, blobs) = crate::common::folder(dir.path());
+    let text = crate::common::dump(&tree, &blobs);
     for part in [
         "/store/diff/gone char 0644 0 0 0",
         "rdev=0:0",
@@ -166,4 +161,106 @@ fn a_folder_is_read_with_what_an_overlay_would_take_for_its_own() {
     ] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
+}
+
+/// Offset and length of the runs of every file, by its path.
+fn runs(tree: &amiforge_tree::Tree) -> Vec<(Vec<u8>, u64, Vec<(u64, u64)>)> {
+    let files = tree.walk().into_iter().filter_map(|(path, ino)| {
+        let file = tree.file(ino)?;
+        let runs = file.extents().iter().map(|e| (e.offset, e.len)).collect();
+        Some((path, file.size, runs))
+    });
+    files.collect()
+}
+
+#[test]
+fn a_folder_is_what_its_layer_is() {
+    let dir = tempfile::tempdir().unwrap();
+    sh(dir.path(), crate::common::EVERYTHING);
+    // Holes that count and holes that are too small to, at the start, inside and at the end; and the same as zeros.
+    sh(
+        dir.path(),
+        r#"cd "$1"; mkdir holes; cd holes
+        for at in 4096 65536 135168; do
+            for hole in 32768 65536 262144; do
+                file=$at-$hole; truncate -s $at $file; printf a >> $file
+                truncate -s $((at + hole)) $file; printf b >> $file; truncate -s $((at + 3 * hole)) $file
+                cp --sparse=never $file $file.full; touch -d @1500000000 $file $file.full
+            done
+        done; touch -d @1500000000 . .."#,
+    );
+    let (tree, blobs) = crate::common::folder(dir.path());
+    let (diff, layer_blobs) = crate::common::harvested(dir.path(), &crate::common::options());
+    let layer = amiforge_tree::Tree::from_layers(crate::common::ROOT, [&diff]).unwrap();
+    assert_eq!(
+        crate::common::dump(&tree, &blobs),
+        crate::common::dump(&layer, &layer_blobs)
+    );
+    let all = runs(&tree);
+    assert_eq!(all, runs(&layer));
+    let full: Vec<_> = all
+        .iter()
+        .filter(|(path, ..)| path.ends_with(b".full"))
+        .collect();
+    assert_eq!(full.len(), 9);
+    for (path, size, data) in full {
+        let sparse = &path[..path.len() - 5];
+        let (_, _, other) = all.iter().find(|(p, ..)| p == sparse).unwrap();
+        assert_eq!(
+            (data, *size > 0),
+            (other, true),
+            "{}",
+            String::from_utf8_lossy(path)
+        );
+    }
+}
+
+#[test]
+fn a_folder_lies_over_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    sh(
+        dir.path(),
+        r#"cd "$1"; mkdir -p etc/kept link; echo new > etc/file; echo below > link/below; echo a > a; ln a b"#,
+    );
+    let (mut tree, mut blobs) = (
+        amiforge_tree::Tree::new(crate::common::ROOT),
+        BlobTable::new(),
+    );
+    let old = |text: &str| {
+        let stat = amiforge_tree::Stat {
+            mode: 0o600,
+            ..crate::common::ROOT
+        };
+        let kind = amiforge_tree::Kind::File(amiforge_tree::Content::bytes(text.as_bytes()));
+        amiforge_tree::Inode::new(stat, kind)
+    };
+    let folder = || amiforge_tree::Inode::new(crate::common::ROOT, amiforge_tree::Kind::Dir);
+    for path in ["etc", "etc/kept"] {
+        tree.insert(path.as_bytes(), folder()).unwrap();
+    }
+    for path in ["etc/file", "etc/kept/old", "a", "link"] {
+        tree.insert(path.as_bytes(), old("old")).unwrap();
+    }
+    tree.link(b"other", b"a").unwrap();
+    let spool = tempfile::tempfile().unwrap();
+    let upper = std::fs::File::open(dir.path()).unwrap();
+    let mut tree = amiforge_store::read_folder(upper, tree, &spool).unwrap();
+    let id = blobs.add(Arc::new(FileBlob::from_file(spool).unwrap()));
+    tree.map_blobs(&mut |_| id);
+    let text = crate::common::dump(&tree, &blobs);
+    let line = |path: &str| {
+        let found = text
+            .lines()
+            .find(|line| line.starts_with(&format!("{path} ")));
+        found
+            .unwrap_or_else(|| panic!("{path} in\n{text}"))
+            .to_owned()
+    };
+    // Size 4 is the new text.
+    assert!(line("/etc/file").contains("file 0644 0 0 4 "), "{text}");
+    assert!(line("/etc/kept/old").contains("file 0600 0 0 3 "), "{text}");
+    assert!(line("/link").contains("dir"), "{text}");
+    assert!(line("/b").contains("hardlink -> /a"), "{text}");
+    // The other name of a replaced file keeps it.
+    assert!(line("/other").contains("file 0600 0 0 3 "), "{text}");
 }
