@@ -1,3 +1,8 @@
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a test asks sgdisk"
+)]
 use amiforge_types::{BlobTable, Digest, Seed};
 
 use super::*;
@@ -221,7 +226,6 @@ fn sgdisk_finds_no_fault_with_large_sectors() {
     let path = std::env::temp_dir().join(format!("amiforge-gpt-4096-{}", std::process::id()));
     std::fs::write(&path, disk_4096(&spec_4096())).unwrap();
     let run = |program: &str, args: &[&str]| {
-        #[allow(clippy::disallowed_types, reason = "the test asks sgdisk")]
         let out = std::process::Command::new(program)
             .args(args)
             .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")

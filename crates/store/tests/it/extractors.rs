@@ -163,8 +163,11 @@ fn a_folder_is_read_with_what_an_overlay_would_take_for_its_own() {
     }
 }
 
-/// Offset and length of the runs of every file, by its path.
-fn runs(tree: &amiforge_tree::Tree) -> Vec<(Vec<u8>, u64, Vec<(u64, u64)>)> {
+/// Path, size, and offset and length of each run.
+type FileOfRuns = (Vec<u8>, u64, Vec<(u64, u64)>);
+
+/// The runs of every file.
+fn runs(tree: &amiforge_tree::Tree) -> Vec<FileOfRuns> {
     let files = tree.walk().into_iter().filter_map(|(path, ino)| {
         let file = tree.file(ino)?;
         let runs = file.extents().iter().map(|e| (e.offset, e.len)).collect();
