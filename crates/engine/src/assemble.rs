@@ -210,8 +210,10 @@ pub(crate) fn lay_out(
 }
 
 fn newest(tree: &Tree) -> Timestamp {
-    let times = (0..tree.slots())
-        .filter_map(Ino::from_index)
+    let links = tree.link_counts();
+    let named = links.iter().enumerate().filter(|(_, links)| **links > 0);
+    let times = named
+        .filter_map(|(slot, _)| Ino::from_index(slot))
         .map(|ino| tree.stat(ino).mtime.secs);
     Timestamp::from_secs(times.max().unwrap_or(0).max(0))
 }

@@ -208,8 +208,9 @@ impl Engine {
         )?;
 
         let built = made.built;
-        let (mut manifest, sums) =
-            self.write_disks(recipe, version, resolved, plan, tree, made, folder, jobs)?;
+        let (mut manifest, sums) = self.write_disks(
+            recipe, store, version, resolved, plan, tree, made, folder, jobs,
+        )?;
         folder.write("manifest.json", &manifest.to_json())?;
         folder.write(
             "block-device-mappings.json",
@@ -247,11 +248,12 @@ impl Engine {
     /// Lays the disk out once and writes it in every format, with the manifest of the result.
     #[allow(
         clippy::too_many_arguments,
-        reason = "one call site; a struct would name the same eight things"
+        reason = "one call site; a struct would name the same nine things"
     )]
     fn write_disks(
         &self,
         recipe: &LoadedRecipe,
+        store: &Store,
         version: &str,
         resolved: &ResolvedDebian,
         plan: &Plan,
@@ -291,12 +293,14 @@ impl Engine {
             names: &image_recipe.amiforge.formats,
             compression: image_recipe.amiforge.compression,
         };
+        let earlier = earlier_file(store, folder, "disk.qcow2");
         let root = self.write_root(
             folder,
             &volumes.root,
             formats,
             (&disk.extents, &blobs),
             jobs,
+            earlier.as_deref(),
         )?;
         let further = volumes.further();
         let written = self.write_further(folder, &further, formats, jobs)?;
@@ -380,15 +384,10 @@ impl Engine {
         let Ok(target) = std::path::absolute(target) else {
             return Ok(None);
         };
-        let key = record_key(&target.to_string_lossy());
-        let Ok(Some(record)) = store.get_record(OUTPUT, &key) else {
+        let Some(record) = output_record(store, &target) else {
             return Ok(None);
         };
-        let Ok(record) = serde_json::from_value::<OutputRecord>(record) else {
-            return Ok(None);
-        };
-        if record.version != 1
-            || record.plan_id != plan.plan_id
+        if record.plan_id != plan.plan_id
             || (test && !record.proven)
             || files_of(&target) != record.files
         {
@@ -485,6 +484,23 @@ fn boot_mode_choice(mode: BootMode) -> BootChoice {
 }
 
 /// Files of a finished folder, so that a change shows without reading gigabytes.
+/// What the folder at an absolute path held when a build finished it.
+fn output_record(store: &Store, target: &Path) -> Option<OutputRecord> {
+    let key = record_key(&target.to_string_lossy());
+    let record = store.get_record(OUTPUT, &key).ok()??;
+    let record: OutputRecord = serde_json::from_value(record).ok()?;
+    (record.version == 1).then_some(record)
+}
+
+/// A file of the folder that is to be replaced, if it is still as the build before left it: what somebody else
+/// compressed has no say in the bytes of this one.
+fn earlier_file(store: &Store, folder: &OutFolder, name: &str) -> Option<PathBuf> {
+    let path = folder.replaces(name);
+    let target = path.parent()?;
+    let record = output_record(store, target)?;
+    (files_of(target).get(name)? == record.files.get(name)?).then_some(path)
+}
+
 fn files_of(dir: &Path) -> BTreeMap<String, (u64, u64, i128)> {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return BTreeMap::new();

@@ -49,8 +49,8 @@ struct Job<'a> {
 }
 
 impl Engine {
-    /// Writes `disk.<format>`. Where the folder that is to be replaced holds an earlier build, its
-    /// compressed clusters are taken over as far as their content is the same.
+    /// Writes `disk.<format>`. Of `earlier`, the qcow2 of another build, compressed clusters are taken over as far as
+    /// their content is the same.
     pub(crate) fn write_root(
         &self,
         folder: &OutFolder,
@@ -58,12 +58,12 @@ impl Engine {
         formats: Formats<'_>,
         (extents, blobs): (&Extents, &BlobTable),
         threads: usize,
+        earlier: Option<&Path>,
     ) -> Result<WrittenVolume, EngineError> {
-        let stem = "disk".to_owned();
         let job = Job {
             device,
-            previous: earlier(&folder.replaces(&format!("{stem}.qcow2")), formats),
-            stem,
+            previous: earlier.and_then(|path| previous(path, formats)),
+            stem: "disk".to_owned(),
             extents,
             blobs,
             threads,
@@ -198,7 +198,7 @@ impl Engine {
 }
 
 /// The file of an earlier build, if it can help: one that cannot costs no more than its time.
-fn earlier(path: &Path, formats: Formats<'_>) -> Option<Previous> {
+fn previous(path: &Path, formats: Formats<'_>) -> Option<Previous> {
     let wanted =
         formats.compression != Compression::None && formats.names.contains(&OutputFormat::Qcow2);
     let blob = wanted.then(|| FileBlob::open(path).ok()).flatten()?;

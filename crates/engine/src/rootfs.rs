@@ -1,4 +1,5 @@
-//! The root file system that a disk is made of: a tar archive, plain or compressed, or a folder.
+//! The root file system that a disk is made of: tar archives, plain or compressed, and folders, each over those
+//! before it.
 //!
 //! A plain archive in a regular file stays where it is, and the disk's data is copied out of it. All
 //! others go through a spool, a file without a name beside the output. What archives may ask for and

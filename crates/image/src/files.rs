@@ -31,7 +31,7 @@ impl Files<'_> {
             }
             let dir = at.last().map_or(Ino::ROOT, |(_, ino)| *ino);
             let ino = self.tree.children(dir)?.get(&name)?;
-            if let Kind::Symlink(target) = &self.tree.inode(ino).kind {
+            if let Some(target) = self.tree.target(ino) {
                 links += 1;
                 if links > MAX_SYMLINKS {
                     return None;

@@ -176,24 +176,26 @@ pub fn loopback_up() -> io::Result<()> {
     }
 }
 
-/// Waits until a child of the calling process has ended, and says which; it stays to be waited for.
+/// A child of the calling process that has ended, and stays to be waited for. With `wait` it waits until there is
+/// one, else there may be none.
 ///
 /// # Errors
-/// When there is no child, or a signal came in between.
-pub fn next_ended_child() -> io::Result<Pid> {
+/// When the process has no children, or a signal came in between.
+pub fn ended_child(wait: bool) -> io::Result<Option<Pid>> {
+    let flags = libc::WEXITED | libc::WNOWAIT | if wait { 0 } else { libc::WNOHANG };
     // JUSTIFICATION: rustix's `waitid` does not say whose end it reports.
     // SAFETY: an all-zero `siginfo_t` is a valid value of this plain C structure.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // JUSTIFICATION: as above.
     // SAFETY: the pointer leads to a `siginfo_t` that lives until the call returns.
-    let ret = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOWAIT) };
+    let ret = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
     if ret != 0 {
         return Err(io::Error::last_os_error());
     }
     // JUSTIFICATION: the field is a member of a C union.
-    // SAFETY: `waitid` succeeded, so the structure is that of SIGCHLD, which has the field.
+    // SAFETY: `waitid` succeeded, so the structure is that of SIGCHLD, which has the field, or still all zero.
     let pid = unsafe { info.si_pid() };
-    Pid::from_raw(pid).ok_or_else(|| io::Error::other("waitid names no process"))
+    Ok(Pid::from_raw(pid))
 }
 
 fn single_threaded() -> io::Result<()> {
@@ -212,11 +214,10 @@ mod tests {
     #[test]
     fn a_child_that_ended_is_named_and_can_be_waited_for() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
-        let ended = next_ended_child().unwrap();
-        assert_eq!(
-            u32::try_from(ended.as_raw_nonzero().get()).unwrap(),
-            child.id()
-        );
+        for wait in [true, false] {
+            let ended = ended_child(wait).unwrap().unwrap();
+            assert_eq!(u32::try_from(ended.as_raw_nonzero().get()), Ok(child.id()));
+        }
         assert!(child.wait().unwrap().success());
     }
 

@@ -308,7 +308,18 @@ impl Tree {
     pub fn set_layer(&mut self, ino: Ino, layer: u16) -> Result<(), TreeError> {
         let packed = self.inodes[ino.index()];
         self.inodes[ino.index()] = self.store.with_layer(packed, layer)?;
+        // What is added later is never below.
+        self.store.layer = self.store.layer.max(layer);
         Ok(())
+    }
+
+    /// The target of a symbolic link, of which nothing is copied; `None` for other types.
+    ///
+    /// # Panics
+    /// When `ino` is of another, larger tree.
+    #[must_use]
+    pub fn target(&self, ino: Ino) -> Option<&[u8]> {
+        self.store.target(self.inodes[ino.index()])
     }
 
     /// Whether an inode is a directory.
@@ -328,11 +339,6 @@ impl Tree {
     #[must_use]
     pub fn slots(&self) -> usize {
         self.inodes.len()
-    }
-
-    /// All inodes of the table, also those that no name leads to any more.
-    pub fn inodes(&self) -> impl Iterator<Item = Inode> {
-        self.inodes.iter().map(|packed| self.store.unpack(*packed))
     }
 
     /// Changes an inode. A directory keeps its names as long as it stays one.

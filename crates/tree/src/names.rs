@@ -118,10 +118,14 @@ impl Directory {
             name: names.add(name)?,
             ino,
         };
+        let last = index == self.rest.len();
         let mut chunk = self.chunk_mut(index);
         if chunk.len() >= CHUNK {
-            // At the end a new chunk, so that a directory that is filled in order has full ones.
-            let keep = if at == CHUNK { CHUNK } else { CHUNK / 2 };
+            // Behind all others a new chunk, so that a directory that is filled in order has full ones.
+            let keep = match at == CHUNK && last {
+                true => CHUNK,
+                false => CHUNK / 2,
+            };
             let tail = chunk.split_off(keep);
             if at < keep {
                 self.rest.insert(index, tail);
@@ -232,6 +236,19 @@ mod tests {
         }
         assert_eq!(directory.rest.len(), 9);
         assert!(directory.rest.iter().all(|chunk| chunk.len() == CHUNK));
+    }
+
+    #[test]
+    fn names_in_any_order_leave_chunks_half_full() {
+        let (mut names, mut directory) = (NameStore::default(), Directory::default());
+        let forth = (0..2 * CHUNK).map(|n| format!("{n:06}"));
+        let back = (0..50 * CHUNK).rev().map(|n| format!("z{n:06}"));
+        for (ino, name) in (0..).zip(forth.chain(back)) {
+            directory
+                .insert(&mut names, name.as_bytes(), Ino(ino))
+                .unwrap();
+        }
+        assert!(directory.rest.len() <= 2 * 52, "{}", directory.rest.len());
     }
 
     proptest! {

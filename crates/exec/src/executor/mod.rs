@@ -7,6 +7,7 @@
 pub(crate) mod accounts;
 mod limits;
 pub(crate) mod process;
+mod reaper;
 mod script;
 
 use std::collections::BTreeMap;

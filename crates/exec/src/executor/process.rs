@@ -6,9 +6,9 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, Signal};
 
-use super::Held;
+use super::{Held, reaper};
 use crate::MAX_LINE;
 use crate::event::ChildEvent;
 
@@ -91,8 +91,7 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
         .stderr(Stdio::piped());
     amiforge_sys::new_session(&mut command, UMASK);
     amiforge_sys::limit(&mut command, spec.held.list.clone());
-    reap_ended();
-    let mut child = command.spawn()?;
+    let mut child = reaper::spawn(&mut command)?;
     let pid = child.id();
     let (sender, messages) = mpsc::sync_channel(1024);
     let mut streams = 0;
@@ -108,8 +107,7 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
         }
         // Nobody listening means that the run was given up.
         thread(move || {
-            reap_until(pid);
-            drop(sender.send(Message::Exit(child.wait())));
+            drop(sender.send(Message::Exit(reaper::wait(&mut child))));
         })
     };
     // The caller's own limit of processes may leave no room for a thread.
@@ -163,6 +161,7 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
+    reaper::reap();
     let left_crowded = spec.held.is_crowded();
     let stdout = String::from_utf8_lossy(&output.stdout);
     Ok(Done {
@@ -172,32 +171,6 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
         crowded: crowded || left_crowded,
         left_crowded,
     })
-}
-
-/// As the first process of its pid namespace, waits for whatever lost its parent and has ended: what nobody
-/// waits for keeps counting against the limit of processes.
-fn reap_ended() {
-    if std::process::id() == 1 {
-        while let Ok(Some(_)) = rustix::process::waitpid(None, WaitOptions::NOHANG) {}
-    }
-}
-
-/// The same until `child` has ended, which stays to be waited for.
-fn reap_until(child: u32) {
-    if std::process::id() != 1 {
-        return;
-    }
-    // Only one command runs at a time, so what ended and is not it has nobody else to wait for it.
-    loop {
-        match amiforge_sys::next_ended_child() {
-            Ok(pid) if u32::try_from(pid.as_raw_nonzero().get()) == Ok(child) => return,
-            Ok(pid) => {
-                let _status = rustix::process::waitpid(Some(pid), WaitOptions::empty());
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
-        }
-    }
 }
 
 /// Starts a thread; an error where `std::thread::spawn` would panic.

@@ -20,6 +20,8 @@ use super::hash::{HashSeed, NameHash};
 pub(super) const FILE: u8 = 1;
 /// Type code of a directory.
 pub(super) const DIRECTORY: u8 = 2;
+/// See [`kind_code`].
+pub(super) const SYMLINK: u8 = 7;
 const BLOCK: usize = 4096;
 /// Bytes of the fake entry that ends a block and holds its checksum.
 const TAIL: usize = 12;
@@ -80,7 +82,7 @@ pub(super) fn kind_code(kind: &Kind) -> u8 {
         Kind::BlockDev { .. } => 4,
         Kind::Fifo => 5,
         Kind::Socket => 6,
-        Kind::Symlink(_) => 7,
+        Kind::Symlink(_) => SYMLINK,
     }
 }
 

@@ -149,6 +149,8 @@ impl Scan {
             dir::DIRECTORY
         } else if self.tree.file(ino).is_some() {
             dir::FILE
+        } else if self.tree.target(ino).is_some() {
+            dir::SYMLINK
         } else {
             dir::kind_code(&self.tree.inode(ino).kind)
         }
@@ -164,8 +166,8 @@ fn lost_and_found(tree: &Tree) -> Option<Ino> {
 /// of each slot of the tree: one more layer wherever the paths go back. Of a file system that has grown
 /// in use that makes thousands, which mean nothing; it stays in one.
 pub(super) fn layers_of_numbers(tree: &mut Tree, numbers: &[u32]) -> Result<(), TreeError> {
-    let own = lost_and_found(tree);
-    // In the order of paths, so that a stable sort by number keeps it for those that have none.
+    let own = lost_and_found(tree).filter(|ino| tree.is_dir(*ino));
+    // A stable sort by number leaves those in the order of paths that share one, as in a damaged file system.
     let mut walked: Vec<Ino> = Vec::with_capacity(tree.slots());
     let mut met = vec![false; tree.slots()];
     for item in Walk::new(tree) {
@@ -173,9 +175,9 @@ pub(super) fn layers_of_numbers(tree: &mut Tree, numbers: &[u32]) -> Result<(), 
             walked.push(item.ino);
         }
     }
-    let number = |ino: Ino| numbers.get(ino.index()).copied().unwrap_or(0);
+    let number = |ino: Ino| numbers.get(ino.index()).copied().unwrap_or(u32::MAX);
     let mut by_number: Vec<u32> = (0..).take(walked.len()).collect();
-    by_number.sort_unstable_by_key(|at| number(walked[*at as usize]));
+    by_number.sort_by_key(|at| number(walked[*at as usize]));
     let back = by_number.windows(2).filter(|pair| pair[1] < pair[0]);
     if back.count() >= MAX_LAYERS_READ {
         return Ok(());

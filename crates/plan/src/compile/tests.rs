@@ -224,6 +224,9 @@ fn every_input_changes_the_ids_from_its_layer_on() {
         ("formats", 4, |w| {
             w.recipe = RECIPE.replace("[raw]", "[raw, qcow2]")
         }),
+        ("compression", 4, |w| {
+            w.recipe = RECIPE.replace("formats: [raw]", "formats: [raw, qcow2], compression: zstd")
+        }),
         ("seed", 4, |w| w.recipe = RECIPE.replace("fixed", "other")),
         ("tags", 4, |w| w.recipe = RECIPE.replace("web}", "db}")),
         ("name", 4, |w| w.recipe = RECIPE.replace("demo", "demo2")),

@@ -200,9 +200,7 @@ pub(super) fn settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings>
     );
     let (compression, span) = compression;
     if compression != Compression::None && !formats.contains(&OutputFormat::Qcow2) {
-        let message = format!(
-            "`compression: {compression}` has no effect: none of the formats can be compressed"
-        );
+        let message = "`compression` has no effect: none of the formats can be compressed";
         let help = Some("add `qcow2` to `formats`, or leave `compression` out".to_owned());
         cx.error_help("conflicting-fields", span, message, help);
         return None;

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use amiforge_tree::layer::{LayerWriteError, PlannedFile};
 use amiforge_tree::{Content, ContentHasher, DATA_CHUNK, DataExtent, DataSource, InodeFlags};
-use amiforge_types::{BlobId, BlobTable, WriteAt};
+use amiforge_types::{BlobId, WriteAt};
 use rayon::prelude::*;
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -30,7 +30,6 @@ pub(super) fn scan(
     files: &Files,
     flags: FlagReader,
 ) -> Result<Vec<(Content, InodeFlags)>, HarvestError> {
-    let placeholder = BlobTable::new().add(std::sync::Arc::new(Vec::new()));
     let list: Vec<_> = files.iter().collect();
     list.par_iter()
         .map_init(Vec::new, |buf, (path, state)| {
@@ -45,8 +44,7 @@ pub(super) fn scan(
                 return Ok((content, flags));
             }
             let file = open(upper, path, state)?;
-            let content = scan_file(&file, state, placeholder, buf)
-                .map_err(HarvestError::io("read", path))?;
+            let content = scan_file(&file, state, buf).map_err(HarvestError::io("read", path))?;
             Ok((content, flags.of(file.as_fd())))
         })
         .collect()
@@ -95,10 +93,9 @@ pub(super) fn open(
     Ok(File::from(fd))
 }
 
-fn scan_file(file: &File, state: &FileState, id: BlobId, buf: &mut Vec<u8>) -> io::Result<Content> {
+fn scan_file(file: &File, state: &FileState, buf: &mut Vec<u8>) -> io::Result<Content> {
     let mut hasher = ContentHasher::new(state.size);
     let mut zeros = ZeroRuns::new();
-    buf.resize(DATA_CHUNK, 0);
     while zeros.at < state.size {
         let data_end = if state.sparse {
             let (data, end) = next_data(file, zeros.at, state.size)?;
@@ -108,26 +105,55 @@ fn scan_file(file: &File, state: &FileState, id: BlobId, buf: &mut Vec<u8>) -> i
         } else {
             state.size
         };
-        while zeros.at < data_end {
-            // Chunks end at multiples of the chunk size, so that blocks are whole.
-            let chunk = DATA_CHUNK as u64;
-            let n = usize::try_from((chunk - zeros.at % chunk).min(data_end - zeros.at))
-                .unwrap_or(DATA_CHUNK);
-            file.read_exact_at(&mut buf[..n], zeros.at)?;
-            hasher.update(&buf[..n]);
-            zeros.bytes(&buf[..n]);
-        }
+        chunks(file, zeros.at, data_end, buf, |bytes, _| {
+            hasher.update(bytes);
+            zeros.bytes(bytes);
+            Ok(())
+        })
+        .map_err(|(Chunk::Read(error) | Chunk::Taken(error))| error)?;
     }
     let runs = zeros.finish().into_iter().map(|(offset, end)| DataExtent {
         offset,
         len: end - offset,
-        source: DataSource::Blob { id, offset },
+        source: DataSource::Blob {
+            id: BlobId::UNASSIGNED,
+            offset,
+        },
     });
     Ok(Content {
         size: state.size,
         extents: runs.collect(),
         digest: Some(hasher.finish()),
     })
+}
+
+/// Why [`chunks`] ended early.
+pub(super) enum Chunk<E> {
+    /// The file could not be read.
+    Read(io::Error),
+    /// Whoever was handed a chunk failed.
+    Taken(E),
+}
+
+/// Hands a part of a file out, with the place of each piece, which is at most [`DATA_CHUNK`] bytes.
+pub(super) fn chunks<E>(
+    file: &File,
+    start: u64,
+    end: u64,
+    buf: &mut Vec<u8>,
+    mut take: impl FnMut(&[u8], u64) -> Result<(), E>,
+) -> Result<(), Chunk<E>> {
+    buf.resize(DATA_CHUNK, 0);
+    let mut at = start;
+    while at < end {
+        // They end at multiples of their size, so that blocks are whole.
+        let chunk = DATA_CHUNK as u64;
+        let n = usize::try_from((chunk - at % chunk).min(end - at)).unwrap_or(DATA_CHUNK);
+        file.read_exact_at(&mut buf[..n], at).map_err(Chunk::Read)?;
+        take(&buf[..n], at).map_err(Chunk::Taken)?;
+        at += n as u64;
+    }
+    Ok(())
 }
 
 /// The next run that may hold data at or after `at`.

@@ -9,20 +9,16 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use amiforge_tree::layer::LayerWriteError;
-use amiforge_tree::{
-    Content, DATA_CHUNK, DataExtent, DataSource, Ino, Inode, InodeFlags, Kind, Tree,
-};
+use amiforge_tree::{Content, DataExtent, DataSource, Ino, Inode, InodeFlags, Kind, Tree};
 use amiforge_types::{BlobId, WriteAt as _};
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, Dir, FileType};
 
-use super::data::{self, ZeroRuns};
+use super::data::{self, Chunk, ZeroRuns};
 use super::flags::FlagReader;
-use super::walk::{FileState, stat_of};
+use super::walk::{FileState, kind_of, stat_of};
 use super::{Form, HOLE_BLOCK, HOLE_BYTES, HarvestError, xattr};
 use crate::FileTarget;
 use crate::dirfd::{open_dir, retry};
@@ -40,8 +36,8 @@ const BATCH_BYTES: u64 = 256 << 20;
 /// [`BlobId::UNASSIGNED`].
 pub fn read_folder(dir: impl AsFd, mut tree: Tree, spool: &File) -> Result<Tree, HarvestError> {
     let root = dir.as_fd();
-    spool.set_len(0).map_err(write_error)?;
-    let target = FileTarget::from_file(spool.try_clone().map_err(write_error)?);
+    spool.set_len(0).map_err(HarvestError::Spool)?;
+    let target = FileTarget::from_file(spool.try_clone().map_err(HarvestError::Spool)?);
     let stat = retry(|| rustix::fs::fstat(root)).map_err(HarvestError::io("stat", b"/"))?;
     tree.next_layer();
     let mut reader = Reader {
@@ -68,11 +64,9 @@ pub fn read_folder(dir: impl AsFd, mut tree: Tree, spool: &File) -> Result<Tree,
         reader.directory(path, ino)?;
     }
     reader.flush()?;
+    // The last runs may be zeros, which nobody has written.
+    spool.set_len(reader.spooled).map_err(HarvestError::Spool)?;
     Ok(reader.tree)
-}
-
-fn write_error(source: io::Error) -> HarvestError {
-    HarvestError::Write(LayerWriteError::Write(source))
 }
 
 /// A file whose data is to be copied.
@@ -135,7 +129,7 @@ impl Reader<'_> {
                 names.push(name.to_vec());
             }
         }
-        // Neighbours in the image become neighbours in the spool.
+        // The files of a folder become neighbours in the spool, as they are in the image.
         names.sort_unstable();
         let below = self.pending.len();
         let path = Arc::new(path);
@@ -162,42 +156,25 @@ impl Reader<'_> {
         }
         let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         let shared = !is_dir && stat.st_nlink > 1;
+        let there = self
+            .tree
+            .children(parent)
+            .and_then(|names| names.get(&name));
+        let held = there.and_then(|ino| self.tree.children(ino));
+        if !is_dir && held.is_some_and(|names| !names.is_empty()) {
+            return Err(HarvestError::Replaces(shown()));
+        }
         if let Some(ino) = self.linked.get(&stat.st_ino).filter(|_| shared) {
             return Ok(self.tree.name(parent, &name, *ino)?);
         }
         let attrs = xattr::read(dir, &name, Form::Plain)
             .map_err(|e| HarvestError::io("read the attributes of", &shown())(e))?;
-        let (major, minor) = (
-            rustix::fs::major(stat.st_rdev),
-            rustix::fs::minor(stat.st_rdev),
-        );
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => Kind::Dir,
-            FileType::RegularFile => Kind::File(Content::default()),
-            FileType::Symlink => {
-                let target =
-                    retry(|| rustix::fs::readlinkat(dir, OsStr::from_bytes(&name), Vec::new()))
-                        .map_err(|e| HarvestError::io("read the link", &shown())(e))?;
-                Kind::Symlink(target.into_bytes())
-            }
-            FileType::CharacterDevice => Kind::CharDev { major, minor },
-            FileType::BlockDevice => Kind::BlockDev { major, minor },
-            FileType::Fifo => Kind::Fifo,
-            FileType::Socket => Kind::Socket,
-            FileType::Unknown => {
-                let unsupported = io::ErrorKind::Unsupported.into();
-                return Err(HarvestError::io("tell the type of", &shown())(unsupported));
-            }
-        };
+        let kind = kind_of(dir, &name, &stat, shown)?;
         let is_file = matches!(kind, Kind::File(_));
         let inode = Inode {
             xattrs: attrs.kept,
             ..Inode::new(stat_of(&stat), kind)
         };
-        let there = self
-            .tree
-            .children(parent)
-            .and_then(|names| names.get(&name));
         let ino = match there.filter(|ino| is_dir && self.tree.is_dir(*ino)) {
             Some(ino) => {
                 self.tree.update(ino, |old| *old = inode)?;
@@ -309,40 +286,42 @@ fn copy(
     }
     let file = data::open(root, &path, &job.state)?;
     let mut zeros = ZeroRuns::new();
-    buf.resize(DATA_CHUNK, 0);
     for (start, end, place) in &job.parts {
         zeros.hole(start - zeros.at());
-        let mut at = *start;
-        while at < *end {
-            // Chunks end at multiples of the chunk size, so that blocks are whole.
-            let chunk = DATA_CHUNK as u64;
-            let n = usize::try_from((chunk - at % chunk).min(end - at)).unwrap_or(DATA_CHUNK);
-            file.read_exact_at(&mut buf[..n], at)
-                .map_err(HarvestError::io("read", &path))?;
-            zeros.bytes(&buf[..n]);
-            if !data::is_zero(&buf[..n]) {
-                target
-                    .write_all_at(&buf[..n], place + (at - start))
-                    .map_err(write_error)?;
+        data::chunks(&file, *start, *end, buf, |bytes, at| {
+            zeros.bytes(bytes);
+            match data::is_zero(bytes) {
+                true => Ok(()),
+                false => target
+                    .write_all_at(bytes, place + (at - start))
+                    .map_err(HarvestError::Spool),
             }
-            at += n as u64;
-        }
+        })
+        .map_err(|error| match error {
+            Chunk::Taken(error) => error,
+            Chunk::Read(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                HarvestError::Changed(path.clone())
+            }
+            Chunk::Read(error) => HarvestError::io("read", &path)(error),
+        })?;
     }
     zeros.hole(size - zeros.at());
+    // What is left out between parts is a hole in the image, too, so that a run lies in one of them.
+    let mut parts = job.parts.iter().peekable();
     for (offset, end) in zeros.finish() {
-        // A run may go on over a hole that was too small to be one: what is in it reads as zeros.
-        for (start, part_end, place) in &job.parts {
-            let (from, to) = (offset.max(*start), end.min(*part_end));
-            if from < to {
-                content.extents.push(DataExtent {
-                    offset: from,
-                    len: to - from,
-                    source: DataSource::Blob {
-                        id: BlobId::UNASSIGNED,
-                        offset: place + (from - start),
-                    },
-                });
-            }
+        while parts
+            .next_if(|(_, part_end, _)| *part_end <= offset)
+            .is_some()
+        {}
+        if let Some((start, _, place)) = parts.peek() {
+            content.extents.push(DataExtent {
+                offset,
+                len: end - offset,
+                source: DataSource::Blob {
+                    id: BlobId::UNASSIGNED,
+                    offset: place + (offset - start),
+                },
+            });
         }
     }
     // Once more, for a write during the copy.

@@ -73,14 +73,20 @@ pub enum HarvestError {
     /// Another file system is mounted inside.
     #[error("another file system is mounted at {:?}", String::from_utf8_lossy(.0))]
     Mount(Vec<u8>),
-    /// A file changed while it was read: something of the step still runs.
+    /// A file changed while it was read: something still runs that writes it.
     #[error("{:?} changed while it was read", String::from_utf8_lossy(.0))]
     Changed(Vec<u8>),
-    /// The layer, or the data of the files, could not be written.
+    /// The layer could not be written.
     #[error("cannot write the layer")]
     Write(#[from] LayerWriteError),
-    /// More files than a tree holds.
-    #[error("the folder is too large")]
+    /// The data of a folder's files could not be written.
+    #[error("cannot write the data of the files")]
+    Spool(#[source] io::Error),
+    /// What is not a directory has the name of one that holds something.
+    #[error("{:?} would replace a folder that is not empty", String::from_utf8_lossy(.0))]
+    Replaces(Vec<u8>),
+    /// The files do not fit a tree.
+    #[error("the folder cannot become a tree")]
     Tree(#[from] TreeError),
 }
 

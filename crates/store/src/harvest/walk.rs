@@ -41,6 +41,36 @@ impl FileState {
     }
 }
 
+/// The type of the entry `name` of `dir`, without its data. `path` is for messages.
+pub(super) fn kind_of(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    stat: &rustix::fs::Stat,
+    path: impl Fn() -> Vec<u8>,
+) -> Result<Kind, HarvestError> {
+    let (major, minor) = (
+        rustix::fs::major(stat.st_rdev),
+        rustix::fs::minor(stat.st_rdev),
+    );
+    Ok(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => Kind::Dir,
+        FileType::RegularFile => Kind::File(Content::default()),
+        FileType::Symlink => {
+            let target = retry(|| rustix::fs::readlinkat(dir, OsStr::from_bytes(name), Vec::new()))
+                .map_err(|e| HarvestError::io("read the link", &path())(e))?;
+            Kind::Symlink(target.into_bytes())
+        }
+        FileType::CharacterDevice => Kind::CharDev { major, minor },
+        FileType::BlockDevice => Kind::BlockDev { major, minor },
+        FileType::Fifo => Kind::Fifo,
+        FileType::Socket => Kind::Socket,
+        FileType::Unknown => {
+            let unsupported = io::ErrorKind::Unsupported.into();
+            return Err(HarvestError::io("tell the type of", &path())(unsupported));
+        }
+    })
+}
+
 /// What the image keeps of a file's status.
 pub(super) fn stat_of(stat: &rustix::fs::Stat) -> Stat {
     Stat {
@@ -148,37 +178,19 @@ impl Walker<'_> {
         if let Some(feature) = attrs.unsupported {
             return Err(HarvestError::Overlay { path, feature });
         }
-        let (major, minor) = (
-            rustix::fs::major(stat.st_rdev),
-            rustix::fs::minor(stat.st_rdev),
-        );
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => {
+        let whiteout = match kind_of(dir, name, &stat, || path.clone())? {
+            Kind::File(_) => attrs.whiteout,
+            Kind::CharDev { major: 0, minor: 0 } => true,
+            Kind::Dir => {
                 self.pending.push(path.clone());
-                Kind::Dir
+                return self.put(path, &stat, Kind::Dir, attrs);
             }
-            FileType::RegularFile if attrs.whiteout => return self.whiteout(path),
-            FileType::RegularFile => Kind::File(Content::default()),
-            FileType::Symlink => {
-                let target =
-                    retry(|| rustix::fs::readlinkat(dir, OsStr::from_bytes(name), Vec::new()))
-                        .map_err(HarvestError::io("read the link", &path))?;
-                Kind::Symlink(target.into_bytes())
-            }
-            FileType::CharacterDevice if (major, minor) == (0, 0) => {
-                return self.whiteout(path);
-            }
-            FileType::CharacterDevice => Kind::CharDev { major, minor },
-            FileType::BlockDevice => Kind::BlockDev { major, minor },
-            FileType::Fifo => Kind::Fifo,
-            FileType::Socket => Kind::Socket,
-            FileType::Unknown => {
-                return Err(HarvestError::io("tell the type of", &path)(
-                    io::ErrorKind::Unsupported.into(),
-                ));
-            }
+            kind => return self.put(path, &stat, kind, attrs),
         };
-        self.put(path, &stat, kind, attrs)
+        if whiteout {
+            return self.whiteout(path);
+        }
+        self.put(path, &stat, Kind::File(Content::default()), attrs)
     }
 
     fn whiteout(&mut self, path: Vec<u8>) -> Result<(), HarvestError> {

@@ -267,3 +267,50 @@ fn a_folder_lies_over_what_is_there() {
     // The other name of a replaced file keeps it.
     assert!(line("/other").contains("file 0600 0 0 3 "), "{text}");
 }
+
+#[test]
+fn a_folder_may_end_in_zeros() {
+    for script in [
+        "head -c 10 /dev/zero > z",
+        "head -c 262144 /dev/urandom > z; head -c 5000 /dev/zero >> z",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        sh(dir.path(), &format!("cd \"$1\"; {script}"));
+        let (tree, blobs) = crate::common::folder(dir.path());
+        let ino = tree.lookup(b"z").unwrap();
+        let amiforge_tree::Kind::File(content) = tree.inode(ino).kind else {
+            panic!("not a file");
+        };
+        let expected =
+            amiforge_tree::ContentHasher::of(&std::fs::read(dir.path().join("z")).unwrap());
+        assert_eq!(
+            content.content_digest(&blobs).unwrap(),
+            expected,
+            "{script}"
+        );
+    }
+}
+
+#[test]
+fn a_folder_takes_no_folder_away() {
+    for over in [
+        "ln -s elsewhere etc",
+        "echo file > etc",
+        "echo a > a; ln a etc",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        sh(dir.path(), &format!("cd \"$1\"; {over}"));
+        let mut tree = amiforge_tree::Tree::new(crate::common::ROOT);
+        let folder = || amiforge_tree::Inode::new(crate::common::ROOT, amiforge_tree::Kind::Dir);
+        tree.insert(b"etc", folder()).unwrap();
+        tree.insert(b"etc/below", folder()).unwrap();
+        let spool = tempfile::tempfile().unwrap();
+        let upper = std::fs::File::open(dir.path()).unwrap();
+        let error = amiforge_store::read_folder(upper, tree, &spool).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "\"etc\" would replace a folder that is not empty",
+            "{over}"
+        );
+    }
+}

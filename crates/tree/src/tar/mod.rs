@@ -12,7 +12,7 @@
 //! the GNU tar manual, "Basic Tar Format" and "Sparse Formats".
 //!
 //! Names are relative to the root of the tree: leading slashes and `./` go. A `..` component, an
-//! entry whose parent is not a directory of this archive, a hard link to something that has not
+//! entry whose parent is not a directory of the tree, a hard link to something that has not
 //! been seen and a truncated archive are errors that name the member. A parent that is a symbolic
 //! link of the archive is followed inside the tree, as an extraction into an empty root would do.
 //! Parents that the archive leaves out are made: mode 0755, root, build clock. The whole policy, class

@@ -594,9 +594,9 @@ impl Reader<'_> {
                     dirs.push(below(ino));
                 }
                 None => return Err(bad()),
-                Some(ino) => match &self.tree.inode(ino).kind {
-                    Kind::Dir => dirs.push(below(ino)),
-                    Kind::Symlink(target) => {
+                Some(ino) if self.tree.is_dir(ino) => dirs.push(below(ino)),
+                Some(ino) => match self.tree.target(ino) {
+                    Some(target) => {
                         hops += 1;
                         followed += target.len() as u64;
                         // The bytes count as well, or few links would make many steps.
@@ -613,7 +613,7 @@ impl Reader<'_> {
                                 .map(|name| (name.to_vec(), true)),
                         );
                     }
-                    _ => return Err(bad()),
+                    None => return Err(bad()),
                 },
             }
             if dirs.len() > limits.depth {
