@@ -38,6 +38,7 @@ fn create(file: &CreateFile, path: &str) -> Result<(), StepError> {
         }
         _ => {}
     }
+    let bytes = file.encoding.encode(&file.content)?;
     make_parents(path)?;
     // 0666 less the mask of 022. An existing file keeps its mode, as it does for any program.
     let mut out = OpenOptions::new()
@@ -47,8 +48,7 @@ fn create(file: &CreateFile, path: &str) -> Result<(), StepError> {
         .mode(0o644)
         .open(path)
         .map_err(failed("write", path))?;
-    out.write_all(&file.encoding.encode(&file.content))
-        .map_err(failed("write", path))?;
+    out.write_all(&bytes).map_err(failed("write", path))?;
     drop(out);
     set_attributes(
         path,

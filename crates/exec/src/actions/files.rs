@@ -1,22 +1,27 @@
 //! What the actions on files share.
 
-use std::ffi::OsString;
 use std::fs::{Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
+};
+use std::path::{Path, PathBuf};
 
 use amiforge_recipe::actions::FileMode;
 use rustix::thread::Gid;
 
-use super::StepError;
+use super::{StepCx, StepError};
 use crate::executor::accounts;
 
 /// File mode mask that the modes of new files are less by.
 const UMASK: u32 = 0o022;
 
-pub(super) fn failed(action: &'static str, path: &str) -> impl FnOnce(io::Error) -> StepError {
-    let path = path.to_owned();
+pub(super) fn failed(
+    action: &'static str,
+    path: impl AsRef<Path>,
+) -> impl FnOnce(io::Error) -> StepError {
+    let path = shown(path.as_ref());
     move |source| StepError::File {
         action,
         path,
@@ -24,28 +29,121 @@ pub(super) fn failed(action: &'static str, path: &str) -> impl FnOnce(io::Error)
     }
 }
 
-/// What is at the path, links followed; `None` for nothing.
-pub(super) fn look(path: &str) -> Result<Option<Metadata>, StepError> {
-    match std::fs::metadata(path) {
+/// A path for messages; bytes that are no text are escaped.
+pub(super) fn shown(path: &Path) -> String {
+    path.to_str().map_or_else(
+        || path.as_os_str().as_bytes().escape_ascii().to_string(),
+        str::to_owned,
+    )
+}
+
+/// What is at the path, links followed; `None` for nothing, also where a link leads nowhere.
+pub(super) fn look(path: impl AsRef<Path>) -> Result<Option<Metadata>, StepError> {
+    found(std::fs::metadata(&path), path.as_ref())
+}
+
+/// What is at the path itself, be it a link.
+pub(super) fn look_here(path: impl AsRef<Path>) -> Result<Option<Metadata>, StepError> {
+    found(std::fs::symlink_metadata(&path), path.as_ref())
+}
+
+fn found(metadata: io::Result<Metadata>, path: &Path) -> Result<Option<Metadata>, StepError> {
+    match metadata {
         Ok(metadata) => Ok(Some(metadata)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(failed("look at", path)(e)),
     }
 }
 
-pub(super) fn make_parents(path: &str) -> Result<(), StepError> {
-    match Path::new(path.trim_end_matches('/')).parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => make_folders(&parent.to_string_lossy()),
+/// Which file it is, whatever its name.
+pub(super) fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// What it is, for messages.
+pub(super) fn kind(metadata: &Metadata) -> &'static str {
+    match metadata.file_type() {
+        t if t.is_file() => "a file",
+        t if t.is_dir() => "a folder",
+        t if t.is_symlink() => "a link",
+        t if t.is_fifo() => "a pipe",
+        t if t.is_socket() => "a socket",
+        _ => "a device",
+    }
+}
+
+pub(super) fn wrong_type(path: impl AsRef<Path>, is: &Metadata, wanted: &'static str) -> StepError {
+    StepError::WrongType {
+        path: shown(path.as_ref()),
+        is: kind(is),
+        wanted,
+    }
+}
+
+/// A regular file that must be there, links followed. To open anything else may wait for ever.
+pub(super) fn existing_file(action: &'static str, path: &str) -> Result<Metadata, StepError> {
+    let found = std::fs::metadata(path).map_err(failed(action, path))?;
+    if found.is_file() {
+        Ok(found)
+    } else {
+        Err(wrong_type(path, &found, "a file"))
+    }
+}
+
+/// A folder that must be there, links followed.
+pub(super) fn existing_folder(action: &'static str, path: &str) -> Result<(), StepError> {
+    let found = std::fs::metadata(path).map_err(failed(action, path))?;
+    if found.is_dir() {
+        Ok(())
+    } else {
+        Err(wrong_type(path, &found, "a folder"))
+    }
+}
+
+/// What is in a folder, sorted by name, with what each is; links are not followed.
+pub(super) fn children(folder: &Path) -> Result<Vec<(PathBuf, Metadata)>, StepError> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed("list", folder))? {
+        let path = entry.map_err(failed("list", folder))?.path();
+        // Another process may have taken it away.
+        if let Some(found) = look_here(&path)? {
+            all.push((path, found));
+        }
+    }
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(all)
+}
+
+/// Visits all below a folder, what is in a folder before the folder itself. Links are visited and
+/// not followed.
+pub(super) fn below(
+    folder: &Path,
+    cx: &StepCx<'_>,
+    visit: &mut dyn FnMut(&Path, &Metadata) -> Result<(), StepError>,
+) -> Result<(), StepError> {
+    for (path, found) in children(folder)? {
+        cx.check_deadline()?;
+        if found.is_dir() {
+            below(&path, cx, visit)?;
+        }
+        visit(&path, &found)?;
+    }
+    Ok(())
+}
+
+pub(super) fn make_parents(path: impl AsRef<Path>) -> Result<(), StepError> {
+    match path.as_ref().parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => make_folders(parent),
         _ => Ok(()),
     }
 }
 
 /// Makes a folder and those above it with 0777 less the mask.
-pub(super) fn make_folders(path: &str) -> Result<(), StepError> {
+pub(super) fn make_folders(path: impl AsRef<Path>) -> Result<(), StepError> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o777 & !UMASK)
-        .create(path)
+        .create(&path)
         .map_err(failed("create the folder", path))
 }
 
@@ -54,8 +152,8 @@ pub(super) fn masked(mode: u32) -> u32 {
     mode & 0o777 & !UMASK
 }
 
-pub(super) fn set_mode(path: &str, mode: u32) -> Result<(), StepError> {
-    std::fs::set_permissions(path, Permissions::from_mode(mode))
+pub(super) fn set_mode(path: impl AsRef<Path>, mode: u32) -> Result<(), StepError> {
+    std::fs::set_permissions(&path, Permissions::from_mode(mode))
         .map_err(failed("set the permissions of", path))
 }
 
@@ -76,34 +174,29 @@ pub(super) fn set_attributes(
     permissions.map_or(Ok(()), |FileMode(mode)| set_mode(path, u32::from(mode)))
 }
 
-/// The regular files that a path with `*` in its last part means, sorted; a name that starts with a
-/// dot only matches a pattern that does.
-pub(super) fn matches(pattern: &str) -> Result<Vec<String>, StepError> {
+/// What a path with `*` in its last part means, sorted: the entries that `wanted` accepts. A name
+/// that starts with a dot only matches a pattern that does.
+pub(super) fn matches(
+    pattern: &str,
+    wanted: &dyn Fn(&Path, &Metadata) -> Result<bool, StepError>,
+) -> Result<Vec<PathBuf>, StepError> {
     let (folder, last) = match pattern.rsplit_once('/') {
         Some((folder, last)) => (format!("{folder}/"), last),
-        None => (String::new(), pattern),
+        None => (".".to_owned(), pattern),
     };
-    let listed = if folder.is_empty() { "." } else { &folder };
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(listed).map_err(failed("list", listed))? {
-        let name: OsString = entry.map_err(failed("list", listed))?.file_name();
-        // Names that are no text cannot be meant by a document, which is text.
-        let Some(name) = name.to_str() else { continue };
-        let hidden = name.starts_with('.') && !last.starts_with('.');
-        let path = format!("{folder}{name}");
-        if !hidden
-            && wildcard(last.as_bytes(), name.as_bytes())
-            && look(&path)?.is_some_and(|m| m.is_file())
-        {
-            found.push(path);
+    let mut all = Vec::new();
+    for (path, found) in children(Path::new(&folder))? {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        let hidden = name.starts_with(b".") && !last.starts_with('.');
+        if !hidden && wildcard(last.as_bytes(), name) && wanted(&path, &found)? {
+            all.push(path);
         }
     }
-    found.sort();
-    Ok(found)
+    Ok(all)
 }
 
 /// `*` stands for any number of bytes.
-fn wildcard(pattern: &[u8], name: &[u8]) -> bool {
+pub(super) fn wildcard(pattern: &[u8], name: &[u8]) -> bool {
     let mut parts = pattern.split(|b| *b == b'*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = name.strip_prefix(first) else {

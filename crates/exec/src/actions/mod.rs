@@ -1,14 +1,28 @@
 //! Action modules, one file each. To add one: its inputs in `amiforge-recipe`, a file here, and its
 //! line in [`run`]; see `docs/adding/action.md`.
 
+mod append_file;
 mod copy_file;
+mod copy_folder;
 mod create_file;
 mod create_folder;
+mod create_symlink;
+mod delete_file;
+mod delete_folder;
 mod execute_bash;
 mod execute_binary;
 mod files;
+mod list_files;
+mod move_file;
+mod move_folder;
+mod read_file;
+mod set_file_encoding;
+mod set_file_owner;
 mod set_file_permissions;
+mod set_folder_owner;
+mod set_folder_permissions;
 mod temp_script;
+mod transfer;
 mod update_os;
 
 use std::collections::BTreeMap;
@@ -35,12 +49,25 @@ trait Action {
 /// Runs one step's inputs. Every action, sorted by name.
 pub(crate) fn run(inputs: &ActionInputs, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
     match inputs {
+        ActionInputs::AppendFile(inputs) => inputs.run(cx),
         ActionInputs::CopyFile(inputs) => inputs.run(cx),
+        ActionInputs::CopyFolder(inputs) => inputs.run(cx),
         ActionInputs::CreateFile(inputs) => inputs.run(cx),
         ActionInputs::CreateFolder(inputs) => inputs.run(cx),
+        ActionInputs::CreateSymlink(inputs) => inputs.run(cx),
+        ActionInputs::DeleteFile(inputs) => inputs.run(cx),
+        ActionInputs::DeleteFolder(inputs) => inputs.run(cx),
         ActionInputs::ExecuteBash(inputs) => inputs.run(cx),
         ActionInputs::ExecuteBinary(inputs) => inputs.run(cx),
+        ActionInputs::ListFiles(inputs) => inputs.run(cx),
+        ActionInputs::MoveFile(inputs) => inputs.run(cx),
+        ActionInputs::MoveFolder(inputs) => inputs.run(cx),
+        ActionInputs::ReadFile(inputs) => inputs.run(cx),
+        ActionInputs::SetFileEncoding(inputs) => inputs.run(cx),
+        ActionInputs::SetFileOwner(inputs) => inputs.run(cx),
         ActionInputs::SetFilePermissions(inputs) => inputs.run(cx),
+        ActionInputs::SetFolderOwner(inputs) => inputs.run(cx),
+        ActionInputs::SetFolderPermissions(inputs) => inputs.run(cx),
         ActionInputs::UpdateOs(inputs) => inputs.run(cx),
     }
 }
@@ -63,6 +90,9 @@ pub(crate) struct StepCx<'a> {
     /// Whether a command was seen at the limit of processes.
     pub(crate) crowded: bool,
 }
+
+/// Bytes that one output takes at most, as the output of a command does.
+const MAX_OUTPUT: u64 = 4 << 20;
 
 /// Characters of a command that a report shows.
 const MAX_COMMAND: usize = 400;
@@ -87,6 +117,16 @@ impl StepCx<'_> {
             return path.to_owned();
         }
         format!("{}/{path}", self.dir.trim_end_matches('/'))
+    }
+
+    /// The same, from the root.
+    fn full_path(&self, path: &str) -> String {
+        let path = self.path(path);
+        if path.starts_with('/') {
+            path
+        } else {
+            format!("/{path}")
+        }
     }
 
     /// Names what is being done, for the report of a failure. Steps without logging stay silent.
@@ -188,6 +228,32 @@ pub(crate) enum StepError {
     ManyMatches { pattern: String },
     #[error("{path} would be copied onto itself")]
     OntoItself { path: String },
+    #[error("{target} is inside {source_path}, which cannot hold itself")]
+    IntoItself { source_path: String, target: String },
+    #[error("{source_path} is inside {target}, which it cannot become")]
+    OntoParent { source_path: String, target: String },
+    #[error("{path} names no file, so there is no name to keep in `destination`")]
+    NoName { path: String },
+    #[error("{path} is the root of the image, which stays")]
+    Root { path: String },
+    #[error("{path} is not empty and `force` is not true")]
+    NotEmpty { path: String },
+    #[error("{path} exists and `force` is not true")]
+    LinkExists { path: String },
+    #[error("there is no {target}, which {path} should lead to")]
+    NoTarget { path: String, target: String },
+    #[error("{path} is not text")]
+    NotText {
+        path: String,
+        #[source]
+        source: amiforge_recipe::actions::NotText,
+    },
+    #[error(transparent)]
+    NotEncodable(#[from] amiforge_recipe::actions::NotEncodable),
+    #[error("{path} has {size} bytes, and no more than {limit} can be taken")]
+    TooLarge { path: String, size: u64, limit: u64 },
+    #[error("the name of {path} is not UTF-8, so it cannot stand in a list")]
+    NotUtf8Name { path: String },
     #[error(transparent)]
     Account(#[from] AccountError),
     #[error("neither apt-get nor dnf nor yum is installed")]

@@ -42,6 +42,17 @@ pub(crate) fn group(name: &str) -> Result<Gid, AccountError> {
     })
 }
 
+/// The ids of an owner and a group; without a group, that of the user. A number that is no user's
+/// has none: the group then stays.
+pub(crate) fn owner(
+    name: &str,
+    group_name: Option<&str>,
+) -> Result<(u32, Option<u32>), AccountError> {
+    let user = user(name)?;
+    let gid = group_name.map(group).transpose()?.or(user.gid);
+    Ok((user.uid.as_raw(), gid.map(Gid::as_raw)))
+}
+
 fn read(file: &'static str) -> Result<String, AccountError> {
     match std::fs::read(file) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),

@@ -2,8 +2,8 @@
 //! Reference: AWSTOE action modules, CopyFile.
 
 use super::Entry;
+use super::transfer::files;
 use crate::decode::{self, Cx, Fields};
-use crate::node::Node;
 
 /// One copy. `*` is a wildcard after the last `/` of `source` only; a `destination` that ends in
 /// `/` is a folder and keeps the source's name, and several matches need one.
@@ -19,7 +19,7 @@ pub struct CopyFile {
 
 impl Entry for CopyFile {
     fn decode_entry(fields: &mut Fields<'_>, cx: &mut Cx<'_>) -> Option<Self> {
-        let source = fields.required("source", cx, source);
+        let source = fields.required("source", cx, files);
         let destination = fields.required("destination", cx, decode::path);
         let overwrite = fields.optional("overwrite", cx, decode::boolean);
         Some(Self {
@@ -28,25 +28,4 @@ impl Entry for CopyFile {
             overwrite: overwrite?.unwrap_or(true),
         })
     }
-}
-
-fn source(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
-    let path = decode::path(node, cx)?;
-    if cx.defers(&path) {
-        return Some(path);
-    }
-    if path
-        .rsplit_once('/')
-        .is_some_and(|(folder, _)| folder.contains('*'))
-    {
-        let help = Some("only the part after the last `/` may hold `*`".to_owned());
-        cx.error_help(
-            "invalid-wildcard",
-            node.span,
-            "a wildcard stands before the last `/`",
-            help,
-        );
-        return None;
-    }
-    Some(path)
 }

@@ -7,22 +7,52 @@
 //! Inputs are decoded twice: when a document is read, with references still in place, to find
 //! mistakes early; and when the step runs, from the resolved tree.
 
+mod append_file;
 mod copy_file;
+mod copy_folder;
 mod create_file;
 mod create_folder;
+mod create_symlink;
+mod delete_file;
+mod delete_folder;
+mod encoding;
 mod execute_bash;
 mod execute_binary;
+mod list_files;
+mod move_file;
+mod move_folder;
+mod read_file;
+mod set_file_encoding;
+mod set_file_owner;
 mod set_file_permissions;
+mod set_folder_owner;
+mod set_folder_permissions;
+mod transfer;
 mod update_os;
 
 use amiforge_types::{Diagnostics, Span};
 
+pub use append_file::AppendFile;
 pub use copy_file::CopyFile;
-pub use create_file::{CreateFile, Encoding};
+pub use copy_folder::CopyFolder;
+pub use create_file::CreateFile;
 pub use create_folder::CreateFolder;
+pub use create_symlink::CreateSymlink;
+pub use delete_file::DeleteFile;
+pub use delete_folder::DeleteFolder;
+pub use encoding::{BYTE_ORDER_MARK, Encoding, NotEncodable, NotText};
 pub use execute_bash::ExecuteBash;
 pub use execute_binary::ExecuteBinary;
+pub use list_files::ListFiles;
+pub use move_file::MoveFile;
+pub use move_folder::MoveFolder;
+pub use read_file::ReadFile;
+pub use set_file_encoding::SetFileEncoding;
+pub use set_file_owner::SetFileOwner;
 pub use set_file_permissions::SetFilePermissions;
+pub use set_folder_owner::SetFolderOwner;
+pub use set_folder_permissions::SetFolderPermissions;
+pub use transfer::Transfer;
 pub use update_os::UpdateOs;
 
 use crate::decode::{self, Cx, Fields};
@@ -79,37 +109,37 @@ macro_rules! actions {
 
 // Sorted by name.
 actions! {
+    "AppendFile" => AppendFile(Vec<AppendFile>), outputs &[];
     "CopyFile" => CopyFile(Vec<CopyFile>), outputs &[];
+    "CopyFolder" => CopyFolder(Vec<CopyFolder>), outputs &[];
     "CreateFile" => CreateFile(Vec<CreateFile>), outputs &[];
     "CreateFolder" => CreateFolder(Vec<CreateFolder>), outputs &[];
+    "CreateSymlink" => CreateSymlink(Vec<CreateSymlink>), outputs &[];
+    "DeleteFile" => DeleteFile(Vec<DeleteFile>), outputs &[];
+    "DeleteFolder" => DeleteFolder(Vec<DeleteFolder>), outputs &[];
     "ExecuteBash" => ExecuteBash(ExecuteBash), outputs &["stdout"];
     "ExecuteBinary" => ExecuteBinary(ExecuteBinary), outputs &["stdout"];
+    "ListFiles" => ListFiles(Vec<ListFiles>), outputs &["files"];
+    "MoveFile" => MoveFile(Vec<MoveFile>), outputs &[];
+    "MoveFolder" => MoveFolder(Vec<MoveFolder>), outputs &[];
+    "ReadFile" => ReadFile(Vec<ReadFile>), outputs &["content"];
+    "SetFileEncoding" => SetFileEncoding(Vec<SetFileEncoding>), outputs &[];
+    "SetFileOwner" => SetFileOwner(Vec<SetFileOwner>), outputs &[];
     "SetFilePermissions" => SetFilePermissions(Vec<SetFilePermissions>), outputs &[];
+    "SetFolderOwner" => SetFolderOwner(Vec<SetFolderOwner>), outputs &[];
+    "SetFolderPermissions" => SetFolderPermissions(Vec<SetFolderPermissions>), outputs &[];
     "UpdateOS" => UpdateOs(UpdateOs), outputs &[];
 }
 
 /// Actions of the AWSTOE reference that amiforge knows by name only, sorted.
 pub const KNOWN_ONLY: &[&str] = &[
-    "AppendFile",
     "Assert",
-    "CopyFolder",
-    "CreateSymlink",
-    "DeleteFile",
-    "DeleteFolder",
     "ExecuteDocument",
     "ExecutePowerShell",
     "InstallMSI",
-    "ListFiles",
-    "MoveFile",
-    "MoveFolder",
-    "ReadFile",
     "Reboot",
     "S3Download",
     "S3Upload",
-    "SetFileEncoding",
-    "SetFileOwner",
-    "SetFolderOwner",
-    "SetFolderPermissions",
     "SetRegistry",
     "UninstallMSI",
     "WebDownload",
@@ -194,6 +224,36 @@ fn required_inputs<'n>(inputs: Option<&'n Node>, step: Span, cx: &mut Cx<'_>) ->
         );
     }
     given
+}
+
+/// A path where `*` means nothing, which is said.
+fn one_path(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
+    let path = decode::path(node, cx)?;
+    if path.contains('*') && !cx.defers(&path) {
+        cx.warning(
+            "literal-wildcard",
+            node.span,
+            "`*` is no wildcard here but a part of the name",
+            "CopyFile, CopyFolder, MoveFile, MoveFolder, DeleteFile and ListFiles take wildcards",
+        );
+    }
+    Some(path)
+}
+
+/// Whether `*` stands in the last part of the path only.
+fn wildcard(path: &str, span: Span, cx: &mut Cx<'_>) -> bool {
+    let above = path.rsplit_once('/').map_or("", |(above, _)| above);
+    if cx.defers(path) || !above.contains('*') {
+        return true;
+    }
+    let help = "only the part after the last `/` may hold `*`";
+    cx.error_help(
+        "invalid-wildcard",
+        span,
+        "a wildcard stands before the last `/`",
+        Some(help.to_owned()),
+    );
+    false
 }
 
 /// Permission bits of a file, `0` to `0o7777`.

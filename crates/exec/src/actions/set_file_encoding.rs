@@ -1,0 +1,41 @@
+//! `SetFileEncoding`: converts text files from UTF-8, links followed.
+//! Reference: AWSTOE action modules, SetFileEncoding. A byte order mark is text like any other: it
+//! is written in the new encoding where the file has one, and never added.
+
+use amiforge_recipe::actions::{Encoding, SetFileEncoding};
+
+use super::files::{existing_file, failed};
+use super::{Action, Outputs, StepCx, StepError};
+
+/// Bytes of a file that is converted, which happens in memory.
+const MAX_CONVERTED: u64 = 256 << 20;
+
+impl Action for Vec<SetFileEncoding> {
+    fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
+        for entry in self {
+            cx.check_deadline()?;
+            let path = cx.path(&entry.path);
+            cx.about(&path);
+            let size = existing_file("read", &path)?.len();
+            if size > MAX_CONVERTED {
+                return Err(StepError::TooLarge {
+                    path,
+                    size,
+                    limit: MAX_CONVERTED,
+                });
+            }
+            let bytes = std::fs::read(&path).map_err(failed("read", &path))?;
+            let text = Encoding::Utf8.decode(&bytes);
+            let text = text.map_err(|source| StepError::NotText {
+                path: path.clone(),
+                source,
+            })?;
+            let converted = entry.encoding.encode(&text)?;
+            // In place: its owner, mode and other names stay.
+            if converted != bytes {
+                std::fs::write(&path, converted).map_err(failed("write", &path))?;
+            }
+        }
+        Ok(Vec::new())
+    }
+}
