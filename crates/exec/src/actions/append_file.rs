@@ -17,6 +17,10 @@ impl Action for Vec<AppendFile> {
             cx.about(&path);
             let bytes = entry.encoding.encode(&entry.content)?;
             existing_file("append to", &path)?;
+            // Opened for writing, an unchanged file would become part of the layer.
+            if bytes.is_empty() {
+                continue;
+            }
             OpenOptions::new()
                 .append(true)
                 .open(&path)
