@@ -29,6 +29,7 @@
 pub mod actions;
 mod builder;
 mod component;
+pub mod condition;
 mod decode;
 mod image_recipe;
 mod json;

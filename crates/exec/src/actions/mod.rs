@@ -2,6 +2,7 @@
 //! line in [`run`]; see `docs/adding/action.md`.
 
 mod append_file;
+mod assert;
 mod copy_file;
 mod copy_folder;
 mod create_file;
@@ -50,6 +51,7 @@ trait Action {
 pub(crate) fn run(inputs: &ActionInputs, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
     match inputs {
         ActionInputs::AppendFile(inputs) => inputs.run(cx),
+        ActionInputs::Assert(inputs) => inputs.run(cx),
         ActionInputs::CopyFile(inputs) => inputs.run(cx),
         ActionInputs::CopyFolder(inputs) => inputs.run(cx),
         ActionInputs::CreateFile(inputs) => inputs.run(cx),
@@ -236,6 +238,8 @@ pub(crate) enum StepError {
     NoName { path: String },
     #[error("{path} is the root of the image, which stays")]
     Root { path: String },
+    #[error("the condition is false{condition}")]
+    False { condition: String },
     #[error("{path} is not empty and `force` is not true")]
     NotEmpty { path: String },
     #[error("{path} exists and `force` is not true")]

@@ -8,6 +8,7 @@
 //! mistakes early; and when the step runs, from the resolved tree.
 
 mod append_file;
+mod assert;
 mod copy_file;
 mod copy_folder;
 mod create_file;
@@ -33,6 +34,7 @@ mod update_os;
 use amiforge_types::{Diagnostics, Span};
 
 pub use append_file::AppendFile;
+pub use assert::Assert;
 pub use copy_file::CopyFile;
 pub use copy_folder::CopyFolder;
 pub use create_file::CreateFile;
@@ -110,6 +112,7 @@ macro_rules! actions {
 // Sorted by name.
 actions! {
     "AppendFile" => AppendFile(Vec<AppendFile>), outputs &[];
+    "Assert" => Assert(Assert), outputs &[];
     "CopyFile" => CopyFile(Vec<CopyFile>), outputs &[];
     "CopyFolder" => CopyFolder(Vec<CopyFolder>), outputs &[];
     "CreateFile" => CreateFile(Vec<CreateFile>), outputs &[];
@@ -133,7 +136,6 @@ actions! {
 
 /// Actions of the AWSTOE reference that amiforge knows by name only, sorted.
 pub const KNOWN_ONLY: &[&str] = &[
-    "Assert",
     "ExecuteDocument",
     "ExecutePowerShell",
     "InstallMSI",
