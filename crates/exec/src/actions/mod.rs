@@ -228,7 +228,7 @@ pub(crate) enum StepError {
     NoMatch { pattern: String },
     #[error("several files match {pattern}, so `destination` must end in `/`")]
     ManyMatches { pattern: String },
-    #[error("{path} would be copied onto itself")]
+    #[error("{path} would be copied or moved onto itself")]
     OntoItself { path: String },
     #[error("{target} is inside {source_path}, which cannot hold itself")]
     IntoItself { source_path: String, target: String },

@@ -314,3 +314,54 @@ fn the_log_folder_has_the_shape_of_the_real_tool() {
     assert_eq!(step["outputs"], r#"[{"stdout":"hi"}]"#);
     assert_eq!(step["status"], "success");
 }
+
+#[test]
+fn content_is_printed_when_asked_and_never_of_a_silent_step() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("text");
+    fs_err::write(&path, "one\ntwo\n").unwrap();
+    let read = |options: &str| {
+        let text = format!(
+            "{{schemaVersion: 1.0, phases: [{{name: build, steps: [{{name: R, action: ReadFile{options}: [{{path: {0}}}, {{path: {0}, printFileContent: true}}]}}]}}]}}",
+            path.display()
+        );
+        let (result, events) = run_text(&text, &[]);
+        assert_eq!(steps(&result), [("R", Status::Success, 1, None)]);
+        let lines: Vec<String> = events
+            .into_iter()
+            .filter_map(|event| match event {
+                ChildEvent::Stdout { line } => Some(line),
+                _ => None,
+            })
+            .collect();
+        let outputs = result.documents[0].phases[0].steps[0].outputs.clone();
+        (lines, outputs)
+    };
+    let (lines, outputs) = read(", inputs");
+    assert_eq!(lines, ["one", "two"]);
+    assert_eq!(outputs.len(), 2);
+    assert_eq!(outputs[0]["content"], "one\ntwo\n");
+    let (lines, outputs) = read(", disableLogging: true, inputs");
+    assert!(
+        lines.is_empty() && outputs.is_empty(),
+        "{lines:?} {outputs:?}"
+    );
+}
+
+#[test]
+fn a_silent_assertion_does_not_say_what_it_compared() {
+    let assert = |options: &str| {
+        let text = format!(
+            "{{schemaVersion: 1.0, phases: [{{name: build, steps: [{{name: A, action: Assert{options}: {{stringEquals: s3cret, value: other}}}}]}}]}}"
+        );
+        run_text(&text, &[]).0
+    };
+    let reason = |result: &RunResult| result.failure.as_ref().unwrap().reason.clone();
+    assert_eq!(
+        reason(&assert(", inputs")),
+        "the condition is false: stringEquals \"s3cret\" of value \"other\""
+    );
+    let silent = assert(", disableLogging: true, inputs");
+    assert_eq!(reason(&silent), "the condition is false");
+    assert!(!format!("{silent:?}").contains("s3cret"));
+}
