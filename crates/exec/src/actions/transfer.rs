@@ -176,6 +176,10 @@ impl Put<'_, '_> {
         before: Option<Metadata>,
     ) -> Result<(), StepError> {
         let new = match before {
+            // The same folder by another way, such as a bind mount: replacing would remove the source.
+            Some(before) if identity(&before) == identity(about) => {
+                return Err(StepError::OntoItself { path: shown(to) });
+            }
             Some(before) if before.is_dir() => false,
             Some(before) => return Err(wrong_type(to, &before, "a folder")),
             None => true,
