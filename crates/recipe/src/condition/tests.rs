@@ -122,3 +122,21 @@ fn conditions_are_shown_on_one_line() {
         r#"and [not fileExists "/a", or [numberLessThan "2" of value "1"]]"#
     );
 }
+
+#[test]
+fn patterns_are_made_ready_when_the_step_runs() {
+    for (pattern, problem) in [
+        ("a(b", "unclosed group"),
+        (r"\p{NoSuchScript}", "Unicode property not found"),
+        ("(x{999}){999}", "exceeds size limit"),
+    ] {
+        let error = holds(&format!("{{patternMatches: '{pattern}', value: x}}")).unwrap_err();
+        assert!(error.contains(problem), "{error}");
+    }
+    let many = vec!["{patternMatches: '(x{999}){999}', value: x}"; 10_000].join(", ");
+    let text = format!(
+        "{{schemaVersion: 1.0, phases: [{{name: build, steps: [{{name: A, action: Assert, inputs: {{or: [{many}]}}}}]}}]}}"
+    );
+    let (component, problems) = crate::parse_component(&text);
+    assert!(component.is_some() && !problems.has_errors());
+}
