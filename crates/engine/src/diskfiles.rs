@@ -292,7 +292,7 @@ impl Engine {
 }
 
 /// A file being written, read back when it is complete.
-struct Growing(File);
+pub(crate) struct Growing(pub(crate) File);
 
 impl ReadAt for Growing {
     fn size(&self) -> u64 {

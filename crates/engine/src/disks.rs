@@ -9,6 +9,7 @@ use amiforge_recipe::OutputFormat;
 use amiforge_store::{FileBlob, FileTarget};
 use amiforge_types::{BlobTable, ByteSize, Digest, GIB};
 
+use crate::diskfiles::Growing;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
 use crate::output::OutFolder;
@@ -140,12 +141,20 @@ impl Engine {
             .map(|name| FileTarget::create(folder.path(name)))
             .collect::<Result<Vec<_>, _>>()
             .or_fail(ErrorKind::Failed, context)?;
+        // What is compressed is hashed when it is complete.
+        let readbacks = targets
+            .iter()
+            .map(|target| target.file().try_clone().map(Growing))
+            .collect::<Result<Vec<_>, _>>()
+            .or_fail(ErrorKind::Failed, context)?;
         let zeros = job.extents.size().saturating_sub(job.extents.data_len());
         let hash_raw = zeros <= HASHED_ZEROS && raw_sha256.is_none();
         let outputs: Vec<Output<'_>> = formats
             .iter()
             .zip(&targets)
-            .map(|((format, _), target)| Output {
+            .zip(&readbacks)
+            .map(|(((format, _), target), readback)| Output {
+                readback: Some(readback),
                 sha256: *format != Format::Raw || hash_raw,
                 compression: match wanted.compression {
                     compression if format.compresses(compression) => compression,
