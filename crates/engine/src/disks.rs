@@ -9,7 +9,6 @@ use amiforge_recipe::OutputFormat;
 use amiforge_store::{FileBlob, FileTarget};
 use amiforge_types::{BlobTable, ByteSize, Digest, GIB};
 
-use crate::diskfiles::Growing;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
 use crate::output::OutFolder;
@@ -63,7 +62,7 @@ impl Engine {
     ) -> Result<WrittenVolume, EngineError> {
         let job = Job {
             device,
-            previous: earlier.and_then(|path| previous(path, formats)),
+            previous: earlier.and_then(|path| previous(path, formats.compression)),
             stem: "disk".to_owned(),
             extents,
             blobs,
@@ -141,25 +140,15 @@ impl Engine {
             .map(|name| FileTarget::create(folder.path(name)))
             .collect::<Result<Vec<_>, _>>()
             .or_fail(ErrorKind::Failed, context)?;
-        // What is compressed is hashed when it is complete.
-        let readbacks = targets
-            .iter()
-            .map(|target| target.file().try_clone().map(Growing))
-            .collect::<Result<Vec<_>, _>>()
-            .or_fail(ErrorKind::Failed, context)?;
         let zeros = job.extents.size().saturating_sub(job.extents.data_len());
         let hash_raw = zeros <= HASHED_ZEROS && raw_sha256.is_none();
         let outputs: Vec<Output<'_>> = formats
             .iter()
             .zip(&targets)
-            .zip(&readbacks)
-            .map(|(((format, _), target), readback)| Output {
-                readback: Some(readback),
+            .map(|((format, _), target)| Output {
+                readback: Some(target),
                 sha256: *format != Format::Raw || hash_raw,
-                compression: match wanted.compression {
-                    compression if format.compresses(compression) => compression,
-                    _ => Compression::None,
-                },
+                compression: format.compression(wanted.compression),
                 previous: job.previous.as_ref(),
                 ..Output::new(*format, target)
             })
@@ -207,10 +196,7 @@ impl Engine {
 }
 
 /// The file of an earlier build, if it can help: one that cannot costs no more than its time.
-fn previous(path: &Path, formats: Formats<'_>) -> Option<Previous> {
-    let wanted =
-        formats.compression != Compression::None && formats.names.contains(&OutputFormat::Qcow2);
-    let blob = wanted.then(|| FileBlob::open(path).ok()).flatten()?;
-    let previous = Previous::open(Arc::new(blob)).ok()?;
-    previous.serves(formats.compression).then_some(previous)
+fn previous(path: &Path, compression: Compression) -> Option<Previous> {
+    let previous = Previous::open(Arc::new(FileBlob::open(path).ok()?)).ok()?;
+    previous.serves(compression).then_some(previous)
 }
