@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use amiforge_disk::{Compression, EmitOptions, Extents, Format, Output, Previous, Subformat};
 use amiforge_store::{FileBlob, FileTarget};
-use amiforge_types::{BlobTable, Digest, ReadAt};
+use amiforge_types::{BlobTable, Digest};
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
@@ -118,10 +118,7 @@ impl OutputRequest {
                 wanted if format.subformats().contains(&wanted) => wanted,
                 _ => Subformat::Default,
             };
-            let compression = match self.compression {
-                wanted if format.compresses(wanted) => wanted,
-                _ => Compression::None,
-            };
+            let compression = format.compression(self.compression);
             declared.push(Declared {
                 path,
                 format,
@@ -209,25 +206,17 @@ impl Engine {
             .iter()
             .map(|d| Beside::new(d.path, self))
             .collect::<Result<Vec<_>, _>>()?;
-        let reopened = |temp: &Beside<'_>| temp.file.reopen();
         let targets = temps
             .iter()
-            .map(|temp| reopened(temp).map(FileTarget::from_file))
+            .map(|temp| temp.file.reopen().map(FileTarget::from_file))
             .collect::<Result<Vec<_>, _>>()
             .or_fail(ErrorKind::Failed, context)?;
-        let files = temps
-            .iter()
-            .map(reopened)
-            .collect::<Result<Vec<_>, _>>()
-            .or_fail(ErrorKind::Failed, context)?;
-        let readbacks: Vec<Growing> = files.into_iter().map(Growing).collect();
         let outputs: Vec<Output<'_>> = declared
             .iter()
             .zip(&targets)
-            .zip(&readbacks)
-            .map(|((d, target), readback)| Output {
+            .map(|(d, target)| Output {
                 subformat: d.subformat,
-                readback: Some(readback),
+                readback: Some(target),
                 sha256: match request.checksums {
                     Checksums::Full => true,
                     Checksums::Fast => d.format != Format::Raw,
@@ -288,18 +277,6 @@ impl Engine {
             content_digest: emitted.content_digest,
             virtual_bytes: extents.size(),
         })
-    }
-}
-
-/// A file being written, read back when it is complete.
-struct Growing(File);
-
-impl ReadAt for Growing {
-    fn size(&self) -> u64 {
-        self.0.metadata().map_or(0, |meta| meta.len())
-    }
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(&self.0, buf, offset)
     }
 }
 

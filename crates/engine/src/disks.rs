@@ -62,7 +62,7 @@ impl Engine {
     ) -> Result<WrittenVolume, EngineError> {
         let job = Job {
             device,
-            previous: earlier.and_then(|path| previous(path, formats)),
+            previous: earlier.and_then(|path| previous(path, formats.compression)),
             stem: "disk".to_owned(),
             extents,
             blobs,
@@ -146,11 +146,9 @@ impl Engine {
             .iter()
             .zip(&targets)
             .map(|((format, _), target)| Output {
+                readback: Some(target),
                 sha256: *format != Format::Raw || hash_raw,
-                compression: match wanted.compression {
-                    compression if format.compresses(compression) => compression,
-                    _ => Compression::None,
-                },
+                compression: format.compression(wanted.compression),
                 previous: job.previous.as_ref(),
                 ..Output::new(*format, target)
             })
@@ -198,10 +196,7 @@ impl Engine {
 }
 
 /// The file of an earlier build, if it can help: one that cannot costs no more than its time.
-fn previous(path: &Path, formats: Formats<'_>) -> Option<Previous> {
-    let wanted =
-        formats.compression != Compression::None && formats.names.contains(&OutputFormat::Qcow2);
-    let blob = wanted.then(|| FileBlob::open(path).ok()).flatten()?;
-    let previous = Previous::open(Arc::new(blob)).ok()?;
-    previous.serves(formats.compression).then_some(previous)
+fn previous(path: &Path, compression: Compression) -> Option<Previous> {
+    let previous = Previous::open(Arc::new(FileBlob::open(path).ok()?)).ok()?;
+    previous.serves(compression).then_some(previous)
 }

@@ -156,10 +156,7 @@ fn read_folder(
     })?;
     let blob = FileBlob::from_file(spool).or_fail(ErrorKind::Failed, context)?;
     let id = blobs.add(Arc::new(blob));
-    tree.map_blobs(&mut |old| match old {
-        BlobId::UNASSIGNED => id,
-        other => other,
-    });
+    tree.assign_blob(id);
     Ok((tree, Some(id)))
 }
 

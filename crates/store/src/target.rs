@@ -76,6 +76,17 @@ impl FileTarget {
     }
 }
 
+/// What was written so far, where the file is open for reading, too.
+impl ReadAt for FileTarget {
+    fn size(&self) -> u64 {
+        self.file.metadata().map_or(0, |meta| meta.len())
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buf, offset)
+    }
+}
+
 impl WriteAt for FileTarget {
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(buf, offset)

@@ -370,6 +370,14 @@ impl Tree {
         self.store.map_blobs(f);
     }
 
+    /// Gives the data that is in [`BlobId::UNASSIGNED`] its blob.
+    pub fn assign_blob(&mut self, id: BlobId) {
+        self.map_blobs(&mut |old| match old {
+            BlobId::UNASSIGNED => id,
+            other => other,
+        });
+    }
+
     /// Adds an inode that no name leads to yet; [`Tree::name`] gives it one.
     pub fn add(&mut self, inode: Inode) -> Result<Ino, TreeError> {
         let ino = Ino(u32::try_from(self.inodes.len()).map_err(|_| TreeError::TooMany)?);

@@ -189,6 +189,15 @@ impl Format {
         self.driver().compresses(compression)
     }
 
+    /// The compression of a file of this format where `wanted` is for all formats that can.
+    #[must_use]
+    pub fn compression(self, wanted: Compression) -> Compression {
+        match self.compresses(wanted) {
+            true => wanted,
+            false => Compression::None,
+        }
+    }
+
     /// Size of the disk in a file that holds one of `disk_size` bytes: qcow2 and vmdk count in
     /// sectors, vhd in MiB.
     #[must_use]

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use amiforge_store::{FileBlob, HarvestOptions, harvest, read_folder};
+use amiforge_store::{FileBlob, HarvestError, HarvestOptions, harvest, read_folder};
 use amiforge_testkit::{run, tool};
 use amiforge_tree::{DumpContent, LayerDiff, Stat, Tree, layer};
-use amiforge_types::{BlobId, BlobTable, Timestamp};
+use amiforge_types::{BlobTable, Timestamp};
 
 pub(crate) const CLOCK: Timestamp = Timestamp::from_secs(1_700_000_000);
 pub(crate) const ROOT: Stat = Stat {
@@ -55,15 +55,17 @@ pub(crate) fn harvested(dir: &Path, options: &HarvestOptions) -> (LayerDiff, Blo
 
 /// Reads a directory as a root file system.
 pub(crate) fn folder(dir: &Path) -> (Tree, BlobTable) {
+    folder_over(dir, Tree::new(ROOT)).unwrap()
+}
+
+/// The same over a tree whose data is in memory.
+pub(crate) fn folder_over(dir: &Path, tree: Tree) -> Result<(Tree, BlobTable), HarvestError> {
     let spool = tempfile::tempfile().unwrap();
-    let mut tree = read_folder(File::open(dir).unwrap(), Tree::new(ROOT), &spool).unwrap();
+    let mut tree = read_folder(File::open(dir).unwrap(), tree, &spool)?;
     let mut blobs = BlobTable::new();
     let id = blobs.add(Arc::new(FileBlob::from_file(spool).unwrap()));
-    tree.map_blobs(&mut |old| {
-        assert_eq!(old, BlobId::UNASSIGNED);
-        id
-    });
-    (tree, blobs)
+    tree.assign_blob(id);
+    Ok((tree, blobs))
 }
 
 pub(crate) fn dump(tree: &Tree, blobs: &BlobTable) -> String {

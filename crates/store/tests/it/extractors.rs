@@ -225,10 +225,7 @@ fn a_folder_lies_over_what_is_there() {
         dir.path(),
         r#"cd "$1"; mkdir -p etc/kept link; echo new > etc/file; echo below > link/below; echo a > a; ln a b"#,
     );
-    let (mut tree, mut blobs) = (
-        amiforge_tree::Tree::new(crate::common::ROOT),
-        BlobTable::new(),
-    );
+    let mut tree = amiforge_tree::Tree::new(crate::common::ROOT);
     let old = |text: &str| {
         let stat = amiforge_tree::Stat {
             mode: 0o600,
@@ -245,11 +242,7 @@ fn a_folder_lies_over_what_is_there() {
         tree.insert(path.as_bytes(), old("old")).unwrap();
     }
     tree.link(b"other", b"a").unwrap();
-    let spool = tempfile::tempfile().unwrap();
-    let upper = std::fs::File::open(dir.path()).unwrap();
-    let mut tree = amiforge_store::read_folder(upper, tree, &spool).unwrap();
-    let id = blobs.add(Arc::new(FileBlob::from_file(spool).unwrap()));
-    tree.map_blobs(&mut |_| id);
+    let (tree, blobs) = crate::common::folder_over(dir.path(), tree).unwrap();
     let text = crate::common::dump(&tree, &blobs);
     let line = |path: &str| {
         let found = text
@@ -304,9 +297,9 @@ fn a_folder_takes_no_folder_away() {
         let folder = || amiforge_tree::Inode::new(crate::common::ROOT, amiforge_tree::Kind::Dir);
         tree.insert(b"etc", folder()).unwrap();
         tree.insert(b"etc/below", folder()).unwrap();
-        let spool = tempfile::tempfile().unwrap();
-        let upper = std::fs::File::open(dir.path()).unwrap();
-        let error = amiforge_store::read_folder(upper, tree, &spool).unwrap_err();
+        let Err(error) = crate::common::folder_over(dir.path(), tree) else {
+            panic!("{over}");
+        };
         assert_eq!(
             error.to_string(),
             "\"etc\" would replace a folder that is not empty",

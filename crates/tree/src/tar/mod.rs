@@ -154,10 +154,7 @@ impl SpooledTree {
     /// The tree, its data in `spool` (whose byte 0 is the first byte that was written).
     #[must_use]
     pub fn into_tree(mut self, spool: BlobId) -> Tree {
-        self.tree.map_blobs(&mut |id| match id {
-            BlobId::UNASSIGNED => spool,
-            other => other,
-        });
+        self.tree.assign_blob(spool);
         self.tree
     }
 }
