@@ -83,6 +83,7 @@ mod tests {
             phases: vec!["test".into()],
             env: BTreeMap::new(),
             clock: Timestamp::from_secs(0),
+            ..RunSpec::default()
         };
         let line = serde_json::to_string(&Request::Run(spec)).unwrap();
         assert!(line.starts_with(r#"{"type":"run","#), "{line}");

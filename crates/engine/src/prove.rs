@@ -458,6 +458,7 @@ impl Engine {
                 phases: vec!["test".to_owned()],
                 env: std::collections::BTreeMap::new(),
                 clock: subject.clock,
+                ..RunSpec::default()
             };
             let request = serde_json::to_value(Request::Run(run))
                 .map_err(|e| SessionError::Other(e.into()))?;

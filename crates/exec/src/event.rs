@@ -69,6 +69,13 @@ pub enum ChildEvent {
         /// Why the one before failed.
         reason: String,
     },
+    /// An iteration of the step's loop starts.
+    Iteration {
+        /// From 0.
+        index: u64,
+        /// What `loop.value` is.
+        value: String,
+    },
     /// A line of standard output of the current step or script.
     Stdout {
         /// The line.
@@ -137,7 +144,7 @@ pub struct DocumentSpec {
 }
 
 /// What to run. The same in a sandbox and in a guest.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunSpec {
     /// Id of this run: part of the log folder's name, `context:executionId`.
@@ -151,6 +158,32 @@ pub struct RunSpec {
     /// The time that `context:date` and `context:dateTime` show and `SOURCE_DATE_EPOCH` holds. A
     /// test in a guest may give the real time.
     pub clock: Timestamp,
+    /// Values of `context:` references that the caller knows better: `accountId`, `region`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub context: BTreeMap<String, String>,
+    /// Values of references to the world outside, by the reference: `aws:ssm:/path`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub external: BTreeMap<String, External>,
+    /// Documents that `ExecuteDocument` names and that are no files of the machine, by that name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub library: BTreeMap<String, String>,
+}
+
+/// A value from the world outside.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct External {
+    /// The value.
+    pub value: String,
+    /// True: it is shown nowhere.
+    pub secret: bool,
+}
+
+impl std::fmt::Debug for External {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = if self.secret { "********" } else { &self.value };
+        f.debug_struct("External").field("value", &value).finish()
+    }
 }
 
 /// What a run came to.
@@ -241,6 +274,12 @@ pub struct StepResult {
     pub outputs: Vec<BTreeMap<String, String>>,
     /// `disableLogging` of the step: its inputs and outputs stay out of the logs.
     pub quiet: bool,
+    /// Its `loop` with references resolved, else null.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub repeat: serde_json::Value,
+    /// Runs of other documents in it, one per iteration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nested: Vec<RunResult>,
 }
 
 /// Where and why a run failed: enough to act on without opening a log.

@@ -29,10 +29,10 @@ mod wire;
 pub use child::child_main;
 pub use error::SandboxError;
 pub use event::{
-    ChildEvent, DocumentResult, DocumentSpec, Failure, PhaseResult, RunResult, RunSpec,
+    ChildEvent, DocumentResult, DocumentSpec, External, Failure, PhaseResult, RunResult, RunSpec,
     ScriptResult, Status, StepResult,
 };
-pub use executor::run as run_here;
+pub use executor::{Executed, Journal, run as run_here, run_until_restart};
 pub use logs::ToeLog;
 pub use sandbox::{Helper, OnEvent, Probe, ProbeEntry, Sandbox};
 pub use spec::{ID_COUNT, IdMap, Limits, RootSpec, ScriptSpec, Shim};

@@ -99,6 +99,9 @@ impl ToeLog {
                 self.line(&format!("Attempt failed: {reason}"));
                 self.debug(&format!("Attempt {attempt}"));
             }
+            ChildEvent::Iteration { index, value } => {
+                self.line(&format!("Iteration {index}: {value}"));
+            }
             ChildEvent::Stdout { line } => self.line(&format!("Stdout: {line}")),
             ChildEvent::Stderr { line } => self.line(&format!("Stderr: {line}")),
             ChildEvent::Note { text } => self.line(text),
@@ -221,7 +224,7 @@ fn file_name(text: &str) -> String {
 }
 
 /// `success` is what real logs hold; the other spellings follow it.
-fn status_word(status: Status) -> &'static str {
+pub(crate) fn status_word(status: Status) -> &'static str {
     match status {
         Status::Success => "success",
         Status::Skipped => "skipped",
@@ -369,8 +372,12 @@ impl<'a> DetailedStep<'a> {
             end_time: step.end.to_string(),
             inputs: nested(&step.inputs),
             outputs: nested(&step.outputs),
-            repeat: Value::Null,
-            detailed_output: Value::Null,
+            repeat: step.repeat.clone(),
+            detailed_output: match step.nested.as_slice() {
+                [] => Value::Null,
+                runs => serde_json::to_value(runs.iter().map(Detailed::of).collect::<Vec<_>>())
+                    .unwrap_or_default(),
+            },
         }
     }
 }
@@ -404,8 +411,15 @@ impl<'a> ChainDocument<'a> {
             name: &s.name,
             inputs: nested(&s.inputs),
             outputs: nested(&s.outputs),
-            repeat: Value::Null,
-            documents: Value::Null,
+            repeat: s.repeat.clone(),
+            documents: match s.nested.as_slice() {
+                [] => Value::Null,
+                runs => {
+                    let documents = runs.iter().flat_map(|r| &r.documents);
+                    serde_json::to_value(documents.map(ChainDocument::of).collect::<Vec<_>>())
+                        .unwrap_or_default()
+                }
+            },
         };
         let phase = |p: &'a PhaseResult| ChainPhase {
             name: &p.name,

@@ -14,7 +14,8 @@ use std::path::PathBuf;
 use amiforge_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{ChildEvent, RunResult, RunSpec, ScriptResult};
+use crate::event::{ChildEvent, RunSpec, ScriptResult};
+use crate::executor::{Executed, Journal};
 use crate::spec::{RootSpec, ScriptSpec};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,8 +47,13 @@ pub(crate) enum Job {
     RemoveTrees { dirs: Vec<PathBuf> },
     /// Runs a script in a root.
     Script { root: RootSpec, script: ScriptSpec },
-    /// Runs component phases in a root.
-    Component { root: RootSpec, run: RunSpec },
+    /// Runs component phases in a root, up to the next restart. The journal is that of the restart
+    /// before.
+    Component {
+        root: RootSpec,
+        run: RunSpec,
+        journal: Journal,
+    },
 }
 
 impl Job {
@@ -75,5 +81,5 @@ pub(crate) enum FromChild {
 pub(crate) enum JobResult {
     Unit,
     Script(ScriptResult),
-    Run(Box<RunResult>),
+    Run(Box<Executed>),
 }

@@ -44,7 +44,7 @@ mod yaml;
 pub use actions::{ActionInputs, ActionKind};
 pub use builder::{MAX_ALIASED_BYTES, MAX_DEPTH, MAX_NODES};
 pub use component::{
-    Component, Condition, Constant, Loop, OnFailure, ParameterError, ParameterSpec, Phase, Step,
+    Branch, Component, Constant, DELIMITERS, If, Loop, LoopOver, LoopValues, MAX_ITERATIONS, OnFailure, ParameterError, ParameterSpec, Phase, Step,
     parse_component,
 };
 pub use image_recipe::{
@@ -54,7 +54,7 @@ pub use image_recipe::{
 };
 pub use kind::{Document, DocumentKind, detect_kind, parse_document};
 pub use node::{Key, Node, NodeKind, Scalar, Style};
-pub use reference::{Chain, Piece, Reference, Side, pieces};
-pub use scope::{ResolveError, Scope, StepRecord};
+pub use reference::{CONTEXT_KEYS, Chain, Piece, Reference, Side, pieces};
+pub use scope::{Iteration, ResolveError, Scope, StepRecord};
 pub use version::{Version, VersionParseError, VersionPattern};
 pub use yaml::{MAX_DOCUMENT_BYTES, check_bytes, parse_node};

@@ -32,11 +32,29 @@ pub enum Reference {
     LoopValue(Option<String>),
     /// `env:NAME`: a variable of the build's environment.
     Environment(String),
-    /// `context:key`: a fact about this run.
+    /// `context:key`: a fact about this run; see [`CONTEXT_KEYS`].
     Context(String),
-    /// `aws:ssm:...` and `aws:imds:...`, whole.
+    /// `aws:ssm:/name` and `aws:imds:path`, whole.
     Aws(String),
+    /// `aws:ssm:resolve(Name)`: the parameter of the store that a variable names.
+    SsmOf(String),
 }
+
+/// What follows `context:` (AWSTOE: define and reference variables).
+pub const CONTEXT_KEYS: &[&str] = &[
+    "accountId",
+    "date",
+    "dateTime",
+    "executionId",
+    "hostname",
+    "osName",
+    "osPlatform",
+    "osVersion",
+    "phase",
+    "region",
+    "step",
+    "uuid",
+];
 
 /// `phase.step.inputs.key` and its kin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +157,16 @@ impl Reference {
         if let Some(key) = rest_of("context:") {
             return Some(Self::Context(key.to_owned()));
         }
-        if inner.starts_with("aws:ssm:") || inner.starts_with("aws:imds:") {
+        if let Some(name) = rest_of("aws:ssm:resolve(").and_then(|rest| rest.strip_suffix(')')) {
+            // What is in the parentheses may itself be a reference to the store.
+            let name = name.trim();
+            return Some(if name.starts_with("aws:ssm:") {
+                Self::Aws(name.to_owned())
+            } else {
+                Self::SsmOf(name.to_owned())
+            });
+        }
+        if rest_of("aws:ssm:").is_some() || rest_of("aws:imds:").is_some() {
             return Some(Self::Aws(inner.to_owned()));
         }
         let parts: Vec<&str> = inner.split('.').collect();

@@ -10,14 +10,32 @@ use crate::reference::{Chain, Piece, Reference, Side, pieces};
 /// How many bytes the texts of one step may have once references are resolved.
 const MAX_RESOLVED_BYTES: usize = 64 << 20;
 
-/// What references of one document can name. Plain data: it may be stored and read back, so that
-/// a later phase can see outputs of a phase that ran in another process.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// What references of one document can name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
     /// Parameters and constants by name; see [`Component::variables`](crate::Component::variables).
     pub variables: BTreeMap<String, String>,
     /// Phase name → step name → what went in and came out.
     pub steps: BTreeMap<String, BTreeMap<String, StepRecord>>,
+    /// `env:` by name: the environment of the commands.
+    pub environment: BTreeMap<String, String>,
+    /// `context:` by key.
+    pub context: BTreeMap<String, String>,
+    /// `aws:ssm:` and `aws:imds:`, by the reference as [`Reference::Aws`] has it.
+    pub external: BTreeMap<String, String>,
+    /// The iteration of the loop, in a step that has one.
+    pub iteration: Option<Iteration>,
+}
+
+/// One round of a loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Iteration {
+    /// The loop's own name.
+    pub name: Option<String>,
+    /// From 0.
+    pub index: u64,
+    /// `loop.value`
+    pub value: String,
 }
 
 /// What is known of one step.
@@ -84,12 +102,26 @@ pub enum ResolveError {
         /// The text that went over the limit.
         span: Span,
     },
-    /// A form that amiforge cannot resolve yet.
-    #[error("`{reference}` is a reference that amiforge cannot resolve yet")]
-    Unsupported {
-        /// The reference as written.
+    /// No such variable in the environment of the commands.
+    #[error("`env:{name}` has no value: the environment has no such variable")]
+    NoVariable {
+        /// The name as written.
+        name: String,
+        /// The text that holds it.
+        span: Span,
+    },
+    /// What a run does not know.
+    #[error("`{reference}` has no value in this run")]
+    Unknown {
+        /// The reference without its braces.
         reference: String,
         /// The text that holds it.
+        span: Span,
+    },
+    /// A loop has no end that one would wait for.
+    #[error("the list has more than {} items", crate::MAX_ITERATIONS)]
+    TooMany {
+        /// The list.
         span: Span,
     },
 }
@@ -100,7 +132,7 @@ impl Scope {
     pub fn new(variables: BTreeMap<String, String>) -> Self {
         Self {
             variables,
-            steps: BTreeMap::new(),
+            ..Self::default()
         }
     }
 
@@ -197,17 +229,43 @@ impl Scope {
                 })?);
             }
             Reference::Chain(chain) => out.push_str(&self.chained(chain, span)?),
-            // Outside a loop these are text by the reference (AWSTOE: looping constructs), and no
-            // step that loops gets here yet.
-            Reference::LoopIndex(_) | Reference::LoopValue(_) => out.push_str(source),
-            Reference::Environment(_) | Reference::Context(_) | Reference::Aws(_) => {
-                return Err(ResolveError::Unsupported {
-                    reference: source.to_owned(),
+            Reference::LoopIndex(owner) => match self.iteration_of(owner.as_deref()) {
+                Some(iteration) => out.push_str(&iteration.index.to_string()),
+                // Outside its loop it is text (AWSTOE: looping constructs).
+                None => out.push_str(source),
+            },
+            Reference::LoopValue(owner) => match self.iteration_of(owner.as_deref()) {
+                Some(iteration) => out.push_str(&iteration.value),
+                None => out.push_str(source),
+            },
+            Reference::Environment(name) => {
+                let value = self.environment.get(name);
+                out.push_str(value.ok_or_else(|| ResolveError::NoVariable {
+                    name: name.clone(),
                     span,
-                });
+                })?);
+            }
+            Reference::Context(key) => {
+                out.push_str(known(&self.context, key, || format!("context:{key}"), span)?);
+            }
+            Reference::Aws(name) => out.push_str(known(&self.external, name, || name.clone(), span)?),
+            Reference::SsmOf(name) => {
+                let parameter = self.variables.get(name);
+                let parameter = parameter.ok_or_else(|| ResolveError::Undeclared {
+                    name: name.clone(),
+                    span,
+                })?;
+                let key = ssm_key(parameter);
+                out.push_str(known(&self.external, &key, || key.clone(), span)?);
             }
         }
         Ok(())
+    }
+
+    fn iteration_of(&self, owner: Option<&str>) -> Option<&Iteration> {
+        let iteration = self.iteration.as_ref()?;
+        let named = owner.is_none_or(|owner| iteration.name.as_deref() == Some(owner));
+        named.then_some(iteration)
     }
 
     fn chained(&self, chain: &Chain, span: Span) -> Result<String, ResolveError> {
@@ -267,6 +325,24 @@ impl Scope {
     }
 }
 
+/// A reference to the parameter store, of the name that a document's parameter holds.
+pub(crate) fn ssm_key(parameter: &str) -> String {
+    let name = parameter.strip_prefix("aws:ssm:").unwrap_or(parameter);
+    format!("aws:ssm:{name}")
+}
+
+fn known<'m>(
+    values: &'m BTreeMap<String, String>,
+    key: &str,
+    reference: impl FnOnce() -> String,
+    span: Span,
+) -> Result<&'m String, ResolveError> {
+    values.get(key).ok_or_else(|| ResolveError::Unknown {
+        reference: reference(),
+        span,
+    })
+}
+
 impl ResolveError {
     /// The place of the text that holds the reference.
     #[must_use]
@@ -276,7 +352,9 @@ impl ResolveError {
             | Self::NotRun { span, .. }
             | Self::NoSuchKey { span, .. }
             | Self::TooMuch { span }
-            | Self::Unsupported { span, .. } => *span,
+            | Self::TooMany { span }
+            | Self::NoVariable { span, .. }
+            | Self::Unknown { span, .. } => *span,
         }
     }
 }

@@ -62,6 +62,7 @@ fn check(bench: &Bench, case: &Path, text: String, number: usize) -> Result<(), 
         phases: vec!["build".into()],
         env: BTreeMap::new(),
         clock: CLOCK,
+        ..RunSpec::default()
     };
     let result = bench
         .sandbox

@@ -221,6 +221,7 @@ phases:
         phases: vec!["build".into()],
         env: BTreeMap::new(),
         clock: CLOCK,
+        ..RunSpec::default()
     };
     let logs = tempfile::tempdir().unwrap();
     let mut log = ToeLog::create(logs.path(), &spec).unwrap();

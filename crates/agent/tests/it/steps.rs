@@ -31,6 +31,7 @@ fn run(
         phases: vec!["build".into()],
         env: BTreeMap::new(),
         clock: CLOCK,
+        ..RunSpec::default()
     };
     let mut lines = Vec::new();
     let result = bench

@@ -56,6 +56,7 @@ impl Engine {
             phases: vec![phase.to_owned()],
             env: BTreeMap::new(),
             clock,
+            ..RunSpec::default()
         };
         let context = || format!("cannot write the logs of {}", component.name);
         let mut log = ToeLog::create(&work.logs, &run).or_fail(ErrorKind::Failed, context)?;

@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 use amiforge_recipe::actions::Assert;
-use amiforge_recipe::condition::{Algorithm, Facts};
+use amiforge_recipe::condition::{Algorithm, Condition, Facts};
 use sha2::Digest as _;
 
 use super::files::{failed, look};
@@ -16,7 +16,7 @@ use super::{Action, Outputs, StepCx, StepError};
 impl Action for Assert {
     fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
         cx.about(&self.condition.to_string());
-        if self.condition.holds(&mut Machine { cx })? {
+        if holds(&self.condition, cx)? {
             return Ok(Vec::new());
         }
         Err(StepError::False {
@@ -28,6 +28,11 @@ impl Action for Assert {
             },
         })
     }
+}
+
+/// Whether a condition is true of this machine.
+pub(crate) fn holds(condition: &Condition, cx: &StepCx<'_>) -> Result<bool, StepError> {
+    condition.holds(&mut Machine { cx })
 }
 
 struct Machine<'a, 'cx> {

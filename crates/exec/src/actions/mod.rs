@@ -25,6 +25,7 @@ mod set_folder_permissions;
 mod temp_script;
 mod transfer;
 mod update_os;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,46 +33,66 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::time::Instant;
 
 use amiforge_recipe::ActionInputs;
+use amiforge_recipe::actions::{ExecuteDocument, Reboot};
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::event::ChildEvent;
 use crate::executor::accounts::AccountError;
 use crate::executor::{Held, Sink, process};
 
+pub(crate) use assert::holds;
 pub(crate) use temp_script::TempScript;
 
 /// What one entry of a step's inputs produced.
 pub(crate) type Outputs = BTreeMap<String, String>;
 
 /// An action module: resolved inputs that can be carried out on the live root.
-trait Action {
+pub(crate) trait Action {
     fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError>;
 }
 
-/// Runs one step's inputs. Every action, sorted by name.
-pub(crate) fn run(inputs: &ActionInputs, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
-    match inputs {
-        ActionInputs::AppendFile(inputs) => inputs.run(cx),
-        ActionInputs::Assert(inputs) => inputs.run(cx),
-        ActionInputs::CopyFile(inputs) => inputs.run(cx),
-        ActionInputs::CopyFolder(inputs) => inputs.run(cx),
-        ActionInputs::CreateFile(inputs) => inputs.run(cx),
-        ActionInputs::CreateFolder(inputs) => inputs.run(cx),
-        ActionInputs::CreateSymlink(inputs) => inputs.run(cx),
-        ActionInputs::DeleteFile(inputs) => inputs.run(cx),
-        ActionInputs::DeleteFolder(inputs) => inputs.run(cx),
-        ActionInputs::ExecuteBash(inputs) => inputs.run(cx),
-        ActionInputs::ExecuteBinary(inputs) => inputs.run(cx),
-        ActionInputs::ListFiles(inputs) => inputs.run(cx),
-        ActionInputs::MoveFile(inputs) => inputs.run(cx),
-        ActionInputs::MoveFolder(inputs) => inputs.run(cx),
-        ActionInputs::ReadFile(inputs) => inputs.run(cx),
-        ActionInputs::SetFileEncoding(inputs) => inputs.run(cx),
-        ActionInputs::SetFileOwner(inputs) => inputs.run(cx),
-        ActionInputs::SetFilePermissions(inputs) => inputs.run(cx),
-        ActionInputs::SetFolderOwner(inputs) => inputs.run(cx),
-        ActionInputs::SetFolderPermissions(inputs) => inputs.run(cx),
-        ActionInputs::UpdateOs(inputs) => inputs.run(cx),
-    }
+/// How inputs are carried out.
+pub(crate) enum Work<'i> {
+    /// By what the action does here and now.
+    Here(&'i dyn Action),
+    /// By a run of another document.
+    Document(&'i ExecuteDocument),
+    /// By a restart of the machine.
+    Restart(&'i Reboot),
+}
+
+/// How one step's inputs are carried out. Every action, sorted by name.
+pub(crate) fn work(inputs: &ActionInputs) -> Work<'_> {
+    Work::Here(match inputs {
+        ActionInputs::AppendFile(inputs) => inputs,
+        ActionInputs::Assert(inputs) => inputs,
+        ActionInputs::CopyFile(inputs) => inputs,
+        ActionInputs::CopyFolder(inputs) => inputs,
+        ActionInputs::CreateFile(inputs) => inputs,
+        ActionInputs::CreateFolder(inputs) => inputs,
+        ActionInputs::CreateSymlink(inputs) => inputs,
+        ActionInputs::DeleteFile(inputs) => inputs,
+        ActionInputs::DeleteFolder(inputs) => inputs,
+        ActionInputs::ExecuteBash(inputs) => inputs,
+        ActionInputs::ExecuteBinary(inputs) => inputs,
+        ActionInputs::ExecuteDocument(inputs) => return Work::Document(inputs),
+        ActionInputs::ExecutePowerShell(inputs) => inputs,
+        ActionInputs::InstallMsi(inputs) => inputs,
+        ActionInputs::ListFiles(inputs) => inputs,
+        ActionInputs::MoveFile(inputs) => inputs,
+        ActionInputs::MoveFolder(inputs) => inputs,
+        ActionInputs::ReadFile(inputs) => inputs,
+        ActionInputs::Reboot(inputs) => return Work::Restart(inputs),
+        ActionInputs::SetFileEncoding(inputs) => inputs,
+        ActionInputs::SetFileOwner(inputs) => inputs,
+        ActionInputs::SetFilePermissions(inputs) => inputs,
+        ActionInputs::SetFolderOwner(inputs) => inputs,
+        ActionInputs::SetFolderPermissions(inputs) => inputs,
+        ActionInputs::SetRegistry(inputs) => inputs,
+        ActionInputs::UninstallMsi(inputs) => inputs,
+        ActionInputs::UpdateOs(inputs) => inputs,
+    })
 }
 
 /// One attempt of one step: what it may use, and what is known about it when it fails.
@@ -112,7 +133,39 @@ pub(crate) fn prepare(dir: &str) -> Result<(), StepError> {
     }
 }
 
-impl StepCx<'_> {
+/// Opens a regular file for reading: to open a pipe could wait for ever.
+pub(crate) fn open_regular(path: &str) -> io::Result<std::fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+}
+
+impl<'a> StepCx<'a> {
+    pub(crate) fn new(
+        env: &'a BTreeMap<String, String>,
+        dir: &'a str,
+        held: &'a Held,
+        deadline: Option<Instant>,
+        loud: bool,
+        sink: Sink<'a>,
+    ) -> Self {
+        Self {
+            env,
+            dir,
+            held,
+            deadline,
+            loud,
+            sink,
+            exit_code: None,
+            command: String::new(),
+            tail: Vec::new(),
+            crowded: false,
+        }
+    }
+
     /// A path of the inputs: one that does not start with `/` is below the working directory.
     fn path(&self, path: &str) -> String {
         if path.starts_with('/') || self.dir == "/" {
@@ -260,6 +313,8 @@ pub(crate) enum StepError {
     NotUtf8Name { path: String },
     #[error(transparent)]
     Account(#[from] AccountError),
+    #[error("{action} works on Windows only, and this is Linux")]
+    NotThisPlatform { action: &'static str },
     #[error("neither apt-get nor dnf nor yum is installed")]
     NoPackageManager,
 }

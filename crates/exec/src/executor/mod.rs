@@ -5,87 +5,115 @@
 //! chaining of outputs. Where the guide is silent, `docs/adding/action.md` says what was decided.
 
 pub(crate) mod accounts;
+mod journal;
 mod limits;
 pub(crate) mod process;
 mod reaper;
 mod script;
+mod secrets;
+mod step;
+mod surroundings;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use amiforge_recipe::{Component, OnFailure, Scope, Step, StepRecord, parse_component};
-use amiforge_types::Timestamp;
+use amiforge_types::{Digest, Timestamp};
 
-use crate::actions::{self, Outputs, StepCx, StepError};
+use serde::{Deserialize, Serialize};
+
+use crate::actions::Outputs;
 use crate::event::{
     ChildEvent, DocumentResult, DocumentSpec, Failure, PhaseResult, RunResult, RunSpec, Status,
-    StepResult,
 };
 
+pub use journal::Journal;
 pub(crate) use limits::Held;
 pub(crate) use script::run_script;
 
-/// Exit code with which a step asks for a reboot and to be run again.
-const REBOOT: i32 = 194;
-
-/// Times a step may ask for that.
-const MAX_REBOOTS: u32 = 8;
+use secrets::Secrets;
 
 /// Where events go.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(ChildEvent);
 
+/// How far a run came.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Executed {
+    /// What it came to; while a restart is due, so far.
+    pub result: RunResult,
+    /// The machine is to restart now, and the run to go on with this.
+    pub restart: Option<Journal>,
+}
+
 /// Runs `spec` on the live root of the calling process, which should be root there: in the
-/// sandbox's child, in a guest, or on a machine that is to be changed.
+/// sandbox's child, in a guest, or on a machine that is to be changed. Where a step wants a restart,
+/// the run goes on without one.
 ///
 /// A document that cannot be read, or a parameter without value, is a failure in the result.
 pub fn run(spec: &RunSpec, sink: &mut dyn FnMut(ChildEvent)) -> RunResult {
-    run_held(spec, &Held::default(), sink)
+    execute(spec, Journal::default(), &Held::default(), false, sink).result
+}
+
+/// The same on a machine that can restart. The journal is empty at first, and after a restart that
+/// of the run before it.
+pub fn run_until_restart(
+    spec: &RunSpec,
+    journal: Journal,
+    sink: &mut dyn FnMut(ChildEvent),
+) -> Executed {
+    execute(spec, journal, &Held::default(), true, sink)
 }
 
 /// The same with limits for the commands.
-pub(crate) fn run_held(spec: &RunSpec, held: &Held, sink: Sink<'_>) -> RunResult {
-    let start = start_time();
+pub(crate) fn execute(
+    spec: &RunSpec,
+    mut journal: Journal,
+    held: &Held,
+    restarts: bool,
+    sink: Sink<'_>,
+) -> Executed {
+    let start = journal.start("", start_time());
+    let secrets = spec.external.values().filter(|value| value.secret);
+    let mut stage = Stage {
+        spec,
+        held,
+        restarts,
+        secrets: Secrets::of(secrets.map(|value| value.value.as_str())),
+        journal,
+        sink,
+        interrupted: false,
+    };
     let mut documents = Vec::new();
     let mut failure = None;
-    for document in &spec.documents {
-        sink(ChildEvent::DocumentStarted {
-            document: document.name.clone(),
-        });
+    for (number, document) in spec.documents.iter().enumerate() {
+        let place = number.to_string();
         let (result, failed) = match read(document) {
-            Ok((component, scope)) => Run {
-                spec,
-                document,
-                held,
-                sink: &mut *sink,
-                scope,
-                failure: None,
+            Ok((component, scope)) => {
+                let lineage = vec![Digest::of(document.text.as_bytes())];
+                let selected = |name: &str| spec.phases.iter().any(|phase| phase == name);
+                Run::new(&mut stage, document, scope, place, lineage).document(&component, &selected)
             }
-            .document(&component),
-            Err(reason) => unreadable(document, reason),
+            Err(reason) => unreadable(document, reason, &mut stage),
         };
-        sink(ChildEvent::DocumentFinished {
-            document: document.name.clone(),
-            status: result.status,
-        });
-        let stop = result.status == Status::Failed;
+        let stop = stage.interrupted || result.status == Status::Failed;
         documents.push(result);
         failure = failed;
         if stop {
             break;
         }
     }
-    let status = documents
-        .iter()
-        .map(|d| d.status)
-        .max()
-        .unwrap_or(Status::Success);
-    RunResult {
+    let status = documents.iter().map(|d| d.status).max();
+    let result = RunResult {
         execution_id: spec.execution_id.clone(),
-        status: over_all(status),
+        status: over_all(status.unwrap_or(Status::Success)),
         start,
         end: now(),
         documents,
         failure,
+    };
+    Executed {
+        result,
+        restart: stage.interrupted.then_some(stage.journal),
     }
 }
 
@@ -119,11 +147,22 @@ fn read(document: &DocumentSpec) -> Result<(Component, Scope), String> {
     Ok((component, scope))
 }
 
-fn unreadable(document: &DocumentSpec, reason: String) -> (DocumentResult, Option<Failure>) {
-    let at = now();
+fn unreadable(
+    document: &DocumentSpec,
+    reason: String,
+    stage: &mut Stage<'_>,
+) -> (DocumentResult, Option<Failure>) {
+    let (at, name) = (now(), document.name.clone());
+    stage.tell(ChildEvent::DocumentStarted {
+        document: name.clone(),
+    });
+    stage.tell(ChildEvent::DocumentFinished {
+        document: name.clone(),
+        status: Status::Failed,
+    });
     let result = DocumentResult {
         name: String::new(),
-        file: document.name.clone(),
+        file: name.clone(),
         description: String::new(),
         status: Status::Failed,
         start: at,
@@ -131,7 +170,7 @@ fn unreadable(document: &DocumentSpec, reason: String) -> (DocumentResult, Optio
         phases: Vec::new(),
     };
     let failure = Failure {
-        document: document.name.clone(),
+        document: name,
         phase: String::new(),
         step: String::new(),
         action: String::new(),
@@ -152,23 +191,81 @@ fn over_all(status: Status) -> Status {
     }
 }
 
-struct Run<'a> {
+/// What a run and those nested in it share.
+struct Stage<'a> {
     spec: &'a RunSpec,
-    document: &'a DocumentSpec,
     held: &'a Held,
+    /// Whether whoever called us restarts the machine when we ask for it.
+    restarts: bool,
+    secrets: Secrets,
+    journal: Journal,
     sink: Sink<'a>,
+    /// A restart is due: nothing more may run.
+    interrupted: bool,
+}
+
+impl Stage<'_> {
+    fn tell(&mut self, mut event: ChildEvent) {
+        self.secrets.event(&mut event);
+        (self.sink)(event);
+    }
+}
+
+/// One document.
+struct Run<'s, 'a> {
+    stage: &'s mut Stage<'a>,
+    document: &'s DocumentSpec,
+    env: BTreeMap<String, String>,
     scope: Scope,
+    /// Where it is in the run; see [`journal`].
+    place: String,
+    /// Digests of this document and of those it is nested in, the outermost first.
+    lineage: Vec<Digest>,
     failure: Option<Failure>,
 }
 
-impl Run<'_> {
-    fn document(mut self, component: &Component) -> (DocumentResult, Option<Failure>) {
-        let start = now();
+impl<'s, 'a> Run<'s, 'a> {
+    fn new(
+        stage: &'s mut Stage<'a>,
+        document: &'s DocumentSpec,
+        mut scope: Scope,
+        place: String,
+        lineage: Vec<Digest>,
+    ) -> Self {
+        let env = surroundings::environment(stage.spec, document.working_directory.as_deref());
+        scope.environment = env.clone();
+        scope.context = surroundings::context(stage.spec);
+        let external = stage.spec.external.iter();
+        scope.external = external.map(|(k, v)| (k.clone(), v.value.clone())).collect();
+        Self {
+            stage,
+            document,
+            env,
+            scope,
+            place,
+            lineage,
+            failure: None,
+        }
+    }
+
+    /// The document's result, and its first failure.
+    fn document(
+        mut self,
+        component: &Component,
+        selected: &dyn Fn(&str) -> bool,
+    ) -> (DocumentResult, Option<Failure>) {
+        let name = self.document.name.clone();
+        if !self.stage.journal.started.contains_key(&self.place) {
+            self.stage.tell(ChildEvent::DocumentStarted {
+                document: name.clone(),
+            });
+        }
+        let start = self.stage.journal.start(&self.place, now());
         let mut phases = Vec::new();
         let mut aborted = false;
         for phase in &component.phases {
-            let selected = self.spec.phases.contains(&phase.name);
-            if aborted || !selected {
+            let selected = selected(&phase.name);
+            if aborted || !selected || self.stage.interrupted {
                 let at = now();
                 let (name, status) = (phase.name.clone(), Status::Skipped);
                 phases.push(PhaseResult {
@@ -189,14 +286,20 @@ impl Run<'_> {
             .iter()
             .map(|p| p.status)
             .filter(|s| *s != Status::Skipped)
-            .max();
+            .max()
+            .unwrap_or(Status::Success);
+        let place = self.place.clone();
+        let end = self.end(&place, |document| ChildEvent::DocumentFinished {
+            document,
+            status,
+        }, &name);
         let result = DocumentResult {
             name: component.name.clone().unwrap_or_default(),
-            file: self.document.name.clone(),
+            file: name,
             description: component.description.clone().unwrap_or_default(),
-            status: status.unwrap_or(Status::Success),
+            status,
             start,
-            end: now(),
+            end,
             phases,
         };
         (result, self.failure)
@@ -204,14 +307,19 @@ impl Run<'_> {
 
     /// The result, and whether nothing more may run.
     fn phase(&mut self, name: &str, steps: &[Step]) -> (PhaseResult, bool) {
-        let start = now();
-        (self.sink)(ChildEvent::PhaseStarted {
-            phase: name.to_owned(),
-        });
+        let place = format!("{}/{name}", self.place);
+        if !self.stage.journal.started.contains_key(&place) {
+            self.stage.tell(ChildEvent::PhaseStarted {
+                phase: name.to_owned(),
+            });
+        }
+        let start = self.stage.journal.start(&place, now());
         let mut results = Vec::new();
         let mut abort = false;
         for step in steps {
-            let result = self.step(name, step);
+            let Some(result) = self.step(name, step) else {
+                break;
+            };
             abort = result.status == Status::Failed && step.on_failure == OnFailure::Abort;
             results.push(result);
             if abort {
@@ -225,254 +333,33 @@ impl Run<'_> {
                 .max()
                 .unwrap_or(Status::Success),
         );
-        (self.sink)(ChildEvent::PhaseFinished {
-            phase: name.to_owned(),
-            status,
-        });
+        let end = self.end(&place, |phase| ChildEvent::PhaseFinished { phase, status }, name);
         (
             PhaseResult {
                 name: name.to_owned(),
                 selected: true,
                 status,
                 start,
-                end: now(),
+                end,
                 steps: results,
             },
             abort,
         )
     }
 
-    fn step(&mut self, phase: &str, step: &Step) -> StepResult {
-        let start = now();
-        let clock = Instant::now();
-        (self.sink)(ChildEvent::StepStarted {
-            phase: phase.to_owned(),
-            step: step.name.clone(),
-            action: step.action.name().to_owned(),
-            timeout_seconds: step.timeout_seconds.map(u64::from),
-            max_attempts: step.max_attempts,
-        });
-        let mut record = StepRecord::default();
-        let attempts = self.attempts(step, &mut record);
-        let Attempts {
-            made,
-            exit_code,
-            outcome,
-        } = attempts;
-        let (status, message) = match &outcome {
-            Ok(_) => (Status::Success, None),
-            Err(told) if step.on_failure == OnFailure::Ignore => {
-                (Status::IgnoredFailure, Some(told.reason.clone()))
-            }
-            Err(told) => (Status::Failed, Some(told.reason.clone())),
-        };
-        match outcome {
-            Ok(outputs) => record.outputs = outputs,
-            Err(told) if status == Status::Failed && self.failure.is_none() => {
-                self.failure = Some(Failure {
-                    document: self.document.name.clone(),
-                    phase: phase.to_owned(),
-                    step: step.name.clone(),
-                    action: step.action.name().to_owned(),
-                    command: told.command,
-                    exit_code,
-                    reason: told.reason,
-                    tail: told.tail,
-                });
-            }
-            Err(_) => {}
+    /// When a document or phase ended; told the first time, and not while a restart is due.
+    fn end(&mut self, place: &str, event: impl FnOnce(String) -> ChildEvent, name: &str) -> Timestamp {
+        if self.stage.interrupted {
+            return now();
         }
-        (self.sink)(ChildEvent::StepFinished {
-            phase: phase.to_owned(),
-            step: step.name.clone(),
-            status,
-            exit_code,
-            attempt: made,
-            seconds: clock.elapsed().as_secs_f64(),
-            failure: message.clone(),
-        });
-        let quiet = step.disable_logging;
-        let result = StepResult {
-            name: step.name.clone(),
-            action: step.action.name().to_owned(),
-            status,
-            attempts: made,
-            exit_code,
-            start,
-            end: now(),
-            failure_message: message.unwrap_or_default(),
-            timeout_seconds: step.timeout_seconds.map_or(-1, i64::from),
-            on_failure: step.on_failure.name().to_owned(),
-            max_attempts: step.max_attempts,
-            inputs: if quiet {
-                serde_json::Value::Array(Vec::new())
-            } else {
-                record.inputs.clone().into()
-            },
-            outputs: if quiet {
-                Vec::new()
-            } else {
-                record.outputs.clone()
-            },
-            quiet,
-        };
-        self.scope.record(phase, &step.name, record);
-        result
-    }
-
-    fn attempts(&mut self, step: &Step, record: &mut StepRecord) -> Attempts {
-        let failed = |reason: String| Told {
-            reason,
-            command: String::new(),
-            tail: Vec::new(),
-        };
-        let resolved = match step
-            .inputs
-            .as_ref()
-            .map(|node| self.scope.resolve(node))
-            .transpose()
-        {
-            Ok(resolved) => resolved,
-            Err(e) => {
-                let place = e.span().start;
-                let reason = format!("line {}, column {}: {e}", place.line, place.column);
-                return Attempts {
-                    made: 0,
-                    exit_code: None,
-                    outcome: Err(failed(reason)),
-                };
-            }
-        };
-        *record = StepRecord::of_inputs(resolved.as_ref());
-        let (inputs, problems) = step.decode_inputs(resolved.as_ref());
-        let Some(inputs) = inputs else {
-            let list: Vec<String> = problems
-                .into_sorted()
-                .iter()
-                .map(ToString::to_string)
-                .collect();
-            return Attempts {
-                made: 0,
-                exit_code: None,
-                outcome: Err(failed(list.join("; "))),
-            };
-        };
-        let dir = self.document.working_directory.as_deref();
-        let env = environment(self.spec, dir);
-        let dir = dir.unwrap_or("/");
-        let (mut made, mut reboots) = (1, 0);
-        loop {
-            let deadline = step
-                .timeout_seconds
-                .and_then(|s| Instant::now().checked_add(Duration::from_secs(u64::from(s))));
-            let mut cx = StepCx {
-                env: &env,
-                dir,
-                held: self.held,
-                deadline,
-                loud: !step.disable_logging,
-                sink: &mut *self.sink,
-                exit_code: None,
-                command: String::new(),
-                tail: Vec::new(),
-                crowded: false,
-            };
-            // Before each attempt: a step may have removed it.
-            let outcome = actions::prepare(dir).and_then(|()| actions::run(&inputs, &mut cx));
-            let exit_code = cx.exit_code;
-            let limit = self.held.reached(cx.crowded, exit_code);
-            let told = match outcome {
-                Ok(outputs) => {
-                    return Attempts {
-                        made,
-                        exit_code,
-                        outcome: Ok(outputs),
-                    };
-                }
-                Err(error) => {
-                    let reason = match (&error, step.timeout_seconds) {
-                        (StepError::TimedOut, Some(seconds)) => {
-                            format!("timed out after {seconds} seconds")
-                        }
-                        _ => actions::chain(&error),
-                    };
-                    let reason = match limit {
-                        Some(limit) => format!("{reason}; it reached {limit}"),
-                        None => reason,
-                    };
-                    Told {
-                        reason,
-                        command: cx.command,
-                        tail: cx.tail,
-                    }
-                }
-            };
-            if exit_code == Some(REBOOT) && reboots < MAX_REBOOTS {
-                // There is nothing to reboot here that the step could notice: run it again afresh,
-                // as AWSTOE does after the reboot. This is not a new attempt.
-                reboots += 1;
-                let text = format!(
-                    "exit code {REBOOT} asks for a reboot; the step is run again without one"
-                );
-                (self.sink)(ChildEvent::Note { text });
-                continue;
-            }
-            if made >= step.max_attempts {
-                return Attempts {
-                    made,
-                    exit_code,
-                    outcome: Err(told),
-                };
-            }
-            made += 1;
-            (self.sink)(ChildEvent::Retry {
-                attempt: made,
-                reason: told.reason,
-            });
+        if let Some(end) = self.stage.journal.ended.get(place) {
+            return *end;
         }
+        self.stage.tell(event(name.to_owned()));
+        let end = now();
+        self.stage.journal.ended.insert(place.to_owned(), end);
+        end
     }
-}
-
-struct Attempts {
-    made: u32,
-    exit_code: Option<i32>,
-    outcome: Result<Vec<Outputs>, Told>,
-}
-
-struct Told {
-    reason: String,
-    command: String,
-    tail: Vec<String>,
-}
-
-/// The environment of every command: nothing of the host's, and the same on every machine.
-fn environment(spec: &RunSpec, dir: Option<&str>) -> BTreeMap<String, String> {
-    let mut env = base_environment();
-    // Where the service runs components, one of its own reads this.
-    env.extend(dir.map(|dir| ("WORKING_DIRECTORY".to_owned(), dir.to_owned())));
-    env.insert("SOURCE_DATE_EPOCH".into(), spec.clock.secs.to_string());
-    env.extend(spec.env.iter().map(|(k, v)| (k.clone(), v.clone())));
-    env
-}
-
-/// See `docs/sandbox.md`.
-fn base_environment() -> BTreeMap<String, String> {
-    [
-        ("DEBIAN_FRONTEND", "noninteractive"),
-        ("HOME", "/root"),
-        ("LANG", "C.UTF-8"),
-        ("LOGNAME", "root"),
-        (
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        ),
-        ("SHELL", "/bin/sh"),
-        ("TZ", "UTC0"),
-        ("USER", "root"),
-    ]
-    .into_iter()
-    .map(|(k, v)| (k.to_owned(), v.to_owned()))
-    .collect()
 }
 
 /// A time that no file written from now on is older than: the kernel stamps files with a clock

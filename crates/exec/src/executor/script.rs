@@ -4,7 +4,8 @@ use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
-use super::{Held, Sink, base_environment, now, process, start_time};
+use super::surroundings::base_environment;
+use super::{Held, Sink, now, process, start_time};
 use crate::actions::TempScript;
 use crate::event::ScriptResult;
 use crate::spec::ScriptSpec;

@@ -21,6 +21,7 @@ fn run_text(text: &str, parameters: &[(&str, &str)]) -> (RunResult, Vec<ChildEve
         phases: vec!["build".to_owned()],
         env: BTreeMap::from([("EXTRA".to_owned(), "yes".to_owned())]),
         clock: Timestamp::from_secs(1_700_000_000),
+        ..RunSpec::default()
     };
     let mut events = Vec::new();
     let result = run(&spec, &mut |event| events.push(event));
@@ -229,6 +230,7 @@ fn silent_steps_stay_out_of_everything() {
         phases: Vec::new(),
         env: BTreeMap::new(),
         clock: Timestamp::default(),
+        ..RunSpec::default()
     };
     let mut log = ToeLog::create(temp.path(), &spec).unwrap();
     events.iter().for_each(|e| log.event(e));
@@ -287,6 +289,7 @@ fn the_log_folder_has_the_shape_of_the_real_tool() {
         phases: Vec::new(),
         env: BTreeMap::new(),
         clock: Timestamp::default(),
+        ..RunSpec::default()
     };
     let mut log = ToeLog::create(&temp.path().join("logs"), &spec).unwrap();
     events.iter().for_each(|e| log.event(e));

@@ -17,6 +17,7 @@ use amiforge_types::Timestamp;
 
 use crate::error::SandboxError;
 use crate::event::{ChildEvent, RunResult, RunSpec, ScriptResult};
+use crate::executor::Journal;
 use crate::spec::{IdMap, RootSpec, ScriptSpec};
 use crate::wire::{FromChild, Job, JobResult, ToChild};
 
@@ -110,7 +111,8 @@ impl Sandbox {
         }
     }
 
-    /// Runs phases of component documents in `root`. Logs are the caller's: feed the events and the
+    /// Runs phases of component documents in `root`. When a step wants a restart, the run goes on in a
+    /// fresh sandbox on what has changed so far. Logs are the caller's: feed the events and the
     /// result to a [`ToeLog`](crate::ToeLog).
     ///
     /// # Errors
@@ -123,16 +125,22 @@ impl Sandbox {
         on_event: OnEvent<'_>,
     ) -> Result<RunResult, SandboxError> {
         self.unit(Job::Prepare { root: root.clone() }, cancel)?;
-        match self.run(
-            Job::Component {
+        let mut journal = Journal::default();
+        loop {
+            let job = Job::Component {
                 root: root.clone(),
                 run: run.clone(),
-            },
-            cancel,
-            on_event,
-        )? {
-            JobResult::Run(result) => Ok(*result),
-            other => Err(unexpected(&other)),
+                journal,
+            };
+            let executed = match self.run(job, cancel, &mut *on_event)? {
+                JobResult::Run(executed) => *executed,
+                other => return Err(unexpected(&other)),
+            };
+            // A restart is a new child: no process, mount or file of `/run` is left of the old one.
+            match executed.restart {
+                Some(next) => journal = next,
+                None => return Ok(executed.result),
+            }
         }
     }
 

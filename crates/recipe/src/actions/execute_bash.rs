@@ -27,7 +27,7 @@ impl Inputs for ExecuteBash {
     }
 }
 
-fn commands(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<String>> {
+pub(super) fn commands(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<String>> {
     let commands = decode::list(node, cx, decode::text)?;
     if commands.is_empty() {
         cx.error(

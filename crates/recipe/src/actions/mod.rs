@@ -19,15 +19,20 @@ mod delete_folder;
 mod encoding;
 mod execute_bash;
 mod execute_binary;
+mod execute_document;
+mod execute_powershell;
 mod list_files;
 mod move_file;
 mod move_folder;
+mod msi;
 mod read_file;
+mod reboot;
 mod set_file_encoding;
 mod set_file_owner;
 mod set_file_permissions;
 mod set_folder_owner;
 mod set_folder_permissions;
+mod set_registry;
 mod transfer;
 mod update_os;
 
@@ -45,15 +50,20 @@ pub use delete_folder::DeleteFolder;
 pub use encoding::{BYTE_ORDER_MARK, Encoding, NotEncodable, NotText};
 pub use execute_bash::ExecuteBash;
 pub use execute_binary::ExecuteBinary;
+pub use execute_document::{DocumentSource, ExecuteDocument};
+pub use execute_powershell::ExecutePowerShell;
 pub use list_files::ListFiles;
 pub use move_file::MoveFile;
 pub use move_folder::MoveFolder;
+pub use msi::{InstallMsi, Msi, MsiReboot, UninstallMsi};
 pub use read_file::ReadFile;
+pub use reboot::Reboot;
 pub use set_file_encoding::SetFileEncoding;
 pub use set_file_owner::SetFileOwner;
 pub use set_file_permissions::SetFilePermissions;
 pub use set_folder_owner::SetFolderOwner;
 pub use set_folder_permissions::SetFolderPermissions;
+pub use set_registry::{RegistryType, SetRegistry};
 pub use transfer::Transfer;
 pub use update_os::UpdateOs;
 
@@ -122,30 +132,29 @@ actions! {
     "DeleteFolder" => DeleteFolder(Vec<DeleteFolder>), outputs &[];
     "ExecuteBash" => ExecuteBash(ExecuteBash), outputs &["stdout"];
     "ExecuteBinary" => ExecuteBinary(ExecuteBinary), outputs &["stdout"];
+    "ExecuteDocument" => ExecuteDocument(ExecuteDocument), outputs &[
+        "executedStepCount", "executionId", "failedStepCount", "failureMessage",
+        "ignoredFailedStepCount", "logUrl", "status",
+    ];
+    "ExecutePowerShell" => ExecutePowerShell(ExecutePowerShell), outputs &["stdout"];
+    "InstallMSI" => InstallMsi(InstallMsi), outputs &["logFile", "msiExitCode", "stdout"];
     "ListFiles" => ListFiles(Vec<ListFiles>), outputs &["files"];
     "MoveFile" => MoveFile(Vec<MoveFile>), outputs &[];
     "MoveFolder" => MoveFolder(Vec<MoveFolder>), outputs &[];
     "ReadFile" => ReadFile(Vec<ReadFile>), outputs &["content"];
+    "Reboot" => Reboot(Reboot), outputs &[];
     "SetFileEncoding" => SetFileEncoding(Vec<SetFileEncoding>), outputs &[];
     "SetFileOwner" => SetFileOwner(Vec<SetFileOwner>), outputs &[];
     "SetFilePermissions" => SetFilePermissions(Vec<SetFilePermissions>), outputs &[];
     "SetFolderOwner" => SetFolderOwner(Vec<SetFolderOwner>), outputs &[];
     "SetFolderPermissions" => SetFolderPermissions(Vec<SetFolderPermissions>), outputs &[];
+    "SetRegistry" => SetRegistry(Vec<SetRegistry>), outputs &[];
+    "UninstallMSI" => UninstallMsi(UninstallMsi), outputs &["logFile", "msiExitCode", "stdout"];
     "UpdateOS" => UpdateOs(UpdateOs), outputs &[];
 }
 
 /// Actions of the AWSTOE reference that amiforge knows by name only, sorted.
-pub const KNOWN_ONLY: &[&str] = &[
-    "ExecuteDocument",
-    "ExecutePowerShell",
-    "InstallMSI",
-    "Reboot",
-    "S3Download",
-    "S3Upload",
-    "SetRegistry",
-    "UninstallMSI",
-    "WebDownload",
-];
+pub const KNOWN_ONLY: &[&str] = &["S3Download", "S3Upload", "WebDownload"];
 
 impl ActionKind {
     /// The action called `name`; letter case counts, as in AWSTOE.

@@ -10,7 +10,7 @@ use amiforge_types::Span;
 use crate::actions::ActionKind;
 use crate::decode::{Cx, shown};
 use crate::node::{Node, NodeKind};
-use crate::reference::{Chain, Piece, Reference, Side, pieces};
+use crate::reference::{CONTEXT_KEYS, Chain, Piece, Reference, Side, pieces};
 use crate::suggest;
 
 /// How many problems with references are reported; more say nothing new.
@@ -48,19 +48,29 @@ pub(super) fn references(document: &Node, variables: &BTreeMap<String, Span>, cx
         .iter()
         .flat_map(|p| items(p.get("steps")).iter().map(move |s| (p, s)));
     for (order, (phase, step)) in steps.enumerate() {
-        let Some(inputs) = step.get("inputs") else {
-            continue;
-        };
-        let at = Site {
+        let repeat = step.get("loop");
+        let outside = Site {
             steps: &known,
             variables,
             phase: text(phase, "name").unwrap_or_default(),
             order,
-            loops: step.get("loop").is_some(),
+            loops: None,
         };
-        each_scalar(inputs, &mut |node, text| {
-            at.check(node, text, &mut left, cx)
-        });
+        let inside = Site {
+            loops: repeat.map(|r| text(r, "name")),
+            ..outside
+        };
+        let each = repeat.and_then(|r| r.get("forEach"));
+        for (node, site) in [
+            (step.get("if"), &outside),
+            (each, &outside),
+            (step.get("inputs"), &inside),
+        ] {
+            let Some(node) = node else { continue };
+            each_scalar(node, &mut |node, text| {
+                site.check(node, text, &mut left, cx);
+            });
+        }
     }
 }
 
@@ -83,13 +93,15 @@ fn each_scalar<'n>(node: &'n Node, visit: &mut impl FnMut(&'n Node, &'n str)) {
     }
 }
 
-/// The step whose inputs are looked at.
+/// Where in a step references are looked at.
+#[derive(Clone, Copy)]
 struct Site<'s, 'n> {
     steps: &'s Steps<'n>,
     variables: &'s BTreeMap<String, Span>,
     phase: &'s str,
     order: usize,
-    loops: bool,
+    /// The loop around it, with its own name.
+    loops: Option<Option<&'n str>>,
 }
 
 impl<'n> Site<'_, 'n> {
@@ -116,31 +128,39 @@ impl<'n> Site<'_, 'n> {
                     }
                 }
                 Piece::Reference(_, Reference::Chain(chain)) => self.chain(&chain, node.span, cx),
-                Piece::Reference(source, Reference::LoopIndex(_) | Reference::LoopValue(_)) => {
-                    if !self.loops {
-                        let message =
-                            format!("{} stands outside a loop and stays as it is", shown(source));
-                        cx.warning(
-                            "foreign-reference",
-                            node.span,
-                            message,
-                            "only the step with the loop can use it",
-                        );
-                    }
-                }
                 Piece::Reference(
                     source,
-                    Reference::Environment(_) | Reference::Context(_) | Reference::Aws(_),
-                ) => {
-                    let message = format!(
-                        "{} is a reference that amiforge cannot resolve yet",
-                        shown(source)
-                    );
-                    cx.error("unsupported-reference", node.span, message);
+                    Reference::LoopIndex(owner) | Reference::LoopValue(owner),
+                ) => self.iteration(source, owner.as_deref(), node.span, cx),
+                Piece::Reference(_, Reference::Context(key)) => {
+                    if !CONTEXT_KEYS.contains(&key.as_str()) {
+                        let help = suggest::did_you_mean(&key, CONTEXT_KEYS.iter().copied())
+                            .unwrap_or_else(|| format!("there are {}", CONTEXT_KEYS.join(", ")));
+                        let message = format!("there is no {} of a run", shown(&key));
+                        cx.error_help("unknown-context", node.span, message, Some(help));
+                    }
                 }
+                Piece::Reference(_, Reference::SsmOf(name)) => {
+                    if !self.variables.contains_key(&name) {
+                        self.undeclared(&name, node.span, cx);
+                    }
+                }
+                Piece::Reference(_, Reference::Aws(name)) => refused_metadata(&name, node.span, cx),
+                // Known when the step runs.
+                Piece::Reference(_, Reference::Environment(_)) => {}
             }
             *left = left.saturating_sub(cx.diags.len() - before);
         }
+    }
+
+    fn iteration(&self, source: &str, owner: Option<&str>, span: Span, cx: &mut Cx<'_>) {
+        let message = match self.loops {
+            Some(name) if owner.is_none() || owner == name => return,
+            Some(_) => format!("{} is not this step's loop and stays as it is", shown(source)),
+            None => format!("{} stands outside a loop and stays as it is", shown(source)),
+        };
+        let help = "only the inputs of the step with the loop can use it";
+        cx.warning("foreign-reference", span, message, help);
     }
 
     fn undeclared(&self, name: &str, span: Span, cx: &mut Cx<'_>) {
@@ -183,6 +203,21 @@ impl<'n> Site<'_, 'n> {
             Side::Outputs => outputs(chain, step.action, span, cx),
             Side::Inputs => inputs(chain, step.inputs, span, cx),
         }
+    }
+}
+
+/// Paths of the instance metadata that hold credentials.
+fn refused_metadata(reference: &str, span: Span, cx: &mut Cx<'_>) {
+    let Some(path) = reference.strip_prefix("aws:imds:") else {
+        return;
+    };
+    let path = path.trim_start_matches('/');
+    let path = path.strip_prefix("latest/").unwrap_or(path);
+    let path = path.strip_prefix("meta-data/").unwrap_or(path);
+    let first = path.split('/').next().unwrap_or_default();
+    if matches!(first, "iam" | "identity-credentials") {
+        let message = format!("`{reference}` names credentials, which no reference can");
+        cx.error("refused-reference", span, message);
     }
 }
 

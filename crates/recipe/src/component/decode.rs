@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use amiforge_types::{Diagnostics, Span};
 
-use super::{Component, Constant, OnFailure, ParameterSpec, Phase, Step, check};
+use super::{Component, Constant, OnFailure, ParameterSpec, Phase, Step, check, conditional, repeat};
 use crate::actions::{ActionKind, KNOWN_ONLY};
 use crate::decode::{self, Cx, Fields, shown};
 use crate::node::{Key, Node, NodeKind};
@@ -250,8 +250,8 @@ fn phase(node: &Node, names: &mut BTreeMap<String, Span>, cx: &mut Cx<'_>) -> Op
     Some(Phase { name, steps, span })
 }
 
-/// The name of a phase or step: part of references, so no dots and no blanks.
-fn part_name(
+/// The name of a phase, step or loop: part of references, so no dots and no blanks.
+pub(super) fn part_name(
     node: &Node,
     what: &str,
     names: &mut BTreeMap<String, Span>,
@@ -279,7 +279,7 @@ fn part_name(
 
 fn steps(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<Step>> {
     let items = decode::seq(node, cx)?;
-    let mut names = BTreeMap::new();
+    let mut names = Names::default();
     let steps: Vec<Option<Step>> = items
         .iter()
         .map(|item| step(item, &mut names, cx))
@@ -291,23 +291,32 @@ fn steps(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<Step>> {
     steps.into_iter().collect()
 }
 
-fn step(node: &Node, names: &mut BTreeMap<String, Span>, cx: &mut Cx<'_>) -> Option<Step> {
+/// Names in a phase so far.
+#[derive(Default)]
+struct Names {
+    steps: BTreeMap<String, Span>,
+    loops: BTreeMap<String, Span>,
+}
+
+fn step(node: &Node, names: &mut Names, cx: &mut Cx<'_>) -> Option<Step> {
     let mut fields = Fields::of(node, "a step", cx)?;
     let name = fields.required("name", cx, |n, cx| {
-        Some((part_name(n, "step", names, cx)?, n.span))
+        Some((part_name(n, "step", &mut names.steps, cx)?, n.span))
     });
     let action = fields.required("action", cx, action);
-    for (key, what) in [("if", "conditions (`if`)"), ("loop", "loops (`loop`)")] {
-        if fields.node(key, cx).is_some() {
-            let span = key_span(node, key);
-            cx.error(
-                "unsupported-feature",
-                span,
-                format!("{what} are not yet supported"),
-            );
+    let condition = fields.optional("if", cx, conditional::conditional);
+    let repeat = fields.optional("loop", cx, |n, cx| repeat::repeat(n, &mut names.loops, cx));
+    let nested = action == Some(ActionKind::ExecuteDocument);
+    let timeout = fields.optional("timeoutSeconds", cx, |n, cx| {
+        let limit = timeout(n, cx)?;
+        if nested && limit.is_some() {
+            let message = "a step with ExecuteDocument has no timeout of its own";
+            let help = Some("leave it out, or write -1; the steps of the document have theirs".to_owned());
+            cx.error_help("conflicting-fields", n.span, message, help);
+            return None;
         }
-    }
-    let timeout = fields.optional("timeoutSeconds", cx, timeout);
+        Some(limit)
+    });
     let on_failure = fields.optional("onFailure", cx, |n, cx| {
         decode::choice(
             n,
@@ -316,7 +325,14 @@ fn step(node: &Node, names: &mut BTreeMap<String, Span>, cx: &mut Cx<'_>) -> Opt
         )
     });
     let attempts = fields.optional("maxAttempts", cx, |n, cx| {
-        u32::try_from(decode::integer(n, cx, 1..=1_000_000)?).ok()
+        let attempts = u32::try_from(decode::integer(n, cx, 1..=1_000_000)?).ok()?;
+        if nested && attempts > 1 {
+            let message = "a step with ExecuteDocument is tried once";
+            let help = Some("leave it out; the steps of the document have their own".to_owned());
+            cx.error_help("conflicting-fields", n.span, message, help);
+            return None;
+        }
+        Some(attempts)
     });
     let disable_logging = fields.optional("disableLogging", cx, decode::boolean);
     let inputs = fields.node("inputs", cx);
@@ -342,12 +358,12 @@ fn step(node: &Node, names: &mut BTreeMap<String, Span>, cx: &mut Cx<'_>) -> Opt
         name,
         action: action?,
         inputs: inputs.cloned(),
-        timeout_seconds: timeout?.unwrap_or(Some(DEFAULT_TIMEOUT)),
+        timeout_seconds: timeout?.unwrap_or((!nested).then_some(DEFAULT_TIMEOUT)),
         max_attempts: attempts?.unwrap_or(1),
         on_failure: on_failure?.unwrap_or(OnFailure::Abort),
         disable_logging: disable_logging?.unwrap_or(false),
-        condition: None,
-        repeat: None,
+        condition: condition?,
+        repeat: repeat?,
         span,
     })
 }

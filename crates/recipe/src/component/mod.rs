@@ -1,7 +1,9 @@
 //! Component documents: AWSTOE, schema version 1.0.
 
 mod check;
+mod conditional;
 mod decode;
+mod repeat;
 
 use std::collections::BTreeMap;
 
@@ -10,8 +12,10 @@ use amiforge_types::{Diagnostics, Digest, Span};
 use crate::actions::{ActionInputs, ActionKind};
 use crate::node::Node;
 
+pub use conditional::{Branch, If};
 pub(crate) use decode::component;
 pub use decode::parse_component;
+pub use repeat::{DELIMITERS, Loop, LoopOver, LoopValues, MAX_ITERATIONS};
 
 /// A component document without errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,9 +88,9 @@ pub struct Step {
     pub on_failure: OnFailure,
     /// True keeps the step's output out of the logs.
     pub disable_logging: bool,
-    /// Whether the step runs at all. Always `None` until conditions are supported.
-    pub condition: Option<Condition>,
-    /// How often the step runs. Always `None` until loops are supported.
+    /// Whether the step runs at all; `None` always does.
+    pub condition: Option<If>,
+    /// How often the step runs; `None` is once.
     pub repeat: Option<Loop>,
     /// Where the step's name stands.
     pub span: Span,
@@ -113,20 +117,6 @@ impl OnFailure {
             Self::Ignore => "Ignore",
         }
     }
-}
-
-/// The `if` of a step, kept as written. Reading a document that has one is an error for now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
-    /// The mapping below `if`.
-    pub node: Node,
-}
-
-/// The `loop` of a step, kept as written. Reading a document that has one is an error for now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loop {
-    /// The mapping below `loop`.
-    pub node: Node,
 }
 
 /// Given values do not fit the declared parameters.

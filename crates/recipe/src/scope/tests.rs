@@ -88,8 +88,37 @@ fn what_has_no_value_is_an_error() {
     ));
     assert!(matches!(
         resolve("{{ env:HOME }}"),
-        Err(ResolveError::Unsupported { .. })
+        Err(ResolveError::NoVariable { .. })
     ));
+    let error = resolve("{{ context:region }}").unwrap_err();
+    assert_eq!(error.to_string(), "`context:region` has no value in this run");
+    let error = resolve("{{ aws:ssm:/a/b }}").unwrap_err();
+    assert_eq!(error.to_string(), "`aws:ssm:/a/b` has no value in this run");
+}
+
+#[test]
+fn the_world_outside_and_the_loop_have_values() {
+    let mut scope = scope();
+    let pairs = |list: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let owned = list.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        owned.collect()
+    };
+    scope.environment = pairs(&[("My.Var (x)", "e")]);
+    scope.context = pairs(&[("region", "r")]);
+    scope.external = pairs(&[("aws:ssm:/a", "s"), ("aws:imds:mac", "i"), ("aws:ssm:/b", "t")]);
+    scope.variables.insert("Path".to_owned(), "/b".to_owned());
+    let resolve = |scope: &Scope, text: &str| scope.resolve_text(text, Span::default()).unwrap();
+    let text = "{{ env:My.Var (x) }}{{context:region}}{{aws:ssm:/a}}{{ aws:imds:mac }}{{ aws:ssm:resolve(Path) }}{{ aws:ssm:resolve(aws:ssm:/a) }}";
+    assert_eq!(resolve(&scope, text), "ersits");
+
+    let text = "{{ loop.index }}{{ each.value }}{{ other.value }}";
+    assert_eq!(resolve(&scope, text), text);
+    scope.iteration = Some(Iteration {
+        name: Some("each".to_owned()),
+        index: 3,
+        value: "{{ Name }}".to_owned(),
+    });
+    assert_eq!(resolve(&scope, text), "3{{ Name }}{{ other.value }}");
 }
 
 #[test]
@@ -134,12 +163,6 @@ fn a_null_value_put_in_stays_text() {
         resolved.to_json(),
         serde_json::json!({"commands": ["null", "null", "xnull"]})
     );
-}
-
-#[test]
-fn a_scope_survives_being_stored() {
-    let text = serde_json::to_string(&scope()).unwrap();
-    assert_eq!(serde_json::from_str::<Scope>(&text).unwrap(), scope());
 }
 
 #[test]

@@ -1,0 +1,115 @@
+//! What of a run is done, so that another process goes on from there after a restart of the machine.
+//!
+//! Places are paths such as `0/build/Install`: number of the document, phase, step. Below a step that
+//! runs documents they go on: `0/build/Nested/2/build/Inner` is in its third iteration (or its first:
+//! a step without a loop has one).
+
+use std::collections::BTreeMap;
+
+use amiforge_recipe::{Branch, LoopValues, StepRecord};
+use amiforge_types::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Outputs;
+use crate::event::{Failure, RunResult, StepResult};
+
+/// Plain data: it crosses pipes, and a host may keep it while a guest restarts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Journal {
+    /// When the run, its documents and their phases started, by place.
+    pub(crate) started: BTreeMap<String, Timestamp>,
+    /// When documents and phases ended.
+    pub(crate) ended: BTreeMap<String, Timestamp>,
+    /// Steps that have ended.
+    pub(crate) done: BTreeMap<String, StepDone>,
+    /// Steps that have begun: the one that is interrupted, and those it is nested in.
+    pub(crate) begun: BTreeMap<String, Progress>,
+}
+
+/// A step that has ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct StepDone {
+    pub(crate) result: StepResult,
+    /// What references to it name.
+    pub(crate) record: StepRecord,
+    /// The failure of the run, when it is this step's.
+    pub(crate) failure: Option<Failure>,
+}
+
+/// How far a step has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Progress {
+    pub(crate) start: Timestamp,
+    /// What its condition led to; looked at once.
+    pub(crate) branch: Option<Branch>,
+    /// The values of its loop; fixed when it starts.
+    pub(crate) values: Option<LoopValues>,
+    /// The number of the attempt, from 1.
+    pub(crate) attempt: u32,
+    /// Restarts so far.
+    pub(crate) restarts: u32,
+    /// The iteration at hand, from 0.
+    pub(crate) next: u64,
+    /// The inputs of the last iteration.
+    pub(crate) inputs: Vec<serde_json::Value>,
+    /// What the iterations so far gave out, joined.
+    pub(crate) outputs: Vec<Outputs>,
+    /// Runs of other documents that have ended.
+    pub(crate) nested: Vec<RunResult>,
+    /// Exit code of the last command that ended by itself.
+    pub(crate) exit_code: Option<i32>,
+    /// Seconds spent before the restart.
+    pub(crate) seconds: f64,
+}
+
+impl Progress {
+    pub(crate) fn new(start: Timestamp) -> Self {
+        Self {
+            start,
+            branch: None,
+            values: None,
+            attempt: 1,
+            restarts: 0,
+            next: 0,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            nested: Vec::new(),
+            exit_code: None,
+            seconds: 0.0,
+        }
+    }
+
+    /// Forgets what an attempt did.
+    pub(crate) fn again(&mut self) {
+        self.attempt += 1;
+        self.next = 0;
+        self.inputs = Vec::new();
+        self.outputs = Vec::new();
+        self.nested = Vec::new();
+    }
+}
+
+impl Journal {
+    /// True before anything has run.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.started.is_empty()
+    }
+
+    /// When the place was reached first; `now` the first time.
+    pub(crate) fn start(&mut self, place: &str, now: Timestamp) -> Timestamp {
+        *self.started.entry(place.to_owned()).or_insert(now)
+    }
+
+    /// Forgets what is nested in a step.
+    pub(crate) fn forget_below(&mut self, place: &str) {
+        let below = format!("{place}/");
+        self.started.retain(|at, _| !at.starts_with(&below));
+        self.ended.retain(|at, _| !at.starts_with(&below));
+        self.done.retain(|at, _| !at.starts_with(&below));
+        self.begun.retain(|at, _| !at.starts_with(&below));
+    }
+}

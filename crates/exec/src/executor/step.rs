@@ -1,0 +1,572 @@
+//! One step: its condition, its attempts, its loop, and documents that run in it.
+
+use std::io::Read as _;
+use std::time::{Duration, Instant};
+
+use amiforge_recipe::actions::{DocumentSource, ExecuteDocument, Reboot};
+use amiforge_recipe::{
+    Branch, If, Iteration, LoopValues, MAX_DOCUMENT_BYTES, OnFailure, ResolveError, Step,
+    StepRecord, check_bytes,
+};
+use amiforge_types::{Diagnostics, Digest};
+
+use super::journal::{Progress, StepDone};
+use super::{Outputs, Run, now, over_all, read, surroundings};
+use crate::actions::{self, StepCx, StepError, Work};
+use crate::event::{ChildEvent, DocumentSpec, Failure, RunResult, Status, StepResult};
+
+/// Exit code with which a step asks for a restart and to be run again.
+const REBOOT: i32 = 194;
+
+/// Times a step may ask for that.
+const MAX_RESTARTS: u32 = 8;
+
+/// Documents below the outermost, one in the other (AWSTOE: ExecuteDocument).
+const MAX_NESTED: usize = 3;
+
+/// Bytes that the outputs of a loop take together.
+const MAX_LOOP_OUTPUT: usize = 8 << 20;
+
+/// How a step, or an attempt, ended.
+enum Ended {
+    Success,
+    Skipped,
+    Failed(Told),
+    Restart,
+}
+
+/// How an iteration ended.
+enum Once {
+    Done(Vec<Outputs>),
+    Failed(Told),
+    /// The machine restarts, then this iteration runs again.
+    RestartAgain,
+    /// The machine restarts, then the next one runs.
+    RestartNext,
+}
+
+/// Why something failed.
+struct Told {
+    reason: String,
+    command: String,
+    tail: Vec<String>,
+    /// The iteration that failed, from 0.
+    iteration: Option<u64>,
+    /// False when another attempt would fail the same way.
+    again: bool,
+    /// The failure of a document that ran in the step.
+    nested: Option<Failure>,
+}
+
+impl Told {
+    /// Nothing was run.
+    fn before(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            command: String::new(),
+            tail: Vec::new(),
+            iteration: None,
+            again: false,
+            nested: None,
+        }
+    }
+
+    fn unresolved(error: &ResolveError) -> Self {
+        let place = error.span().start;
+        Self::before(format!(
+            "line {}, column {}: {error}",
+            place.line, place.column
+        ))
+    }
+
+    fn undecoded(problems: Diagnostics) -> Self {
+        let list: Vec<String> = problems
+            .into_sorted()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        Self::before(list.join("; "))
+    }
+}
+
+impl Run<'_, '_> {
+    /// The step's result; none when the machine is to restart first.
+    pub(super) fn step(&mut self, phase: &str, step: &Step) -> Option<StepResult> {
+        let place = format!("{}/{phase}/{}", self.place, step.name);
+        if let Some(done) = self.stage.journal.done.get(&place).cloned() {
+            self.scope.record(phase, &step.name, done.record);
+            self.failure = self.failure.take().or(done.failure);
+            return Some(done.result);
+        }
+        let clock = Instant::now();
+        let mut progress = match self.stage.journal.begun.remove(&place) {
+            Some(progress) => progress,
+            None => {
+                self.stage.tell(ChildEvent::StepStarted {
+                    phase: phase.to_owned(),
+                    step: step.name.clone(),
+                    action: step.action.name().to_owned(),
+                    timeout_seconds: step.timeout_seconds.map(u64::from),
+                    max_attempts: step.max_attempts,
+                });
+                Progress::new(now())
+            }
+        };
+        let uuid = surroundings::uuid(&self.stage.spec.execution_id, &place);
+        for (key, value) in [("phase", phase), ("step", &step.name), ("uuid", &uuid)] {
+            self.scope.context.insert(key.to_owned(), value.to_owned());
+        }
+        let ended = self.carry_out(step, &place, &mut progress);
+        let seconds = progress.seconds + clock.elapsed().as_secs_f64();
+        if let Ended::Restart = ended {
+            progress.seconds = seconds;
+            self.stage.journal.begun.insert(place, progress);
+            self.stage.interrupted = true;
+            return None;
+        }
+        Some(self.finish(phase, step, place, progress, ended, seconds))
+    }
+
+    /// Tells how the step ended and remembers it.
+    fn finish(
+        &mut self,
+        phase: &str,
+        step: &Step,
+        place: String,
+        progress: Progress,
+        ended: Ended,
+        seconds: f64,
+    ) -> StepResult {
+        let (status, told, made) = match ended {
+            Ended::Skipped => (Status::Skipped, None, 0),
+            Ended::Success | Ended::Restart => (Status::Success, None, progress.attempt),
+            Ended::Failed(told) => {
+                let status = if step.on_failure == OnFailure::Ignore {
+                    Status::IgnoredFailure
+                } else {
+                    Status::Failed
+                };
+                let made = if told.again { progress.attempt } else { 0 };
+                (status, Some(told), made)
+            }
+        };
+        // In a loop AWSTOE names the iterations only.
+        let message = told.as_ref().map(|told| match told.iteration {
+            Some(index) => format!("failed iterations: {index}"),
+            None => told.reason.clone(),
+        });
+        let quiet = step.disable_logging;
+        let shown = |value: Vec<serde_json::Value>| if quiet { Vec::new() } else { value };
+        let repeat = step.repeat.as_ref().filter(|_| !quiet).map(|repeat| {
+            let resolved = self.scope.resolve(&repeat.node);
+            resolved.as_ref().unwrap_or(&repeat.node).to_json()
+        });
+        let mut result = StepResult {
+            name: step.name.clone(),
+            action: step.action.name().to_owned(),
+            status,
+            attempts: made,
+            exit_code: progress.exit_code,
+            start: progress.start,
+            end: now(),
+            failure_message: message.unwrap_or_default(),
+            timeout_seconds: step.timeout_seconds.map_or(-1, i64::from),
+            on_failure: step.on_failure.name().to_owned(),
+            max_attempts: step.max_attempts,
+            inputs: shown(progress.inputs.clone()).into(),
+            outputs: if quiet {
+                Vec::new()
+            } else {
+                progress.outputs.clone()
+            },
+            quiet,
+            repeat: repeat.unwrap_or_default(),
+            nested: progress.nested,
+        };
+        self.stage.secrets.result(&mut result);
+        self.stage.tell(ChildEvent::StepFinished {
+            phase: phase.to_owned(),
+            step: step.name.clone(),
+            status,
+            exit_code: progress.exit_code,
+            attempt: made,
+            seconds,
+            failure: told.as_ref().map(|told| told.reason.clone()),
+        });
+        let mut failure = told
+            .filter(|_| status == Status::Failed && self.failure.is_none())
+            .map(|told| {
+                told.nested.unwrap_or_else(|| Failure {
+                    document: self.document.name.clone(),
+                    phase: phase.to_owned(),
+                    step: step.name.clone(),
+                    action: step.action.name().to_owned(),
+                    command: told.command,
+                    exit_code: progress.exit_code,
+                    reason: told.reason,
+                    tail: told.tail,
+                })
+            });
+        if let Some(failure) = &mut failure {
+            self.stage.secrets.failure(failure);
+        }
+        let record = StepRecord {
+            inputs: progress.inputs,
+            outputs: progress.outputs,
+            skipped: status == Status::Skipped,
+        };
+        self.scope.record(phase, &step.name, record.clone());
+        self.failure = self.failure.take().or_else(|| failure.clone());
+        if self.stage.restarts {
+            self.stage.journal.forget_below(&place);
+            let done = StepDone {
+                result: result.clone(),
+                record,
+                failure,
+            };
+            self.stage.journal.done.insert(place, done);
+        }
+        result
+    }
+
+    fn carry_out(&mut self, step: &Step, place: &str, progress: &mut Progress) -> Ended {
+        match self.branch(step, progress) {
+            Ok(Branch::Execute) => {}
+            Ok(Branch::Skip) => return Ended::Skipped,
+            Ok(Branch::Abort) => {
+                return Ended::Failed(Told::before("its condition led to `Abort`"));
+            }
+            Err(told) => return Ended::Failed(told),
+        }
+        if let (None, Some(repeat)) = (&progress.values, &step.repeat) {
+            match repeat.values(&self.scope) {
+                Ok(values) => progress.values = Some(values),
+                Err(error) => return Ended::Failed(Told::unresolved(&error)),
+            }
+        }
+        loop {
+            let seconds = step.timeout_seconds.map(u64::from).map(Duration::from_secs);
+            let deadline = seconds.and_then(|limit| Instant::now().checked_add(limit));
+            match self.attempt(step, place, progress, deadline) {
+                Ended::Failed(told) if told.again && progress.attempt < step.max_attempts => {
+                    progress.again();
+                    self.stage.journal.forget_below(place);
+                    self.stage.tell(ChildEvent::Retry {
+                        attempt: progress.attempt,
+                        reason: told.reason,
+                    });
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// What the condition leads to.
+    fn branch(&mut self, step: &Step, progress: &mut Progress) -> Result<Branch, Told> {
+        let Some(when) = &step.condition else {
+            return Ok(Branch::Execute);
+        };
+        if let Some(branch) = progress.branch {
+            return Ok(branch);
+        }
+        let resolved = self.scope.resolve(&when.condition);
+        let resolved = resolved.map_err(|error| Told::unresolved(&error))?;
+        let (condition, problems) = If::decode(&resolved);
+        let condition = condition.ok_or_else(|| Told::undecoded(problems))?;
+        let held = self.stage.held;
+        let stage = &mut *self.stage;
+        let mut sink = |event| stage.tell(event);
+        let dir = self.document.working_directory.as_deref().unwrap_or("/");
+        let cx = StepCx::new(&self.env, dir, held, None, !step.disable_logging, &mut sink);
+        let holds = actions::holds(&condition, &cx)
+            .map_err(|error| Told::before(format!("its condition: {}", actions::chain(&error))))?;
+        let branch = if holds { when.then } else { when.otherwise };
+        progress.branch = Some(branch);
+        Ok(branch)
+    }
+
+    /// All iterations of the loop that are left, or the step once.
+    fn attempt(
+        &mut self,
+        step: &Step,
+        place: &str,
+        progress: &mut Progress,
+        deadline: Option<Instant>,
+    ) -> Ended {
+        let count = progress.values.as_ref().map_or(1, LoopValues::len);
+        while progress.next < count {
+            let iteration = self.iteration(step, progress);
+            let looped = iteration.is_some();
+            if let Some(iteration) = &iteration
+                && !step.disable_logging
+            {
+                self.stage.tell(ChildEvent::Iteration {
+                    index: iteration.index,
+                    value: iteration.value.clone(),
+                });
+            }
+            self.scope.iteration = iteration;
+            let once = match deadline {
+                Some(deadline) if looped && Instant::now() >= deadline => {
+                    let seconds = step.timeout_seconds.unwrap_or_default();
+                    let reason = format!("the loop timed out after {seconds} seconds");
+                    let again = true;
+                    return Ended::Failed(Told { again, ..Told::before(reason) });
+                }
+                _ => self.once(step, place, progress, deadline),
+            };
+            self.scope.iteration = None;
+            match once {
+                Once::Done(outputs) => {
+                    if let Err(told) = join(&mut progress.outputs, outputs) {
+                        return Ended::Failed(told);
+                    }
+                    progress.next += 1;
+                }
+                Once::RestartNext => {
+                    progress.next += 1;
+                    return Ended::Restart;
+                }
+                Once::RestartAgain => return Ended::Restart,
+                Once::Failed(mut told) => {
+                    if looped {
+                        told.iteration = Some(progress.next);
+                        told.reason = format!("iteration {}: {}", progress.next, told.reason);
+                    }
+                    return Ended::Failed(told);
+                }
+            }
+        }
+        Ended::Success
+    }
+
+    fn iteration(&self, step: &Step, progress: &Progress) -> Option<Iteration> {
+        let value = progress.values.as_ref()?.get(progress.next)?;
+        Some(Iteration {
+            name: step.repeat.as_ref().and_then(|r| r.name.clone()),
+            index: progress.next,
+            value,
+        })
+    }
+
+    /// The step's action, once.
+    fn once(
+        &mut self,
+        step: &Step,
+        place: &str,
+        progress: &mut Progress,
+        deadline: Option<Instant>,
+    ) -> Once {
+        let resolved = step.inputs.as_ref().map(|node| self.scope.resolve(node));
+        let resolved = match resolved.transpose() {
+            Ok(resolved) => resolved,
+            Err(error) => return Once::Failed(Told::unresolved(&error)),
+        };
+        progress.inputs = StepRecord::of_inputs(resolved.as_ref()).inputs;
+        let (inputs, problems) = step.decode_inputs(resolved.as_ref());
+        let Some(inputs) = inputs else {
+            return Once::Failed(Told::undecoded(problems));
+        };
+        let action = match actions::work(&inputs) {
+            Work::Here(action) => action,
+            Work::Document(inputs) => return self.nested(inputs, place, progress),
+            Work::Restart(inputs) => return self.restart(inputs, progress),
+        };
+        loop {
+            let held = self.stage.held;
+            let stage = &mut *self.stage;
+            let mut sink = |event| stage.tell(event);
+            let dir = self.document.working_directory.as_deref().unwrap_or("/");
+            let loud = !step.disable_logging;
+            let mut cx = StepCx::new(&self.env, dir, held, deadline, loud, &mut sink);
+            // Before each attempt: a step may have removed it.
+            let outcome = actions::prepare(dir).and_then(|()| action.run(&mut cx));
+            progress.exit_code = cx.exit_code;
+            let limit = held.reached(cx.crowded, cx.exit_code);
+            let error = match outcome {
+                Ok(outputs) => return Once::Done(outputs),
+                Err(error) => error,
+            };
+            let (command, tail) = (cx.command, cx.tail);
+            if progress.exit_code == Some(REBOOT) && progress.restarts < MAX_RESTARTS {
+                // Not a new attempt.
+                progress.restarts += 1;
+                let text = format!("exit code {REBOOT} asks for a restart; then the step runs again");
+                self.stage.tell(ChildEvent::Note { text });
+                if self.stage.restarts {
+                    return Once::RestartAgain;
+                }
+                continue;
+            }
+            let mut reason = match (&error, step.timeout_seconds) {
+                (StepError::TimedOut, Some(seconds)) => format!("timed out after {seconds} seconds"),
+                _ => actions::chain(&error),
+            };
+            if let Some(limit) = limit {
+                reason.push_str(&format!("; it reached {limit}"));
+            }
+            return Once::Failed(Told {
+                command,
+                tail,
+                again: true,
+                ..Told::before(reason)
+            });
+        }
+    }
+
+    fn restart(&mut self, inputs: &Reboot, progress: &mut Progress) -> Once {
+        if !self.stage.restarts {
+            let text = "nothing restarts here; the next step follows at once".to_owned();
+            self.stage.tell(ChildEvent::Note { text });
+            return Once::Done(Vec::new());
+        }
+        if progress.restarts >= MAX_RESTARTS {
+            let reason = format!("the step has restarted the machine {MAX_RESTARTS} times already");
+            return Once::Failed(Told::before(reason));
+        }
+        progress.restarts += 1;
+        let text = match inputs.delay_seconds {
+            0 => "the machine restarts".to_owned(),
+            seconds => format!("the machine restarts, without waiting for {seconds} seconds"),
+        };
+        self.stage.tell(ChildEvent::Note { text });
+        Once::RestartNext
+    }
+
+    /// Another document, with its own steps.
+    fn nested(&mut self, inputs: &ExecuteDocument, place: &str, progress: &mut Progress) -> Once {
+        if self.lineage.len() > MAX_NESTED {
+            let reason = format!("documents are nested in more than {MAX_NESTED} levels");
+            return Once::Failed(Told::before(reason));
+        }
+        let name = inputs.document.as_str().to_owned();
+        let text = match self.text_of(&inputs.document) {
+            Ok(text) => text,
+            Err(reason) => return Once::Failed(Told { again: true, ..Told::before(reason) }),
+        };
+        let digest = Digest::of(text.as_bytes());
+        if self.lineage.contains(&digest) {
+            let reason = format!("{name} is the document itself, or one that runs it");
+            return Once::Failed(Told::before(reason));
+        }
+        let document = DocumentSpec {
+            name: name.clone(),
+            text,
+            parameters: inputs.parameters.clone(),
+            earlier: Vec::new(),
+            working_directory: self.document.working_directory.clone(),
+        };
+        let (component, scope) = match read(&document) {
+            Ok(read) => read,
+            Err(reason) => return Once::Failed(Told::before(format!("{name}: {reason}"))),
+        };
+        let lineage = [self.lineage.as_slice(), &[digest]].concat();
+        let place = format!("{place}/{}", progress.next);
+        let execution_id = surroundings::uuid(&self.stage.spec.execution_id, &place);
+        let selected = |phase: &str| {
+            inputs.phases.is_empty() || inputs.phases.iter().any(|selected| selected == phase)
+        };
+        let run = Run::new(&mut *self.stage, &document, scope, place, lineage);
+        let (result, failure) = run.document(&component, &selected);
+        if self.stage.interrupted {
+            return Once::RestartAgain;
+        }
+        let run = RunResult {
+            execution_id,
+            status: over_all(result.status),
+            start: result.start,
+            end: result.end,
+            documents: vec![result],
+            failure,
+        };
+        let (outputs, failure) = (vec![summary(&run)], run.failure.clone());
+        let failed = run.status == Status::Failed;
+        progress.nested.push(run);
+        if !failed {
+            return Once::Done(outputs);
+        }
+        let reason = match &failure {
+            Some(failure) => failure.to_string(),
+            None => format!("{name} failed"),
+        };
+        Once::Failed(Told {
+            nested: failure,
+            ..Told::before(reason)
+        })
+    }
+
+    /// The text of a document that a step names.
+    fn text_of(&self, source: &DocumentSource) -> Result<String, String> {
+        match source {
+            DocumentSource::Path(path) => {
+                let dir = self.document.working_directory.as_deref().unwrap_or("/");
+                let full = match path.strip_prefix('/') {
+                    Some(_) => path.clone(),
+                    None => format!("{}/{path}", dir.trim_end_matches('/')),
+                };
+                let failed = |error: std::io::Error| format!("cannot read {full}: {error}");
+                let file = actions::open_regular(&full).map_err(failed)?;
+                let mut bytes = Vec::new();
+                file.take(MAX_DOCUMENT_BYTES as u64 + 1)
+                    .read_to_end(&mut bytes)
+                    .map_err(failed)?;
+                let text = check_bytes(&bytes).map_err(|problem| format!("{full}:{problem}"))?;
+                Ok(text.to_owned())
+            }
+            DocumentSource::Arn(name) | DocumentSource::S3(name) => {
+                let known = self.stage.spec.library.get(name);
+                known
+                    .cloned()
+                    .ok_or_else(|| format!("there is no document {name} for this run"))
+            }
+        }
+    }
+}
+
+/// The outputs of a run of a document, as AWSTOE has them.
+fn summary(run: &RunResult) -> Outputs {
+    let steps = || {
+        let phases = run.documents.iter().flat_map(|d| &d.phases);
+        phases.flat_map(|p| &p.steps)
+    };
+    let count = |wanted: Status| steps().filter(|s| s.status == wanted).count().to_string();
+    let executed = steps().filter(|s| s.status != Status::Skipped).count();
+    let failure = run.failure.as_ref().map(ToString::to_string);
+    [
+        ("executedStepCount", executed.to_string()),
+        ("executionId", run.execution_id.clone()),
+        ("failedStepCount", count(Status::Failed)),
+        ("failureMessage", failure.unwrap_or_default()),
+        ("ignoredFailedStepCount", count(Status::IgnoredFailure)),
+        ("logUrl", String::new()),
+        ("status", crate::logs::status_word(run.status).to_owned()),
+    ]
+    .into_iter()
+    .map(|(k, v)| (k.to_owned(), v))
+    .collect()
+}
+
+/// Adds the outputs of an iteration to those before it: values of a key stand below one another.
+fn join(all: &mut Vec<Outputs>, more: Vec<Outputs>) -> Result<(), Told> {
+    for (index, outputs) in more.into_iter().enumerate() {
+        if index == all.len() {
+            all.push(outputs);
+            continue;
+        }
+        for (key, value) in outputs {
+            all[index]
+                .entry(key)
+                .and_modify(|joined| {
+                    joined.push('\n');
+                    joined.push_str(&value);
+                })
+                .or_insert(value);
+        }
+    }
+    let bytes: usize = all.iter().flat_map(Outputs::values).map(String::len).sum();
+    if bytes > MAX_LOOP_OUTPUT {
+        let reason = format!("the outputs have more than {MAX_LOOP_OUTPUT} bytes");
+        return Err(Told::before(reason));
+    }
+    Ok(())
+}

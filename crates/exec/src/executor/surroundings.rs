@@ -1,0 +1,142 @@
+//! What steps find around them: the environment of commands, and what `context:` names.
+
+use std::collections::BTreeMap;
+
+use amiforge_types::{Hasher, Timestamp};
+
+use crate::event::RunSpec;
+
+/// The environment of every command: nothing of the host's, and the same on every machine.
+pub(super) fn environment(spec: &RunSpec, dir: Option<&str>) -> BTreeMap<String, String> {
+    let mut env = base_environment();
+    // Where the service runs components, one of its own reads this.
+    env.extend(dir.map(|dir| ("WORKING_DIRECTORY".to_owned(), dir.to_owned())));
+    env.insert("SOURCE_DATE_EPOCH".into(), spec.clock.secs.to_string());
+    env.extend(spec.env.iter().map(|(k, v)| (k.clone(), v.clone())));
+    env
+}
+
+/// See `docs/sandbox.md`.
+pub(super) fn base_environment() -> BTreeMap<String, String> {
+    [
+        ("DEBIAN_FRONTEND", "noninteractive"),
+        ("HOME", "/root"),
+        ("LANG", "C.UTF-8"),
+        ("LOGNAME", "root"),
+        (
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        ),
+        ("SHELL", "/bin/sh"),
+        ("TZ", "UTC0"),
+        ("USER", "root"),
+    ]
+    .into_iter()
+    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    .collect()
+}
+
+/// `context:` as far as it is the same for all steps of a document.
+pub(super) fn context(spec: &RunSpec) -> BTreeMap<String, String> {
+    let release = std::fs::read_to_string("/etc/os-release")
+        .or_else(|_| std::fs::read_to_string("/usr/lib/os-release"))
+        .unwrap_or_default();
+    let name = release_field(&release, "NAME").unwrap_or_else(|| "Linux".to_owned());
+    let version = release_field(&release, "VERSION_ID").unwrap_or_default();
+    let hostname = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let (date, date_time) = dates(spec.clock);
+    let mut context: BTreeMap<String, String> = [
+        ("accountId", "000000000000".to_owned()),
+        ("date", date),
+        ("dateTime", date_time),
+        ("executionId", spec.execution_id.clone()),
+        ("hostname", hostname),
+        ("osName", name),
+        ("osPlatform", "linux".to_owned()),
+        ("osVersion", version),
+        ("region", "us-east-1".to_owned()),
+    ]
+    .into_iter()
+    .map(|(k, v)| (k.to_owned(), v))
+    .collect();
+    context.extend(spec.context.iter().map(|(k, v)| (k.clone(), v.clone())));
+    context
+}
+
+/// A UUID of version 4 in form, drawn from what the run and the step are: the same run gives the same
+/// bytes.
+pub(super) fn uuid(execution_id: &str, place: &str) -> String {
+    let mut hasher = Hasher::new();
+    hasher.field(b"amiforge-context-uuid-v1");
+    hasher.field(execution_id.as_bytes());
+    hasher.field(place.as_bytes());
+    let digits = hasher.finish().hex();
+    let variant = match digits.as_bytes()[16] {
+        b'0' | b'4' | b'8' | b'c' => '8',
+        b'1' | b'5' | b'9' | b'd' => '9',
+        b'2' | b'6' | b'a' | b'e' => 'a',
+        _ => 'b',
+    };
+    format!(
+        "{}-{}-4{}-{variant}{}-{}",
+        &digits[..8],
+        &digits[8..12],
+        &digits[13..16],
+        &digits[17..20],
+        &digits[20..32]
+    )
+}
+
+/// `YYYY-MM-DD` and RFC 3339.
+fn dates(clock: Timestamp) -> (String, String) {
+    let text = Timestamp {
+        nanos: 0,
+        ..clock
+    }
+    .to_string();
+    let date = text.split('T').next().unwrap_or_default().to_owned();
+    (date, text)
+}
+
+/// A field of `os-release(5)`, whose values are quoted as in a shell.
+fn release_field(text: &str, name: &str) -> Option<String> {
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
+    let quoted = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
+    Some(quoted('"').or_else(|| quoted('\'')).unwrap_or(value).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_os_release_lose_their_quotes() {
+        let text = "PRETTY_NAME=\"Debian 12\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID='12'\nID=debian\n";
+        let field = |name| release_field(text, name);
+        assert_eq!(field("NAME").as_deref(), Some("Debian GNU/Linux"));
+        assert_eq!(field("VERSION_ID").as_deref(), Some("12"));
+        assert_eq!(field("ID").as_deref(), Some("debian"));
+        assert_eq!(field("VERSION"), None);
+    }
+
+    #[test]
+    fn uuids_have_the_form_of_version_4_and_repeat() {
+        let one = uuid("run", "0/build/A");
+        assert_eq!(one, uuid("run", "0/build/A"));
+        assert_ne!(one, uuid("run", "0/build/B"));
+        let parts: Vec<&str> = one.split('-').collect();
+        assert_eq!(parts.iter().map(|p| p.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert!(parts[2].starts_with('4') && parts[3].starts_with(['8', '9', 'a', 'b']));
+    }
+
+    #[test]
+    fn dates_are_those_of_the_clock() {
+        let clock = Timestamp::from_secs(1_700_000_000);
+        assert_eq!(dates(clock), ("2023-11-14".to_owned(), "2023-11-14T22:13:20Z".to_owned()));
+    }
+}
