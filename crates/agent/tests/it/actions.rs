@@ -1,13 +1,13 @@
-//! `fixtures/actions/<Action>/<case>/`: `component.yaml` is run on the small root, with the files of
-//! `root/` added to it; `after.txt` lists what its layer then holds, or `error.txt` is part of why it
-//! fails.
+//! `fixtures/actions/<Action>/<case>/` and `fixtures/runs/<topic>/<case>/`: `component.yaml` is run on the
+//! small root, with the files of `root/` added to it; `after.txt` lists what its layer then holds, or
+//! `error.txt` is part of why it fails.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use amiforge_exec::{DocumentSpec, RunSpec, Status};
+use amiforge_exec::{DocumentSpec, RunSpec};
 use amiforge_tree::{Content, Inode, Kind, LayerEntry};
 
 use crate::root::{Bench, CLOCK, dir, never, stat};
@@ -17,31 +17,40 @@ pub(crate) const FIXTURES: &str = "AMIFORGE_TEST_FIXTURES";
 
 pub(crate) fn fixtures() -> PathBuf {
     std::env::var_os(FIXTURES).map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/actions"),
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures"),
         PathBuf::from,
     )
 }
 
 #[test]
-fn every_case_does_what_its_folder_says() {
+fn every_action_does_what_its_cases_say() {
+    let cases = run_all("actions", |name, text| text.contains(&format!("action: {name}")));
+    assert!(cases >= 100, "{cases} cases");
+}
+
+#[test]
+fn every_run_goes_as_its_folder_says() {
+    let cases = run_all("runs", |_, _| true);
+    assert!(cases >= 30, "{cases} cases");
+}
+
+/// Runs the cases of every folder below one of the fixtures; how many there are.
+fn run_all(folder: &str, is_about: impl Fn(&str, &str) -> bool) -> usize {
     let bench = Bench::new();
     let (mut cases, mut wrong) = (0, String::new());
-    for action in folders(&fixtures()) {
-        let name = action.file_name().unwrap().to_str().unwrap().to_owned();
-        for case in folders(&action) {
+    for topic in folders(&fixtures().join(folder)) {
+        let name = topic.file_name().unwrap().to_str().unwrap().to_owned();
+        for case in folders(&topic) {
             cases += 1;
             let text = fs_err::read_to_string(case.join("component.yaml")).unwrap();
-            assert!(
-                text.contains(&format!("action: {name}")),
-                "{} does not use {name}",
-                case.display()
-            );
+            assert!(is_about(&name, &text), "{} is not about {name}", case.display());
             if let Err(told) = check(&bench, &case, text, cases) {
                 let _ = writeln!(wrong, "{}:\n{told}", case.display());
             }
         }
     }
-    assert!(cases >= 15 && wrong.is_empty(), "{cases} cases\n{wrong}");
+    assert!(wrong.is_empty(), "{wrong}");
+    cases
 }
 
 fn check(bench: &Bench, case: &Path, text: String, number: usize) -> Result<(), String> {
@@ -67,7 +76,7 @@ fn check(bench: &Bench, case: &Path, text: String, number: usize) -> Result<(), 
     let result = bench
         .sandbox
         .run_component(&root, &run, &never(), &mut |_| ())
-        .unwrap();
+        .map_err(|e| format!("{e}: {:?}", std::error::Error::source(&e)))?;
     if case.join("error.txt").exists() {
         let expected = fs_err::read_to_string(case.join("error.txt")).unwrap();
         let reason = result.failure.map(|f| f.reason).unwrap_or_default();
@@ -77,7 +86,7 @@ fn check(bench: &Bench, case: &Path, text: String, number: usize) -> Result<(), 
             Err(format!("fails with {reason:?}"))
         };
     }
-    if result.status != Status::Success {
+    if !result.status.is_ok() {
         return Err(format!("{:?}", result.failure));
     }
     let expected = fs_err::read_to_string(case.join("after.txt")).unwrap();

@@ -124,9 +124,10 @@ impl Sandbox {
         cancel: &AtomicBool,
         on_event: OnEvent<'_>,
     ) -> Result<RunResult, SandboxError> {
-        self.unit(Job::Prepare { root: root.clone() }, cancel)?;
         let mut journal = Journal::default();
         loop {
+            // Each time: it also empties the work directory, which the kernel wants for another mount.
+            self.unit(Job::Prepare { root: root.clone() }, cancel)?;
             let job = Job::Component {
                 root: root.clone(),
                 run: run.clone(),
