@@ -1,41 +1,68 @@
 //! The conversation with the host.
 
 use amiforge_exec::protocol::{Reply, Request};
+use amiforge_exec::{Executed, Journal, RunSpec};
 
 use crate::link::Link;
 use crate::system;
 
-/// Serves the host until it asks for a power-off.
+/// How the conversation ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    PowerOff,
+    Restart,
+}
+
+/// Serves the host until it asks for a power-off or a restart.
 pub(crate) fn serve() -> anyhow::Result<()> {
     let mut link = Link::open()?;
     system::wait_for_target();
-    talk(&mut link)?;
-    system::power_off();
+    match talk(&mut link)? {
+        Then::PowerOff => system::power_off(),
+        Then::Restart => system::restart(),
+    }
     Ok(())
 }
 
-/// Returns when the host asked for a power-off.
-fn talk(link: &mut Link) -> anyhow::Result<()> {
+/// Returns when the host asked for a power-off or a restart.
+fn talk(link: &mut Link) -> anyhow::Result<Then> {
     link.send(&Reply::Hello(system::hello()))?;
     loop {
         match link.receive()? {
             None => {}
             Some(Request::Hello) => link.send(&Reply::Hello(system::hello()))?,
-            Some(Request::Run(spec)) => {
-                let mut broken = None;
-                let result = amiforge_exec::run_here(&spec, &mut |event| {
-                    if broken.is_none() {
-                        broken = link.send(&Reply::Event { event }).err();
-                    }
-                });
-                if let Some(error) = broken {
-                    return Err(error);
-                }
-                link.send(&Reply::Result { result })?;
+            Some(Request::Run(spec)) => run(link, &spec, Journal::default())?,
+            Some(Request::Resume { run: spec, journal }) => run(link, &spec, journal)?,
+            Some(Request::Restart) => {
+                link.send(&Reply::Bye)?;
+                return Ok(Then::Restart);
             }
-            Some(Request::Poweroff) => return link.send(&Reply::Bye),
+            Some(Request::Poweroff) => {
+                link.send(&Reply::Bye)?;
+                return Ok(Then::PowerOff);
+            }
         }
     }
+}
+
+/// Runs up to the end, or up to the next restart.
+fn run(link: &mut Link, spec: &RunSpec, journal: Journal) -> anyhow::Result<()> {
+    let mut broken = None;
+    let executed = amiforge_exec::run_until_restart(spec, journal, &mut |event| {
+        if broken.is_none() {
+            broken = link.send(&Reply::Event { event }).err();
+        }
+    });
+    if let Some(error) = broken {
+        return Err(error);
+    }
+    link.send(&match executed {
+        Executed {
+            restart: Some(journal),
+            ..
+        } => Reply::Restart { journal },
+        Executed { result, .. } => Reply::Result { result },
+    })
 }
 
 #[cfg(test)]
@@ -106,6 +133,60 @@ mod tests {
 
         host.write_all(b"{\"type\":\"poweroff\"}\n").unwrap();
         assert_eq!(next(), Reply::Bye);
-        agent.join().unwrap().unwrap();
+        assert_eq!(agent.join().unwrap().unwrap(), Then::PowerOff);
+    }
+
+    #[test]
+    fn a_run_goes_on_after_a_restart() {
+        let text = "{schemaVersion: 1.0, phases: [{name: test, steps: [\
+            {name: A, action: ExecuteBash, inputs: {commands: ['echo before']}}, \
+            {name: R, action: Reboot}, \
+            {name: B, action: ExecuteBash, inputs: {commands: ['echo after {{ test.A.outputs.stdout }}']}}]}]}";
+        let spec = RunSpec {
+            execution_id: "1".into(),
+            documents: vec![DocumentSpec {
+                name: "t".into(),
+                text: text.into(),
+                parameters: BTreeMap::new(),
+                earlier: Vec::new(),
+                working_directory: None,
+            }],
+            phases: vec!["test".into()],
+            ..RunSpec::default()
+        };
+        let mut request = Request::Run(spec.clone());
+        let mut output = Vec::new();
+        // The second round is the agent of the next boot.
+        for round in 0..2 {
+            let (mut host, guest) = UnixStream::pair().unwrap();
+            let mut link = Link::new(File::from(OwnedFd::from(guest))).unwrap();
+            let agent = std::thread::spawn(move || talk(&mut link));
+            let mut lines = BufReader::new(host.try_clone().unwrap()).lines();
+            let line = serde_json::to_string(&request).unwrap();
+            host.write_all(format!("{line}\n").as_bytes()).unwrap();
+            loop {
+                match serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() {
+                    Reply::Event {
+                        event: amiforge_exec::ChildEvent::Stdout { line },
+                    } => output.push(line),
+                    Reply::Event { .. } | Reply::Hello(_) => {}
+                    Reply::Restart { journal } => {
+                        let run = spec.clone();
+                        request = Request::Resume { run, journal };
+                        break;
+                    }
+                    Reply::Result { result } => {
+                        assert_eq!((round, result.status), (1, Status::Success));
+                        let steps = &result.documents[0].phases[0].steps;
+                        assert_eq!(steps.len(), 3);
+                        break;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            host.write_all(b"{\"type\":\"restart\"}\n").unwrap();
+            assert_eq!(agent.join().unwrap().unwrap(), Then::Restart);
+        }
+        assert_eq!(output, ["before", "after before"]);
     }
 }

@@ -53,18 +53,27 @@ pub(crate) fn hello() -> Hello {
 
 /// Shuts down through systemd; by the kernel when that does not happen.
 pub(crate) fn power_off() {
+    down("poweroff", rustix::system::RebootCommand::PowerOff);
+}
+
+/// The same for a restart.
+pub(crate) fn restart() {
+    down("reboot", rustix::system::RebootCommand::Restart);
+}
+
+fn down(verb: &str, command: rustix::system::RebootCommand) {
     let asked = Command::new("systemctl")
-        .args(["--no-block", "poweroff"])
+        .args(["--no-block", verb])
         .stdin(Stdio::null())
         .status();
     match asked {
         Ok(status) if status.success() => std::thread::sleep(POWER_OFF),
-        Ok(status) => say(&format!("systemctl poweroff: {status}")),
+        Ok(status) => say(&format!("systemctl {verb}: {status}")),
         Err(error) => say(&format!("cannot start systemctl: {error}")),
     }
     rustix::fs::sync();
-    if let Err(error) = rustix::system::reboot(rustix::system::RebootCommand::PowerOff) {
-        say(&format!("the kernel does not power off: {error}"));
+    if let Err(error) = rustix::system::reboot(command) {
+        say(&format!("the kernel does not {verb}: {error}"));
     }
 }
 

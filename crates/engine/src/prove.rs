@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use amiforge_ami::{Firmware, Manifest};
 use amiforge_disk::Extents;
-use amiforge_exec::protocol::{Reply, Request, VERSION};
-use amiforge_exec::{ChildEvent, DocumentSpec, RunResult, RunSpec};
+use amiforge_exec::protocol::{Hello, Reply, Request, VERSION};
+use amiforge_exec::{ChildEvent, DocumentSpec, Journal, RunResult, RunSpec};
 use amiforge_fs::fat::{self, FatFile};
 use amiforge_types::{BlobTable, Digest, MIB, Timestamp};
 use amiforge_vm::{
@@ -426,12 +426,7 @@ impl Engine {
                 tests: serde_json::Value::Null,
             });
         }
-        let hello = loop {
-            let timeout = link.remaining();
-            if let Ok(Reply::Hello(hello)) = serde_json::from_value(link.recv(timeout)?) {
-                break hello;
-            }
-        };
+        let hello = hello(link, None)?;
         link.mark(Milestone::Agent);
         if hello.version != VERSION {
             return Err(SessionError::Other(
@@ -460,28 +455,46 @@ impl Engine {
                 clock: subject.clock,
                 ..RunSpec::default()
             };
-            let request = serde_json::to_value(Request::Run(run))
-                .map_err(|e| SessionError::Other(e.into()))?;
-            let timeout = link.remaining();
-            link.send(&request, timeout)?;
-            let result = self.follow(firmware, link)?;
+            let result = self.run_in(firmware, &hello, run, link)?;
             passed = result.status.is_ok();
             tests["run"] =
                 serde_json::to_value(&result).map_err(|e| SessionError::Other(e.into()))?;
         }
-        let poweroff =
-            serde_json::to_value(Request::Poweroff).map_err(|e| SessionError::Other(e.into()))?;
         link.wait_for(Milestone::Target, link.remaining())?;
-        let timeout = link.remaining();
-        link.send(&poweroff, timeout)?;
+        send(link, &Request::Poweroff)?;
         Ok(SessionOutcome { passed, tests })
+    }
+
+    /// Runs in the guest, with the restarts that steps want.
+    fn run_in(
+        &self,
+        firmware: Firmware,
+        first: &Hello,
+        run: RunSpec,
+        link: &mut GuestLink<'_>,
+    ) -> Result<RunResult, SessionError> {
+        let mut boot = first.boot_id.clone();
+        let mut request = Request::Run(run.clone());
+        loop {
+            send(link, &request)?;
+            let journal = match self.follow(firmware, link)? {
+                Followed::Result(result) => return Ok(*result),
+                Followed::Restart(journal) => journal,
+            };
+            link.begin_restart()?;
+            send(link, &Request::Restart)?;
+            boot = hello(link, Some(&boot))?.boot_id;
+            link.end_restart()?;
+            let run = run.clone();
+            request = Request::Resume { run, journal };
+        }
     }
 
     fn follow(
         &self,
         firmware: Firmware,
         link: &mut GuestLink<'_>,
-    ) -> Result<RunResult, SessionError> {
+    ) -> Result<Followed, SessionError> {
         let mut document = String::new();
         let mut started = Instant::now();
         loop {
@@ -499,7 +512,8 @@ impl Engine {
                     }
                     self.child_event(&document, event, started);
                 }
-                Reply::Result { result } => return Ok(result),
+                Reply::Result { result } => return Ok(Followed::Result(Box::new(result))),
+                Reply::Restart { journal } => return Ok(Followed::Restart(journal)),
                 Reply::Error { message } => return Err(SessionError::Other(message.into())),
                 Reply::Hello(_) => {}
                 Reply::Bye => {
@@ -620,6 +634,30 @@ impl Engine {
         )
         .or_fail(ErrorKind::Internal, context)?;
         flatten(&extents).or_fail(ErrorKind::Internal, context)
+    }
+}
+
+/// How a run in a guest went on.
+enum Followed {
+    Result(Box<RunResult>),
+    Restart(Journal),
+}
+
+fn send(link: &mut GuestLink<'_>, request: &Request) -> Result<(), SessionError> {
+    let request = serde_json::to_value(request).map_err(|e| SessionError::Other(e.into()))?;
+    let timeout = link.remaining();
+    Ok(link.send(&request, timeout)?)
+}
+
+/// The agent's greeting, of another boot than `before`.
+fn hello(link: &mut GuestLink<'_>, before: Option<&str>) -> Result<Hello, SessionError> {
+    loop {
+        let timeout = link.remaining();
+        if let Ok(Reply::Hello(hello)) = serde_json::from_value(link.recv(timeout)?)
+            && before != Some(hello.boot_id.as_str())
+        {
+            return Ok(hello);
+        }
     }
 }
 

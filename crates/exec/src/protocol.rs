@@ -6,6 +6,10 @@
 //! host → guest   {"type":"run", …}            any number of times, one after the other
 //! guest → host   {"type":"event", …}          while it runs
 //! guest → host   {"type":"result", …}         at its end
+//! guest → host   {"type":"restart", …}        instead, when a step wants one
+//! host → guest   {"type":"restart"}           once the host is ready for it
+//! guest → host   {"type":"bye"}               just before it restarts; a hello follows
+//! host → guest   {"type":"resume", …}         the run again, with what of it is done
 //! host → guest   {"type":"poweroff"}
 //! guest → host   {"type":"bye"}               just before it powers off
 //! ```
@@ -13,9 +17,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::{ChildEvent, RunResult, RunSpec};
+use crate::executor::Journal;
 
 /// Version of this protocol. A host refuses another one.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Name of the virtio-serial port.
 pub const PORT: &str = "org.amiforge.agent.0";
@@ -31,6 +36,15 @@ pub enum Request {
     Hello,
     /// Run component phases.
     Run(RunSpec),
+    /// Go on with a run after a restart.
+    Resume {
+        /// As it was given first.
+        run: RunSpec,
+        /// Of the restart before.
+        journal: Journal,
+    },
+    /// Restart the machine.
+    Restart,
     /// Shut down cleanly.
     Poweroff,
 }
@@ -51,12 +65,17 @@ pub enum Reply {
         /// How.
         result: RunResult,
     },
+    /// A step of the current run wants the machine to restart.
+    Restart {
+        /// What of the run is done.
+        journal: Journal,
+    },
     /// The request could not be carried out at all.
     Error {
         /// Why, with causes, in one line.
         message: String,
     },
-    /// The guest goes down now.
+    /// The guest goes down now, for good or to restart.
     Bye,
 }
 

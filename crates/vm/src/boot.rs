@@ -387,7 +387,8 @@ impl Machine {
                 let _ = qmp::command(control, "qmp_capabilities");
             }
 
-            let mut link = GuestLink::new(&shared, agent, until);
+            let restarts = control.as_ref().ok().and_then(|c| c.try_clone().ok());
+            let mut link = GuestLink::new(&shared, agent, restarts, spec.options.timeout, until);
             let ended = match session(&mut link) {
                 Ok(outcome) => finish(spec, &shared, &mut link, control.ok().as_mut(), outcome),
                 Err(SessionError::Link(error)) => Ended::Link(error),

@@ -89,16 +89,54 @@ impl fmt::Display for SessionError {
 pub struct GuestLink<'a> {
     shared: &'a Shared,
     stream: UnixStream,
+    /// QEMU's control channel.
+    control: Option<UnixStream>,
     until: Instant,
+    /// What a boot may take.
+    limit: Duration,
 }
 
 impl<'a> GuestLink<'a> {
-    pub(crate) fn new(shared: &'a Shared, stream: UnixStream, until: Instant) -> Self {
+    pub(crate) fn new(
+        shared: &'a Shared,
+        stream: UnixStream,
+        control: Option<UnixStream>,
+        limit: Duration,
+        until: Instant,
+    ) -> Self {
         Self {
             shared,
             stream,
+            control,
             until,
+            limit,
         }
+    }
+
+    /// The guest may restart itself now, and gets the time of another boot.
+    ///
+    /// # Errors
+    /// When the machine is gone.
+    pub fn begin_restart(&mut self) -> Result<(), LinkError> {
+        self.on_reset(true)?;
+        self.until += self.limit;
+        let until = self.until;
+        self.shared.update(|state| state.deadline = Some(until));
+        Ok(())
+    }
+
+    /// The guest is back; from now on a restart ends the machine again.
+    ///
+    /// # Errors
+    /// When the machine is gone.
+    pub fn end_restart(&mut self) -> Result<(), LinkError> {
+        self.on_reset(false)
+    }
+
+    fn on_reset(&mut self, restart: bool) -> Result<(), LinkError> {
+        let control = self.control.as_mut().ok_or(LinkError::GuestGone)?;
+        let sent = crate::qmp::on_reset(control, restart);
+        sent.map_err(|_| self.gone())
     }
 
     /// Time left for the whole boot.

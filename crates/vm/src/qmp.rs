@@ -1,4 +1,4 @@
-//! QEMU's control channel: only what a clean power-off needs.
+//! QEMU's control channel: what a clean power-off and a restart need.
 //!
 //! Source: QEMU's `docs/interop/qmp-spec.txt`.
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub(crate) enum Shutdown {
     /// The guest powered it off.
     PowerOff,
-    /// The guest reset it, which ends it under `-no-reboot`.
+    /// The guest reset it, which ends it under `-no-reboot` unless that was lifted.
     Reset,
     /// Anything else, such as a signal.
     Other,
@@ -24,6 +24,15 @@ const MESSAGE_MAX: u64 = 1 << 20;
 /// Sends a command without waiting for its answer.
 pub(crate) fn command(stream: &mut UnixStream, name: &str) -> io::Result<()> {
     let mut line = json!({ "execute": name }).to_string();
+    line.push('\n');
+    stream.write_all(line.as_bytes())
+}
+
+/// Whether a reset by the guest restarts the machine (QEMU 6.0) or ends it, as `-no-reboot` says.
+pub(crate) fn on_reset(stream: &mut UnixStream, restart: bool) -> io::Result<()> {
+    let reboot = if restart { "reset" } else { "shutdown" };
+    let arguments = json!({ "reboot": reboot });
+    let mut line = json!({ "execute": "set-action", "arguments": arguments }).to_string();
     line.push('\n');
     stream.write_all(line.as_bytes())
 }
