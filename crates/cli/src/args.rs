@@ -33,6 +33,9 @@ pub(crate) enum Command {
     Plan(Plan),
     /// Check documents; prints every problem with its file, line and column.
     Validate(Validate),
+    /// The built-in components, and component documents without an image.
+    #[command(subcommand)]
+    Component(crate::component::Component),
     /// Boot an existing output under its firmware and run the test phases in it.
     Test(Test),
     /// Write, convert or describe disk images.

@@ -14,36 +14,37 @@ use crate::CommandError;
 use crate::args::{self, BootArg, ChecksumsArg, FirmwareArg, InspectWhat, ProfileArg};
 use crate::render;
 
-type Outcome = Result<ExitCode, CommandError>;
+pub(crate) type Outcome = Result<ExitCode, CommandError>;
 
-fn usage(message: String) -> CommandError {
+pub(crate) fn usage(message: String) -> CommandError {
     EngineError::new(ErrorKind::Invalid, message).into()
 }
 
-fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
     let text = serde_json::to_string_pretty(value).map_err(std::io::Error::from)?;
     print_line(&text)
 }
 
-fn print_line(text: &str) -> Result<(), CommandError> {
+pub(crate) fn print_line(text: &str) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}")?;
     out.flush()?;
     Ok(())
 }
 
+/// `NAME=VALUE`, each.
+pub(crate) fn parameters(texts: &[String]) -> Result<Vec<(String, String)>, CommandError> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(usage(format!("--param {text}: write NAME=VALUE"))),
+    };
+    texts.iter().map(pair).collect()
+}
+
 fn recipe_request(args: args::RecipeArgs) -> Result<engine::RecipeRequest, CommandError> {
-    let parameters = args
-        .params
-        .iter()
-        .map(|text| match text.split_once('=') {
-            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-            _ => Err(usage(format!("--param {text}: write NAME=VALUE"))),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
     Ok(engine::RecipeRequest {
+        parameters: parameters(&args.params)?,
         recipe: args.recipe,
-        parameters,
         offline: args.offline,
     })
 }

@@ -5,6 +5,7 @@
 mod agent_blob;
 mod args;
 mod commands;
+mod component;
 mod progress;
 mod render;
 
@@ -106,6 +107,7 @@ fn run(command: Command, progress: &Arc<Progress>) -> Result<ExitCode, CommandEr
         Command::Build(args) => commands::build(&engine, args),
         Command::Plan(args) => commands::plan(&engine, &args),
         Command::Validate(args) => commands::validate(&engine, &args),
+        Command::Component(command) => component::component(&engine, command),
         Command::Test(args) => commands::test(&engine, &args),
         Command::Disk(Disk::Assemble(args)) => commands::assemble(&engine, args),
         Command::Disk(Disk::Convert(args)) => commands::convert(&engine, args),

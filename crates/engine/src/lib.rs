@@ -7,6 +7,7 @@
 
 mod assemble;
 mod build;
+mod components;
 mod convert;
 mod diff;
 mod diskfiles;
@@ -17,6 +18,7 @@ mod event;
 mod files;
 mod inspect;
 mod layers;
+mod library;
 mod load;
 mod lock;
 mod look;
@@ -27,12 +29,14 @@ mod prove;
 mod rootfs;
 mod settings;
 mod shown;
+mod variables;
 mod volumes;
 
 /// What can be said about disk files.
 pub use amiforge_disk::{Compression, Format, Subformat};
 pub use assemble::{AssembleRequest, BootChoice};
 pub use build::{BuildOutcome, BuildRequest};
+pub use components::{ComponentRequest, run_summary};
 pub use convert::ConvertRequest;
 pub use diff::{DiffReport, DiffRequest};
 pub use diskfiles::{Checksums, DiskFile, DiskFilesReport, OutputRequest};
@@ -40,6 +44,7 @@ pub use doctor::{DoctorReport, Finding};
 pub use error::{DocumentReport, EngineError, ErrorKind};
 pub use event::{Event, EventSink};
 pub use inspect::{InspectEntry, InspectXattr, TreeLine};
+pub use library::{LibraryDocument, library, library_document};
 pub use load::RecipeRequest;
 pub use look::DiskReport;
 pub use plans::{PlanReport, PlannedLayer, TOOL_VERSION};

@@ -13,7 +13,9 @@ use amiforge_types::{Diagnostic, Diagnostics};
 use fs_err as fs;
 
 use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
+use crate::library;
 use crate::settings::Engine;
+use crate::variables::{self, Stage};
 
 /// A recipe and how to read it.
 #[derive(Clone, Debug)]
@@ -36,11 +38,27 @@ pub(crate) struct LoadedRecipe {
 /// A component of a recipe, with the value of every parameter.
 pub(crate) struct LoadedComponent {
     pub(crate) name: String,
+    /// Its version; a document of the user's own has none.
+    pub(crate) version: Option<String>,
     /// As the recipe names it; part of messages and logs, never of an id.
     pub(crate) shown: String,
     pub(crate) text: String,
     pub(crate) component: Component,
     pub(crate) parameters: BTreeMap<String, String>,
+}
+
+impl LoadedComponent {
+    /// The variables that its steps find.
+    pub(crate) fn environment(
+        &self,
+        recipe: &ImageRecipe,
+        stage: Stage,
+    ) -> BTreeMap<String, String> {
+        let library = library::needed_by(&self.component);
+        let texts = library.values().map(String::as_str);
+        let texts = texts.chain([self.text.as_str()]);
+        variables::environment(texts, &recipe.name, &recipe.version.to_string(), stage)
+    }
 }
 
 impl LoadedRecipe {
@@ -87,6 +105,23 @@ fn read(path: &Path) -> Result<Result<String, DocumentReport>, EngineError> {
 /// shell's `<(command)`. Whoever names these is the one who ends them.
 fn is_pipe_of_ours(path: &Path) -> bool {
     path == Path::new("/dev/stdin") || path.starts_with("/dev/fd")
+}
+
+/// A document that should be a component, with its problems.
+pub(crate) fn read_component(
+    path: &Path,
+) -> Result<(DocumentReport, Option<Component>), EngineError> {
+    let text = match read(path)? {
+        Ok(text) => text,
+        Err(report) => return Ok((report, None)),
+    };
+    let (component, diagnostics) = parse_component(&text);
+    let report = DocumentReport {
+        path: path.to_owned(),
+        text,
+        diagnostics: diagnostics.into_sorted(),
+    };
+    Ok((report, component))
 }
 
 /// The recipe file that a path means.
@@ -227,40 +262,14 @@ fn load_component(
     diagnostics: &mut Diagnostics,
     reports: &mut Vec<DocumentReport>,
 ) -> Result<Option<LoadedComponent>, EngineError> {
-    let relative = match &reference.source {
-        ComponentSource::Path(path) => path,
-        ComponentSource::Named { name, version } => {
-            diagnostics.push(
-                Diagnostic::error(
-                    "unknown-component",
-                    reference.span,
-                    format!("there is no component {name}/{version} in the library"),
-                )
-                .with_help(
-                    "name a document of your own by its path, for example ./components/web.yaml",
-                ),
-            );
-            return Ok(None);
-        }
-    };
-    // Without the `./` in the middle: messages show this path.
-    let path: PathBuf = folder_of(recipe_path).join(relative).components().collect();
-    let text = match read(&path) {
-        Ok(Ok(text)) => text,
-        Ok(Err(report)) => {
-            reports.push(report);
-            return Ok(None);
-        }
-        Err(error) => {
-            let cause =
-                std::error::Error::source(&error).map_or_else(String::new, |c| format!(": {c}"));
-            diagnostics.push(Diagnostic::error(
-                "unknown-component",
-                reference.span,
-                format!("{error}{cause}"),
-            ));
-            return Ok(None);
-        }
+    let Some(Found {
+        path,
+        text,
+        shown,
+        version,
+    }) = find(recipe_path, reference, diagnostics, reports)?
+    else {
+        return Ok(None);
     };
     let (component, found) = parse_component(&text);
     let found = found.into_sorted();
@@ -303,7 +312,8 @@ fn load_component(
     match component.resolve_parameters(&given) {
         Ok(parameters) => Ok(Some(LoadedComponent {
             name,
-            shown: relative.clone(),
+            version,
+            shown,
             text,
             component,
             parameters,
@@ -313,6 +323,86 @@ fn load_component(
             Ok(None)
         }
     }
+}
+
+/// The document that a recipe names.
+struct Found {
+    path: PathBuf,
+    text: String,
+    /// As the recipe names it.
+    shown: String,
+    version: Option<String>,
+}
+
+fn find(
+    recipe_path: &Path,
+    reference: &ComponentRef,
+    diagnostics: &mut Diagnostics,
+    reports: &mut Vec<DocumentReport>,
+) -> Result<Option<Found>, EngineError> {
+    let relative = match &reference.source {
+        ComponentSource::Path(path) => path,
+        ComponentSource::Named { name, version } => {
+            let Some(document) = library::find(name, version) else {
+                diagnostics.push(unknown_component(reference, name, &version.to_string()));
+                return Ok(None);
+            };
+            let version = document.version().map(|version| version.to_string());
+            let shown = format!("{name}/{}", version.as_deref().unwrap_or_default());
+            return Ok(Some(Found {
+                path: PathBuf::from(&shown),
+                text: document.text.to_owned(),
+                shown,
+                version,
+            }));
+        }
+    };
+    // Without the `./` in the middle: messages show this path.
+    let path: PathBuf = folder_of(recipe_path).join(relative).components().collect();
+    let text = match read(&path) {
+        Ok(Ok(text)) => text,
+        Ok(Err(report)) => {
+            reports.push(report);
+            return Ok(None);
+        }
+        Err(error) => {
+            let cause =
+                std::error::Error::source(&error).map_or_else(String::new, |c| format!(": {c}"));
+            diagnostics.push(Diagnostic::error(
+                "unknown-component",
+                reference.span,
+                format!("{error}{cause}"),
+            ));
+            return Ok(None);
+        }
+    };
+    Ok(Some(Found {
+        path,
+        text,
+        shown: relative.clone(),
+        version: None,
+    }))
+}
+
+fn unknown_component(reference: &ComponentRef, name: &str, version: &str) -> Diagnostic {
+    let versions: Vec<String> = library::library()
+        .iter()
+        .filter(|document| document.name == name)
+        .filter_map(|document| document.version().map(|v| v.to_string()))
+        .collect();
+    let help = if versions.is_empty() {
+        "`amiforge component list` shows the library; a document of your own is named by its path, \
+         for example ./components/web.yaml"
+            .to_owned()
+    } else {
+        format!("the library has {name} in version {}", versions.join(", "))
+    };
+    Diagnostic::error(
+        "unknown-component",
+        reference.span,
+        format!("there is no component {name}/{version} in the library"),
+    )
+    .with_help(help)
 }
 
 fn parameter_problem(

@@ -12,9 +12,11 @@ use serde::Serialize;
 
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::layers::EXECUTOR_VERSION;
+use crate::library;
 use crate::load::{LoadedRecipe, RecipeRequest};
 use crate::parent;
 use crate::settings::Engine;
+use crate::variables::Stage;
 
 /// Version of this program; goes into manifests and image inputs.
 pub const TOOL_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -93,11 +95,15 @@ impl Engine {
             .iter()
             .map(|c| ResolvedComponent {
                 name: c.name.clone(),
-                version: None,
+                version: c.version.clone(),
                 reference: c.shown.clone(),
                 component: &c.component,
                 parameters: c.parameters.clone(),
-                files: BTreeMap::new(),
+                files: library::needed_by(&c.component)
+                    .into_iter()
+                    .map(|(name, text)| (name, Digest::of(text.as_bytes())))
+                    .collect(),
+                environment: c.environment(&recipe.recipe, Stage::Building),
             })
             .collect();
         let request = PlanRequest {

@@ -1,5 +1,6 @@
 //! The boot proof: an instance of the finished image, unmodified, under each firmware it promises.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -20,9 +21,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
 use crate::files::{MAX_JSON, read_file};
+use crate::library;
 use crate::look::{open_disk, read_manifest, threads};
 use crate::parent::InstalledPackage;
 use crate::settings::Engine;
+use crate::variables::{self, Stage};
 
 /// Limit for a boot with hardware acceleration; without it, it is scaled.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
@@ -447,12 +450,21 @@ impl Engine {
         let mut tests = serde_json::json!({ "guest": hello });
         let mut passed = true;
         if !documents.is_empty() {
+            let texts = documents.iter().map(|document| document.text.as_str());
+            let Manifest {
+                name,
+                version,
+                image_id: id,
+                ..
+            } = &subject.manifest;
             let run = RunSpec {
-                execution_id: format!("test-{firmware}-{}", subject.manifest.image_id),
-                documents,
+                execution_id: format!("test-{firmware}-{id}"),
                 phases: vec!["test".to_owned()],
-                env: std::collections::BTreeMap::new(),
+                env: variables::environment(texts, name, version, Stage::Testing),
                 clock: subject.clock,
+                context: variables::execution_id(Digest::of(id.as_str().as_bytes())),
+                library: library_of(&documents),
+                documents,
                 ..RunSpec::default()
             };
             let result = self.run_in(firmware, &hello, run, link)?;
@@ -671,6 +683,16 @@ fn flatten(extents: &Extents) -> std::io::Result<Vec<u8>> {
         extent.read_exact(&blobs, &mut out[at..at + len], 0)?;
     }
     Ok(out)
+}
+
+/// The documents that these run by their ARN.
+fn library_of(documents: &[DocumentSpec]) -> BTreeMap<String, String> {
+    let parsed = documents
+        .iter()
+        .filter_map(|document| amiforge_recipe::parse_component(&document.text).0);
+    parsed
+        .flat_map(|component| library::needed_by(&component))
+        .collect()
 }
 
 fn has_test_phase(document: &DocumentSpec) -> bool {

@@ -57,8 +57,10 @@ pub struct ResolvedComponent<'r> {
     pub component: &'r Component,
     /// Every parameter with its value, see [`Component::resolve_parameters`].
     pub parameters: BTreeMap<String, String>,
-    /// Local files that the document names, by the name it uses.
+    /// Files and documents that the document names, by the name it uses.
     pub files: BTreeMap<String, Digest>,
+    /// Environment variables that its steps find because it mentions them.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// The request contradicts itself.
@@ -182,6 +184,12 @@ fn component_layer(
             .parameters
             .iter()
             .map(|(name, value)| (format!("parameter.{name}"), value.clone())),
+    );
+    own.extend(
+        resolved
+            .environment
+            .iter()
+            .map(|(name, value)| (format!("environment.{name}"), value.clone())),
     );
     own.extend(
         resolved

@@ -44,13 +44,13 @@ mod yaml;
 pub use actions::{ActionInputs, ActionKind};
 pub use builder::{MAX_ALIASED_BYTES, MAX_DEPTH, MAX_NODES};
 pub use component::{
-    Branch, Component, Constant, DELIMITERS, If, Loop, LoopOver, LoopValues, MAX_ITERATIONS, OnFailure, ParameterError, ParameterSpec, Phase, Step,
-    parse_component,
+    Branch, Component, Constant, DELIMITERS, If, Loop, LoopOver, LoopValues, MAX_ITERATIONS,
+    OnFailure, ParameterError, ParameterSpec, Phase, Step, parse_component,
 };
 pub use image_recipe::{
     AmiforgeSettings, AptSettings, AptVariant, BlockDeviceMapping, BootMode, ComponentRef,
     ComponentSource, Ebs, ImageRecipe, OutputFormat, ParentImage, RootFilesystem, StepLimits,
-    VolumeType, parse_recipe, recipe_components,
+    VolumeType, component_source, parse_recipe, recipe_components,
 };
 pub use kind::{Document, DocumentKind, detect_kind, parse_document};
 pub use node::{Key, Node, NodeKind, Scalar, Style};

@@ -246,9 +246,16 @@ impl Scope {
                 })?);
             }
             Reference::Context(key) => {
-                out.push_str(known(&self.context, key, || format!("context:{key}"), span)?);
+                out.push_str(known(
+                    &self.context,
+                    key,
+                    || format!("context:{key}"),
+                    span,
+                )?);
             }
-            Reference::Aws(name) => out.push_str(known(&self.external, name, || name.clone(), span)?),
+            Reference::Aws(name) => {
+                out.push_str(known(&self.external, name, || name.clone(), span)?)
+            }
             Reference::SsmOf(name) => {
                 let parameter = self.variables.get(name);
                 let parameter = parameter.ok_or_else(|| ResolveError::Undeclared {

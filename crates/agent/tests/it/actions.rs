@@ -24,7 +24,9 @@ pub(crate) fn fixtures() -> PathBuf {
 
 #[test]
 fn every_action_does_what_its_cases_say() {
-    let cases = run_all("actions", |name, text| text.contains(&format!("action: {name}")));
+    let cases = run_all("actions", |name, text| {
+        text.contains(&format!("action: {name}"))
+    });
     assert!(cases >= 100, "{cases} cases");
 }
 
@@ -43,7 +45,11 @@ fn run_all(folder: &str, is_about: impl Fn(&str, &str) -> bool) -> usize {
         for case in folders(&topic) {
             cases += 1;
             let text = fs_err::read_to_string(case.join("component.yaml")).unwrap();
-            assert!(is_about(&name, &text), "{} is not about {name}", case.display());
+            assert!(
+                is_about(&name, &text),
+                "{} is not about {name}",
+                case.display()
+            );
             if let Err(told) = check(&bench, &case, text, cases) {
                 let _ = writeln!(wrong, "{}:\n{told}", case.display());
             }

@@ -1,6 +1,5 @@
 //! One phase of a component in the sandbox, its logs, and what it gave out.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -8,12 +7,14 @@ use amiforge_exec::{
     ChildEvent, DocumentSpec, PhaseResult, RootSpec, RunResult, RunSpec, Sandbox, ToeLog,
 };
 use amiforge_store::Store;
-use amiforge_types::Timestamp;
+use amiforge_types::{Digest, Timestamp};
 
 use super::sandbox::{sandbox_error, with_tail};
 use super::{Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::library;
 use crate::settings::Engine;
+use crate::variables::{self, Stage};
 
 /// The phase that makes a component's layer.
 pub(super) const BUILD: &str = "build";
@@ -40,6 +41,10 @@ impl Engine {
     ) -> Result<RunResult, EngineError> {
         let component = &work.recipe.components[index];
         let key = work.plan.components[index].layer.map(|id| id.to_string());
+        // What is the same for every build that may use the layer.
+        let of = key
+            .clone()
+            .unwrap_or_else(|| component.component.digest().hex());
         let earlier = match &key {
             Some(key) if phase != BUILD => build_results(work.store, key)?,
             _ => Vec::new(),
@@ -54,8 +59,10 @@ impl Engine {
                 working_directory: work.recipe.recipe.working_directory.clone(),
             }],
             phases: vec![phase.to_owned()],
-            env: BTreeMap::new(),
+            env: component.environment(&work.recipe.recipe, Stage::Building),
             clock,
+            context: variables::execution_id(Digest::of(of.as_bytes())),
+            library: library::needed_by(&component.component),
             ..RunSpec::default()
         };
         let context = || format!("cannot write the logs of {}", component.name);

@@ -91,7 +91,8 @@ pub(crate) fn execute(
             Ok((component, scope)) => {
                 let lineage = vec![Digest::of(document.text.as_bytes())];
                 let selected = |name: &str| spec.phases.iter().any(|phase| phase == name);
-                Run::new(&mut stage, document, scope, place, lineage).document(&component, &selected)
+                Run::new(&mut stage, document, scope, place, lineage)
+                    .document(&component, &selected)
             }
             Err(reason) => unreadable(document, reason, &mut stage),
         };
@@ -236,7 +237,9 @@ impl<'s, 'a> Run<'s, 'a> {
         scope.environment = env.clone();
         scope.context = surroundings::context(stage.spec);
         let external = stage.spec.external.iter();
-        scope.external = external.map(|(k, v)| (k.clone(), v.value.clone())).collect();
+        scope.external = external
+            .map(|(k, v)| (k.clone(), v.value.clone()))
+            .collect();
         Self {
             stage,
             document,
@@ -289,10 +292,11 @@ impl<'s, 'a> Run<'s, 'a> {
             .max()
             .unwrap_or(Status::Success);
         let place = self.place.clone();
-        let end = self.end(&place, |document| ChildEvent::DocumentFinished {
-            document,
-            status,
-        }, &name);
+        let end = self.end(
+            &place,
+            |document| ChildEvent::DocumentFinished { document, status },
+            &name,
+        );
         let result = DocumentResult {
             name: component.name.clone().unwrap_or_default(),
             file: name,
@@ -333,7 +337,11 @@ impl<'s, 'a> Run<'s, 'a> {
                 .max()
                 .unwrap_or(Status::Success),
         );
-        let end = self.end(&place, |phase| ChildEvent::PhaseFinished { phase, status }, name);
+        let end = self.end(
+            &place,
+            |phase| ChildEvent::PhaseFinished { phase, status },
+            name,
+        );
         (
             PhaseResult {
                 name: name.to_owned(),
@@ -348,7 +356,12 @@ impl<'s, 'a> Run<'s, 'a> {
     }
 
     /// When a document or phase ended; told the first time, and not while a restart is due.
-    fn end(&mut self, place: &str, event: impl FnOnce(String) -> ChildEvent, name: &str) -> Timestamp {
+    fn end(
+        &mut self,
+        place: &str,
+        event: impl FnOnce(String) -> ChildEvent,
+        name: &str,
+    ) -> Timestamp {
         if self.stage.interrupted {
             return now();
         }

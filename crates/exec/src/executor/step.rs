@@ -311,7 +311,10 @@ impl Run<'_, '_> {
                     let seconds = step.timeout_seconds.unwrap_or_default();
                     let reason = format!("the loop timed out after {seconds} seconds");
                     let again = true;
-                    return Ended::Failed(Told { again, ..Told::before(reason) });
+                    return Ended::Failed(Told {
+                        again,
+                        ..Told::before(reason)
+                    });
                 }
                 _ => self.once(step, place, progress, deadline),
             };
@@ -391,7 +394,8 @@ impl Run<'_, '_> {
             if progress.exit_code == Some(REBOOT) && progress.restarts < MAX_RESTARTS {
                 // Not a new attempt.
                 progress.restarts += 1;
-                let text = format!("exit code {REBOOT} asks for a restart; then the step runs again");
+                let text =
+                    format!("exit code {REBOOT} asks for a restart; then the step runs again");
                 self.stage.tell(ChildEvent::Note { text });
                 if self.stage.restarts {
                     return Once::RestartAgain;
@@ -399,7 +403,9 @@ impl Run<'_, '_> {
                 continue;
             }
             let mut reason = match (&error, step.timeout_seconds) {
-                (StepError::TimedOut, Some(seconds)) => format!("timed out after {seconds} seconds"),
+                (StepError::TimedOut, Some(seconds)) => {
+                    format!("timed out after {seconds} seconds")
+                }
                 _ => actions::chain(&error),
             };
             if let Some(limit) = limit {
@@ -442,7 +448,12 @@ impl Run<'_, '_> {
         let name = inputs.document.as_str().to_owned();
         let text = match self.text_of(&inputs.document) {
             Ok(text) => text,
-            Err(reason) => return Once::Failed(Told { again: true, ..Told::before(reason) }),
+            Err(reason) => {
+                return Once::Failed(Told {
+                    again: true,
+                    ..Told::before(reason)
+                });
+            }
         };
         let digest = Digest::of(text.as_bytes());
         if self.lineage.contains(&digest) {

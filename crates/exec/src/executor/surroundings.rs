@@ -92,11 +92,7 @@ pub(super) fn uuid(execution_id: &str, place: &str) -> String {
 
 /// `YYYY-MM-DD` and RFC 3339.
 fn dates(clock: Timestamp) -> (String, String) {
-    let text = Timestamp {
-        nanos: 0,
-        ..clock
-    }
-    .to_string();
+    let text = Timestamp { nanos: 0, ..clock }.to_string();
     let date = text.split('T').next().unwrap_or_default().to_owned();
     (date, text)
 }
@@ -107,7 +103,12 @@ fn release_field(text: &str, name: &str) -> Option<String> {
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
     let quoted = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
-    Some(quoted('"').or_else(|| quoted('\'')).unwrap_or(value).to_owned())
+    Some(
+        quoted('"')
+            .or_else(|| quoted('\''))
+            .unwrap_or(value)
+            .to_owned(),
+    )
 }
 
 #[cfg(test)]
@@ -116,7 +117,8 @@ mod tests {
 
     #[test]
     fn fields_of_os_release_lose_their_quotes() {
-        let text = "PRETTY_NAME=\"Debian 12\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID='12'\nID=debian\n";
+        let text =
+            "PRETTY_NAME=\"Debian 12\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID='12'\nID=debian\n";
         let field = |name| release_field(text, name);
         assert_eq!(field("NAME").as_deref(), Some("Debian GNU/Linux"));
         assert_eq!(field("VERSION_ID").as_deref(), Some("12"));
@@ -130,13 +132,19 @@ mod tests {
         assert_eq!(one, uuid("run", "0/build/A"));
         assert_ne!(one, uuid("run", "0/build/B"));
         let parts: Vec<&str> = one.split('-').collect();
-        assert_eq!(parts.iter().map(|p| p.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert_eq!(
+            parts.iter().map(|p| p.len()).collect::<Vec<_>>(),
+            [8, 4, 4, 4, 12]
+        );
         assert!(parts[2].starts_with('4') && parts[3].starts_with(['8', '9', 'a', 'b']));
     }
 
     #[test]
     fn dates_are_those_of_the_clock() {
         let clock = Timestamp::from_secs(1_700_000_000);
-        assert_eq!(dates(clock), ("2023-11-14".to_owned(), "2023-11-14T22:13:20Z".to_owned()));
+        assert_eq!(
+            dates(clock),
+            ("2023-11-14".to_owned(), "2023-11-14T22:13:20Z".to_owned())
+        );
     }
 }

@@ -88,7 +88,8 @@ fn document(node: &Node, cx: &mut Cx<'_>) -> Option<DocumentSource> {
         }
         DocumentSource::Arn(arn) => {
             let parts: Vec<&str> = arn.split(':').collect();
-            if matches!(parts.as_slice(), ["arn", _, "imagebuilder", _, _, name] if name.starts_with("component/")) {
+            if matches!(parts.as_slice(), ["arn", _, "imagebuilder", _, _, name] if name.starts_with("component/"))
+            {
                 return Some(source);
             }
             (
@@ -99,7 +100,12 @@ fn document(node: &Node, cx: &mut Cx<'_>) -> Option<DocumentSource> {
         DocumentSource::Path(_) => return Some(source),
     };
     let message = format!("{} {problem}", shown(&text));
-    cx.error_help("invalid-document", node.span, message, Some(help.to_owned()));
+    cx.error_help(
+        "invalid-document",
+        node.span,
+        message,
+        Some(help.to_owned()),
+    );
     None
 }
 

@@ -72,10 +72,18 @@ fn path(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
     let text = decode::filled(node, cx)?;
     let root = text.split('\\').next().unwrap_or_default();
     let root = root.trim_end_matches(':').to_ascii_uppercase();
-    let known = ROOTS.iter().any(|(short, long)| root == *short || root == *long);
+    let known = ROOTS
+        .iter()
+        .any(|(short, long)| root == *short || root == *long);
     if !known && !cx.defers(&text) {
-        let message = format!("{} does not begin with a root of the registry", shown(&text));
-        let roots: Vec<String> = ROOTS.iter().map(|(short, _)| format!("`{short}:\\`")).collect();
+        let message = format!(
+            "{} does not begin with a root of the registry",
+            shown(&text)
+        );
+        let roots: Vec<String> = ROOTS
+            .iter()
+            .map(|(short, _)| format!("`{short}:\\`"))
+            .collect();
         let help = format!("roots: {}", roots.join(", "));
         cx.error_help("invalid-path", node.span, message, Some(help));
         return None;

@@ -156,7 +156,10 @@ impl<'n> Site<'_, 'n> {
     fn iteration(&self, source: &str, owner: Option<&str>, span: Span, cx: &mut Cx<'_>) {
         let message = match self.loops {
             Some(name) if owner.is_none() || owner == name => return,
-            Some(_) => format!("{} is not this step's loop and stays as it is", shown(source)),
+            Some(_) => format!(
+                "{} is not this step's loop and stays as it is",
+                shown(source)
+            ),
             None => format!("{} stands outside a loop and stays as it is", shown(source)),
         };
         let help = "only the inputs of the step with the loop can use it";

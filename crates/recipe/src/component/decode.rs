@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use amiforge_types::{Diagnostics, Span};
 
-use super::{Component, Constant, OnFailure, ParameterSpec, Phase, Step, check, conditional, repeat};
+use super::{
+    Component, Constant, OnFailure, ParameterSpec, Phase, Step, check, conditional, repeat,
+};
 use crate::actions::{ActionKind, KNOWN_ONLY};
 use crate::decode::{self, Cx, Fields, shown};
 use crate::node::{Key, Node, NodeKind};
@@ -311,7 +313,8 @@ fn step(node: &Node, names: &mut Names, cx: &mut Cx<'_>) -> Option<Step> {
         let limit = timeout(n, cx)?;
         if nested && limit.is_some() {
             let message = "a step with ExecuteDocument has no timeout of its own";
-            let help = Some("leave it out, or write -1; the steps of the document have theirs".to_owned());
+            let help =
+                Some("leave it out, or write -1; the steps of the document have theirs".to_owned());
             cx.error_help("conflicting-fields", n.span, message, help);
             return None;
         }

@@ -204,8 +204,9 @@ fn range(node: &Node, cx: &mut Cx<'_>) -> Option<LoopOver> {
     }
     let iterations = count(start, end, update_by);
     if iterations > MAX_ITERATIONS {
-        let message =
-            format!("the loop has {iterations} iterations, and no more than {MAX_ITERATIONS} can be");
+        let message = format!(
+            "the loop has {iterations} iterations, and no more than {MAX_ITERATIONS} can be"
+        );
         cx.error("out-of-range", node.span, message);
         return None;
     }
@@ -263,7 +264,10 @@ fn delimiter(node: &Node, cx: &mut Cx<'_>) -> Option<char> {
     match (chars.next(), chars.next()) {
         (Some(one), None) if DELIMITERS.contains(&one) => Some(one),
         _ => {
-            let all: Vec<String> = DELIMITERS.iter().map(|c| format!("{:?}", c.to_string())).collect();
+            let all: Vec<String> = DELIMITERS
+                .iter()
+                .map(|c| format!("{:?}", c.to_string()))
+                .collect();
             let message = format!("{} cannot be a delimiter", shown(&text));
             let help = format!("use one of {}", all.join(" "));
             cx.error_help("invalid-choice", node.span, message, Some(help));

@@ -21,7 +21,7 @@ pub use limits::StepLimits;
 pub use settings::{
     AmiforgeSettings, AptSettings, AptVariant, BootMode, OutputFormat, RootFilesystem,
 };
-pub use sources::{ComponentRef, ComponentSource, ParentImage};
+pub use sources::{ComponentRef, ComponentSource, ParentImage, component_source};
 
 /// An image recipe without errors.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -137,10 +137,18 @@ impl fmt::Display for ComponentSource {
     }
 }
 
+/// Reads a text that names a component; `None` when it names none.
+#[must_use]
+pub fn component_source(text: &str) -> Option<ComponentSource> {
+    let mut diags = amiforge_types::Diagnostics::new();
+    let node = Node::text(Span::default(), text);
+    source_of(&node, &mut Cx::new(&mut diags)).filter(|_| !diags.has_errors())
+}
+
 pub(super) fn component_ref(node: &Node, cx: &mut Cx<'_>) -> Option<ComponentRef> {
     let mut fields = Fields::of_either_case(node, "a component of the recipe", cx)?;
     let source = fields.required("componentArn", cx, |n, cx| {
-        Some((component_source(n, cx)?, n.span))
+        Some((source_of(n, cx)?, n.span))
     });
     let parameters = fields.optional("parameters", cx, parameters);
     fields.deny_unknown(cx);
@@ -152,7 +160,7 @@ pub(super) fn component_ref(node: &Node, cx: &mut Cx<'_>) -> Option<ComponentRef
     })
 }
 
-fn component_source(node: &Node, cx: &mut Cx<'_>) -> Option<ComponentSource> {
+fn source_of(node: &Node, cx: &mut Cx<'_>) -> Option<ComponentSource> {
     let text = decode::path(node, cx)?;
     if let Some(named) = text.strip_prefix("arn:") {
         return managed(named, node, cx);

@@ -91,7 +91,10 @@ fn what_has_no_value_is_an_error() {
         Err(ResolveError::NoVariable { .. })
     ));
     let error = resolve("{{ context:region }}").unwrap_err();
-    assert_eq!(error.to_string(), "`context:region` has no value in this run");
+    assert_eq!(
+        error.to_string(),
+        "`context:region` has no value in this run"
+    );
     let error = resolve("{{ aws:ssm:/a/b }}").unwrap_err();
     assert_eq!(error.to_string(), "`aws:ssm:/a/b` has no value in this run");
 }
@@ -105,7 +108,11 @@ fn the_world_outside_and_the_loop_have_values() {
     };
     scope.environment = pairs(&[("My.Var (x)", "e")]);
     scope.context = pairs(&[("region", "r")]);
-    scope.external = pairs(&[("aws:ssm:/a", "s"), ("aws:imds:mac", "i"), ("aws:ssm:/b", "t")]);
+    scope.external = pairs(&[
+        ("aws:ssm:/a", "s"),
+        ("aws:imds:mac", "i"),
+        ("aws:ssm:/b", "t"),
+    ]);
     scope.variables.insert("Path".to_owned(), "/b".to_owned());
     let resolve = |scope: &Scope, text: &str| scope.resolve_text(text, Span::default()).unwrap();
     let text = "{{ env:My.Var (x) }}{{context:region}}{{aws:ssm:/a}}{{ aws:imds:mac }}{{ aws:ssm:resolve(Path) }}{{ aws:ssm:resolve(aws:ssm:/a) }}";

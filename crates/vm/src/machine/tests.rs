@@ -16,7 +16,13 @@ fn talk(guest: impl FnOnce(UnixStream) + Send, host: impl FnOnce(&mut GuestLink<
     std::thread::scope(|scope| {
         scope.spawn(|| shared.read_agent(&mut reader));
         scope.spawn(|| guest(theirs));
-        let mut link = GuestLink::new(&shared, ours, None, Duration::from_secs(20), Instant::now() + Duration::from_secs(20));
+        let mut link = GuestLink::new(
+            &shared,
+            ours,
+            None,
+            Duration::from_secs(20),
+            Instant::now() + Duration::from_secs(20),
+        );
         host(&mut link, &shared);
         shared.update(|state| state.closing = true);
     });

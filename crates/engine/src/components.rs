@@ -1,0 +1,210 @@
+//! Component documents without an image: a run on the machine that one is on, and a first document.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use amiforge_exec::{DocumentSpec, RunResult, RunSpec, Status, ToeLog};
+use amiforge_recipe::{Component, ComponentSource, component_source};
+use amiforge_types::{Digest, Timestamp};
+use fs_err as fs;
+
+use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
+use crate::library;
+use crate::load::read_component;
+use crate::settings::Engine;
+use crate::variables;
+
+/// Documents to run.
+#[derive(Clone, Debug)]
+pub struct ComponentRequest {
+    /// Paths of documents, or components of the library as `<name>/<version>`.
+    pub documents: Vec<PathBuf>,
+    /// The root of the file system to change.
+    pub root: PathBuf,
+    /// Whether that may be the machine itself.
+    pub live: bool,
+    /// Phases to run; empty for all.
+    pub phases: Vec<String>,
+    /// Values by parameter name, in the order given.
+    pub parameters: Vec<(String, String)>,
+    /// Where the folder of logs is made.
+    pub log_dir: PathBuf,
+}
+
+/// What a first document is made from.
+const STARTER: &str = include_str!("../starter.yaml");
+
+impl Engine {
+    /// Runs documents on the machine itself.
+    ///
+    /// # Errors
+    /// When a document or parameter is wrong, or the logs cannot be written. A step that fails is a
+    /// result, beside the folder of its logs.
+    pub fn run_components(
+        &self,
+        request: &ComponentRequest,
+    ) -> Result<(RunResult, PathBuf), EngineError> {
+        if request.root != Path::new("/") {
+            let message = format!("{}: only / can be a root", request.root.display());
+            return Err(EngineError::new(ErrorKind::Invalid, message)
+                .with_hint("a component of a recipe runs in a sandbox: amiforge build"));
+        }
+        if !request.live {
+            let message = "this changes the machine that you are on".to_owned();
+            return Err(EngineError::new(ErrorKind::Invalid, message)
+                .with_hint("say --live if that is what you want"));
+        }
+        let documents = self.documents(request)?;
+        let mut specs = Vec::new();
+        let (mut phases, mut needed) = (request.phases.clone(), BTreeMap::new());
+        for (name, text, component, parameters) in documents {
+            needed.extend(library::needed_by(&component));
+            if request.phases.is_empty() {
+                phases.extend(component.phases.iter().map(|phase| phase.name.clone()));
+            }
+            specs.push(DocumentSpec {
+                name,
+                text,
+                parameters,
+                earlier: Vec::new(),
+                working_directory: None,
+            });
+        }
+        let now = self.settings.now;
+        let seed = format!("{}.{} {}", now.secs, now.nanos, std::process::id());
+        let context = variables::execution_id(Digest::of(seed.as_bytes()));
+        let run = RunSpec {
+            execution_id: context["executionId"].clone(),
+            documents: specs,
+            phases,
+            clock: Timestamp { nanos: 0, ..now },
+            library: needed,
+            ..RunSpec::default()
+        };
+        let logs = || "cannot write the logs".to_owned();
+        let mut log = ToeLog::create(&request.log_dir, &run).or_fail(ErrorKind::Failed, logs)?;
+        let dir = log.dir().to_owned();
+        let mut document = String::new();
+        let mut started = std::time::Instant::now();
+        let result = amiforge_exec::run_here(&run, &mut |event| {
+            log.event(&event);
+            match &event {
+                amiforge_exec::ChildEvent::DocumentStarted { document: name } => {
+                    document.clone_from(name);
+                }
+                amiforge_exec::ChildEvent::StepStarted { .. } => {
+                    started = std::time::Instant::now();
+                }
+                _ => {}
+            }
+            self.child_event(&document, event, started);
+        });
+        log.finish(&result).or_fail(ErrorKind::Failed, logs)?;
+        Ok((result, dir))
+    }
+
+    /// Name, text, component and parameters of each document.
+    fn documents(
+        &self,
+        request: &ComponentRequest,
+    ) -> Result<Vec<(String, String, Component, BTreeMap<String, String>)>, EngineError> {
+        let (mut found, mut reports) = (Vec::new(), Vec::new());
+        let mut used = vec![false; request.parameters.len()];
+        for path in &request.documents {
+            let (name, report, component) = document(path)?;
+            let text = report.text.clone();
+            let Some(component) = component.filter(|_| !report.has_errors()) else {
+                reports.push(report);
+                continue;
+            };
+            let mut given = BTreeMap::new();
+            for (at, (key, value)) in request.parameters.iter().enumerate() {
+                if component.parameters.iter().any(|p| p.name == *key) {
+                    given.insert(key.clone(), value.clone());
+                    used[at] = true;
+                }
+            }
+            let parameters = component
+                .resolve_parameters(&given)
+                .or_fail(ErrorKind::Invalid, || name.clone())
+                .map_err(|e| e.with_hint("give it with --param NAME=VALUE"))?;
+            found.push((name, text, component, parameters));
+        }
+        if !reports.is_empty() {
+            return Err(EngineError::Documents(reports));
+        }
+        if let Some(unused) = used.iter().position(|used| !used) {
+            let name = &request.parameters[unused].0;
+            let message = format!("--param {name}: no document has this parameter");
+            return Err(EngineError::new(ErrorKind::Invalid, message));
+        }
+        Ok(found)
+    }
+
+    /// Writes a document to start from. Nothing that exists is overwritten.
+    ///
+    /// # Errors
+    /// When the name is none, or the file exists or cannot be written.
+    pub fn new_component(&self, name: &str) -> Result<PathBuf, EngineError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || name.len() > 128 || !name.chars().all(plain) {
+            let message = format!("{name:?} is not a name of a component");
+            return Err(EngineError::new(ErrorKind::Invalid, message)
+                .with_hint("use letters, digits, `-` and `_`"));
+        }
+        let path = PathBuf::from(format!("{name}.yaml"));
+        let context = || format!("cannot write {}", path.display());
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .or_fail(ErrorKind::Failed, context)?;
+        let text = STARTER.replace("NAME", name);
+        std::io::Write::write_all(&mut file, text.as_bytes())
+            .or_fail(ErrorKind::Failed, context)?;
+        Ok(path)
+    }
+}
+
+/// A document of the library, or of a file.
+fn document(path: &Path) -> Result<(String, DocumentReport, Option<Component>), EngineError> {
+    let name = path.to_string_lossy().into_owned();
+    if !path.exists()
+        && let Some(ComponentSource::Named { name, version }) = component_source(&name)
+        && let Some(document) = library::find(&name, &version)
+    {
+        let (component, _) = amiforge_recipe::parse_component(document.text);
+        let report = DocumentReport {
+            path: PathBuf::from(&name),
+            text: document.text.to_owned(),
+            diagnostics: Vec::new(),
+        };
+        return Ok((name, report, component));
+    }
+    let (report, component) = read_component(path)?;
+    Ok((name, report, component))
+}
+
+/// What AWSTOE prints at the end of a run.
+#[must_use]
+pub fn run_summary(result: &RunResult, logs: &Path) -> serde_json::Value {
+    let steps = || {
+        let phases = result.documents.iter().flat_map(|d| &d.phases);
+        phases.flat_map(|p| &p.steps)
+    };
+    let count = |status: Status| steps().filter(|s| s.status == status).count();
+    let status = match result.status {
+        Status::Failed => "failed",
+        Status::IgnoredFailure => "successWithIgnoredFailure",
+        Status::Success | Status::Skipped => "success",
+    };
+    serde_json::json!({
+        "executedStepCount": steps().count() - count(Status::Skipped),
+        "executionId": result.execution_id,
+        "failedStepCount": count(Status::Failed),
+        "failureMessage": result.failure.as_ref().map(ToString::to_string).unwrap_or_default(),
+        "ignoredFailedStepCount": count(Status::IgnoredFailure),
+        "logUrl": logs.display().to_string(),
+        "status": status,
+    })
+}

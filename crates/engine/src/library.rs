@@ -1,0 +1,222 @@
+//! The built-in components: local equivalents of those that Amazon manages, as documents in
+//! `library/<name>/<version>.yaml`.
+
+use std::collections::BTreeMap;
+
+use amiforge_recipe::actions::DocumentSource;
+use amiforge_recipe::{
+    ActionInputs, Component, ComponentSource, Version, VersionPattern, component_source,
+    parse_component,
+};
+
+use crate::error::{EngineError, ErrorKind};
+
+/// A component of the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LibraryDocument {
+    /// Name, as in `<name>/<version>` and in ARNs.
+    pub name: &'static str,
+    version: &'static str,
+    /// The document.
+    pub text: &'static str,
+}
+
+impl LibraryDocument {
+    /// Its version.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        self.version.parse().ok()
+    }
+}
+
+impl LibraryDocument {
+    /// The document, read.
+    #[must_use]
+    pub fn component(&self) -> Option<Component> {
+        parse_component(self.text).0
+    }
+}
+
+macro_rules! documents {
+    ($(($name:literal, $version:literal),)*) => {
+        /// Every document, sorted by name, then by version.
+        const ALL: &[LibraryDocument] = &[$(LibraryDocument {
+            name: $name,
+            version: $version,
+            text: include_str!(concat!("../library/", $name, "/", $version, ".yaml")),
+        },)*];
+    };
+}
+
+documents! {
+    ("amazon-cloudwatch-agent-linux", "1.0.0"),
+    ("amazon-corretto-11-headless", "1.0.0"),
+    ("amazon-corretto-17-headless", "1.0.0"),
+    ("amazon-corretto-21-headless", "1.0.0"),
+    ("apt-repository-test-linux", "1.0.0"),
+    ("aws-cli-version-2-linux", "1.0.0"),
+    ("aws-codedeploy-agent-linux", "1.0.0"),
+    ("chrony-time-configuration-test", "1.0.0"),
+    ("docker-ce-linux", "1.0.0"),
+    ("ebs-volume-usage-test-linux", "1.0.0"),
+    ("eni-attachment-test-linux", "1.0.0"),
+    ("hello-world-linux", "1.0.0"),
+    ("inspector-test-linux", "1.0.0"),
+    ("install-package-from-repository", "1.0.0"),
+    ("python-3-linux", "1.0.0"),
+    ("reboot-linux", "1.0.0"),
+    ("reboot-test-linux", "1.0.0"),
+    ("scap-compliance-checker-linux", "1.0.0"),
+    ("simple-boot-test-linux", "1.0.0"),
+    ("stig-build-linux-high", "1.0.0"),
+    ("stig-build-linux-low", "1.0.0"),
+    ("stig-build-linux-medium", "1.0.0"),
+    ("update-linux", "1.0.0"),
+    ("validate-single-ssh-public-key-test-linux", "1.0.0"),
+    ("validate-ssh-host-key-generation-linux", "1.0.0"),
+    ("validate-ssh-public-key-linux", "1.0.0"),
+    ("yum-repository-test-linux", "1.0.0"),
+}
+
+/// Every component of the library, sorted by name.
+#[must_use]
+pub fn library() -> &'static [LibraryDocument] {
+    ALL
+}
+
+/// The component that `<name>`, `<name>/<version>` or its ARN means.
+///
+/// # Errors
+/// When there is none.
+pub fn library_document(reference: &str) -> Result<&'static LibraryDocument, EngineError> {
+    let found = match component_source(reference) {
+        Some(ComponentSource::Named { name, version }) => find(&name, &version),
+        Some(ComponentSource::Path(_)) | None => None,
+    };
+    found.ok_or_else(|| {
+        let message = format!("there is no component {reference} in the library");
+        EngineError::new(ErrorKind::Invalid, message)
+            .with_hint("`amiforge component list` shows those that there are")
+    })
+}
+
+/// The latest version of a component that fits.
+pub(crate) fn find(name: &str, version: &VersionPattern) -> Option<&'static LibraryDocument> {
+    let fits = |document: &&LibraryDocument| {
+        document.name == name && document.version().is_some_and(|v| version.matches(&v))
+    };
+    ALL.iter().filter(fits).max_by_key(|d| d.version())
+}
+
+/// The component that `arn:…:imagebuilder:…:aws:component/<name>/<version>[/<build>]` means.
+fn by_arn(arn: &str) -> Option<&'static LibraryDocument> {
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    let ["arn", _, "imagebuilder", _, owner, resource] = parts.as_slice() else {
+        return None;
+    };
+    if *owner != "aws" && !owner.starts_with("aws-") {
+        return None;
+    }
+    let mut path = resource.strip_prefix("component/")?.split('/');
+    let (name, version) = (path.next()?, path.next().unwrap_or("x.x.x"));
+    find(name, &version.parse().ok()?)
+}
+
+/// The documents that a component runs by their ARN, and those that they run, by that ARN.
+pub(crate) fn needed_by(component: &Component) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut todo = names_in(component);
+    while let Some(arn) = todo.pop() {
+        if let Some(document) = by_arn(&arn)
+            && found.insert(arn, document.text.to_owned()).is_none()
+            && let Some(component) = parse_component(document.text).0
+        {
+            todo.extend(names_in(&component));
+        }
+    }
+    found
+}
+
+/// The ARNs that its steps name, as far as they are no references.
+fn names_in(component: &Component) -> Vec<String> {
+    let steps = component.phases.iter().flat_map(|phase| &phase.steps);
+    steps
+        .filter_map(|step| match step.decode_inputs(step.inputs.as_ref()).0? {
+            ActionInputs::ExecuteDocument(inputs) => match inputs.document {
+                DocumentSource::Arn(arn) => Some(arn),
+                DocumentSource::Path(_) | DocumentSource::S3(_) => None,
+            },
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn pattern(text: &str) -> VersionPattern {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_document_of_the_folder_is_listed_and_sound() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("library");
+        let mut files = BTreeSet::new();
+        for name in fs_err::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+            for file in fs_err::read_dir(&name).unwrap().map(|e| e.unwrap().path()) {
+                let part =
+                    |p: &std::path::Path| p.file_stem().unwrap().to_str().unwrap().to_owned();
+                let version = file.file_name().unwrap().to_str().unwrap();
+                files.insert((
+                    part(&name),
+                    version.strip_suffix(".yaml").unwrap().to_owned(),
+                ));
+            }
+        }
+        let listed: BTreeSet<(String, String)> = ALL
+            .iter()
+            .map(|d| (d.name.to_owned(), d.version.to_owned()))
+            .collect();
+        assert_eq!(listed, files);
+        for document in ALL {
+            let (component, problems) = parse_component(document.text);
+            assert!(problems.is_empty(), "{}: {problems:?}", document.name);
+            let component = component.unwrap();
+            assert_eq!(component.name.as_deref(), Some(document.name));
+            assert!(component.description.is_some_and(|d| d.len() > 20));
+            let named = names_in(&parse_component(document.text).0.unwrap());
+            assert!(named.iter().all(|arn| by_arn(arn).is_some()), "{named:?}");
+        }
+    }
+
+    #[test]
+    fn names_wildcards_and_arns_find_a_document() {
+        assert_eq!(
+            find("update-linux", &pattern("x.x.x")).unwrap().name,
+            "update-linux"
+        );
+        assert!(find("update-linux", &pattern("1.0.0")).is_some());
+        assert!(find("update-linux", &pattern("2.x.x")).is_none());
+        assert!(find("update", &pattern("x.x.x")).is_none());
+        let arn = "arn:aws:imagebuilder:eu-west-1:aws:component/reboot-linux/x.x.x";
+        assert_eq!(by_arn(arn).unwrap().name, "reboot-linux");
+        assert!(
+            by_arn("arn:aws:imagebuilder:eu-west-1:123456789012:component/reboot-linux/x.x.x")
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn documents_that_run_others_bring_them_along() {
+        let high = find("stig-build-linux-high", &pattern("x.x.x")).unwrap();
+        let needed = needed_by(&parse_component(high.text).0.unwrap());
+        let names: Vec<&str> = needed
+            .keys()
+            .filter_map(|arn| arn.rsplit('/').nth(2))
+            .collect();
+        assert_eq!(names, ["stig-build-linux-low", "stig-build-linux-medium"]);
+    }
+}
