@@ -14,6 +14,7 @@ mod faults;
 mod hostile;
 mod image;
 mod inspect;
+mod library;
 mod locked;
 mod steps;
 mod tiny;

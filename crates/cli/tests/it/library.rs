@@ -1,0 +1,175 @@
+//! The built-in components on a real root, and their tests in a real guest.
+
+use amiforge_testkit::{Env, finish};
+
+use crate::web::Web;
+
+#[test]
+fn components_of_the_library_are_listed_shown_and_named() {
+    let env = Env::new();
+    let listed = finish(env.amiforge().args(["component", "list", "--json"])).expect_code(0);
+    let listed: serde_json::Value = listed.json();
+    let names: Vec<&str> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
+    assert!(names.len() > 25 && names.is_sorted(), "{names:?}");
+    let show = |name: &str| finish(env.amiforge().args(["component", "show", name]));
+    let text = show("update-linux").expect_code(0).text();
+    assert!(text.contains("action: UpdateOS"), "{text}");
+    let arn = "arn:aws:imagebuilder:eu-west-1:aws:component/update-linux/x.x.x";
+    assert_eq!(show(arn).expect_code(0).text(), text);
+    let end = show("update-lunix").expect_code(2);
+    assert!(end.stderr.contains("component list"), "{}", end.stderr);
+
+    // What is shown is a document like any other.
+    env.write("shown.yaml", &text);
+    finish(env.amiforge().arg("validate").arg(env.path("shown.yaml"))).expect_code(0);
+    env.write(
+        "recipe.yaml",
+        "name: named\nsemanticVersion: 1.0.0\nparentImage: debian:bookworm\ncomponents:\n  \
+         - componentArn: update-linux/2.x.x\n",
+    );
+    let end = finish(env.amiforge().arg("validate").arg(env.path("recipe.yaml"))).expect_code(2);
+    let help = "the library has update-linux in version 1.0.0";
+    assert!(end.stderr.contains(help), "{}", end.stderr);
+}
+
+#[test]
+fn a_new_component_is_valid_and_never_overwritten() {
+    let env = Env::new();
+    let new = |name: &str| {
+        let mut command = env.amiforge();
+        command.args(["component", "new", name]).current_dir(env.path(""));
+        finish(&mut command)
+    };
+    assert_eq!(new("my-web").expect_code(0).text(), "my-web.yaml\n");
+    let end = finish(env.amiforge().arg("validate").arg(env.path("my-web.yaml"))).expect_code(0);
+    assert!(!end.stderr.contains("warning"), "{}", end.stderr);
+    new("my-web").expect_code(1);
+    new("../my-web").expect_code(2);
+}
+
+#[test]
+fn a_document_runs_on_the_machine_only_when_that_is_wanted() {
+    let env = Env::new();
+    env.write(
+        "document.yaml",
+        "name: here\nschemaVersion: 1.0\nparameters:\n  - Word: {type: string}\nphases:\n  \
+         - name: build\n    steps:\n      \
+         - {name: Say, action: ExecuteBash, inputs: {commands: ['echo {{ Word }}']}}\n      \
+         - {name: Skip, action: ExecuteBash, if: {fileExists: /nowhere}, inputs: {commands: ['exit 1']}}\n  \
+         - name: validate\n    steps:\n      \
+         - {name: Fail, action: ExecuteBash, onFailure: Ignore, inputs: {commands: ['exit 3']}}\n",
+    );
+    let run = |args: &[&str]| {
+        let mut command = env.amiforge();
+        command.args(["component", "run", "document.yaml", "--param", "Word=hello"]);
+        finish(command.args(args).current_dir(env.path("")))
+    };
+    let end = run(&[]).expect_code(2);
+    assert!(end.stderr.contains("--live"), "{}", end.stderr);
+    run(&["--live", "--param", "Nobody=x"]).expect_code(2);
+    let end = run(&["--live", "--log-dir", "logs"]).expect_code(0);
+    let summary: serde_json::Value = end.json();
+    assert_eq!(summary["status"], "successWithIgnoredFailure");
+    assert_eq!(
+        (&summary["executedStepCount"], &summary["ignoredFailedStepCount"]),
+        (&2.into(), &1.into())
+    );
+    let logs = env.path("").join(summary["logUrl"].as_str().unwrap());
+    let console = fs_err::read_to_string(logs.join("console.log")).unwrap();
+    assert!(console.contains("Stdout: hello"), "{console}");
+    let end = run(&["--live", "--phases", "validate", "--log-dir", "more"]).expect_code(0);
+    assert!(end.text().contains("\"executedStepCount\": 1"), "{}", end.text());
+}
+
+/// Name, and parameter where it has one.
+const COMPONENTS: &[(&str, &str)] = &[
+    ("hello-world-linux", ""),
+    ("update-linux", ""),
+    ("python-3-linux", ""),
+    ("install-package-from-repository", "Package=chrony openssh-server"),
+    ("reboot-linux", ""),
+    ("stig-build-linux-high", "SetDoDConsentBanner=Yes"),
+    ("amazon-cloudwatch-agent-linux", ""),
+    ("aws-codedeploy-agent-linux", ""),
+    ("aws-cli-version-2-linux", ""),
+    ("simple-boot-test-linux", ""),
+    ("apt-repository-test-linux", ""),
+    ("chrony-time-configuration-test", ""),
+    ("validate-ssh-host-key-generation-linux", ""),
+    ("validate-ssh-public-key-linux", ""),
+    ("validate-single-ssh-public-key-test-linux", ""),
+    ("eni-attachment-test-linux", ""),
+    ("ebs-volume-usage-test-linux", ""),
+    ("inspector-test-linux", ""),
+    ("reboot-test-linux", ""),
+];
+
+fn recipe(env: &Env, name: &str, components: &[(&str, &str)]) -> std::path::PathBuf {
+    let mut text = format!(
+        "name: {name}\nsemanticVersion: 1.0.0\nparentImage: debian:bookworm\nblockDeviceMappings:\n  \
+         - deviceName: /dev/xvda\n    ebs: {{volumeSize: 3, volumeType: gp3}}\n\
+         amiforge:\n  bootMode: legacy-bios\n  formats: [raw]\ncomponents:\n"
+    );
+    for (name, parameter) in components {
+        text.push_str(&format!("  - componentArn: {name}/x.x.x\n"));
+        if let Some((key, value)) = parameter.split_once('=') {
+            text.push_str(&format!("    parameters: [{{name: {key}, value: ['{value}']}}]\n"));
+        }
+    }
+    env.write(&format!("{name}/recipe.yaml"), &text)
+}
+
+#[test]
+fn image_with_the_library_passes_its_own_tests_over_a_restart() {
+    let env = Web::get().env();
+    let recipe = recipe(&env, "library", COMPONENTS);
+    let mut command = env.amiforge();
+    command.arg("build").arg(recipe).arg("--out").arg(env.path("out"));
+    let end = finish(&mut command).expect_code(0);
+    for line in ["is skipped: it needs AWS", "Hello World! Test."] {
+        assert!(end.stderr.contains(line), "no {line:?} in\n{}", end.stderr);
+    }
+    let report = fs_err::read(env.path("out/boot-report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+    let run = &report["runs"]["bios"]["tests"]["run"];
+    assert_eq!(run["status"], "success", "{run}");
+    let documents = run["documents"].as_array().unwrap();
+    assert_eq!(documents.len(), 11);
+    let steps = documents.last().unwrap()["phases"][0]["steps"].as_array().unwrap();
+    let id = |step: usize| steps[step]["outputs"][0]["content"].as_str().unwrap();
+    assert_eq!((id(0).len(), id(2).len()), (37, 37));
+    assert_ne!(id(0), id(2));
+    // The kernel started twice.
+    let console = fs_err::read(env.path("out/console-bios.log")).unwrap();
+    let console = String::from_utf8_lossy(&console);
+    assert_eq!(console.matches("Linux version ").count(), 2);
+
+    let inspect = |what: &str, path: &str| {
+        let mut command = env.amiforge();
+        command.arg("inspect").arg(env.path("out")).args([what, path]);
+        finish(&mut command).expect_code(0).text()
+    };
+    assert!(inspect("cat", "/etc/login.defs").contains("\nUMASK 077\n"));
+    assert!(inspect("cat", "/etc/sysctl.d/60-hardening.conf").contains("kptr_restrict = 1"));
+    assert!(inspect("cat", "/etc/issue.net").contains("U.S. Government"));
+    assert!(inspect("stat", "/etc/systemd/system/ctrl-alt-del.target").contains("/dev/null"));
+}
+
+#[test]
+fn image_with_docker_and_java_has_them() {
+    let env = Web::get().env();
+    let components = [("docker-ce-linux", ""), ("amazon-corretto-17-headless", "")];
+    let recipe = recipe(&env, "runtimes", &components);
+    let mut command = env.amiforge();
+    command.args(["build", "--no-test"]).arg(recipe).arg("--out").arg(env.path("out"));
+    finish(&mut command).expect_code(0);
+    let packages = fs_err::read_to_string(env.path("out/packages.json")).unwrap();
+    for name in ["docker.io", "openjdk-17-jre-headless"] {
+        assert!(packages.contains(&format!("\"{name}\"")), "no {name}");
+    }
+}
