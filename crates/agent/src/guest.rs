@@ -1,5 +1,6 @@
 //! The conversation with the host.
 
+use amiforge_exec::Outside;
 use amiforge_exec::protocol::{Reply, Request};
 
 use crate::link::Link;
@@ -17,13 +18,15 @@ pub(crate) fn serve() -> anyhow::Result<()> {
 /// Returns when the host asked for a power-off.
 fn talk(link: &mut Link) -> anyhow::Result<()> {
     link.send(&Reply::Hello(system::hello()))?;
+    let mut outside = Outside::default();
     loop {
         match link.receive()? {
             None => {}
             Some(Request::Hello) => link.send(&Reply::Hello(system::hello()))?,
+            Some(Request::Lend(lent)) => outside = lent,
             Some(Request::Run(spec)) => {
                 let mut broken = None;
-                let result = amiforge_exec::run_here(&spec, &mut |event| {
+                let result = amiforge_exec::run_here(&spec, &outside, &mut |event| {
                     if broken.is_none() {
                         broken = link.send(&Reply::Event { event }).err();
                     }

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! guest → host   {"type":"hello", …}          once the guest has reached its target
+//! host → guest   {"type":"lend", …}           what the runs after it may use of the host's; no answer
 //! host → guest   {"type":"run", …}            any number of times, one after the other
 //! guest → host   {"type":"event", …}          while it runs
 //! guest → host   {"type":"result", …}         at its end
@@ -13,9 +14,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::{ChildEvent, RunResult, RunSpec};
+use crate::outside::Outside;
 
 /// Version of this protocol. A host refuses another one.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Name of the virtio-serial port.
 pub const PORT: &str = "org.amiforge.agent.0";
@@ -29,6 +31,8 @@ pub const MAX_MESSAGE: usize = 16 << 20;
 pub enum Request {
     /// Say hello again; answered at once.
     Hello,
+    /// What the transfer actions of later runs may use.
+    Lend(Outside),
     /// Run component phases.
     Run(RunSpec),
     /// Shut down cleanly.

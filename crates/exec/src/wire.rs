@@ -15,6 +15,7 @@ use amiforge_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{ChildEvent, RunResult, RunSpec, ScriptResult};
+use crate::outside::Outside;
 use crate::spec::{RootSpec, ScriptSpec};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,7 +48,11 @@ pub(crate) enum Job {
     /// Runs a script in a root.
     Script { root: RootSpec, script: ScriptSpec },
     /// Runs component phases in a root.
-    Component { root: RootSpec, run: RunSpec },
+    Component {
+        root: RootSpec,
+        run: RunSpec,
+        outside: Outside,
+    },
 }
 
 impl Job {

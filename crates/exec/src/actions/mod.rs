@@ -12,11 +12,17 @@ mod delete_file;
 mod delete_folder;
 mod execute_bash;
 mod execute_binary;
+mod fetch;
 mod files;
+mod landing;
 mod list_files;
 mod move_file;
 mod move_folder;
 mod read_file;
+mod s3_download;
+#[cfg(test)]
+mod s3_tests;
+mod s3_upload;
 mod set_file_encoding;
 mod set_file_owner;
 mod set_file_permissions;
@@ -25,6 +31,7 @@ mod set_folder_permissions;
 mod temp_script;
 mod transfer;
 mod update_os;
+mod web_download;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -33,9 +40,12 @@ use std::time::Instant;
 
 use amiforge_recipe::ActionInputs;
 
+use crate::aws::s3::S3Error;
 use crate::event::ChildEvent;
 use crate::executor::accounts::AccountError;
 use crate::executor::{Held, Sink, process};
+use crate::net::NetError;
+use crate::outside::Outside;
 
 pub(crate) use temp_script::TempScript;
 
@@ -65,12 +75,15 @@ pub(crate) fn run(inputs: &ActionInputs, cx: &mut StepCx<'_>) -> Result<Vec<Outp
         ActionInputs::MoveFile(inputs) => inputs.run(cx),
         ActionInputs::MoveFolder(inputs) => inputs.run(cx),
         ActionInputs::ReadFile(inputs) => inputs.run(cx),
+        ActionInputs::S3Download(inputs) => inputs.run(cx),
+        ActionInputs::S3Upload(inputs) => inputs.run(cx),
         ActionInputs::SetFileEncoding(inputs) => inputs.run(cx),
         ActionInputs::SetFileOwner(inputs) => inputs.run(cx),
         ActionInputs::SetFilePermissions(inputs) => inputs.run(cx),
         ActionInputs::SetFolderOwner(inputs) => inputs.run(cx),
         ActionInputs::SetFolderPermissions(inputs) => inputs.run(cx),
         ActionInputs::UpdateOs(inputs) => inputs.run(cx),
+        ActionInputs::WebDownload(inputs) => inputs.run(cx),
     }
 }
 
@@ -80,6 +93,7 @@ pub(crate) struct StepCx<'a> {
     /// The working directory.
     pub(crate) dir: &'a str,
     pub(crate) held: &'a Held,
+    pub(crate) outside: &'a Outside,
     pub(crate) deadline: Option<Instant>,
     pub(crate) loud: bool,
     pub(crate) sink: Sink<'a>,
@@ -262,6 +276,26 @@ pub(crate) enum StepError {
     Account(#[from] AccountError),
     #[error("neither apt-get nor dnf nor yum is installed")]
     NoPackageManager,
+    #[error(transparent)]
+    Net(Box<NetError>),
+    #[error(transparent)]
+    S3(Box<S3Error>),
+    #[error("{place} is not downloaded: the key {key:?} cannot become a path below the folder")]
+    Key { place: String, key: String },
+    #[error("there is no object below {place}")]
+    NoObject { place: String },
+    #[error("{place} has more than {limit} objects, which S3Download does not take at once")]
+    ManyObjects { place: String, limit: usize },
+    #[error("{path} is a folder, and `recurse` is not true")]
+    NotRecursive { path: String },
+    #[error("the name of {path} is not UTF-8, so it cannot be a key")]
+    NotUtf8Key { path: String },
+    #[error("gave up after {tries} tries")]
+    GaveUp {
+        tries: u32,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// An error with its causes, in one line.

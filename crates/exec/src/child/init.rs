@@ -54,9 +54,9 @@ pub(super) fn run(
             executor::run_script(&script, &held, &mut sink)
                 .map_err(|e| ChildError::job("cannot run the script", &e))?,
         ),
-        Job::Component { run, .. } => {
-            JobResult::Run(Box::new(executor::run_held(&run, &held, &mut sink)))
-        }
+        Job::Component { run, outside, .. } => JobResult::Run(Box::new(executor::run_held(
+            &run, &held, &outside, &mut sink,
+        ))),
         _ => return Err(ChildError::plain("this job is a trusted one")),
     })
 }

@@ -21,6 +21,7 @@ use crate::event::{
     ChildEvent, DocumentResult, DocumentSpec, Failure, PhaseResult, RunResult, RunSpec, Status,
     StepResult,
 };
+use crate::outside::Outside;
 
 pub(crate) use limits::Held;
 pub(crate) use script::run_script;
@@ -38,12 +39,17 @@ pub(crate) type Sink<'a> = &'a mut dyn FnMut(ChildEvent);
 /// sandbox's child, in a guest, or on a machine that is to be changed.
 ///
 /// A document that cannot be read, or a parameter without value, is a failure in the result.
-pub fn run(spec: &RunSpec, sink: &mut dyn FnMut(ChildEvent)) -> RunResult {
-    run_held(spec, &Held::default(), sink)
+pub fn run(spec: &RunSpec, outside: &Outside, sink: &mut dyn FnMut(ChildEvent)) -> RunResult {
+    run_held(spec, &Held::default(), outside, sink)
 }
 
 /// The same with limits for the commands.
-pub(crate) fn run_held(spec: &RunSpec, held: &Held, sink: Sink<'_>) -> RunResult {
+pub(crate) fn run_held(
+    spec: &RunSpec,
+    held: &Held,
+    outside: &Outside,
+    sink: Sink<'_>,
+) -> RunResult {
     let start = start_time();
     let mut documents = Vec::new();
     let mut failure = None;
@@ -56,6 +62,7 @@ pub(crate) fn run_held(spec: &RunSpec, held: &Held, sink: Sink<'_>) -> RunResult
                 spec,
                 document,
                 held,
+                outside,
                 sink: &mut *sink,
                 scope,
                 failure: None,
@@ -156,6 +163,7 @@ struct Run<'a> {
     spec: &'a RunSpec,
     document: &'a DocumentSpec,
     held: &'a Held,
+    outside: &'a Outside,
     sink: Sink<'a>,
     scope: Scope,
     failure: Option<Failure>,
@@ -369,6 +377,7 @@ impl Run<'_> {
                 env: &env,
                 dir,
                 held: self.held,
+                outside: self.outside,
                 deadline,
                 loud: !step.disable_logging,
                 sink: &mut *self.sink,

@@ -23,7 +23,7 @@ fn run_text(text: &str, parameters: &[(&str, &str)]) -> (RunResult, Vec<ChildEve
         clock: Timestamp::from_secs(1_700_000_000),
     };
     let mut events = Vec::new();
-    let result = run(&spec, &mut |event| events.push(event));
+    let result = run(&spec, &Outside::default(), &mut |event| events.push(event));
     (result, events)
 }
 

@@ -17,6 +17,7 @@ use amiforge_types::Timestamp;
 
 use crate::error::SandboxError;
 use crate::event::{ChildEvent, RunResult, RunSpec, ScriptResult};
+use crate::outside::Outside;
 use crate::spec::{IdMap, RootSpec, ScriptSpec};
 use crate::wire::{FromChild, Job, JobResult, ToChild};
 
@@ -122,11 +123,27 @@ impl Sandbox {
         cancel: &AtomicBool,
         on_event: OnEvent<'_>,
     ) -> Result<RunResult, SandboxError> {
+        self.run_component_with(root, run, &Outside::default(), cancel, on_event)
+    }
+
+    /// The same with what the transfer actions are lent.
+    ///
+    /// # Errors
+    /// As without.
+    pub fn run_component_with(
+        &self,
+        root: &RootSpec,
+        run: &RunSpec,
+        outside: &Outside,
+        cancel: &AtomicBool,
+        on_event: OnEvent<'_>,
+    ) -> Result<RunResult, SandboxError> {
         self.unit(Job::Prepare { root: root.clone() }, cancel)?;
         match self.run(
             Job::Component {
                 root: root.clone(),
                 run: run.clone(),
+                outside: outside.clone(),
             },
             cancel,
             on_event,

@@ -23,6 +23,9 @@ mod list_files;
 mod move_file;
 mod move_folder;
 mod read_file;
+mod s3_download;
+mod s3_upload;
+mod s3_uri;
 mod set_file_encoding;
 mod set_file_owner;
 mod set_file_permissions;
@@ -30,6 +33,8 @@ mod set_folder_owner;
 mod set_folder_permissions;
 mod transfer;
 mod update_os;
+mod web_download;
+mod web_url;
 
 use amiforge_types::{Diagnostics, Span};
 
@@ -49,6 +54,9 @@ pub use list_files::ListFiles;
 pub use move_file::MoveFile;
 pub use move_folder::MoveFolder;
 pub use read_file::ReadFile;
+pub use s3_download::{S3Download, S3Source};
+pub use s3_upload::S3Upload;
+pub use s3_uri::{S3Uri, S3UriError};
 pub use set_file_encoding::SetFileEncoding;
 pub use set_file_owner::SetFileOwner;
 pub use set_file_permissions::SetFilePermissions;
@@ -56,6 +64,8 @@ pub use set_folder_owner::SetFolderOwner;
 pub use set_folder_permissions::SetFolderPermissions;
 pub use transfer::Transfer;
 pub use update_os::UpdateOs;
+pub use web_download::{Checksum, ChecksumAlgorithm, WebDownload};
+pub use web_url::{WebUrl, WebUrlError};
 
 use crate::decode::{self, Cx, Fields};
 use crate::node::{Node, NodeKind};
@@ -126,12 +136,15 @@ actions! {
     "MoveFile" => MoveFile(Vec<MoveFile>), outputs &[];
     "MoveFolder" => MoveFolder(Vec<MoveFolder>), outputs &[];
     "ReadFile" => ReadFile(Vec<ReadFile>), outputs &["content"];
+    "S3Download" => S3Download(Vec<S3Download>), outputs &[];
+    "S3Upload" => S3Upload(Vec<S3Upload>), outputs &[];
     "SetFileEncoding" => SetFileEncoding(Vec<SetFileEncoding>), outputs &[];
     "SetFileOwner" => SetFileOwner(Vec<SetFileOwner>), outputs &[];
     "SetFilePermissions" => SetFilePermissions(Vec<SetFilePermissions>), outputs &[];
     "SetFolderOwner" => SetFolderOwner(Vec<SetFolderOwner>), outputs &[];
     "SetFolderPermissions" => SetFolderPermissions(Vec<SetFolderPermissions>), outputs &[];
     "UpdateOS" => UpdateOs(UpdateOs), outputs &[];
+    "WebDownload" => WebDownload(Vec<WebDownload>), outputs &["destination"];
 }
 
 /// Actions of the AWSTOE reference that amiforge knows by name only, sorted.
@@ -140,11 +153,8 @@ pub const KNOWN_ONLY: &[&str] = &[
     "ExecutePowerShell",
     "InstallMSI",
     "Reboot",
-    "S3Download",
-    "S3Upload",
     "SetRegistry",
     "UninstallMSI",
-    "WebDownload",
 ];
 
 impl ActionKind {
