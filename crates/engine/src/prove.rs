@@ -118,6 +118,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) agent: bool,
     /// Time given to the documents as `context:date`.
     pub(crate) clock: Timestamp,
+    /// Whether the steps may fetch nothing.
+    pub(crate) offline: bool,
 }
 
 impl Engine {
@@ -174,6 +176,7 @@ impl Engine {
             documents,
             agent: packages.iter().any(|p| p.name == "cloud-init"),
             clock: self.settings.now,
+            offline: false,
         };
         let (report, failures) = self.prove(&subject, request.firmware, request.timeout_seconds)?;
         for failure in failures {
@@ -459,6 +462,12 @@ impl Engine {
                 env: std::collections::BTreeMap::new(),
                 clock: subject.clock,
             };
+            if let Some(outside) = self.outside_of_guest(&run.documents, subject.offline) {
+                let lend = serde_json::to_value(Request::Lend(outside))
+                    .map_err(|e| SessionError::Other(e.into()))?;
+                let timeout = link.remaining();
+                link.send(&lend, timeout)?;
+            }
             let request = serde_json::to_value(Request::Run(run))
                 .map_err(|e| SessionError::Other(e.into()))?;
             let timeout = link.remaining();
