@@ -51,7 +51,7 @@ pub(crate) enum Job {
     Component {
         root: RootSpec,
         run: RunSpec,
-        outside: Outside,
+        outside: Box<Outside>,
     },
 }
 

@@ -17,6 +17,10 @@ FOLDER = sys.argv[1]
 COUNTS = {}
 LOCK = threading.Lock()
 BODY = b"the content\n"
+CREDENTIALS = """{
+  "Code": "Success", "Type": "AWS-HMAC", "Expiration": "2099-01-01T00:00:00Z",
+  "AccessKeyId": "OF_SERVICE", "SecretAccessKey": "secret", "Token": "token"
+}"""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -42,6 +46,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         # An address with a host is a request to a proxy; every host is this one.
         proxied = self.path.startswith("http://")
         user = self.headers.get("Authorization", "-")
+        if proxied:
+            user = "proxy:" + self.headers.get("Proxy-Authorization", "-")
         self.log(f"GET {self.path} {user}")
         url = urllib.parse.urlsplit(self.path)
         what, _, rest = url.path.lstrip("/").partition("/")
@@ -210,7 +216,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
             b"<NextContinuationToken>t</NextContinuationToken></ListBucketResult>"
         )
 
+    # As the services that give credentials.
+
+    def on_latest(self, rest, query):
+        """The metadata of an instance, version 2."""
+        if self.headers.get("X-aws-ec2-metadata-token") != "t0ken":
+            return self.answer(b"", 401)
+        found = {
+            "meta-data/iam/security-credentials/": "the-role",
+            "meta-data/iam/security-credentials/the-role": CREDENTIALS,
+        }.get(rest)
+        self.answer((found or "").encode(), 200 if found else 404)
+
+    def on_container(self, rest, query):
+        good = self.headers.get("Authorization", "-") == "container-token"
+        self.answer(CREDENTIALS.encode() if good else b"", 200 if good else 403)
+
     def do_PUT(self):
+        if self.path == "/latest/api/token":
+            good = "X-aws-ec2-metadata-token-ttl-seconds" in self.headers
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            return self.answer(b"t0ken" if good else b"", 200 if good else 400)
         self.log(f"PUT {self.path} {self.headers.get('Authorization', '-')}")
         self.rfile.read(int(self.headers.get("Content-Length", "0")))
         self.error(503, "SlowDown", "Please reduce your request rate")

@@ -4,15 +4,13 @@ use std::io::Read as _;
 use std::time::Instant;
 
 use amiforge_recipe::actions::{Checksum, WebUrl};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use ureq::Body;
 use ureq::http::{HeaderMap, Method, Response, header};
 
 use super::landing::Landing;
 use super::{StepError, chain};
 use crate::aws::s3::S3Error;
-use crate::net::{Address, Ask, Hash, Http, NetError, of_io, promised, retry_after};
+use crate::net::{Address, Ask, Hash, Http, NetError, basic, of_io, promised, retry_after};
 
 /// Times that an address may lead on.
 const MAX_REDIRECTS: u32 = 10;
@@ -142,12 +140,9 @@ fn authorization(source: &WebUrl, url: &WebUrl) -> Vec<(&'static str, String)> {
     let user = url
         .user()
         .or_else(|| source.user().filter(|_| source.same_server(url)));
-    user.map(|(user, password)| {
-        let value = BASE64.encode(format!("{user}:{password}"));
-        ("authorization", format!("Basic {value}"))
-    })
-    .into_iter()
-    .collect()
+    user.map(|(user, password)| ("authorization", basic(&user, &password)))
+        .into_iter()
+        .collect()
 }
 
 fn next(url: &WebUrl, headers: &HeaderMap, place: String) -> Result<WebUrl, NetError> {

@@ -572,6 +572,44 @@ mod tests {
     }
 
     #[test]
+    fn services_of_container_and_instance_are_asked_last() {
+        let server = amiforge_testkit::WebServer::start();
+        let endpoint = server.url("");
+        let instance = [
+            ("AWS_EC2_METADATA_DISABLED", "false"),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", endpoint.as_str()),
+        ];
+        let (_dir, env) = environment(&instance, "", "");
+        let found = env.find(false).credentials.unwrap();
+        assert_eq!(found.access_key_id, "OF_SERVICE");
+        assert_eq!(found.session_token.as_deref(), Some("token"));
+        assert_eq!(
+            env.find(true),
+            AwsAccess::default(),
+            "offline nobody is asked"
+        );
+        assert_eq!(server.requests().len(), 2, "{:?}", server.requests());
+
+        let (dir, url) = (tempfile::tempdir().unwrap(), server.url("/container/x"));
+        let token = dir.path().join("token");
+        fs_err::write(&token, "container-token\n").unwrap();
+        let container = [
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", url.as_str()),
+            (
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+                token.to_str().unwrap(),
+            ),
+        ];
+        let (_dir, env) = environment(&container, "", "");
+        assert_eq!(id(&env.find(false)), Some("OF_SERVICE"));
+        let (_dir, env) = environment(&container[..1], "", "");
+        let why = env.find(false).missing.unwrap();
+        assert!(why.contains("answered with status 403"), "{why}");
+        let (_dir, env) = environment(&container, "", CREDENTIALS);
+        assert_eq!(id(&env.find(false)), Some("OF_DEFAULT"), "files come first");
+    }
+
+    #[test]
     fn a_container_token_goes_to_this_machine_only() {
         let full = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://evil.test/x")];
         let (_dir, env) = environment(&full, "", "");

@@ -7,12 +7,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use amiforge_recipe::actions::WebUrl;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use ureq::http::{HeaderMap, Method, Request, Response, header};
 use ureq::tls::TlsConfig;
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 use ureq::{Agent, AsSendBody, Body};
 
 use super::error::{NetError, classify};
+use super::forward::Forward;
 use super::resolver::RootResolver;
 use super::roots::{self, Roots};
 use crate::outside::Outside;
@@ -99,13 +102,15 @@ impl<'a> Ask<'a, ()> {
     }
 }
 
+/// The proxy that is used, and whether any certificate will do.
+type Way = (Option<String>, bool);
+
 /// A client for one step.
 pub(crate) struct Http<'a> {
     env: &'a BTreeMap<String, String>,
     outside: &'a Outside,
     roots: OnceCell<Roots>,
-    /// By proxy, and whether certificates count.
-    agents: RefCell<Vec<((Option<String>, bool), Agent)>>,
+    agents: RefCell<Vec<(Way, Agent)>>,
 }
 
 impl<'a> Http<'a> {
@@ -141,6 +146,13 @@ impl<'a> Http<'a> {
         for (name, value) in ask.headers {
             request = request.header(*name, value);
         }
+        let proxy = self.proxy(ask.address);
+        if let Some(Route::Forward(url)) =
+            proxy.and_then(|(_, proxy)| route(&proxy, ask.address.secure))
+            && let Some((user, password)) = url.user()
+        {
+            request = request.header("proxy-authorization", basic(&user, &password));
+        }
         let request = request.body(ask.body).map_err(|e| NetError::Broken {
             place: place.to_owned(),
             reason: e.to_string(),
@@ -168,16 +180,21 @@ impl<'a> Http<'a> {
         if let Some((_, agent)) = agents.iter().find(|(k, _)| *k == key) {
             return Ok(agent.clone());
         }
-        let proxy = match chosen {
-            Some((variable, proxy)) => Some(ureq::Proxy::new(&proxy).map_err(|_| {
+        let route = match chosen {
+            Some((variable, proxy)) => route(&proxy, address.secure).ok_or_else(|| {
                 // Up to the `@` may be a password.
                 let shown = proxy.rsplit('@').next().unwrap_or_default().to_owned();
                 NetError::Proxy {
                     variable,
                     proxy: shown,
                 }
-            })?),
-            None => None,
+            })?,
+            None => Route::Direct,
+        };
+        let (tunnel, forward) = match route {
+            Route::Direct => (None, None),
+            Route::Tunnel(proxy) => (Some(proxy), None),
+            Route::Forward(url) => (None, Some(url)),
         };
         let tls = TlsConfig::builder()
             .root_certs(self.roots().certs.clone())
@@ -190,7 +207,7 @@ impl<'a> Http<'a> {
             .max_redirects_will_error(false)
             .user_agent("amiforge")
             .accept_encoding("identity")
-            .proxy(proxy)
+            .proxy(tunnel)
             .tls_config(tls)
             .max_response_header_size(MAX_HEAD)
             .timeout_connect(Some(patience.connect))
@@ -198,7 +215,14 @@ impl<'a> Http<'a> {
             .timeout_per_read(Some(patience.silence))
             .timeout_per_write(Some(patience.silence))
             .build();
-        let agent = Agent::with_parts(config, DefaultConnector::new(), RootResolver::default());
+        let agent = match forward {
+            None => Agent::with_parts(config, DefaultConnector::new(), RootResolver::default()),
+            Some(url) => {
+                let connector = DefaultConnector::new().chain(Forward);
+                let resolver = RootResolver::via(url.host().to_owned(), url.port());
+                Agent::with_parts(config, connector, resolver)
+            }
+        };
         agents.push((key, agent.clone()));
         Ok(agent)
     }
@@ -224,6 +248,27 @@ impl<'a> Http<'a> {
         let without = get("no_proxy").is_some_and(|(_, list)| excepted(&list, address));
         get(lower).filter(|_| !without)
     }
+}
+
+/// How a request reaches its server.
+enum Route {
+    Direct,
+    /// Through a connection that a proxy makes.
+    Tunnel(ureq::Proxy),
+    /// By asking the proxy for it.
+    Forward(WebUrl),
+}
+
+/// The way through a proxy; `None` when the text names none.
+fn route(proxy: &str, secure: bool) -> Option<Route> {
+    let url = match proxy.contains("://") {
+        true => WebUrl::parse(proxy).ok()?,
+        false => WebUrl::parse(&format!("http://{proxy}")).ok()?,
+    };
+    if secure || url.is_secure() {
+        return ureq::Proxy::new(proxy).ok().map(Route::Tunnel);
+    }
+    Some(Route::Forward(url))
 }
 
 /// Whether `no_proxy` has the address: `*`, a host with those below it, with or without a port.
@@ -253,6 +298,11 @@ fn is_loopback(host: &str) -> bool {
         || bare
             .parse::<std::net::IpAddr>()
             .is_ok_and(|address| address.is_loopback())
+}
+
+/// Value of a header that says who one is (RFC 7617).
+pub(crate) fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", BASE64.encode(format!("{user}:{password}")))
 }
 
 /// Seconds of `Retry-After`; dates are not looked at.

@@ -4,10 +4,11 @@
 mod client;
 mod dns;
 mod error;
+mod forward;
 mod hash;
 mod resolver;
 mod roots;
 
-pub(crate) use client::{Address, Ask, Http, Patience, promised, retry_after, text};
+pub(crate) use client::{Address, Ask, Http, Patience, basic, promised, retry_after, text};
 pub(crate) use error::{NetError, of_io, passing_status};
 pub(crate) use hash::{Hash, hex};

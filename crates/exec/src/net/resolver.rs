@@ -53,12 +53,15 @@ pub(crate) enum LookupError {
 #[derive(Clone, Debug)]
 pub(crate) struct RootResolver {
     etc: PathBuf,
+    /// A proxy: every host is there.
+    via: Option<(String, u16)>,
 }
 
 impl Default for RootResolver {
     fn default() -> Self {
         Self {
             etc: PathBuf::from("/etc"),
+            via: None,
         }
     }
 }
@@ -70,13 +73,18 @@ impl Resolver for RootResolver {
         _config: &ureq::config::Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let host = uri.host().ok_or(ureq::Error::HostNotFound)?;
         let usual = if uri.scheme_str() == Some("https") {
             443
         } else {
             80
         };
-        let port = uri.port_u16().unwrap_or(usual);
+        let (host, port) = match &self.via {
+            Some((host, port)) => (host.as_str(), *port),
+            None => {
+                let host = uri.host().ok_or(ureq::Error::HostNotFound)?;
+                (host, uri.port_u16().unwrap_or(usual))
+            }
+        };
         let found = self
             .lookup(host, Instant::now() + (*timeout.after).min(LONGEST))
             .map_err(|e| ureq::Error::Other(Box::new(e)))?;
@@ -89,6 +97,14 @@ impl Resolver for RootResolver {
 }
 
 impl RootResolver {
+    /// One to which every host is at the proxy.
+    pub(super) fn via(host: String, port: u16) -> Self {
+        Self {
+            via: Some((host, port)),
+            ..Self::default()
+        }
+    }
+
     /// The addresses of a host, at least one, those of version 4 first.
     pub(crate) fn lookup(&self, host: &str, until: Instant) -> Result<Vec<IpAddr>, LookupError> {
         let bare = host
@@ -351,7 +367,7 @@ mod tests {
         fs_err::write(dir.path().join("hosts"), hosts).unwrap();
         fs_err::write(dir.path().join("resolv.conf"), resolv_conf).unwrap();
         let etc = dir.path().to_owned();
-        (dir, RootResolver { etc })
+        (dir, RootResolver { etc, via: None })
     }
 
     /// A name server for as many questions as there are replies: `None` stays silent; a flag for

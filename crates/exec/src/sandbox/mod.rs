@@ -143,7 +143,7 @@ impl Sandbox {
             Job::Component {
                 root: root.clone(),
                 run: run.clone(),
-                outside: outside.clone(),
+                outside: Box::new(outside.clone()),
             },
             cancel,
             on_event,

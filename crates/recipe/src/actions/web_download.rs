@@ -145,14 +145,8 @@ fn checksum(
     algorithm: Option<&Node>,
     cx: &mut Cx<'_>,
 ) -> Option<Option<Checksum>> {
-    let name = match algorithm {
-        Some(node) => Some(self::algorithm(node, cx)),
-        None => None,
-    };
-    let digits = match checksum {
-        Some(node) => Some(hexadecimal(node, cx)),
-        None => None,
-    };
+    let name = algorithm.map(|node| self::algorithm(node, cx));
+    let digits = checksum.map(|node| hexadecimal(node, cx));
     let (node, name, digits) = match (checksum, algorithm) {
         (Some(node), Some(_)) => (node, name??, digits??),
         (Some(node), None) => {
