@@ -1,7 +1,7 @@
 //! The conversation with the host.
 
 use amiforge_exec::protocol::{Reply, Request};
-use amiforge_exec::{Executed, Journal, RunSpec};
+use amiforge_exec::{Executed, Journal, Outside, RunSpec};
 
 use crate::link::Link;
 use crate::system;
@@ -27,12 +27,14 @@ pub(crate) fn serve() -> anyhow::Result<()> {
 /// Returns when the host asked for a power-off or a restart.
 fn talk(link: &mut Link) -> anyhow::Result<Then> {
     link.send(&Reply::Hello(system::hello()))?;
+    let mut outside = Outside::default();
     loop {
         match link.receive()? {
             None => {}
             Some(Request::Hello) => link.send(&Reply::Hello(system::hello()))?,
-            Some(Request::Run(spec)) => run(link, &spec, Journal::default())?,
-            Some(Request::Resume { run: spec, journal }) => run(link, &spec, journal)?,
+            Some(Request::Lend(lent)) => outside = lent,
+            Some(Request::Run(spec)) => run(link, &spec, &outside, Journal::default())?,
+            Some(Request::Resume { run: spec, journal }) => run(link, &spec, &outside, journal)?,
             Some(Request::Restart) => {
                 link.send(&Reply::Bye)?;
                 return Ok(Then::Restart);
@@ -46,9 +48,9 @@ fn talk(link: &mut Link) -> anyhow::Result<Then> {
 }
 
 /// Runs up to the end, or up to the next restart.
-fn run(link: &mut Link, spec: &RunSpec, journal: Journal) -> anyhow::Result<()> {
+fn run(link: &mut Link, spec: &RunSpec, outside: &Outside, journal: Journal) -> anyhow::Result<()> {
     let mut broken = None;
-    let executed = amiforge_exec::run_until_restart(spec, journal, &mut |event| {
+    let executed = amiforge_exec::run_until_restart(spec, outside, journal, &mut |event| {
         if broken.is_none() {
             broken = link.send(&Reply::Event { event }).err();
         }

@@ -227,6 +227,7 @@ impl Engine {
                 documents,
                 agent,
                 clock: self.settings.now,
+                offline: request.recipe.offline,
             };
             let (report, failures) =
                 self.prove(&subject, FirmwareChoice::All, request.boot_timeout_seconds)?;

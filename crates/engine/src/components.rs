@@ -55,6 +55,7 @@ impl Engine {
                 .with_hint("say --live if that is what you want"));
         }
         let documents = self.documents(request)?;
+        let outside = self.outside_here(documents.iter().map(|(_, _, component, _)| component));
         let mut specs = Vec::new();
         let (mut phases, mut needed) = (request.phases.clone(), BTreeMap::new());
         for (name, text, component, parameters) in documents {
@@ -86,7 +87,7 @@ impl Engine {
         let dir = log.dir().to_owned();
         let mut document = String::new();
         let mut started = std::time::Instant::now();
-        let result = amiforge_exec::run_here(&run, &mut |event| {
+        let result = amiforge_exec::run_here(&run, &outside, &mut |event| {
             log.event(&event);
             match &event {
                 amiforge_exec::ChildEvent::DocumentStarted { document: name } => {

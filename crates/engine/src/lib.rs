@@ -23,6 +23,7 @@ mod load;
 mod lock;
 mod look;
 mod output;
+mod outside;
 mod parent;
 mod plans;
 mod prove;

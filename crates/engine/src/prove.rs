@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use amiforge_ami::{Firmware, Manifest};
 use amiforge_disk::Extents;
 use amiforge_exec::protocol::{Hello, Reply, Request, VERSION};
-use amiforge_exec::{ChildEvent, DocumentSpec, Journal, RunResult, RunSpec};
+use amiforge_exec::{ChildEvent, DocumentSpec, Journal, Outside, RunResult, RunSpec};
 use amiforge_fs::fat::{self, FatFile};
 use amiforge_types::{BlobTable, Digest, MIB, Timestamp};
 use amiforge_vm::{
@@ -121,6 +121,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) agent: bool,
     /// Time given to the documents as `context:date`.
     pub(crate) clock: Timestamp,
+    /// Whether the steps may fetch nothing.
+    pub(crate) offline: bool,
 }
 
 impl Engine {
@@ -177,6 +179,7 @@ impl Engine {
             documents,
             agent: packages.iter().any(|p| p.name == "cloud-init"),
             clock: self.settings.now,
+            offline: false,
         };
         let (report, failures) = self.prove(&subject, request.firmware, request.timeout_seconds)?;
         for failure in failures {
@@ -467,7 +470,8 @@ impl Engine {
                 documents,
                 ..RunSpec::default()
             };
-            let result = self.run_in(firmware, &hello, run, link)?;
+            let outside = self.outside_of_guest(&run.documents, subject.offline);
+            let result = self.run_in(firmware, &hello, run, outside, link)?;
             passed = result.status.is_ok();
             tests["run"] =
                 serde_json::to_value(&result).map_err(|e| SessionError::Other(e.into()))?;
@@ -483,11 +487,16 @@ impl Engine {
         firmware: Firmware,
         first: &Hello,
         run: RunSpec,
+        outside: Option<Outside>,
         link: &mut GuestLink<'_>,
     ) -> Result<RunResult, SessionError> {
         let mut boot = first.boot_id.clone();
         let mut request = Request::Run(run.clone());
         loop {
+            // The agent of each boot is another process.
+            if let Some(outside) = &outside {
+                send(link, &Request::Lend(outside.clone()))?;
+            }
             send(link, &request)?;
             let journal = match self.follow(firmware, link)? {
                 Followed::Result(result) => return Ok(*result),

@@ -2,12 +2,14 @@
 //!
 //! This module alone reads the environment of the process.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use amiforge_exec::Helper;
+use amiforge_exec::aws::AwsEnvironment;
 use amiforge_store::{Home, HomeEnv};
 use amiforge_types::Timestamp;
 
@@ -26,6 +28,10 @@ pub struct Settings {
     pub now: Timestamp,
     /// `http_proxy`, when set.
     pub proxy: Option<String>,
+    /// `http_proxy`, `https_proxy` and `no_proxy`, for the downloads of steps.
+    pub proxies: BTreeMap<String, String>,
+    /// Where credentials for AWS are looked for, once a step needs them.
+    pub aws: AwsEnvironment,
     /// Takes the events.
     pub events: Arc<dyn EventSink>,
     /// The program that plays the child of a sandbox.
@@ -65,11 +71,28 @@ impl Settings {
             source_date_epoch,
             now: Engine::wall_clock(),
             proxy: std::env::var("http_proxy").ok().filter(|p| !p.is_empty()),
+            proxies: proxies(),
+            aws: AwsEnvironment::new(std::env::vars_os().filter_map(|(name, value)| {
+                Some((name.into_string().ok()?, value.into_string().ok()?))
+            })),
             events,
             helper,
             agent,
         })
     }
+}
+
+/// The proxies of the environment, in either letter case, by their usual names.
+fn proxies() -> BTreeMap<String, String> {
+    let get = |name: &str| {
+        [name.to_owned(), name.to_ascii_uppercase()]
+            .into_iter()
+            .find_map(|n| std::env::var(n).ok().filter(|p| !p.is_empty()))
+    };
+    ["http_proxy", "https_proxy", "no_proxy"]
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), get(name)?)))
+        .collect()
 }
 
 /// The operations, bound to their environment.

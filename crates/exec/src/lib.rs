@@ -16,14 +16,19 @@
 #![forbid(unsafe_code)]
 
 mod actions;
+pub mod aws;
 mod child;
 mod error;
 mod event;
 mod executor;
 mod logs;
+mod net;
+mod outside;
 pub mod protocol;
 mod sandbox;
 mod spec;
+#[cfg(test)]
+mod testing;
 mod wire;
 
 pub use child::child_main;
@@ -34,6 +39,7 @@ pub use event::{
 };
 pub use executor::{Executed, Journal, run as run_here, run_until_restart};
 pub use logs::ToeLog;
+pub use outside::Outside;
 pub use sandbox::{Helper, OnEvent, Probe, ProbeEntry, Sandbox};
 pub use spec::{ID_COUNT, IdMap, Limits, RootSpec, ScriptSpec, Shim};
 

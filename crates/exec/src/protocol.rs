@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! guest → host   {"type":"hello", …}          once the guest has reached its target
+//! host → guest   {"type":"lend", …}           what the runs after it may use of the host's; no answer
 //! host → guest   {"type":"run", …}            any number of times, one after the other
 //! guest → host   {"type":"event", …}          while it runs
 //! guest → host   {"type":"result", …}         at its end
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{ChildEvent, RunResult, RunSpec};
 use crate::executor::Journal;
+use crate::outside::Outside;
 
 /// Version of this protocol. A host refuses another one.
 pub const VERSION: u32 = 2;
@@ -34,6 +36,8 @@ pub const MAX_MESSAGE: usize = 16 << 20;
 pub enum Request {
     /// Say hello again; answered at once.
     Hello,
+    /// What the transfer actions of later runs may use.
+    Lend(Outside),
     /// Run component phases.
     Run(RunSpec),
     /// Go on with a run after a restart.

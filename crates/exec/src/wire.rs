@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{ChildEvent, RunSpec, ScriptResult};
 use crate::executor::{Executed, Journal};
+use crate::outside::Outside;
 use crate::spec::{RootSpec, ScriptSpec};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,6 +54,7 @@ pub(crate) enum Job {
         root: RootSpec,
         run: RunSpec,
         journal: Journal,
+        outside: Box<Outside>,
     },
 }
 

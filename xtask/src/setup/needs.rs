@@ -226,6 +226,11 @@ pub(super) static NEEDS: &[Need] = &[
         "builds under another clock, for the test of reproducibility",
     ),
     Need::test(
+        Program("openssl"),
+        "openssl",
+        "the certificate of a web server that downloads are tested with",
+    ),
+    Need::test(
         Program("python3"),
         "python3",
         "runs the AWS command line and its local counterpart",

@@ -7,3 +7,4 @@ mod ordinary;
 mod root;
 mod run;
 mod steps;
+mod transfers;

@@ -42,7 +42,9 @@ fn a_new_component_is_valid_and_never_overwritten() {
     let env = Env::new();
     let new = |name: &str| {
         let mut command = env.amiforge();
-        command.args(["component", "new", name]).current_dir(env.path(""));
+        command
+            .args(["component", "new", name])
+            .current_dir(env.path(""));
         finish(&mut command)
     };
     assert_eq!(new("my-web").expect_code(0).text(), "my-web.yaml\n");
@@ -76,14 +78,21 @@ fn a_document_runs_on_the_machine_only_when_that_is_wanted() {
     let summary: serde_json::Value = end.json();
     assert_eq!(summary["status"], "successWithIgnoredFailure");
     assert_eq!(
-        (&summary["executedStepCount"], &summary["ignoredFailedStepCount"]),
+        (
+            &summary["executedStepCount"],
+            &summary["ignoredFailedStepCount"]
+        ),
         (&2.into(), &1.into())
     );
     let logs = env.path("").join(summary["logUrl"].as_str().unwrap());
     let console = fs_err::read_to_string(logs.join("console.log")).unwrap();
     assert!(console.contains("Stdout: hello"), "{console}");
     let end = run(&["--live", "--phases", "validate", "--log-dir", "more"]).expect_code(0);
-    assert!(end.text().contains("\"executedStepCount\": 1"), "{}", end.text());
+    assert!(
+        end.text().contains("\"executedStepCount\": 1"),
+        "{}",
+        end.text()
+    );
 }
 
 /// Name, and parameter where it has one.
@@ -91,7 +100,10 @@ const COMPONENTS: &[(&str, &str)] = &[
     ("hello-world-linux", ""),
     ("update-linux", ""),
     ("python-3-linux", ""),
-    ("install-package-from-repository", "Package=chrony openssh-server"),
+    (
+        "install-package-from-repository",
+        "Package=chrony openssh-server",
+    ),
     ("reboot-linux", ""),
     ("stig-build-linux-high", "SetDoDConsentBanner=Yes"),
     ("amazon-cloudwatch-agent-linux", ""),
@@ -118,7 +130,9 @@ fn recipe(env: &Env, name: &str, components: &[(&str, &str)]) -> std::path::Path
     for (name, parameter) in components {
         text.push_str(&format!("  - componentArn: {name}/x.x.x\n"));
         if let Some((key, value)) = parameter.split_once('=') {
-            text.push_str(&format!("    parameters: [{{name: {key}, value: ['{value}']}}]\n"));
+            text.push_str(&format!(
+                "    parameters: [{{name: {key}, value: ['{value}']}}]\n"
+            ));
         }
     }
     env.write(&format!("{name}/recipe.yaml"), &text)
@@ -129,7 +143,11 @@ fn image_with_the_library_passes_its_own_tests_over_a_restart() {
     let env = Web::get().env();
     let recipe = recipe(&env, "library", COMPONENTS);
     let mut command = env.amiforge();
-    command.arg("build").arg(recipe).arg("--out").arg(env.path("out"));
+    command
+        .arg("build")
+        .arg(recipe)
+        .arg("--out")
+        .arg(env.path("out"));
     let end = finish(&mut command).expect_code(0);
     for line in ["is skipped: it needs AWS", "Hello World! Test."] {
         assert!(end.stderr.contains(line), "no {line:?} in\n{}", end.stderr);
@@ -140,7 +158,9 @@ fn image_with_the_library_passes_its_own_tests_over_a_restart() {
     assert_eq!(run["status"], "success", "{run}");
     let documents = run["documents"].as_array().unwrap();
     assert_eq!(documents.len(), 11);
-    let steps = documents.last().unwrap()["phases"][0]["steps"].as_array().unwrap();
+    let steps = documents.last().unwrap()["phases"][0]["steps"]
+        .as_array()
+        .unwrap();
     let id = |step: usize| steps[step]["outputs"][0]["content"].as_str().unwrap();
     assert_eq!((id(0).len(), id(2).len()), (37, 37));
     assert_ne!(id(0), id(2));
@@ -151,7 +171,10 @@ fn image_with_the_library_passes_its_own_tests_over_a_restart() {
 
     let inspect = |what: &str, path: &str| {
         let mut command = env.amiforge();
-        command.arg("inspect").arg(env.path("out")).args([what, path]);
+        command
+            .arg("inspect")
+            .arg(env.path("out"))
+            .args([what, path]);
         finish(&mut command).expect_code(0).text()
     };
     assert!(inspect("cat", "/etc/login.defs").contains("\nUMASK 077\n"));
@@ -166,7 +189,11 @@ fn image_with_docker_and_java_has_them() {
     let components = [("docker-ce-linux", ""), ("amazon-corretto-17-headless", "")];
     let recipe = recipe(&env, "runtimes", &components);
     let mut command = env.amiforge();
-    command.args(["build", "--no-test"]).arg(recipe).arg("--out").arg(env.path("out"));
+    command
+        .args(["build", "--no-test"])
+        .arg(recipe)
+        .arg("--out")
+        .arg(env.path("out"));
     finish(&mut command).expect_code(0);
     let packages = fs_err::read_to_string(env.path("out/packages.json")).unwrap();
     for name in ["docker.io", "openjdk-17-jre-headless"] {

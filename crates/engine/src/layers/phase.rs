@@ -75,8 +75,9 @@ impl Engine {
             log.event(&event);
             self.child_event(&component.name, event, started);
         };
+        let outside = self.outside(&component.component, phase, work.offline);
         let result = sandbox
-            .run_component(root, &run, cancel, &mut on_event)
+            .run_component_with(root, &run, &outside, cancel, &mut on_event)
             .map_err(sandbox_error)?;
         log.finish(&result).or_fail(ErrorKind::Failed, context)?;
         match &result.failure {

@@ -12,11 +12,17 @@ mod delete_file;
 mod delete_folder;
 mod execute_bash;
 mod execute_binary;
+mod fetch;
 mod files;
+mod landing;
 mod list_files;
 mod move_file;
 mod move_folder;
 mod read_file;
+mod s3_download;
+#[cfg(test)]
+mod s3_tests;
+mod s3_upload;
 mod set_file_encoding;
 mod set_file_owner;
 mod set_file_permissions;
@@ -25,6 +31,7 @@ mod set_folder_permissions;
 mod temp_script;
 mod transfer;
 mod update_os;
+mod web_download;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -37,11 +44,15 @@ use amiforge_recipe::actions::{ExecuteDocument, Reboot};
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::aws::s3::S3Error;
 use crate::event::ChildEvent;
 use crate::executor::accounts::AccountError;
 use crate::executor::{Held, Sink, process};
+use crate::net::NetError;
+use crate::outside::Outside;
 
 pub(crate) use assert::holds;
+pub(crate) use s3_download::object_bytes;
 pub(crate) use temp_script::TempScript;
 
 /// What one entry of a step's inputs produced.
@@ -84,6 +95,8 @@ pub(crate) fn work(inputs: &ActionInputs) -> Work<'_> {
         ActionInputs::MoveFolder(inputs) => inputs,
         ActionInputs::ReadFile(inputs) => inputs,
         ActionInputs::Reboot(inputs) => return Work::Restart(inputs),
+        ActionInputs::S3Download(inputs) => inputs,
+        ActionInputs::S3Upload(inputs) => inputs,
         ActionInputs::SetFileEncoding(inputs) => inputs,
         ActionInputs::SetFileOwner(inputs) => inputs,
         ActionInputs::SetFilePermissions(inputs) => inputs,
@@ -92,6 +105,7 @@ pub(crate) fn work(inputs: &ActionInputs) -> Work<'_> {
         ActionInputs::SetRegistry(inputs) => inputs,
         ActionInputs::UninstallMsi(inputs) => inputs,
         ActionInputs::UpdateOs(inputs) => inputs,
+        ActionInputs::WebDownload(inputs) => inputs,
     })
 }
 
@@ -101,6 +115,7 @@ pub(crate) struct StepCx<'a> {
     /// The working directory.
     pub(crate) dir: &'a str,
     pub(crate) held: &'a Held,
+    pub(crate) outside: &'a Outside,
     pub(crate) deadline: Option<Instant>,
     pub(crate) loud: bool,
     pub(crate) sink: Sink<'a>,
@@ -151,6 +166,7 @@ impl<'a> StepCx<'a> {
         env: &'a BTreeMap<String, String>,
         dir: &'a str,
         held: &'a Held,
+        outside: &'a Outside,
         deadline: Option<Instant>,
         loud: bool,
         sink: Sink<'a>,
@@ -159,6 +175,7 @@ impl<'a> StepCx<'a> {
             env,
             dir,
             held,
+            outside,
             deadline,
             loud,
             sink,
@@ -320,6 +337,26 @@ pub(crate) enum StepError {
     NotThisPlatform { action: &'static str },
     #[error("neither apt-get nor dnf nor yum is installed")]
     NoPackageManager,
+    #[error(transparent)]
+    Net(Box<NetError>),
+    #[error(transparent)]
+    S3(Box<S3Error>),
+    #[error("{place} is not downloaded: the key {key:?} cannot become a path below the folder")]
+    Key { place: String, key: String },
+    #[error("there is no object below {place}")]
+    NoObject { place: String },
+    #[error("{place} has more than {limit} objects, which S3Download does not take at once")]
+    ManyObjects { place: String, limit: usize },
+    #[error("{path} is a folder, and `recurse` is not true")]
+    NotRecursive { path: String },
+    #[error("the name of {path} is not UTF-8, so it cannot be a key")]
+    NotUtf8Key { path: String },
+    #[error("gave up after {tries} tries")]
+    GaveUp {
+        tries: u32,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// An error with its causes, in one line.

@@ -54,8 +54,13 @@ pub(super) fn run(
             executor::run_script(&script, &held, &mut sink)
                 .map_err(|e| ChildError::job("cannot run the script", &e))?,
         ),
-        Job::Component { run, journal, .. } => JobResult::Run(Box::new(executor::execute(
-            &run, journal, &held, true, &mut sink,
+        Job::Component {
+            run,
+            outside,
+            journal,
+            ..
+        } => JobResult::Run(Box::new(executor::execute(
+            &run, &outside, journal, &held, true, &mut sink,
         ))),
         _ => return Err(ChildError::plain("this job is a trusted one")),
     })

@@ -52,6 +52,11 @@ impl Held {
         }
     }
 
+    /// Bytes of one file at most.
+    pub(crate) fn file_size(&self) -> Option<u64> {
+        self.file_size
+    }
+
     /// Whether the processes of one user are at the limit now, but for some that were just ending.
     pub(crate) fn is_crowded(&self) -> bool {
         self.processes

@@ -25,6 +25,7 @@ use crate::actions::Outputs;
 use crate::event::{
     ChildEvent, DocumentResult, DocumentSpec, Failure, PhaseResult, RunResult, RunSpec, Status,
 };
+use crate::outside::Outside;
 
 pub use journal::Journal;
 pub(crate) use limits::Held;
@@ -50,23 +51,26 @@ pub struct Executed {
 /// the run goes on without one.
 ///
 /// A document that cannot be read, or a parameter without value, is a failure in the result.
-pub fn run(spec: &RunSpec, sink: &mut dyn FnMut(ChildEvent)) -> RunResult {
-    execute(spec, Journal::default(), &Held::default(), false, sink).result
+pub fn run(spec: &RunSpec, outside: &Outside, sink: &mut dyn FnMut(ChildEvent)) -> RunResult {
+    let journal = Journal::default();
+    execute(spec, outside, journal, &Held::default(), false, sink).result
 }
 
 /// The same on a machine that can restart. The journal is empty at first, and after a restart that
 /// of the run before it.
 pub fn run_until_restart(
     spec: &RunSpec,
+    outside: &Outside,
     journal: Journal,
     sink: &mut dyn FnMut(ChildEvent),
 ) -> Executed {
-    execute(spec, journal, &Held::default(), true, sink)
+    execute(spec, outside, journal, &Held::default(), true, sink)
 }
 
 /// The same with limits for the commands.
 pub(crate) fn execute(
     spec: &RunSpec,
+    outside: &Outside,
     mut journal: Journal,
     held: &Held,
     restarts: bool,
@@ -77,6 +81,7 @@ pub(crate) fn execute(
     let mut stage = Stage {
         spec,
         held,
+        outside,
         restarts,
         secrets: Secrets::of(secrets.map(|value| value.value.as_str())),
         journal,
@@ -196,6 +201,7 @@ fn over_all(status: Status) -> Status {
 struct Stage<'a> {
     spec: &'a RunSpec,
     held: &'a Held,
+    outside: &'a Outside,
     /// Whether whoever called us restarts the machine when we ask for it.
     restarts: bool,
     secrets: Secrets,

@@ -273,11 +273,19 @@ impl Run<'_, '_> {
         let resolved = resolved.map_err(|error| Told::unresolved(&error))?;
         let (condition, problems) = If::decode(&resolved);
         let condition = condition.ok_or_else(|| Told::undecoded(problems))?;
-        let held = self.stage.held;
+        let (held, outside) = (self.stage.held, self.stage.outside);
         let stage = &mut *self.stage;
         let mut sink = |event| stage.tell(event);
         let dir = self.document.working_directory.as_deref().unwrap_or("/");
-        let cx = StepCx::new(&self.env, dir, held, None, !step.disable_logging, &mut sink);
+        let cx = StepCx::new(
+            &self.env,
+            dir,
+            held,
+            outside,
+            None,
+            !step.disable_logging,
+            &mut sink,
+        );
         let holds = actions::holds(&condition, &cx)
             .map_err(|error| Told::before(format!("its condition: {}", actions::chain(&error))))?;
         let branch = if holds { when.then } else { when.otherwise };
@@ -372,16 +380,16 @@ impl Run<'_, '_> {
         };
         let action = match actions::work(&inputs) {
             Work::Here(action) => action,
-            Work::Document(inputs) => return self.nested(inputs, place, progress),
+            Work::Document(inputs) => return self.nested(step, inputs, place, progress),
             Work::Restart(inputs) => return self.restart(inputs, progress),
         };
         loop {
-            let held = self.stage.held;
+            let (held, outside) = (self.stage.held, self.stage.outside);
             let stage = &mut *self.stage;
             let mut sink = |event| stage.tell(event);
             let dir = self.document.working_directory.as_deref().unwrap_or("/");
             let loud = !step.disable_logging;
-            let mut cx = StepCx::new(&self.env, dir, held, deadline, loud, &mut sink);
+            let mut cx = StepCx::new(&self.env, dir, held, outside, deadline, loud, &mut sink);
             // Before each attempt: a step may have removed it.
             let outcome = actions::prepare(dir).and_then(|()| action.run(&mut cx));
             progress.exit_code = cx.exit_code;
@@ -440,13 +448,19 @@ impl Run<'_, '_> {
     }
 
     /// Another document, with its own steps.
-    fn nested(&mut self, inputs: &ExecuteDocument, place: &str, progress: &mut Progress) -> Once {
+    fn nested(
+        &mut self,
+        step: &Step,
+        inputs: &ExecuteDocument,
+        place: &str,
+        progress: &mut Progress,
+    ) -> Once {
         if self.lineage.len() > MAX_NESTED {
             let reason = format!("documents are nested in more than {MAX_NESTED} levels");
             return Once::Failed(Told::before(reason));
         }
-        let name = inputs.document.as_str().to_owned();
-        let text = match self.text_of(&inputs.document) {
+        let name = inputs.document.to_string();
+        let text = match self.text_of(inputs, !step.disable_logging) {
             Ok(text) => text,
             Err(reason) => {
                 return Once::Failed(Told {
@@ -507,10 +521,11 @@ impl Run<'_, '_> {
     }
 
     /// The text of a document that a step names.
-    fn text_of(&self, source: &DocumentSource) -> Result<String, String> {
-        match source {
+    fn text_of(&mut self, inputs: &ExecuteDocument, loud: bool) -> Result<String, String> {
+        let limit = MAX_DOCUMENT_BYTES as u64;
+        let dir = self.document.working_directory.as_deref().unwrap_or("/");
+        let (name, bytes) = match &inputs.document {
             DocumentSource::Path(path) => {
-                let dir = self.document.working_directory.as_deref().unwrap_or("/");
                 let full = match path.strip_prefix('/') {
                     Some(_) => path.clone(),
                     None => format!("{}/{path}", dir.trim_end_matches('/')),
@@ -518,19 +533,29 @@ impl Run<'_, '_> {
                 let failed = |error: std::io::Error| format!("cannot read {full}: {error}");
                 let file = actions::open_regular(&full).map_err(failed)?;
                 let mut bytes = Vec::new();
-                file.take(MAX_DOCUMENT_BYTES as u64 + 1)
-                    .read_to_end(&mut bytes)
-                    .map_err(failed)?;
-                let text = check_bytes(&bytes).map_err(|problem| format!("{full}:{problem}"))?;
-                Ok(text.to_owned())
+                let mut file = file.take(limit + 1);
+                file.read_to_end(&mut bytes).map_err(failed)?;
+                (full, bytes)
             }
-            DocumentSource::Arn(name) | DocumentSource::S3(name) => {
-                let known = self.stage.spec.library.get(name);
-                known
-                    .cloned()
-                    .ok_or_else(|| format!("there is no document {name} for this run"))
+            DocumentSource::S3(uri) => {
+                let (held, outside) = (self.stage.held, self.stage.outside);
+                let stage = &mut *self.stage;
+                let mut sink = |event| stage.tell(event);
+                let mut cx = StepCx::new(&self.env, dir, held, outside, None, loud, &mut sink);
+                let owner = inputs.bucket_owner.as_deref();
+                let bytes = actions::object_bytes(uri, owner, limit, &mut cx);
+                (
+                    uri.to_string(),
+                    bytes.map_err(|error| actions::chain(&error))?,
+                )
             }
-        }
+            DocumentSource::Arn(name) => {
+                let known = self.stage.spec.library.get(name).cloned();
+                return known.ok_or_else(|| format!("there is no document {name} for this run"));
+            }
+        };
+        let text = check_bytes(&bytes).map_err(|problem| format!("{name}:{problem}"))?;
+        Ok(text.to_owned())
     }
 }
 

@@ -24,7 +24,7 @@ fn run_text(text: &str, parameters: &[(&str, &str)]) -> (RunResult, Vec<ChildEve
         ..RunSpec::default()
     };
     let mut events = Vec::new();
-    let result = run(&spec, &mut |event| events.push(event));
+    let result = run(&spec, &Outside::default(), &mut |event| events.push(event));
     (result, events)
 }
 

@@ -18,6 +18,7 @@ use amiforge_types::Timestamp;
 use crate::error::SandboxError;
 use crate::event::{ChildEvent, RunResult, RunSpec, ScriptResult};
 use crate::executor::Journal;
+use crate::outside::Outside;
 use crate::spec::{IdMap, RootSpec, ScriptSpec};
 use crate::wire::{FromChild, Job, JobResult, ToChild};
 
@@ -124,6 +125,21 @@ impl Sandbox {
         cancel: &AtomicBool,
         on_event: OnEvent<'_>,
     ) -> Result<RunResult, SandboxError> {
+        self.run_component_with(root, run, &Outside::default(), cancel, on_event)
+    }
+
+    /// The same with what the transfer actions are lent.
+    ///
+    /// # Errors
+    /// As without.
+    pub fn run_component_with(
+        &self,
+        root: &RootSpec,
+        run: &RunSpec,
+        outside: &Outside,
+        cancel: &AtomicBool,
+        on_event: OnEvent<'_>,
+    ) -> Result<RunResult, SandboxError> {
         let mut journal = Journal::default();
         loop {
             // Each time: it also empties the work directory, which the kernel wants for another mount.
@@ -132,6 +148,7 @@ impl Sandbox {
                 root: root.clone(),
                 run: run.clone(),
                 journal,
+                outside: Box::new(outside.clone()),
             };
             let executed = match self.run(job, cancel, &mut *on_event)? {
                 JobResult::Run(executed) => *executed,

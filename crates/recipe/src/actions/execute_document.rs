@@ -2,10 +2,11 @@
 //! Reference: AWSTOE action modules, ExecuteDocument.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use amiforge_types::Span;
 
-use super::{Inputs, required_inputs};
+use super::{Inputs, S3Uri, required_inputs};
 use crate::decode::{self, Cx, Fields, shown};
 use crate::node::Node;
 
@@ -27,29 +28,39 @@ pub struct ExecuteDocument {
 pub enum DocumentSource {
     /// A file of the machine.
     Path(String),
-    /// `s3://bucket/key`, whole.
-    S3(String),
+    /// An object of S3.
+    S3(S3Uri),
     /// The ARN of a component's build version.
     Arn(String),
 }
 
 impl DocumentSource {
-    fn of(text: &str) -> Self {
-        let text = text.to_owned();
+    fn of(text: &str) -> Result<Self, String> {
         if text.starts_with("s3://") {
-            Self::S3(text)
-        } else if text.starts_with("arn:") {
-            Self::Arn(text)
-        } else {
-            Self::Path(text)
+            return match S3Uri::parse(text) {
+                Ok(uri) if uri.key.is_empty() => Err("it names a bucket and no key".to_owned()),
+                Ok(uri) => Ok(Self::S3(uri)),
+                Err(error) => Err(error.to_string()),
+            };
+        }
+        if !text.starts_with("arn:") {
+            return Ok(Self::Path(text.to_owned()));
+        }
+        let parts: Vec<&str> = text.split(':').collect();
+        match parts.as_slice() {
+            ["arn", _, "imagebuilder", _, _, name] if name.starts_with("component/") => {
+                Ok(Self::Arn(text.to_owned()))
+            }
+            _ => Err("it is not the ARN of a component".to_owned()),
         }
     }
+}
 
-    /// As the document names it.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
+impl fmt::Display for DocumentSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Path(text) | Self::S3(text) | Self::Arn(text) => text,
+            Self::Path(text) | Self::Arn(text) => f.write_str(text),
+            Self::S3(uri) => uri.fmt(f),
         }
     }
 }
@@ -74,39 +85,23 @@ impl Inputs for ExecuteDocument {
 
 fn document(node: &Node, cx: &mut Cx<'_>) -> Option<DocumentSource> {
     let text = decode::path(node, cx)?;
-    let source = DocumentSource::of(&text);
     if cx.defers(&text) {
-        return Some(source);
+        return Some(DocumentSource::Path(text));
     }
-    let (problem, help) = match &source {
-        DocumentSource::S3(uri) => {
-            let place = uri.trim_start_matches("s3://").split_once('/');
-            if place.is_some_and(|(bucket, key)| !bucket.is_empty() && !key.is_empty()) {
-                return Some(source);
-            }
-            ("is not an object of S3", "write `s3://bucket/key`")
+    match DocumentSource::of(&text) {
+        Ok(source) => Some(source),
+        Err(problem) => {
+            let message = format!("{} names no document: {problem}", shown(&text));
+            let help = "write a path of the machine, `s3://bucket/key`, or the ARN of a component";
+            cx.error_help(
+                "invalid-document",
+                node.span,
+                message,
+                Some(help.to_owned()),
+            );
+            None
         }
-        DocumentSource::Arn(arn) => {
-            let parts: Vec<&str> = arn.split(':').collect();
-            if matches!(parts.as_slice(), ["arn", _, "imagebuilder", _, _, name] if name.starts_with("component/"))
-            {
-                return Some(source);
-            }
-            (
-                "is not the ARN of a component",
-                "it looks like `arn:aws:imagebuilder:us-east-1:123456789012:component/name/1.0.0/1`",
-            )
-        }
-        DocumentSource::Path(_) => return Some(source),
-    };
-    let message = format!("{} {problem}", shown(&text));
-    cx.error_help(
-        "invalid-document",
-        node.span,
-        message,
-        Some(help.to_owned()),
-    );
-    None
+    }
 }
 
 fn account(node: &Node, cx: &mut Cx<'_>) -> Option<String> {

@@ -27,6 +27,9 @@ mod move_folder;
 mod msi;
 mod read_file;
 mod reboot;
+mod s3_download;
+mod s3_upload;
+mod s3_uri;
 mod set_file_encoding;
 mod set_file_owner;
 mod set_file_permissions;
@@ -35,6 +38,8 @@ mod set_folder_permissions;
 mod set_registry;
 mod transfer;
 mod update_os;
+mod web_download;
+mod web_url;
 
 use amiforge_types::{Diagnostics, Span};
 
@@ -58,6 +63,9 @@ pub use move_folder::MoveFolder;
 pub use msi::{InstallMsi, Msi, MsiReboot, UninstallMsi};
 pub use read_file::ReadFile;
 pub use reboot::Reboot;
+pub use s3_download::{S3Download, S3Source};
+pub use s3_upload::S3Upload;
+pub use s3_uri::{S3Uri, S3UriError};
 pub use set_file_encoding::SetFileEncoding;
 pub use set_file_owner::SetFileOwner;
 pub use set_file_permissions::SetFilePermissions;
@@ -66,6 +74,8 @@ pub use set_folder_permissions::SetFolderPermissions;
 pub use set_registry::{RegistryType, SetRegistry};
 pub use transfer::Transfer;
 pub use update_os::UpdateOs;
+pub use web_download::{Checksum, ChecksumAlgorithm, WebDownload};
+pub use web_url::{WebUrl, WebUrlError};
 
 use crate::decode::{self, Cx, Fields};
 use crate::node::{Node, NodeKind};
@@ -143,6 +153,8 @@ actions! {
     "MoveFolder" => MoveFolder(Vec<MoveFolder>), outputs &[];
     "ReadFile" => ReadFile(Vec<ReadFile>), outputs &["content"];
     "Reboot" => Reboot(Reboot), outputs &[];
+    "S3Download" => S3Download(Vec<S3Download>), outputs &[];
+    "S3Upload" => S3Upload(Vec<S3Upload>), outputs &[];
     "SetFileEncoding" => SetFileEncoding(Vec<SetFileEncoding>), outputs &[];
     "SetFileOwner" => SetFileOwner(Vec<SetFileOwner>), outputs &[];
     "SetFilePermissions" => SetFilePermissions(Vec<SetFilePermissions>), outputs &[];
@@ -151,10 +163,8 @@ actions! {
     "SetRegistry" => SetRegistry(Vec<SetRegistry>), outputs &[];
     "UninstallMSI" => UninstallMsi(UninstallMsi), outputs &["logFile", "msiExitCode", "stdout"];
     "UpdateOS" => UpdateOs(UpdateOs), outputs &[];
+    "WebDownload" => WebDownload(Vec<WebDownload>), outputs &["destination"];
 }
-
-/// Actions of the AWSTOE reference that amiforge knows by name only, sorted.
-pub const KNOWN_ONLY: &[&str] = &["S3Download", "S3Upload", "WebDownload"];
 
 impl ActionKind {
     /// The action called `name`; letter case counts, as in AWSTOE.

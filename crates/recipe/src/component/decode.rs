@@ -7,7 +7,7 @@ use amiforge_types::{Diagnostics, Span};
 use super::{
     Component, Constant, OnFailure, ParameterSpec, Phase, Step, check, conditional, repeat,
 };
-use crate::actions::{ActionKind, KNOWN_ONLY};
+use crate::actions::ActionKind;
 use crate::decode::{self, Cx, Fields, shown};
 use crate::node::{Key, Node, NodeKind};
 use crate::reference::{VARIABLE_NAME_CHARS, is_name};
@@ -386,19 +386,9 @@ fn action(node: &Node, cx: &mut Cx<'_>) -> Option<ActionKind> {
     if let Some(kind) = ActionKind::from_name(&text) {
         return Some(kind);
     }
-    if KNOWN_ONLY.contains(&text.as_str()) {
-        let message = format!("`{text}` is a known AWSTOE action that amiforge does not run yet");
-        cx.error("unsupported-action", node.span, message);
-        return None;
-    }
-    let known = ActionKind::ALL
-        .iter()
-        .map(|kind| kind.name())
-        .chain(KNOWN_ONLY.iter().copied());
-    let help = suggest::did_you_mean(&text, known).or_else(|| {
-        let names: Vec<&str> = ActionKind::ALL.iter().map(|kind| kind.name()).collect();
-        Some(format!("actions that amiforge runs: {}", names.join(", ")))
-    });
+    let names: Vec<&str> = ActionKind::ALL.iter().map(|kind| kind.name()).collect();
+    let help = suggest::did_you_mean(&text, names.iter().copied())
+        .or_else(|| Some(format!("actions: {}", names.join(", "))));
     cx.error_help(
         "unknown-action",
         node.span,

@@ -1,0 +1,249 @@
+//! `S3Download`: objects of S3 into files.
+//! Reference: AWSTOE action modules, S3Download. The folder of a file, and the folder for a prefix, must
+//! be there; folders below it come from the keys.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use amiforge_recipe::actions::{S3Download, S3Source, S3Uri};
+
+use super::fetch::{Wanted, body, retrying};
+use super::files::{existing_folder, look, make_parents, shown};
+use super::landing::Landing;
+use super::{Action, Outputs, StepCx, StepError};
+use crate::aws::AwsAccess;
+use crate::aws::s3::{Frame, S3};
+use crate::event::ChildEvent;
+use crate::net::{Http, of_io};
+
+/// Objects of one prefix, as in AWSTOE.
+const MAX_OBJECTS: usize = 1000;
+
+/// Pages of keys; a server that sends empty ones is not asked for ever.
+const MAX_PAGES: usize = 100;
+
+impl Action for Vec<S3Download> {
+    fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
+        let nobody = AwsAccess::default();
+        let (outside, env) = (cx.outside, cx.env);
+        let http = Http::new(env, outside);
+        let s3 = S3::new(&http, outside.aws.as_ref().unwrap_or(&nobody));
+        for entry in self {
+            cx.check_deadline()?;
+            let target = cx.full_path(&entry.destination);
+            match &entry.source {
+                S3Source::Object(uri) => {
+                    cx.about(&format!("{uri} to {target}"));
+                    object(entry, uri, Path::new(&target), &s3, cx)?;
+                }
+                S3Source::Prefix(uri) => prefix(entry, uri, &target, &s3, cx)?,
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// The bytes of an object, of which there may be no more than `limit`.
+pub(crate) fn object_bytes(
+    uri: &S3Uri,
+    owner: Option<&str>,
+    limit: u64,
+    cx: &mut StepCx<'_>,
+) -> Result<Vec<u8>, StepError> {
+    let nobody = AwsAccess::default();
+    let (outside, env) = (cx.outside, cx.env);
+    let http = Http::new(env, outside);
+    let s3 = S3::new(&http, outside.aws.as_ref().unwrap_or(&nobody));
+    let place = place(uri, cx);
+    let frame = Frame {
+        place: &place,
+        owner,
+        deadline: cx.deadline,
+    };
+    let sink = &mut *cx.sink;
+    let mut told = |text| sink(ChildEvent::Note { text });
+    retrying(&http, cx.deadline, &mut told, || {
+        let response = s3.get(uri, frame)?;
+        let mut bytes = Vec::new();
+        let body = response.into_body().into_reader().take(limit + 1);
+        let read = { body }.read_to_end(&mut bytes);
+        read.map_err(|error| of_io(place.clone(), http.roots_from(), &error))?;
+        let size = bytes.len() as u64;
+        if size > limit {
+            let path = place.clone();
+            return Err(StepError::TooLarge { path, size, limit }.into());
+        }
+        Ok(bytes)
+    })
+}
+
+/// An address as messages may show it.
+fn place(uri: &S3Uri, cx: &StepCx<'_>) -> String {
+    match cx.loud {
+        true => uri.to_string(),
+        // Nothing of a step without logging is shown.
+        false => "the source".to_owned(),
+    }
+}
+
+fn object(
+    entry: &S3Download,
+    uri: &S3Uri,
+    target: &Path,
+    s3: &S3<'_>,
+    cx: &mut StepCx<'_>,
+) -> Result<(), StepError> {
+    if !entry.overwrite && look(target)?.is_some() {
+        return Err(StepError::Exists {
+            path: shown(target),
+        });
+    }
+    if let Some(folder) = target.parent().and_then(Path::to_str) {
+        existing_folder("write into", folder)?;
+    }
+    let mut landing = Landing::begin(target)?;
+    let place = place(uri, cx);
+    let wanted = Wanted {
+        checksum: None,
+        limit: cx.held.file_size().unwrap_or(s3.http.patience().bytes),
+        deadline: cx.deadline,
+    };
+    let frame = frame(entry, &place, cx);
+    let sink = &mut *cx.sink;
+    let mut told = |text| sink(ChildEvent::Note { text });
+    retrying(s3.http, wanted.deadline, &mut told, || {
+        let response = s3.get(uri, frame)?;
+        body(s3.http, response, &place, &wanted, &mut landing)
+    })?;
+    landing.finish()
+}
+
+fn frame<'f>(entry: &'f S3Download, place: &'f str, cx: &StepCx<'_>) -> Frame<'f> {
+    Frame {
+        place,
+        owner: entry.expected_bucket_owner.as_deref(),
+        deadline: cx.deadline,
+    }
+}
+
+fn prefix(
+    entry: &S3Download,
+    uri: &S3Uri,
+    folder: &str,
+    s3: &S3<'_>,
+    cx: &mut StepCx<'_>,
+) -> Result<(), StepError> {
+    cx.about(&format!("{uri}* to {folder}"));
+    existing_folder("write into", folder)?;
+    let place = place(uri, cx);
+    let keys = keys(entry, uri, &place, s3, cx)?;
+    if keys.is_empty() {
+        return Err(StepError::NoObject { place });
+    }
+    // All names first: nothing is written for a listing with one that leads elsewhere.
+    let mut targets = Vec::with_capacity(keys.len());
+    for key in keys {
+        let below = below(&key, &uri.key).ok_or_else(|| StepError::Key {
+            place: place.clone(),
+            key: key.chars().take(200).collect(),
+        })?;
+        let below = below.map(|below| Path::new(folder).join(below));
+        targets.extend(below.map(|target| (key, target)));
+    }
+    for (key, target) in targets {
+        cx.check_deadline()?;
+        let object_uri = S3Uri {
+            bucket: uri.bucket.clone(),
+            key,
+        };
+        make_parents(&target)?;
+        object(entry, &object_uri, &target, s3, cx)?;
+    }
+    Ok(())
+}
+
+/// All keys below a prefix.
+fn keys(
+    entry: &S3Download,
+    uri: &S3Uri,
+    place: &str,
+    s3: &S3<'_>,
+    cx: &mut StepCx<'_>,
+) -> Result<Vec<String>, StepError> {
+    let mut keys = Vec::new();
+    let mut next: Option<String> = None;
+    let frame = frame(entry, place, cx);
+    for _ in 0..MAX_PAGES {
+        let sink = &mut *cx.sink;
+        let mut told = |text| sink(ChildEvent::Note { text });
+        let page = retrying(s3.http, frame.deadline, &mut told, || {
+            Ok(s3.list(uri, next.as_deref(), frame)?)
+        })?;
+        keys.extend(page.keys);
+        if keys.len() > MAX_OBJECTS {
+            break;
+        }
+        next = page.next;
+        if next.is_none() {
+            return Ok(keys);
+        }
+    }
+    Err(StepError::ManyObjects {
+        place: place.to_owned(),
+        limit: MAX_OBJECTS,
+    })
+}
+
+/// Where the object of a key belongs below the folder: `Some(None)` for nowhere, since a key that ends
+/// in `/` only marks a folder; `None` for a key that would lead elsewhere.
+#[allow(
+    clippy::option_option,
+    reason = "nowhere and elsewhere differ: one is passed over, the other an error"
+)]
+fn below(key: &str, prefix: &str) -> Option<Option<PathBuf>> {
+    let rest = key.strip_prefix(prefix)?;
+    if rest.is_empty() {
+        return Some(None);
+    }
+    let (path, marker) = match rest.strip_suffix('/') {
+        Some(path) => (path, true),
+        None => (rest, false),
+    };
+    let odd = |part: &str| ["", ".", ".."].contains(&part) || part.contains('\0');
+    if path.split('/').any(odd) {
+        return None;
+    }
+    Some((!marker).then(|| PathBuf::from(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_lead_below_the_folder_or_nowhere() {
+        let inside = |key: &str| below(key, "pre/").map(|p| p.map(|p| p.display().to_string()));
+        let some = |text: &str| Some(Some(text.to_owned()));
+        assert_eq!(inside("pre/a"), some("a"));
+        assert_eq!(inside("pre/a/b c"), some("a/b c"));
+        assert_eq!(inside("pre/..a"), some("..a"));
+        assert_eq!(inside("pre/"), Some(None), "the folder itself");
+        assert_eq!(inside("pre/a/"), Some(None), "a folder");
+        for bad in [
+            "other",
+            "pre/../x",
+            "pre/a/../../x",
+            "pre/..",
+            "pre/.",
+            "pre//etc/passwd",
+            "pre/a//b",
+            "pre/a\0b",
+            "pre/../",
+            "pre//",
+        ] {
+            assert_eq!(inside(bad), None, "{bad:?}");
+        }
+        assert_eq!(below("a", ""), Some(Some(PathBuf::from("a"))));
+        assert_eq!(below("/etc/passwd", ""), None);
+    }
+}

@@ -1,0 +1,41 @@
+//! What a run is lent of the world outside its root, beside the [`RunSpec`](crate::RunSpec): it is
+//! secret, or of this machine, and must not reach a log, an event, the environment of a step or an id.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::aws::AwsAccess;
+use crate::aws::s3::Sizes;
+use crate::net::Patience;
+
+/// What the transfer actions may use of the caller's. It crosses the pipe to a sandbox and the port of
+/// a guest, and is dropped with the run.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outside {
+    /// True: nothing is fetched but from the root's own loopback.
+    #[serde(default)]
+    pub offline: bool,
+    /// `http_proxy`, `https_proxy` and `no_proxy` of the caller; the environment of the step wins.
+    #[serde(default)]
+    pub proxies: BTreeMap<String, String>,
+    /// For the S3 actions. `None`: as if no source of credentials knew any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsAccess>,
+    #[serde(skip)]
+    pub(crate) patience: Patience,
+    #[serde(skip)]
+    pub(crate) sizes: Sizes,
+}
+
+/// Proxies may hold passwords, the rest is a secret anyway.
+impl fmt::Debug for Outside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outside")
+            .field("offline", &self.offline)
+            .field("aws", &self.aws)
+            .finish_non_exhaustive()
+    }
+}
