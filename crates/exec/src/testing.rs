@@ -105,10 +105,12 @@ impl Ran {
 
     /// Remarks of the executor.
     pub(crate) fn notes(&self) -> Vec<&str> {
-        let note = |event| match event {
-            &ChildEvent::Note { ref text } => Some(text.as_str()),
-            _ => None,
-        };
-        self.events.iter().filter_map(note).collect()
+        self.events
+            .iter()
+            .filter_map(|event| match event {
+                ChildEvent::Note { text } => Some(text.as_str()),
+                _ => None,
+            })
+            .collect()
     }
 }

@@ -108,18 +108,20 @@ mod tests {
     fn bombs_and_nonsense_are_refused() {
         let bomb = b"<!DOCTYPE x [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><x>&b;</x>";
         let deep = format!("{}{}", "<a>".repeat(100_000), "</a>".repeat(100_000));
-        let all: [(&[u8], fn(&XmlError) -> bool); 7] = [
-            (bomb, |e| *e == XmlError::Entity),
-            (b"<x>&b;</x>", |e| *e == XmlError::Entity),
-            (deep.as_bytes(), |e| *e == XmlError::Depth),
-            (b"\xff\xfe<x/>", |e| *e == XmlError::NotText),
-            (b"<x><y></x>", |e| matches!(e, XmlError::Syntax(_))),
-            (b"<x>", |e| matches!(e, XmlError::Syntax(_))),
-            (b"<x>&#xFFFFFFFF;</x>", |e| matches!(e, XmlError::Syntax(_))),
+        let syntax = XmlError::Syntax(String::new());
+        let all: [(&[u8], XmlError); 7] = [
+            (bomb, XmlError::Entity),
+            (b"<x>&b;</x>", XmlError::Entity),
+            (deep.as_bytes(), XmlError::Depth),
+            (b"\xff\xfe<x/>", XmlError::NotText),
+            (b"<x><y></x>", syntax.clone()),
+            (b"<x>", syntax.clone()),
+            (b"<x>&#xFFFFFFFF;</x>", syntax),
         ];
         for (xml, expected) in all {
             let error = walk(xml, |_, _| ()).unwrap_err();
-            assert!(expected(&error), "{error}");
+            let same = std::mem::discriminant(&error) == std::mem::discriminant(&expected);
+            assert!(same, "{error}");
         }
     }
 }
