@@ -32,13 +32,17 @@ mod component;
 pub mod condition;
 mod decode;
 mod image_recipe;
+mod inline;
 mod json;
 mod kind;
 mod node;
 mod reference;
+mod resources;
 mod scope;
 mod suggest;
+mod template;
 mod version;
+mod workflow;
 mod yaml;
 
 pub use actions::{ActionInputs, ActionKind};
@@ -55,6 +59,8 @@ pub use image_recipe::{
 pub use kind::{Document, DocumentKind, detect_kind, parse_document};
 pub use node::{Key, Node, NodeKind, Scalar, Style};
 pub use reference::{Chain, Piece, Reference, Side, pieces};
+pub use resources::{Resource, ResourceKind};
 pub use scope::{ResolveError, Scope, StepRecord};
+pub use template::{Template, TemplateError, TemplateResource, parse_template};
 pub use version::{Version, VersionParseError, VersionPattern};
 pub use yaml::{MAX_DOCUMENT_BYTES, check_bytes, parse_node};

@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 
 use amiforge_types::{Digest, Span};
 
+use crate::decode::Cx;
 use crate::node::Node;
 use crate::version::VersionPattern;
 
-pub(crate) use decode::recipe;
 pub use decode::{parse_recipe, recipe_components};
+pub(crate) use decode::{recipe, template_recipe};
 pub use devices::{BlockDeviceMapping, Ebs, VolumeType};
 pub use limits::StepLimits;
 pub use settings::{
@@ -78,6 +79,21 @@ impl ImageRecipe {
         self.root_mapping()
             .map_or("/dev/xvda", |mapping| &mapping.device_name)
     }
+}
+
+/// Checks the mappings of another resource.
+pub(crate) fn block_device_mappings(node: &Node, cx: &mut Cx<'_>) {
+    devices::mappings(node, cx);
+}
+
+/// Checks the components of another resource.
+pub(crate) fn component_refs(node: &Node, cx: &mut Cx<'_>) {
+    decode::components(node, cx);
+}
+
+/// Checks the working directory of another resource.
+pub(crate) fn working_directory(node: &Node, cx: &mut Cx<'_>) {
+    decode::working_directory(node, cx);
 }
 
 #[cfg(test)]
