@@ -5,6 +5,7 @@
 mod agent_blob;
 mod args;
 mod commands;
+mod json;
 mod progress;
 mod render;
 

@@ -27,6 +27,7 @@ mod prove;
 mod rootfs;
 mod settings;
 mod shown;
+mod sources;
 mod volumes;
 
 /// What can be said about disk files.

@@ -82,6 +82,11 @@ impl<'t> Inline<'t> {
         cleaned(&self.text)
     }
 
+    /// True when something in the text is not known before deployment.
+    pub(crate) fn is_open(&self) -> bool {
+        self.text.contains(OPEN)
+    }
+
     /// Reads the text and hands its tree to `check`, then tells the problems by their place in the file.
     pub(crate) fn read(&self, check: impl FnOnce(Node, &str, &mut Diagnostics)) -> Diagnostics {
         let mut found = Diagnostics::new();

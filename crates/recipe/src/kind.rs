@@ -315,6 +315,13 @@ pub fn detect_kind(node: &Node) -> Option<DocumentKind> {
     }
 }
 
+/// The kind of a document, when it can be told, whatever else is wrong with it.
+#[must_use]
+pub fn kind_of(text: &str) -> Option<DocumentKind> {
+    let node = yaml::parse_node(text, &mut Diagnostics::new())?;
+    detect_kind(&node)
+}
+
 /// Reads a document of whichever kind it is. The document is there exactly when no problem is an
 /// error; the kind is there when it could be told.
 #[must_use]

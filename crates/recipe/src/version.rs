@@ -56,6 +56,15 @@ impl VersionPattern {
             .all(|(wanted, is)| wanted.is_none_or(|w| w == is))
     }
 
+    /// True when every version that this pattern means is meant by `wider` too.
+    #[must_use]
+    pub fn is_within(&self, wider: &Self) -> bool {
+        self.parts
+            .iter()
+            .zip(wider.parts)
+            .all(|(own, wanted)| wanted.is_none_or(|wanted| *own == Some(wanted)))
+    }
+
     /// The version, when no part is a wildcard.
     #[must_use]
     pub fn concrete(&self) -> Option<Version> {

@@ -19,6 +19,7 @@ use amiforge_types::{Diagnostic, Diagnostics, Severity, Span};
 use crate::component::Component;
 use crate::decode::{self, Cx, Fields, shown};
 use crate::image_recipe::{self, ImageRecipe};
+use crate::inline::Inline;
 use crate::node::{Key, Node, NodeKind, Style};
 use crate::resources::{self, ResourceKind};
 use crate::{suggest, yaml};
@@ -83,6 +84,8 @@ pub struct TemplateResource {
     pub properties: Node,
     /// Of a component, its document as text.
     pub data: Option<String>,
+    /// True when that text has references whose value is not known before deployment.
+    pub data_is_open: bool,
     /// Of a component, its document when that has no errors.
     pub component: Option<Component>,
 }
@@ -438,7 +441,8 @@ fn resource<'t>(
         span: key.span,
         active,
         properties,
-        data: inline.map(|inline| inline.text()),
+        data: inline.as_ref().map(Inline::text),
+        data_is_open: inline.is_some_and(|inline| inline.is_open()),
         component,
     })
 }

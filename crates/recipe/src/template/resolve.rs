@@ -157,7 +157,14 @@ impl<'t, 'd> Resolver<'t, 'd> {
     }
 
     fn finish(&mut self, value: Value<'t>, span: Span) -> Option<Node> {
-        let (node, from_default) = value.into_node(span)?;
+        let (mut node, from_default) = value.into_node(span)?;
+        // A dynamic reference may also have come through a parameter or been put together.
+        if let NodeKind::Scalar(scalar) = &node.kind
+            && scalar.style != Style::Opaque
+            && scalar.text.contains(DYNAMIC)
+        {
+            node = Node::opaque(span, dynamic(&scalar.text));
+        }
         if from_default {
             self.defaults.insert(span.start.offset);
         }
@@ -775,14 +782,27 @@ impl<'t, 'd> Resolver<'t, 'd> {
     }
 }
 
+/// Begins a dynamic reference.
+const DYNAMIC: &str = "{{resolve:";
+
+/// What stands for a text with a dynamic reference. One to a parameter of Systems Manager that is all of
+/// the text says the same as `ssm:`.
+fn dynamic(text: &str) -> String {
+    let name = text
+        .strip_prefix(DYNAMIC)
+        .and_then(|rest| rest.strip_suffix("}}"))
+        .and_then(|rest| rest.strip_prefix("ssm:"));
+    match name {
+        // Without the version that may follow.
+        Some(name) => format!("ssm:{}", name.split(':').next().unwrap_or(name)),
+        None => "${resolve}".to_owned(),
+    }
+}
+
 /// A scalar that is no reference, and not one that CloudFormation fetches when it deploys.
 fn scalar_value<'t>(scalar: &Scalar, node: &Node) -> Value<'t> {
-    if let Some((before, after)) = scalar.text.split_once("{{resolve:") {
-        let name = after.strip_suffix("}}").filter(|_| before.is_empty());
-        let parameter = name.and_then(|name| name.strip_prefix("ssm:"));
-        // Without the version that may follow.
-        let shown = parameter.map(|name| format!("ssm:{}", name.split(':').next().unwrap_or(name)));
-        return Value::unknown(shown.unwrap_or_else(|| "{{resolve}}".to_owned()));
+    if scalar.text.contains(DYNAMIC) {
+        return Value::unknown(dynamic(&scalar.text));
     }
     Value::Node(Node {
         tag: None,
