@@ -191,6 +191,7 @@ const SIGNATURES: &[Signature] = &[
         DocumentKind::Resource(ResourceKind::InfrastructureConfiguration),
         &[
             ("instanceProfileName", 6),
+            ("infrastructureConfigurationArn", 1),
             ("instanceTypes", 4),
             ("securityGroupIds", 4),
             ("subnetId", 4),
@@ -216,6 +217,7 @@ const SIGNATURES: &[Signature] = &[
             ("distributionConfigurationArn", 2),
             ("imageTestsConfiguration", 1),
             ("enhancedImageMetadataEnabled", 1),
+            ("imagePipelineArn", 6),
             ("schedule", 4),
             ("status", 2),
             ("name", 1),

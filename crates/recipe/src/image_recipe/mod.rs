@@ -91,10 +91,5 @@ pub(crate) fn component_refs(node: &Node, cx: &mut Cx<'_>) {
     decode::components(node, cx);
 }
 
-/// Checks the working directory of another resource.
-pub(crate) fn working_directory(node: &Node, cx: &mut Cx<'_>) {
-    decode::working_directory(node, cx);
-}
-
 #[cfg(test)]
 mod tests;

@@ -178,6 +178,8 @@ checks! {
     container_recipe = ContainerRecipe;
     infrastructure = InfrastructureConfiguration;
     distribution = DistributionConfiguration;
+    pipeline = ImagePipeline;
+    lifecycle_policy = LifecyclePolicy;
     workflow = Workflow;
 }
 

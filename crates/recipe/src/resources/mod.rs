@@ -197,7 +197,8 @@ pub(crate) fn check(
     }
     let data = fields.peek("data")?;
     let text = crate::decode::limited(data, &mut cx, 16_000);
-    let (Some(inline), Some(_)) = (inline, text) else {
+    let is_script = fields.peek("format").is_some();
+    let (Some(inline), Some(_), false) = (inline, text, is_script) else {
         return None;
     };
     let stage = fields.peek("type").and_then(Node::as_text);

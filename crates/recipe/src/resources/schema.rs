@@ -60,6 +60,8 @@ pub(crate) enum Relation {
     ExactlyOne(&'static [&'static str]),
     /// Not more than one of these can be there.
     AtMostOne(&'static [&'static str]),
+    /// `name` must be there, unless this field is: the call updates what is there already.
+    NamedUnless(&'static str),
     /// A rule of its own.
     Check(fn(&Fields<'_>, &mut Cx<'_>)),
 }
@@ -191,6 +193,11 @@ impl Relation {
                 at_most_one(fields, &given, names, cx);
             }
             Self::AtMostOne(names) => at_most_one(fields, &given(fields, names), names, cx),
+            Self::NamedUnless(arn) => {
+                if fields.peek("name").is_none() && fields.peek(arn).is_none() {
+                    fields.missing("name", cx);
+                }
+            }
             Self::Check(check) => check(fields, cx),
         }
     }

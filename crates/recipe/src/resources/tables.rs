@@ -3,13 +3,15 @@
 
 use super::schema::{Field, Object, Relation, Rule, UNLIMITED, may, must};
 use super::{arn, checks, forms, schedule};
-use crate::image_recipe::{block_device_mappings, component_refs, working_directory};
+use crate::image_recipe::{block_device_mappings, component_refs};
 
 const NAME: Field = must("name", Rule::Is(forms::resource_name));
 const DESCRIPTION: Field = may("description", Rule::Text(1024));
 const CHANGE_DESCRIPTION: Field = may("changeDescription", Rule::Text(1024));
 const KMS_KEY: Field = may("kmsKeyId", Rule::Text(1024));
 const TAGS: Field = may("tags", Rule::Is(forms::tags));
+/// Of resources that the API also updates: the call to do so names the resource by its ARN instead.
+const NAME_OF_UPDATED: Field = may("name", Rule::Is(forms::resource_name));
 /// Of the call, not of the resource.
 const CLIENT_TOKEN: Field = may("clientToken", Rule::Text(64));
 const DRY_RUN: Field = may("dryRun", Rule::Bool);
@@ -52,6 +54,9 @@ pub(crate) static COMPONENT: Object = Object {
         ),
         KMS_KEY,
         TAGS,
+        // Of `ImportComponent`, whose data is a script.
+        may("format", Rule::Choice(&["SHELL"])),
+        may("type", Rule::Choice(&["BUILD", "TEST"])),
         CLIENT_TOKEN,
         DRY_RUN,
     ],
@@ -111,7 +116,7 @@ pub(crate) static CONTAINER_RECIPE: Object = Object {
         ),
         may("platformOverride", Rule::Choice(PLATFORMS)),
         may("imageOsVersionOverride", Rule::Text(1024)),
-        may("workingDirectory", Rule::Is(working_directory)),
+        may("workingDirectory", Rule::Text(1024)),
         DESCRIPTION,
         KMS_KEY,
         TAGS,
@@ -180,7 +185,11 @@ static PLACEMENT: Object = Object {
 pub(crate) static INFRASTRUCTURE: Object = Object {
     what: "an infrastructure configuration",
     fields: &[
-        NAME,
+        NAME_OF_UPDATED,
+        may(
+            "infrastructureConfigurationArn",
+            Rule::Is(arn::infrastructure),
+        ),
         must("instanceProfileName", Rule::Form(&forms::INSTANCE_PROFILE)),
         DESCRIPTION,
         may(
@@ -199,7 +208,7 @@ pub(crate) static INFRASTRUCTURE: Object = Object {
         TAGS,
         CLIENT_TOKEN,
     ],
-    relations: &[],
+    relations: &[Relation::NamedUnless("infrastructureConfigurationArn")],
 };
 
 static LAUNCH_PERMISSION: Object = Object {
@@ -349,7 +358,8 @@ static DISTRIBUTION_ENTRY: Object = Object {
 pub(crate) static DISTRIBUTION: Object = Object {
     what: "a distribution configuration",
     fields: &[
-        NAME,
+        NAME_OF_UPDATED,
+        may("distributionConfigurationArn", Rule::Is(arn::distribution)),
         DESCRIPTION,
         must(
             "distributions",
@@ -358,7 +368,10 @@ pub(crate) static DISTRIBUTION: Object = Object {
         TAGS,
         CLIENT_TOKEN,
     ],
-    relations: &[Relation::Check(checks::regions_once)],
+    relations: &[
+        Relation::NamedUnless("distributionConfigurationArn"),
+        Relation::Check(checks::regions_once),
+    ],
 };
 
 static IMAGE_TESTS: Object = Object {
@@ -470,7 +483,8 @@ const ONE_RECIPE: Relation = Relation::ExactlyOne(&["imageRecipeArn", "container
 pub(crate) static PIPELINE: Object = Object {
     what: "an image pipeline",
     fields: &[
-        NAME,
+        NAME_OF_UPDATED,
+        may("imagePipelineArn", Rule::Is(arn::pipeline)),
         IMAGE_RECIPE_ARN,
         CONTAINER_RECIPE_ARN,
         INFRASTRUCTURE_ARN,
@@ -488,7 +502,11 @@ pub(crate) static PIPELINE: Object = Object {
         TAGS,
         CLIENT_TOKEN,
     ],
-    relations: &[ONE_RECIPE, Relation::Check(checks::role_of_workflows)],
+    relations: &[
+        Relation::NamedUnless("imagePipelineArn"),
+        ONE_RECIPE,
+        Relation::Check(checks::role_of_workflows),
+    ],
 };
 
 static DELETION_SETTINGS: Object = Object {
@@ -633,7 +651,8 @@ static RESOURCE_SELECTION: Object = Object {
 pub(crate) static LIFECYCLE_POLICY: Object = Object {
     what: "a lifecycle policy",
     fields: &[
-        NAME,
+        NAME_OF_UPDATED,
+        may("lifecyclePolicyArn", Rule::Is(arn::lifecycle_policy)),
         must("executionRole", Rule::Form(&forms::ROLE)),
         must(
             "resourceType",
@@ -649,5 +668,5 @@ pub(crate) static LIFECYCLE_POLICY: Object = Object {
         TAGS,
         CLIENT_TOKEN,
     ],
-    relations: &[],
+    relations: &[Relation::NamedUnless("lifecyclePolicyArn")],
 };
