@@ -57,10 +57,13 @@ pub(crate) enum Command {
 /// A recipe and the values for its parameters.
 #[derive(Debug, Args)]
 pub(crate) struct RecipeArgs {
-    /// The recipe: a YAML or JSON file, or a folder with a `recipe.yaml`.
+    /// The recipe: a YAML or JSON file, a CloudFormation template, or a folder with a `recipe.yaml`.
     pub(crate) recipe: PathBuf,
-    /// Set a component parameter: `NAME=VALUE` for every component that declares it, or
-    /// `COMPONENT.NAME=VALUE`.
+    /// Of a template, the recipe to build: its logical id, or that of a pipeline that uses it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) resource: Option<String>,
+    /// Set a parameter of the template, or of components: `NAME=VALUE` for every one that declares it,
+    /// or `COMPONENT.NAME=VALUE`.
     #[arg(long = "param", value_name = "K=V")]
     pub(crate) params: Vec<String>,
     /// Use no network: everything must be in the cache.
@@ -110,7 +113,7 @@ pub(crate) struct Plan {
 
 #[derive(Debug, Args)]
 pub(crate) struct Validate {
-    /// Recipes and component documents.
+    /// Component documents, recipes, other resources of Image Builder, workflow documents, templates.
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// Print the problems as JSON.

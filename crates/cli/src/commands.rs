@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::CommandError;
 use crate::args::{self, BootArg, ChecksumsArg, FirmwareArg, InspectWhat, ProfileArg};
-use crate::render;
+use crate::{json, render};
 
 pub(crate) type Outcome = Result<ExitCode, CommandError>;
 
@@ -45,6 +45,7 @@ fn recipe_request(args: args::RecipeArgs) -> Result<engine::RecipeRequest, Comma
     Ok(engine::RecipeRequest {
         parameters: parameters(&args.params)?,
         recipe: args.recipe,
+        resource: args.resource,
         offline: args.offline,
     })
 }
@@ -74,6 +75,7 @@ pub(crate) fn build(engine: &Engine, args: args::Build) -> Outcome {
 pub(crate) fn plan(engine: &Engine, args: &args::Plan) -> Outcome {
     let report = engine.plan(&recipe_request(args::RecipeArgs {
         recipe: args.recipe.recipe.clone(),
+        resource: args.recipe.resource.clone(),
         params: args.recipe.params.clone(),
         offline: args.recipe.offline,
     })?)?;
@@ -98,21 +100,7 @@ pub(crate) fn validate(engine: &Engine, args: &args::Validate) -> Outcome {
     let reports = engine.validate(&args.files)?;
     let bad = reports.iter().any(engine::DocumentReport::has_errors);
     if args.json {
-        #[derive(Serialize)]
-        struct Row<'a> {
-            file: &'a std::path::Path,
-            valid: bool,
-            diagnostics: &'a [amiforge_types::Diagnostic],
-        }
-        let rows: Vec<Row<'_>> = reports
-            .iter()
-            .map(|r| Row {
-                file: &r.path,
-                valid: !r.has_errors(),
-                diagnostics: &r.diagnostics,
-            })
-            .collect();
-        print_json(&rows)?;
+        print_json(&json::Validation::of(&reports))?;
     } else {
         for report in &reports {
             render::document(report);

@@ -6,6 +6,7 @@ mod agent_blob;
 mod args;
 mod commands;
 mod component;
+mod json;
 mod progress;
 mod render;
 

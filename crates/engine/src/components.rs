@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use amiforge_exec::{DocumentSpec, RunResult, RunSpec, Status, ToeLog};
-use amiforge_recipe::{Component, ComponentSource, component_source};
+use amiforge_recipe::{Component, ComponentSource, DocumentKind};
 use amiforge_types::{Digest, Timestamp};
 use fs_err as fs;
 
@@ -171,12 +171,13 @@ impl Engine {
 fn document(path: &Path) -> Result<(String, DocumentReport, Option<Component>), EngineError> {
     let name = path.to_string_lossy().into_owned();
     if !path.exists()
-        && let Some(ComponentSource::Named { name, version }) = component_source(&name)
+        && let Some((name, version)) = ComponentSource::of_library(&name)
         && let Some(document) = library::find(&name, &version)
     {
         let (component, _) = amiforge_recipe::parse_component(document.text);
         let report = DocumentReport {
             path: PathBuf::from(&name),
+            kind: Some(DocumentKind::Component),
             text: document.text.to_owned(),
             diagnostics: Vec::new(),
         };

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use amiforge_recipe::DocumentKind;
 use amiforge_types::Diagnostic;
 
 /// Which exit code an error has (DESIGN, command line).
@@ -35,6 +36,8 @@ impl ErrorKind {
 pub struct DocumentReport {
     /// The file, as the user named it.
     pub path: PathBuf,
+    /// What kind of document it is, when that could be told.
+    pub kind: Option<DocumentKind>,
     /// Its text (lossy where it was not UTF-8).
     pub text: String,
     /// The problems, in the order of the text.

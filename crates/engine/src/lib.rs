@@ -30,6 +30,7 @@ mod prove;
 mod rootfs;
 mod settings;
 mod shown;
+mod sources;
 mod variables;
 mod volumes;
 

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use amiforge_recipe::actions::DocumentSource;
 use amiforge_recipe::{
-    ActionInputs, Component, ComponentSource, Version, VersionPattern, component_source,
-    parse_component,
+    ActionInputs, Component, ComponentSource, Version, VersionPattern, parse_component,
 };
 
 use crate::error::{EngineError, ErrorKind};
@@ -89,10 +88,8 @@ pub fn library() -> &'static [LibraryDocument] {
 /// # Errors
 /// When there is none.
 pub fn library_document(reference: &str) -> Result<&'static LibraryDocument, EngineError> {
-    let found = match component_source(reference) {
-        Some(ComponentSource::Named { name, version }) => find(&name, &version),
-        Some(ComponentSource::Path(_)) | None => None,
-    };
+    let found = ComponentSource::of_library(reference);
+    let found = found.and_then(|(name, version)| find(&name, &version));
     found.ok_or_else(|| {
         let message = format!("there is no component {reference} in the library");
         EngineError::new(ErrorKind::Invalid, message)
@@ -108,18 +105,10 @@ pub(crate) fn find(name: &str, version: &VersionPattern) -> Option<&'static Libr
     ALL.iter().filter(fits).max_by_key(|d| d.version())
 }
 
-/// The component that `arn:…:imagebuilder:…:aws:component/<name>/<version>[/<build>]` means.
+/// The component that the ARN of one that Amazon manages means.
 fn by_arn(arn: &str) -> Option<&'static LibraryDocument> {
-    let parts: Vec<&str> = arn.splitn(6, ':').collect();
-    let ["arn", _, "imagebuilder", _, owner, resource] = parts.as_slice() else {
-        return None;
-    };
-    if *owner != "aws" && !owner.starts_with("aws-") {
-        return None;
-    }
-    let mut path = resource.strip_prefix("component/")?.split('/');
-    let (name, version) = (path.next()?, path.next().unwrap_or("x.x.x"));
-    find(name, &version.parse().ok()?)
+    let (name, version) = ComponentSource::Arn(arn.to_owned()).managed()?;
+    find(&name, &version)
 }
 
 /// The documents that a component runs by their ARN, and those that they run, by that ARN.

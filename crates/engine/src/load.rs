@@ -1,20 +1,23 @@
 //! From a path to a checked recipe with its components. Every problem of every document is found
 //! in one go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use amiforge_recipe::{
     Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, MAX_DOCUMENT_BYTES,
-    ParameterError, check_bytes, parse_component, parse_document, parse_recipe, recipe_components,
+    ParameterError, ParentImage, Template, TemplateError, VersionPattern, check_bytes, kind_of,
+    parse_component, parse_document, parse_recipe, parse_template, recipe_components,
 };
-use amiforge_types::{Diagnostic, Diagnostics};
+use amiforge_types::{Diagnostic, Diagnostics, Severity};
 use fs_err as fs;
+use rayon::prelude::*;
 
 use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
 use crate::library;
 use crate::settings::Engine;
+use crate::sources::Sources;
 use crate::variables::{self, Stage};
 
 /// A recipe and how to read it.
@@ -22,6 +25,8 @@ use crate::variables::{self, Stage};
 pub struct RecipeRequest {
     /// A file, or a folder with a `recipe.yaml`, `recipe.yml` or `recipe.json`.
     pub recipe: PathBuf,
+    /// Of a template, the logical id of the recipe or of the pipeline that is built from it.
+    pub resource: Option<String>,
     /// Values by parameter name or `component.parameter`, in the order given.
     pub parameters: Vec<(String, String)>,
     /// Use nothing but the cache.
@@ -68,14 +73,14 @@ impl LoadedRecipe {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."))
 }
 
 /// The text of a document; what is not text at all is a diagnostic of it.
-fn read(path: &Path) -> Result<Result<String, DocumentReport>, EngineError> {
+pub(crate) fn read(path: &Path) -> Result<Result<String, DocumentReport>, EngineError> {
     let context = || format!("cannot read {}", path.display());
     let mut bytes = Vec::new();
     // Opening a named pipe would wait for its writer, and a device has no end.
@@ -95,6 +100,7 @@ fn read(path: &Path) -> Result<Result<String, DocumentReport>, EngineError> {
         Ok(text) => Ok(text.to_owned()),
         Err(diagnostic) => Err(DocumentReport {
             path: path.to_owned(),
+            kind: None,
             text: String::from_utf8_lossy(&bytes).into_owned(),
             diagnostics: vec![diagnostic],
         }),
@@ -118,6 +124,7 @@ pub(crate) fn read_component(
     let (component, diagnostics) = parse_component(&text);
     let report = DocumentReport {
         path: path.to_owned(),
+        kind: Some(DocumentKind::Component),
         text,
         diagnostics: diagnostics.into_sorted(),
     };
@@ -143,16 +150,42 @@ fn recipe_file(path: &Path) -> Result<PathBuf, EngineError> {
         })
 }
 
-/// Whether two names are of one file.
-fn is_same(a: &Path, b: &Path) -> bool {
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    a == b || real(a).is_some_and(|a| real(b) == Some(a))
+/// What can be told of a file that cannot be read.
+fn unreadable(path: &Path, error: &EngineError) -> DocumentReport {
+    let cause = std::error::Error::source(error).map_or_else(String::new, |c| format!(": {c}"));
+    DocumentReport {
+        path: path.to_owned(),
+        kind: None,
+        text: String::new(),
+        diagnostics: vec![Diagnostic {
+            severity: Severity::Error,
+            code: "unreadable",
+            message: format!("{error}{cause}"),
+            span: None,
+            help: error.hint().map(ToOwned::to_owned),
+        }],
+    }
+}
+
+/// Reads one recipe with its components.
+struct Loader<'a> {
+    request: &'a RecipeRequest,
+    sources: &'a Sources,
+    /// True when a build follows: what has no local equivalent is then an error.
+    building: bool,
+    /// Which of the request's parameters somebody took.
+    used: Vec<bool>,
+    /// The problems of the recipe itself.
+    diagnostics: Diagnostics,
+    /// The problems of the components.
+    reports: Vec<DocumentReport>,
 }
 
 impl Engine {
     /// Reads a recipe and its components. Warnings are told as events.
     pub(crate) fn load(&self, request: &RecipeRequest) -> Result<LoadedRecipe, EngineError> {
-        let (loaded, reports) = self.load_all(request)?;
+        let sources = Sources::load(self.settings.config_file.as_deref())?;
+        let (loaded, reports) = load_all(request, &sources, true)?;
         match loaded {
             Some(loaded) if !reports.iter().any(DocumentReport::has_errors) => {
                 for report in &reports {
@@ -166,222 +199,412 @@ impl Engine {
         }
     }
 
-    fn load_all(
-        &self,
-        request: &RecipeRequest,
-    ) -> Result<(Option<LoadedRecipe>, Vec<DocumentReport>), EngineError> {
-        let path = recipe_file(&request.recipe)?;
-        let text = match read(&path)? {
-            Ok(text) => text,
-            Err(report) => return Ok((None, vec![report])),
-        };
-        let (recipe, mut diagnostics) = parse_recipe(&text);
-        let mut reports = Vec::new();
-        let mut components = Vec::new();
-        let mut used = vec![false; request.parameters.len()];
-        // The components of a recipe with errors are checked too: one run tells all problems.
-        let references = match &recipe {
-            Some(recipe) => recipe.components.clone(),
-            None => recipe_components(&text),
-        };
-        for reference in &references {
-            components.extend(load_component(
-                &path,
-                reference,
-                request,
-                &mut used,
-                &mut diagnostics,
-                &mut reports,
-            )?);
-        }
-        let own = DocumentReport {
-            path: path.clone(),
-            text,
-            diagnostics: diagnostics.into_sorted(),
-        };
-        reports.insert(0, own);
-        if !reports.iter().any(DocumentReport::has_errors)
-            && let Some(unused) = used.iter().position(|used| !used)
-        {
-            let name = &request.parameters[unused].0;
-            return Err(EngineError::new(
-                ErrorKind::Invalid,
-                format!("--param {name}: no component has this parameter"),
-            ));
-        }
-        let loaded = recipe.map(|recipe| LoadedRecipe {
-            path,
-            recipe,
-            components,
-        });
-        Ok((loaded, reports))
-    }
-
-    /// Checks documents of any kind; a recipe is checked together with its components.
+    /// Checks documents of any kind; a recipe is checked together with its components. A file that
+    /// cannot be read is a problem like others.
     pub fn validate(&self, files: &[PathBuf]) -> Result<Vec<DocumentReport>, EngineError> {
-        let mut reports: Vec<DocumentReport> = Vec::new();
-        let mut add = |report: DocumentReport| {
-            if !reports.iter().any(|r| is_same(&r.path, &report.path)) {
+        let sources = Sources::load(self.settings.config_file.as_deref())?;
+        let found: Vec<Vec<DocumentReport>> = files
+            .par_iter()
+            .map(|file| validate_file(file, &sources))
+            .collect();
+        let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
+        let mut reports = Vec::new();
+        for report in found.into_iter().flatten() {
+            // Two names of one file are told once.
+            let real = std::fs::canonicalize(&report.path).unwrap_or_else(|_| report.path.clone());
+            if seen.insert(real) {
                 reports.push(report);
-            }
-        };
-        for file in files {
-            let path = recipe_file(file)?;
-            let text = match read(&path)? {
-                Ok(text) => text,
-                Err(report) => {
-                    add(report);
-                    continue;
-                }
-            };
-            let (kind, _, diagnostics) = parse_document(&text);
-            if kind == Some(DocumentKind::ImageRecipe) {
-                let request = RecipeRequest {
-                    recipe: path,
-                    parameters: Vec::new(),
-                    offline: true,
-                };
-                self.load_all(&request)?.1.into_iter().for_each(&mut add);
-            } else {
-                add(DocumentReport {
-                    path,
-                    text,
-                    diagnostics: diagnostics.into_sorted(),
-                });
             }
         }
         Ok(reports)
     }
 }
 
-fn load_component(
-    recipe_path: &Path,
-    reference: &ComponentRef,
-    request: &RecipeRequest,
-    used: &mut [bool],
-    diagnostics: &mut Diagnostics,
-    reports: &mut Vec<DocumentReport>,
-) -> Result<Option<LoadedComponent>, EngineError> {
-    let Some(Found {
+/// The problems of a file, and of the components when it is a recipe.
+fn validate_file(file: &Path, sources: &Sources) -> Vec<DocumentReport> {
+    let read = recipe_file(file).and_then(|path| {
+        let text = read(&path)?;
+        Ok((path, text))
+    });
+    let (path, text) = match read {
+        Ok((path, Ok(text))) => (path, text),
+        Ok((_, Err(report))) => return vec![report],
+        Err(error) => return vec![unreadable(file, &error)],
+    };
+    let (kind, _, diagnostics) = parse_document(&text);
+    if kind == Some(DocumentKind::ImageRecipe) {
+        let request = RecipeRequest {
+            recipe: path.clone(),
+            resource: None,
+            parameters: Vec::new(),
+            offline: true,
+        };
+        return match load_text(&request, path, text, sources, false) {
+            Ok((_, reports)) => reports,
+            Err(error) => vec![unreadable(file, &error)],
+        };
+    }
+    vec![DocumentReport {
         path,
+        kind,
         text,
-        shown,
-        version,
-    }) = find(recipe_path, reference, diagnostics, reports)?
-    else {
-        return Ok(None);
-    };
-    let (component, found) = parse_component(&text);
-    let found = found.into_sorted();
-    if !found.is_empty() && !reports.iter().any(|r| r.path == path) {
-        reports.push(DocumentReport {
-            path: path.clone(),
-            text: text.clone(),
-            diagnostics: found,
-        });
-    }
-    let Some(component) = component else {
-        return Ok(None);
-    };
-    let stem = path
-        .file_stem()
-        .map_or_else(|| "component".into(), |s| s.to_string_lossy().into_owned());
-    let name = component
-        .name
-        .clone()
-        .filter(|n| !n.is_empty())
-        .unwrap_or(stem);
-    for unknown in component.undeclared(&reference.parameters) {
-        diagnostics.push(Diagnostic::warning(
-            "undeclared-parameter",
-            reference.span,
-            format!("the component {name} has no parameter {unknown}; the value is ignored"),
-        ));
-    }
-    let mut given = reference.parameters.clone();
-    for (at, (key, value)) in request.parameters.iter().enumerate() {
-        let own = key
-            .strip_prefix(&name)
-            .and_then(|rest| rest.strip_prefix('.'))
-            .unwrap_or(key);
-        if component.parameters.iter().any(|p| p.name == own) {
-            given.insert(own.to_owned(), value.clone());
-            used[at] = true;
-        }
-    }
-    match component.resolve_parameters(&given) {
-        Ok(parameters) => Ok(Some(LoadedComponent {
-            name,
-            version,
-            shown,
-            text,
-            component,
-            parameters,
-        })),
-        Err(error) => {
-            diagnostics.push(parameter_problem(reference, &name, &error));
-            Ok(None)
-        }
+        diagnostics: diagnostics.into_sorted(),
+    }]
+}
+
+type Loaded = (Option<LoadedRecipe>, Vec<DocumentReport>);
+
+fn load_all(
+    request: &RecipeRequest,
+    sources: &Sources,
+    building: bool,
+) -> Result<Loaded, EngineError> {
+    let path = recipe_file(&request.recipe)?;
+    match read(&path)? {
+        Ok(text) => load_text(request, path, text, sources, building),
+        Err(report) => Ok((None, vec![report])),
     }
 }
 
-/// The document that a recipe names.
-struct Found {
+fn load_text(
+    request: &RecipeRequest,
     path: PathBuf,
     text: String,
-    /// As the recipe names it.
-    shown: String,
-    version: Option<String>,
+    sources: &Sources,
+    building: bool,
+) -> Result<Loaded, EngineError> {
+    let mut loader = Loader {
+        request,
+        sources,
+        building,
+        used: vec![false; request.parameters.len()],
+        diagnostics: Diagnostics::new(),
+        reports: Vec::new(),
+    };
+    let is_template = kind_of(&text) == Some(DocumentKind::Template);
+    let (recipe, components) = if is_template {
+        loader.template(&path, &text)?
+    } else {
+        if let Some(name) = &request.resource {
+            let message = format!("--resource {name}: {} is no template", path.display());
+            return Err(EngineError::new(ErrorKind::Invalid, message));
+        }
+        loader.recipe(&path, &text)
+    };
+    let own = DocumentReport {
+        path: path.clone(),
+        kind: Some(if is_template {
+            DocumentKind::Template
+        } else {
+            DocumentKind::ImageRecipe
+        }),
+        text,
+        diagnostics: loader.diagnostics.into_sorted(),
+    };
+    let mut reports = loader.reports;
+    reports.insert(0, own);
+    if !reports.iter().any(DocumentReport::has_errors)
+        && let Some(unused) = loader.used.iter().position(|used| !used)
+    {
+        let name = &request.parameters[unused].0;
+        let what = if is_template {
+            "neither the template nor a component"
+        } else {
+            "no component"
+        };
+        return Err(EngineError::new(
+            ErrorKind::Invalid,
+            format!("--param {name}: {what} has this parameter"),
+        ));
+    }
+    let loaded = recipe.map(|recipe| LoadedRecipe {
+        path,
+        recipe,
+        components,
+    });
+    Ok((loaded, reports))
 }
 
-fn find(
-    recipe_path: &Path,
-    reference: &ComponentRef,
-    diagnostics: &mut Diagnostics,
-    reports: &mut Vec<DocumentReport>,
-) -> Result<Option<Found>, EngineError> {
-    let relative = match &reference.source {
-        ComponentSource::Path(path) => path,
-        ComponentSource::Named { name, version } => {
-            let Some(document) = library::find(name, version) else {
-                diagnostics.push(unknown_component(reference, name, &version.to_string()));
-                return Ok(None);
-            };
-            let version = document.version().map(|version| version.to_string());
-            let shown = format!("{name}/{}", version.as_deref().unwrap_or_default());
-            return Ok(Some(Found {
-                path: PathBuf::from(&shown),
-                text: document.text.to_owned(),
-                shown,
-                version,
-            }));
+impl Loader<'_> {
+    fn recipe(&mut self, path: &Path, text: &str) -> (Option<ImageRecipe>, Vec<LoadedComponent>) {
+        let (mut recipe, found) = parse_recipe(text);
+        self.diagnostics = found;
+        // The components of a recipe with errors are checked too: one run tells all problems.
+        let references = match &recipe {
+            Some(recipe) => recipe.components.clone(),
+            None => recipe_components(text),
+        };
+        let components = references
+            .iter()
+            .filter_map(|reference| self.component(folder_of(path), reference, None))
+            .collect();
+        if let Some(recipe) = &mut recipe {
+            self.parent(recipe);
         }
-    };
-    // Without the `./` in the middle: messages show this path.
-    let path: PathBuf = folder_of(recipe_path).join(relative).components().collect();
-    let text = match read(&path) {
-        Ok(Ok(text)) => text,
-        Ok(Err(report)) => {
-            reports.push(report);
-            return Ok(None);
+        (recipe, components)
+    }
+
+    /// The recipe that is meant of a template.
+    fn template(
+        &mut self,
+        path: &Path,
+        text: &str,
+    ) -> Result<(Option<ImageRecipe>, Vec<LoadedComponent>), EngineError> {
+        let given: BTreeMap<String, String> = self.request.parameters.iter().cloned().collect();
+        let (template, found) = parse_template(text, &given);
+        let Some(template) = template else {
+            self.diagnostics = found;
+            return Ok((None, Vec::new()));
+        };
+        for (at, (name, _)) in self.request.parameters.iter().enumerate() {
+            self.used[at] |= template.parameters.contains(name);
         }
-        Err(error) => {
-            let cause =
-                std::error::Error::source(&error).map_or_else(String::new, |c| format!(": {c}"));
-            diagnostics.push(Diagnostic::error(
-                "unknown-component",
+        let resource = template
+            .recipe(self.request.resource.as_deref())
+            .map_err(|error| {
+                let failure =
+                    EngineError::new(ErrorKind::Invalid, format!("{}: {error}", path.display()));
+                match error {
+                    TemplateError::Several { .. } => {
+                        failure.with_hint("name the one to build: --resource NAME")
+                    }
+                    _ => failure,
+                }
+            })?;
+        let (mut recipe, problems) = resource.image_recipe();
+        self.diagnostics = problems;
+        let components = match &recipe {
+            Some(recipe) => recipe.components.clone(),
+            None => Vec::new(),
+        }
+        .iter()
+        .filter_map(|reference| self.component(folder_of(path), reference, Some(&template)))
+        .collect();
+        if let Some(recipe) = &mut recipe {
+            self.parent(recipe);
+        }
+        Ok((recipe, components))
+    }
+
+    /// Puts what the configuration names in the place of a parent that only AWS has.
+    fn parent(&mut self, recipe: &mut ImageRecipe) {
+        let ParentImage::Aws(text) = &recipe.parent else {
+            return;
+        };
+        if let Some(parent) = self.sources.parent(text) {
+            recipe.parent = parent.clone();
+            return;
+        }
+        let help = self
+            .sources
+            .lines_to_add("parents", text, "debian:bookworm");
+        let message = format!("{text:?} is an image of AWS, and nothing stands for it here");
+        self.missing(
+            Diagnostic::error("unresolved-parent", recipe.parent_span, message),
+            help,
+        );
+    }
+
+    /// An error where a build follows, else a warning: the document itself is right.
+    fn missing(&mut self, mut problem: Diagnostic, help: String) {
+        if !self.building {
+            problem.severity = Severity::Warning;
+        }
+        self.diagnostics.push(problem.with_help(help));
+    }
+
+    fn component(
+        &mut self,
+        folder: &Path,
+        reference: &ComponentRef,
+        template: Option<&Template>,
+    ) -> Option<LoadedComponent> {
+        match &reference.source {
+            ComponentSource::Path(relative) => self.file(folder, relative, reference),
+            ComponentSource::Resource(id) => self.resource(template?, id, reference),
+            ComponentSource::Arn(text) => match self.sources.component(text) {
+                Some((ComponentSource::Path(relative), folder)) => {
+                    self.file(folder, relative, reference)
+                }
+                Some((ComponentSource::Named { name, version }, _)) => {
+                    let (name, version) = (name.clone(), version.clone());
+                    self.library(&name, &version, reference)
+                }
+                _ if reference
+                    .source
+                    .managed()
+                    .is_some_and(|(name, version)| library::find(&name, &version).is_some()) =>
+                {
+                    let (name, version) = reference.source.managed()?;
+                    self.library(&name, &version, reference)
+                }
+                _ => {
+                    let example = "components/web.yaml";
+                    let help = self.sources.lines_to_add("components", text, example);
+                    let message =
+                        format!("{text:?} is a component of AWS, and nothing stands for it here");
+                    self.missing(
+                        Diagnostic::error("unresolved-component", reference.span, message),
+                        help,
+                    );
+                    None
+                }
+            },
+            ComponentSource::Named { name, version } => self.library(name, version, reference),
+        }
+    }
+
+    /// A component of the library.
+    fn library(
+        &mut self,
+        name: &str,
+        version: &VersionPattern,
+        reference: &ComponentRef,
+    ) -> Option<LoadedComponent> {
+        let found = library::find(name, version);
+        let Some((document, component)) = found.and_then(|d| Some((d, d.component()?))) else {
+            let problem = unknown_component(reference, name, &version.to_string());
+            self.diagnostics.push(problem);
+            return None;
+        };
+        let version = document.version().map(|version| version.to_string());
+        let shown = format!("{name}/{}", version.as_deref().unwrap_or_default());
+        let text = document.text.to_owned();
+        let mut loaded = self.finish(name.to_owned(), shown, text, component, reference)?;
+        loaded.version = version;
+        Some(loaded)
+    }
+
+    /// A component whose document is a file.
+    fn file(
+        &mut self,
+        folder: &Path,
+        relative: &str,
+        reference: &ComponentRef,
+    ) -> Option<LoadedComponent> {
+        // Without the `./` in the middle: messages show this path.
+        let path: PathBuf = folder.join(relative).components().collect();
+        let text = match read(&path) {
+            Ok(Ok(text)) => text,
+            Ok(Err(report)) => {
+                self.reports.push(report);
+                return None;
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(&error)
+                    .map_or_else(String::new, |c| format!(": {c}"));
+                self.diagnostics.push(Diagnostic::error(
+                    "unknown-component",
+                    reference.span,
+                    format!("{error}{cause}"),
+                ));
+                return None;
+            }
+        };
+        let (component, found) = parse_component(&text);
+        let found = found.into_sorted();
+        if !found.is_empty() && !self.reports.iter().any(|r| r.path == path) {
+            self.reports.push(DocumentReport {
+                path: path.clone(),
+                kind: Some(DocumentKind::Component),
+                text: text.clone(),
+                diagnostics: found,
+            });
+        }
+        let component = component?;
+        let stem = path
+            .file_stem()
+            .map_or_else(|| "component".into(), |s| s.to_string_lossy().into_owned());
+        let name = component
+            .name
+            .clone()
+            .filter(|n| !n.is_empty())
+            .unwrap_or(stem);
+        self.finish(name, relative.to_owned(), text, component, reference)
+    }
+
+    /// A component of the same template.
+    fn resource(
+        &mut self,
+        template: &Template,
+        id: &str,
+        reference: &ComponentRef,
+    ) -> Option<LoadedComponent> {
+        let resource = template.resource(id)?;
+        let (Some(text), Some(component)) = (&resource.data, &resource.component) else {
+            let message = format!("the component `{id}` has no document in this template");
+            let help = "only documents in `Data` are read; one at a `Uri` is not fetched";
+            self.diagnostics.push(
+                Diagnostic::error("unresolved-component", reference.span, message).with_help(help),
+            );
+            return None;
+        };
+        if resource.data_is_open {
+            let message =
+                format!("the document of `{id}` has references without a value before deployment");
+            let help = "give parameters of the template a value: --param NAME=VALUE";
+            self.diagnostics.push(
+                Diagnostic::error("unresolved-value", reference.span, message).with_help(help),
+            );
+            return None;
+        }
+        let name = component
+            .name
+            .clone()
+            .filter(|n| !n.is_empty())
+            .unwrap_or_else(|| id.to_owned());
+        self.finish(
+            name,
+            id.to_owned(),
+            text.clone(),
+            component.clone(),
+            reference,
+        )
+    }
+
+    /// Gives the parameters their values.
+    fn finish(
+        &mut self,
+        name: String,
+        shown: String,
+        text: String,
+        component: Component,
+        reference: &ComponentRef,
+    ) -> Option<LoadedComponent> {
+        for unknown in component.undeclared(&reference.parameters) {
+            self.diagnostics.push(Diagnostic::warning(
+                "undeclared-parameter",
                 reference.span,
-                format!("{error}{cause}"),
+                format!("the component {name} has no parameter {unknown}; the value is ignored"),
             ));
-            return Ok(None);
         }
-    };
-    Ok(Some(Found {
-        path,
-        text,
-        shown: relative.clone(),
-        version: None,
-    }))
+        let mut given = reference.parameters.clone();
+        for (at, (key, value)) in self.request.parameters.iter().enumerate() {
+            let own = key
+                .strip_prefix(&name)
+                .and_then(|rest| rest.strip_prefix('.'))
+                .unwrap_or(key);
+            if component.parameters.iter().any(|p| p.name == own) {
+                given.insert(own.to_owned(), value.clone());
+                self.used[at] = true;
+            }
+        }
+        match component.resolve_parameters(&given) {
+            Ok(parameters) => Some(LoadedComponent {
+                name,
+                version: None,
+                shown,
+                text,
+                component,
+                parameters,
+            }),
+            Err(error) => {
+                self.diagnostics
+                    .push(parameter_problem(reference, &name, &error));
+                None
+            }
+        }
+    }
 }
 
 fn unknown_component(reference: &ComponentRef, name: &str, version: &str) -> Diagnostic {

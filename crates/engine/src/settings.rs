@@ -20,6 +20,8 @@ use crate::event::{Event, EventSink};
 pub struct Settings {
     /// Where store and downloads are.
     pub home: Home,
+    /// The user's configuration; it may not be there.
+    pub config_file: Option<PathBuf>,
     /// Root under which the host's apt configuration is read; `/` outside tests.
     pub host_root: PathBuf,
     /// `SOURCE_DATE_EPOCH`, when set.
@@ -67,6 +69,7 @@ impl Settings {
         };
         Ok(Self {
             home,
+            config_file: config_file(),
             host_root: PathBuf::from("/"),
             source_date_epoch,
             now: Engine::wall_clock(),
@@ -93,6 +96,21 @@ fn proxies() -> BTreeMap<String, String> {
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), get(name)?)))
         .collect()
+}
+
+/// `AMIFORGE_HOME/config.yaml`, else `XDG_CONFIG_HOME/amiforge/config.yaml`, which defaults to
+/// `~/.config`. Empty and relative XDG values count as unset, as its specification has it.
+fn config_file() -> Option<PathBuf> {
+    let set = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let folder = set("AMIFORGE_HOME").or_else(|| {
+        let config = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
+        Some(config?.join("amiforge"))
+    });
+    Some(folder?.join("config.yaml"))
 }
 
 /// The operations, bound to their environment.

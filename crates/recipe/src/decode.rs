@@ -1,5 +1,7 @@
 //! Small combinators from [`Node`] to typed values. Each reports every problem and goes on.
 
+use std::collections::BTreeMap;
+
 use amiforge_types::{Diagnostic, Diagnostics, Span};
 
 use crate::node::{Key, Node, NodeKind};
@@ -13,6 +15,8 @@ pub(crate) struct Cx<'d> {
     /// True while references are not resolved yet: a scalar that holds one passes every check of
     /// its content, because the content is not known.
     pub(crate) unresolved: bool,
+    /// True inside a template, where only CloudFormation's spelling of fields counts.
+    pub(crate) pascal: bool,
 }
 
 impl<'d> Cx<'d> {
@@ -20,6 +24,7 @@ impl<'d> Cx<'d> {
         Self {
             diags,
             unresolved: false,
+            pascal: false,
         }
     }
 
@@ -61,6 +66,7 @@ impl<'d> Cx<'d> {
 pub(crate) fn seq<'n>(node: &'n Node, cx: &mut Cx<'_>) -> Option<&'n [Node]> {
     match &node.kind {
         NodeKind::Seq(items) => Some(items),
+        _ if node.is_opaque() => Some(&[]),
         _ => {
             wrong_type(node, "a list", cx);
             None
@@ -93,7 +99,7 @@ pub(crate) fn text(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
 /// Text with at least one character.
 pub(crate) fn filled(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
     let text = text(node, cx)?;
-    if text.is_empty() {
+    if text.is_empty() && !node.is_opaque() {
         cx.error("empty-value", node.span, "this must not be empty");
         return None;
     }
@@ -114,6 +120,120 @@ pub(crate) fn path(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
     Some(text)
 }
 
+/// Text of 1 to `most` characters.
+pub(crate) fn limited(node: &Node, cx: &mut Cx<'_>, most: usize) -> Option<String> {
+    let text = filled(node, cx)?;
+    let count = text.chars().count();
+    if count > most {
+        let message = format!("this has {count} characters, at most {most} are allowed");
+        cx.error("out-of-range", node.span, message);
+        return None;
+    }
+    Some(text)
+}
+
+/// 3 to 128 of letters, digits, `-`, `_`; spaces only inside.
+pub(crate) fn resource_name(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
+    let text = filled(node, cx)?;
+    let allowed = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b' '));
+    let fits = allowed && (3..=128).contains(&text.len()) && text.trim() == text;
+    if !fits && !node.is_opaque() {
+        let message = format!("{} is not a resource name", shown(&text));
+        let help = Some("use 3 to 128 letters, digits, `-`, `_`, and spaces inside".to_owned());
+        cx.error_help("invalid-name", node.span, message, help);
+        return None;
+    }
+    Some(text)
+}
+
+/// A version, or a pattern of versions. `None` also for a value that is not known before deployment.
+pub(crate) fn parsed<T>(node: &Node, cx: &mut Cx<'_>, help: &str) -> Option<T>
+where
+    T: std::str::FromStr<Err = crate::version::VersionParseError>,
+{
+    let text = filled(node, cx)?;
+    if node.is_opaque() {
+        return None;
+    }
+    match text.parse() {
+        Ok(version) => Some(version),
+        Err(error) => {
+            let message = format!("version {}: {error}", shown(&text));
+            cx.error_help("invalid-version", node.span, message, Some(help.to_owned()));
+            None
+        }
+    }
+}
+
+/// At most so many tags: a mapping of names to values.
+pub(crate) fn tag_map(
+    node: &Node,
+    cx: &mut Cx<'_>,
+    most: usize,
+) -> Option<BTreeMap<String, String>> {
+    let mut out = BTreeMap::new();
+    if node.is_opaque() {
+        return Some(out);
+    }
+    let NodeKind::Map(fields) = &node.kind else {
+        // Most services take lists of Key and Value in CloudFormation; this one does not.
+        let message = format!(
+            "expected a mapping of tag names to values, found {}",
+            node.describe()
+        );
+        let help = matches!(node.kind, NodeKind::Seq(_))
+            .then(|| "write `<name>: <value>`, not a list of `Key` and `Value`".to_owned());
+        cx.error_help("wrong-type", node.span, message, help);
+        return None;
+    };
+    let mut ok = true;
+    if fields.len() > most {
+        cx.error(
+            "out-of-range",
+            node.span,
+            format!(
+                "at most {most} tags are allowed, these are {}",
+                fields.len()
+            ),
+        );
+        ok = false;
+    }
+    for (key, value) in fields {
+        let (chars, name) = (key.text.chars().count(), shown(&key.text));
+        let legal = key
+            .text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c));
+        if !(1..=128).contains(&chars) || !legal || key.text.starts_with("aws:") {
+            let help = "use 1 to 128 of letters, digits, space and _.:/=+-@; `aws:` at the start is reserved";
+            cx.error_help(
+                "invalid-name",
+                key.span,
+                format!("{name} is not a tag name"),
+                Some(help.to_owned()),
+            );
+            ok = false;
+        }
+        match text(value, cx) {
+            Some(text) if text.chars().count() > 256 && !value.is_opaque() => {
+                cx.error(
+                    "out-of-range",
+                    value.span,
+                    "a tag's value has at most 256 characters",
+                );
+                ok = false;
+            }
+            Some(text) => {
+                out.insert(key.text.clone(), text);
+            }
+            None => ok = false,
+        }
+    }
+    ok.then_some(out)
+}
+
 /// `true` or `false` in the spellings of YAML 1.2, also when quoted.
 pub(crate) fn boolean(node: &Node, cx: &mut Cx<'_>) -> Option<bool> {
     let text = text(node, cx)?;
@@ -121,6 +241,7 @@ pub(crate) fn boolean(node: &Node, cx: &mut Cx<'_>) -> Option<bool> {
         "true" | "True" | "TRUE" => Some(true),
         "false" | "False" | "FALSE" => Some(false),
         other if cx.defers(other) => Some(false),
+        _ if node.is_opaque() => Some(true),
         other => {
             let help = match other.to_ascii_lowercase().as_str() {
                 "yes" | "on" | "y" | "1" => Some("write `true`".to_owned()),
@@ -145,7 +266,7 @@ pub(crate) fn integer(
     range: std::ops::RangeInclusive<i64>,
 ) -> Option<i64> {
     let text = text(node, cx)?;
-    if cx.defers(&text) {
+    if cx.defers(&text) || node.is_opaque() {
         return Some(*range.start());
     }
     let digits = text.strip_prefix(['-', '+']).unwrap_or(&text);
@@ -177,7 +298,7 @@ pub(crate) fn choice<T: Copy>(node: &Node, cx: &mut Cx<'_>, choices: &[(&str, T)
     if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
         return Some(*value);
     }
-    if cx.defers(&text) {
+    if cx.defers(&text) || node.is_opaque() {
         return choices.first().map(|(_, value)| *value);
     }
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
@@ -221,20 +342,37 @@ pub(crate) struct Fields<'n> {
     fields: &'n [(Key, Node)],
     known: Vec<&'static str>,
     what: &'static str,
-    either_case: bool,
+    spelling: Spelling,
+    /// Nothing is known of the mapping, so nothing is missing in it.
+    opaque: bool,
+}
+
+/// How the fields of a mapping are spelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spelling {
+    /// As asked for.
+    Exact,
+    /// As asked for, or with an upper-case first letter.
+    Either,
+    /// With an upper-case first letter.
+    Pascal,
 }
 
 impl<'n> Fields<'n> {
     /// The fields of `node`, which is a `what` (named in messages).
     pub(crate) fn of(node: &'n Node, what: &'static str, cx: &mut Cx<'_>) -> Option<Self> {
+        let opaque = node.is_opaque();
+        let of = |fields| Self {
+            span: node.span,
+            fields,
+            known: Vec::new(),
+            what,
+            spelling: Spelling::Exact,
+            opaque,
+        };
         match &node.kind {
-            NodeKind::Map(fields) => Some(Self {
-                span: node.span,
-                fields,
-                known: Vec::new(),
-                what,
-                either_case: false,
-            }),
+            NodeKind::Map(fields) => Some(of(fields)),
+            _ if opaque => Some(of(&[])),
             _ => {
                 wrong_type(node, "a mapping", cx);
                 None
@@ -249,14 +387,23 @@ impl<'n> Fields<'n> {
         what: &'static str,
         cx: &mut Cx<'_>,
     ) -> Option<Self> {
+        let spelling = if cx.pascal {
+            Spelling::Pascal
+        } else {
+            Spelling::Either
+        };
         Some(Self {
-            either_case: true,
+            spelling,
             ..Self::of(node, what, cx)?
         })
     }
 
     fn matches(&self, key: &str, name: &str) -> bool {
-        key == name || (self.either_case && is_pascal_of(key, name))
+        match self.spelling {
+            Spelling::Exact => key == name,
+            Spelling::Either => key == name || is_pascal_of(key, name),
+            Spelling::Pascal => is_pascal_of(key, name),
+        }
     }
 
     /// The node of a field, present or not, null or not.
@@ -276,6 +423,48 @@ impl<'n> Fields<'n> {
         found.map(|(_, value)| value)
     }
 
+    /// The node of a field, without asking for it.
+    pub(crate) fn peek(&self, name: &str) -> Option<&'n Node> {
+        self.fields
+            .iter()
+            .find(|(key, _)| self.matches(&key.text, name))
+            .map(|(_, value)| value)
+    }
+
+    /// The place of a field's key, else that of the mapping.
+    pub(crate) fn place(&self, name: &str) -> Span {
+        self.fields
+            .iter()
+            .find(|(key, _)| self.matches(&key.text, name))
+            .map_or(self.span, |(key, _)| key.span)
+    }
+
+    /// The place of the mapping.
+    pub(crate) fn span(&self) -> Span {
+        self.span
+    }
+
+    /// True when nothing is known of the mapping.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.opaque
+    }
+
+    /// True when the mapping or the value of one of its fields is not known before deployment.
+    pub(crate) fn is_opaque(&self) -> bool {
+        self.opaque || self.fields.iter().any(|(_, value)| value.is_opaque())
+    }
+
+    /// A field's name as it is spelled here.
+    pub(crate) fn spelled(&self, name: &str) -> String {
+        let mut chars = name.chars();
+        match (self.spelling, chars.next()) {
+            (Spelling::Pascal, Some(first)) => {
+                format!("{}{}", first.to_ascii_uppercase(), chars.as_str())
+            }
+            _ => name.to_owned(),
+        }
+    }
+
     /// Says that `alias` is read as `name` if `name` is absent; call before reading `name`.
     pub(crate) fn aliased(
         &mut self,
@@ -283,6 +472,14 @@ impl<'n> Fields<'n> {
         alias: &'static str,
         cx: &mut Cx<'_>,
     ) -> Option<&'n Node> {
+        if self.spelling == Spelling::Pascal {
+            self.known.push(alias);
+            return self
+                .fields
+                .iter()
+                .find(|(k, _)| k.text == alias)
+                .map(|(_, value)| value);
+        }
         let main = self
             .fields
             .iter()
@@ -331,6 +528,10 @@ impl<'n> Fields<'n> {
 
     /// Reports a missing field.
     pub(crate) fn missing(&self, name: &str, cx: &mut Cx<'_>) {
+        if self.opaque {
+            return;
+        }
+        let name = self.spelled(name);
         cx.error(
             "missing-field",
             self.span,
@@ -338,10 +539,23 @@ impl<'n> Fields<'n> {
         );
     }
 
+    /// Reports a missing field by the very word that is wanted.
+    pub(crate) fn missing_word(&self, name: &str, cx: &mut Cx<'_>) {
+        if !self.opaque {
+            let message = format!("{} needs the field `{name}`", self.what);
+            cx.error("missing-field", self.span, message);
+        }
+    }
+
     /// Reports the fields that nobody asked for; of very many, the first.
     pub(crate) fn deny_unknown(&self, cx: &mut Cx<'_>) {
         const MOST: usize = 20;
-        let known = |key: &str| self.known.iter().any(|name| self.matches(key, name));
+        // What is read under another name in a template is known by that name.
+        let known = |key: &str| {
+            self.known
+                .iter()
+                .any(|name| self.matches(key, name) || key == *name && is_upper(name))
+        };
         let mut unknown = self
             .fields
             .iter()
@@ -357,17 +571,18 @@ impl<'n> Fields<'n> {
                 .iter()
                 .any(|(key, _)| self.matches(&key.text, name))
         };
-        let free: Vec<&str> = self
+        let free: Vec<String> = self
             .known
             .iter()
-            .copied()
             .filter(|name| !present(name))
+            .map(|name| self.spelled(name))
             .collect();
-        let mut names = self.known.clone();
+        let mut names: Vec<String> = self.known.iter().map(|name| self.spelled(name)).collect();
         names.sort_unstable();
+        names.dedup();
         let all = format!("known fields: {}", names.join(", "));
         for key in unknown.by_ref().take(MOST) {
-            let meant = suggest::did_you_mean(&key.text, free.iter().copied());
+            let meant = suggest::did_you_mean(&key.text, free.iter().map(String::as_str));
             let message = format!("{} has no field {}", self.what, shown(&key.text));
             cx.error_help(
                 "unknown-field",
@@ -400,6 +615,10 @@ fn duplicate(first: &Key, second: &Key, cx: &mut Cx<'_>) {
             second.text, first.text
         ),
     );
+}
+
+fn is_upper(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_uppercase())
 }
 
 fn is_pascal_of(key: &str, name: &str) -> bool {

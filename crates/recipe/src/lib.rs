@@ -19,8 +19,8 @@
 //! assert_eq!(component.unwrap().phases[0].steps[0].name, "Hello");
 //! ```
 //!
-//! Entry points: [`parse_component`], [`parse_recipe`], [`parse_document`] (which tells the kinds
-//! apart), and, at run time, [`Scope::resolve`] followed by [`Step::decode_inputs`].
+//! Entry points: [`parse_component`], [`parse_recipe`], [`parse_template`], [`parse_document`] (which
+//! tells the kinds apart), and, at run time, [`Scope::resolve`] followed by [`Step::decode_inputs`].
 //!
 //! What is *not* here: files, resolution of parents and wildcards, content ids (`amiforge-plan`),
 //! and running (`amiforge-exec`).
@@ -32,13 +32,18 @@ mod component;
 pub mod condition;
 mod decode;
 mod image_recipe;
+mod inline;
 mod json;
 mod kind;
 mod node;
 mod reference;
+mod resources;
 mod scope;
 mod suggest;
+mod template;
+mod user_config;
 mod version;
+mod workflow;
 mod yaml;
 
 pub use actions::{ActionInputs, ActionKind};
@@ -50,11 +55,14 @@ pub use component::{
 pub use image_recipe::{
     AmiforgeSettings, AptSettings, AptVariant, BlockDeviceMapping, BootMode, ComponentRef,
     ComponentSource, Ebs, ImageRecipe, OutputFormat, ParentImage, RootFilesystem, StepLimits,
-    VolumeType, component_source, parse_recipe, recipe_components,
+    VolumeType, parse_recipe, recipe_components,
 };
-pub use kind::{Document, DocumentKind, detect_kind, parse_document};
+pub use kind::{Document, DocumentKind, detect_kind, kind_of, parse_document};
 pub use node::{Key, Node, NodeKind, Scalar, Style};
 pub use reference::{CONTEXT_KEYS, Chain, Piece, Reference, Side, pieces};
+pub use resources::{Resource, ResourceKind};
 pub use scope::{Iteration, ResolveError, Scope, StepRecord};
+pub use template::{Template, TemplateError, TemplateResource, parse_template};
+pub use user_config::{UserConfig, parse_config};
 pub use version::{Version, VersionParseError, VersionPattern};
 pub use yaml::{MAX_DOCUMENT_BYTES, check_bytes, parse_node};

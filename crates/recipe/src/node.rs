@@ -5,6 +5,14 @@
 
 use amiforge_types::{Digest, Span};
 
+use crate::resources::ResourceKind;
+
+/// Begins the tag of a value that names a resource of the same template. No document can hold it, since
+/// tags of documents begin with `!`.
+const RESOURCE_TAG: &str = "resource:";
+/// The tag of a value of a template that depends on a condition which is not known.
+const MAYBE_TAG: &str = "maybe";
+
 /// One value of a document with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -52,6 +60,9 @@ pub enum Style {
     Plain,
     /// In quotes, as a block, or tagged `!!str`: always text.
     Quoted,
+    /// A value that a template gets only when it is deployed. The text stands for it in messages, and
+    /// every check lets it pass.
+    Opaque,
 }
 
 impl Node {
@@ -90,6 +101,61 @@ impl Node {
     #[must_use]
     pub fn is_null(&self) -> bool {
         matches!(&self.kind, NodeKind::Scalar(scalar) if scalar.is_null())
+    }
+
+    /// A value that is not known before deployment, at `span`; `shown` stands for it.
+    #[must_use]
+    pub fn opaque(span: Span, shown: impl Into<String>) -> Self {
+        Self {
+            span,
+            kind: NodeKind::Scalar(Scalar {
+                text: shown.into(),
+                style: Style::Opaque,
+            }),
+            tag: None,
+        }
+    }
+
+    /// True for a value that is not known before deployment.
+    #[must_use]
+    pub fn is_opaque(&self) -> bool {
+        matches!(&self.kind, NodeKind::Scalar(scalar) if scalar.style == Style::Opaque)
+    }
+
+    /// The resource of the same template that this value names.
+    pub(crate) fn resource(&self) -> Option<(ResourceKind, &str)> {
+        let (kind, id) = self
+            .tag
+            .as_deref()?
+            .strip_prefix(RESOURCE_TAG)?
+            .split_once(':')?;
+        Some((ResourceKind::from_cfn_name(kind)?, id))
+    }
+
+    /// Makes this value name a resource of the same template.
+    pub(crate) fn naming(mut self, kind: ResourceKind, id: &str) -> Self {
+        self.tag = Some(format!("{RESOURCE_TAG}{}:{id}", kind.cfn_name()));
+        self
+    }
+
+    /// Makes this value one that may also be absent.
+    pub(crate) fn maybe_absent(mut self) -> Self {
+        self.tag = Some(MAYBE_TAG.to_owned());
+        self
+    }
+
+    /// True for a value that may turn out to be absent.
+    pub(crate) fn may_be_absent(&self) -> bool {
+        self.tag.as_deref() == Some(MAYBE_TAG)
+    }
+
+    /// True when this or anything in it is not known before deployment.
+    pub(crate) fn has_opaque(&self) -> bool {
+        match &self.kind {
+            NodeKind::Scalar(scalar) => scalar.style == Style::Opaque,
+            NodeKind::Seq(items) => items.iter().any(Self::has_opaque),
+            NodeKind::Map(fields) => fields.iter().any(|(_, value)| value.has_opaque()),
+        }
     }
 
     /// What this is, for messages: `a mapping`, `a list`, `nothing`, `text`.

@@ -56,6 +56,15 @@ impl VersionPattern {
             .all(|(wanted, is)| wanted.is_none_or(|w| w == is))
     }
 
+    /// True when every version that this pattern means is meant by `wider` too.
+    #[must_use]
+    pub fn is_within(&self, wider: &Self) -> bool {
+        self.parts
+            .iter()
+            .zip(wider.parts)
+            .all(|(own, wanted)| wanted.is_none_or(|wanted| *own == Some(wanted)))
+    }
+
     /// The version, when no part is a wildcard.
     #[must_use]
     pub fn concrete(&self) -> Option<Version> {
@@ -112,12 +121,15 @@ fn number(part: &str) -> Result<u32, VersionParseError> {
     let bad = || VersionParseError::Part {
         part: part.chars().take(40).collect(),
     };
-    // One spelling per version: no sign, no leading zero.
-    let canonical = part == "0" || !part.starts_with('0');
-    if part.is_empty() || !canonical || !part.bytes().all(|b| b.is_ascii_digit()) {
+    if part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
         return Err(bad());
     }
-    part.parse().ok().filter(|n| *n <= MOST).ok_or_else(bad)
+    // Leading zeros are no fault: AWS's own examples write dates, such as 2019.12.02.
+    let digits = part.trim_start_matches('0');
+    if digits.is_empty() {
+        return Ok(0);
+    }
+    digits.parse().ok().filter(|n| *n <= MOST).ok_or_else(bad)
 }
 
 impl FromStr for Version {
@@ -190,7 +202,6 @@ mod tests {
         for bad in [
             "v1.0.0",
             "1.+2.3",
-            "01.0.0",
             "1.0.1073741824",
             "1.0.99999999999999999999",
             "1. 0.0",
@@ -203,6 +214,7 @@ mod tests {
             "1.0.1073741823".parse::<Version>().unwrap().to_string(),
             "1.0.1073741823"
         );
+        assert_eq!(parse("2019.012.00").unwrap().to_string(), "2019.12.0");
         assert_eq!(parse("1.0.x").unwrap().first().to_string(), "1.0.0");
     }
 }

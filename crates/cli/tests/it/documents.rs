@@ -212,8 +212,23 @@ fn problems_as_json() {
     let steps = env.write("steps.yaml", STEPS);
     let end = finish(env.amiforge().args(["validate", "--json"]).arg(&steps)).expect_code(2);
     let json = end.json();
-    assert_eq!(json[0]["valid"], false);
-    let codes: Vec<_> = json[0]["diagnostics"]
+    let file = &json["files"][0];
+    assert_eq!(file["path"], steps.display().to_string());
+    assert_eq!(file["kind"], "component");
+    assert_eq!(
+        file["problems"][0],
+        serde_json::json!({
+            "severity": "error",
+            "code": "unknown-action",
+            "message": "there is no action \"ExecuteBsh\"",
+            "line": 7,
+            "column": 17,
+            "endLine": 7,
+            "endColumn": 27,
+            "help": "did you mean `ExecuteBash`?"
+        })
+    );
+    let codes: Vec<_> = file["problems"]
         .as_array()
         .unwrap()
         .iter()
@@ -235,4 +250,185 @@ fn usage_errors_have_exit_code_2() {
         let end = finish(env.amiforge().args(args)).expect_code(2);
         assert!(!end.stderr.is_empty() && end.stdout.is_empty(), "{end}");
     }
+}
+
+/// Every file has its entry, whatever is wrong with it; warnings alone are no failure.
+#[test]
+fn json_names_every_file() {
+    let env = Env::new();
+    let text = "name: x\nsemanticVersion: 1.0.0\n";
+    let unknown = env.write("unknown.yaml", text);
+    let warned = env.write(
+        "aws.yaml",
+        "name: aws\nsemanticVersion: 1.0.0\nparentImage: ami-0123456789abcdef0\n",
+    );
+    let missing = env.path("missing.yaml");
+    let end = finish(
+        env.amiforge()
+            .args(["validate", "--json"])
+            .args([&unknown, &warned, &missing]),
+    )
+    .expect_code(2);
+    let json = end.json();
+    let files = json["files"].as_array().unwrap();
+    assert_eq!(files.len(), 3);
+    assert!(files[0]["kind"].is_null());
+    assert_eq!(files[0]["problems"][0]["code"], "unknown-document");
+    assert_eq!(files[1]["kind"], "image-recipe");
+    assert_eq!(files[1]["problems"][0]["severity"], "warning");
+    assert_eq!(files[2]["problems"][0]["code"], "unreadable");
+    assert!(files[2]["problems"][0]["line"].is_null());
+    finish(env.amiforge().args(["validate", "--json"]).arg(&warned)).expect_code(0);
+}
+
+#[test]
+fn what_only_aws_has_is_named_with_the_lines_to_add() {
+    let env = Env::new();
+    let parent = "arn:aws:imagebuilder:eu-west-1:aws:image/debian-12-x86/x.x.x";
+    let component = "arn:aws:imagebuilder:eu-west-1:123456789012:component/web/1.2.3/4";
+    let recipe = env.write(
+        "recipe.yaml",
+        format!(
+            "name: aws\nsemanticVersion: 1.0.0\nparentImage: {parent}\ncomponents:\n  - componentArn: {component}\n"
+        ),
+    );
+    let config = env.state().join("config.yaml");
+    let told = finish(env.amiforge().arg("plan").arg(&recipe)).expect_code(2);
+    says(
+        &told,
+        &[
+            &config.display().to_string(),
+            &format!("{parent}: debian:bookworm"),
+            &format!("{component}: components/web.yaml"),
+        ],
+    );
+    // As a document it is right.
+    finish(env.amiforge().arg("validate").arg(&recipe)).expect_code(0);
+
+    // A component of the configuration lies beside it; its problems are told as those of any other.
+    fs_err::create_dir_all(env.state()).unwrap();
+    fs_err::write(env.state().join("steps.yaml"), STEPS).unwrap();
+    let pattern = "arn:aws:imagebuilder:eu-west-1:123456789012:component/web/1.x.x";
+    fs_err::write(
+        &config,
+        format!("parents:\n  {parent}: debian:bookworm\ncomponents:\n  {pattern}: steps.yaml\n"),
+    )
+    .unwrap();
+    let end = finish(env.amiforge().arg("validate").arg(&recipe)).expect_code(2);
+    says(&end, &["steps.yaml:7:17", "did you mean `ExecuteBash`?"]);
+
+    fs_err::write(&config, "parents:\n  ami-1: ami-2\n").unwrap();
+    let end = finish(env.amiforge().arg("validate").arg(&recipe)).expect_code(2);
+    says(&end, &["config.yaml:2:10", "name of AWS again"]);
+}
+
+const TEMPLATE: &str = "\
+Parameters:
+  Parent: {Type: String}
+  Greeting: {Type: String, Default: hello}
+Resources:
+  Web:
+    Type: AWS::ImageBuilder::Component
+    Properties:
+      Name: web
+      Version: 1.0.0
+      Platform: Linux
+      Data: !Sub |
+        schemaVersion: 1.0
+        phases:
+          - name: build
+            steps:
+              - {name: Greet, action: ExecuteBash, inputs: {commands: ['echo ${Greeting}']}}
+  One:
+    Type: AWS::ImageBuilder::ImageRecipe
+    Properties:
+      Name: one
+      Version: 1.0.0
+      ParentImage: !Ref Parent
+      Components: [{ComponentArn: !Ref Web}]
+  Two:
+    Type: AWS::ImageBuilder::ImageRecipe
+    Properties: {Name: two, Version: 1.0.0, ParentImage: debian:bookworm}
+";
+
+#[test]
+fn a_template_says_what_it_needs_to_be_built() {
+    let env = Env::new();
+    let template = env.write("template.yaml", TEMPLATE);
+    finish(env.amiforge().arg("validate").arg(&template)).expect_code(0);
+    let plan = |args: &[&str]| finish(env.amiforge().arg("plan").arg(&template).args(args));
+    for (args, told) in [
+        (&[][..], &["One, Two", "--resource NAME"][..]),
+        (
+            &["--resource", "Three"],
+            &["no resource Three", "Web, One, Two"],
+        ),
+        (&["--resource", "Web"], &["Web is a component"]),
+        (
+            &["--resource", "One"],
+            &["template.yaml:22:20", "${Parent}", "--param NAME=VALUE"],
+        ),
+        (
+            &[
+                "--resource",
+                "One",
+                "--param",
+                "Parent=ami-0123456789abcdef0",
+            ],
+            &["nothing stands for it here"],
+        ),
+        (
+            &["--resource", "Two", "--param", "Parnt=x"],
+            &["--param Parnt: neither the template nor a component has this parameter"],
+        ),
+    ] {
+        says(&plan(args).expect_code(2), told);
+    }
+    let recipe = env.write("recipe.yaml", RECIPE);
+    let end = finish(
+        env.amiforge()
+            .arg("plan")
+            .arg(&recipe)
+            .args(["--resource", "One"]),
+    );
+    says(&end.expect_code(2), &["is no template"]);
+}
+
+/// The plan of a template's recipe is that of the same recipe with its component in a file.
+#[test]
+fn a_template_gives_the_layers_of_the_same_recipe() {
+    let env = Env::new();
+    let tiny = crate::tiny::Tiny::new(&env, &[("base", "1.0", "base")]);
+    let mirror = format!("file://{}", tiny.root().display());
+    let recipe = tiny.recipe(&mirror, "[base]");
+    let component = fs_err::read_to_string(env.path("component.yaml")).unwrap();
+    let inline: String = component
+        .lines()
+        .map(|l| format!("        {l}\n"))
+        .collect();
+    let template = env.write(
+        "template.yaml",
+        format!(
+            "Parameters:\n  Suite: {{Type: String}}\nResources:\n  Nothing:\n    Type: AWS::ImageBuilder::Component\n    Properties:\n      Name: nothing\n      Version: 1.0.0\n      Platform: Linux\n      Data: |\n{inline}\
+  Recipe:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Metadata:\n      amiforge:\n        formats: [raw]\n        apt: {{mirror: \"{mirror}\", keyring: tiny.gpg, variant: essential, packages: [base]}}\n    Properties:\n      Name: tiny\n      Version: 1.0.0\n      ParentImage: !Sub 'debian:${{Suite}}'\n      Components: [{{ComponentArn: !GetAtt Nothing.Arn}}]\n      BlockDeviceMappings: [{{DeviceName: /dev/xvda, Ebs: {{VolumeSize: 1, VolumeType: gp3}}}}]\n"
+        ),
+    );
+    let layers = |document: &Path, more: &[&str]| {
+        let end = env.run(
+            env.amiforge()
+                .args(["plan", "--json"])
+                .arg(document)
+                .args(more),
+        );
+        let ids: Vec<String> = end.json()["layers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|layer| layer["id"].as_str().unwrap().to_owned())
+            .collect();
+        ids
+    };
+    let of_recipe = layers(&recipe, &[]);
+    assert_eq!(of_recipe.len(), 3);
+    assert_eq!(layers(&template, &["--param", "Suite=tiny"]), of_recipe);
 }

@@ -184,10 +184,8 @@ impl ActionKind {
 
     /// Checks inputs whose references are not resolved yet.
     pub(crate) fn check(self, inputs: Option<&Node>, step: Span, diags: &mut Diagnostics) {
-        let mut cx = Cx {
-            diags,
-            unresolved: true,
-        };
+        let mut cx = Cx::new(diags);
+        cx.unresolved = true;
         let _checked_only = self.decode_cx(inputs, step, &mut cx);
     }
 }

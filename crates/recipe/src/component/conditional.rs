@@ -80,6 +80,7 @@ pub(super) fn conditional(node: &Node, cx: &mut Cx<'_>) -> Option<If> {
     let mut unresolved = Cx {
         diags: &mut *cx.diags,
         unresolved: true,
+        pascal: cx.pascal,
     };
     let sound = condition(&condition_node, &mut unresolved).is_some() && branches.sound;
     sound.then_some(If {

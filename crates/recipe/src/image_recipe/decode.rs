@@ -1,12 +1,12 @@
 //! Reading an image recipe.
 
-use std::collections::BTreeMap;
-
 use amiforge_types::Diagnostics;
 
 use super::{AmiforgeSettings, BlockDeviceMapping, ImageRecipe, devices, settings, sources};
 use crate::decode::{self, Cx, Fields};
-use crate::node::{Node, NodeKind};
+use crate::node::Node;
+use crate::resources::schema::Rule;
+use crate::resources::tables;
 use crate::version::VersionPattern;
 use crate::yaml;
 
@@ -38,34 +38,55 @@ pub fn recipe_components(text: &str) -> Vec<super::ComponentRef> {
 
 pub(crate) fn recipe(document: Node, diags: &mut Diagnostics) -> Option<ImageRecipe> {
     let mut cx = Cx::new(diags);
-    let cx = &mut cx;
-    yaml::deny_tags(&document, cx);
+    yaml::deny_tags(&document, &mut cx);
+    fields(document, &mut cx)
+}
+
+/// Reads the properties of a template's recipe, whose references are replaced.
+pub(crate) fn template_recipe(properties: Node, diags: &mut Diagnostics) -> Option<ImageRecipe> {
+    let mut cx = Cx::new(diags);
+    cx.pascal = true;
+    fields(properties, &mut cx)
+}
+
+fn fields(document: Node, cx: &mut Cx<'_>) -> Option<ImageRecipe> {
     let mut fields = Fields::of_either_case(&document, "an image recipe", cx)?;
-    let name = fields.required("name", cx, resource_name);
-    let description = fields.optional("description", cx, |n, cx| limited(n, cx, 1024));
+    let name = fields.required("name", cx, decode::resource_name);
+    let description = fields.optional("description", cx, |n, cx| decode::limited(n, cx, 1024));
     let version_node = fields.aliased("semanticVersion", "Version", cx);
-    if version_node.is_none() {
-        fields.missing("semanticVersion", cx);
+    match version_node {
+        None if cx.pascal => fields.missing_word("Version", cx),
+        None => fields.missing("semanticVersion", cx),
+        Some(_) => {}
     }
-    let version = version_node.and_then(|n| version(n, cx));
+    let version = version_node.and_then(|n| {
+        let help = "write three numbers, as in `1.0.0`, or `x` for trailing ones";
+        decode::parsed::<VersionPattern>(n, cx, help)
+    });
     let parent = fields.required("parentImage", cx, |n, cx| {
         Some((sources::parent_image(n, cx)?, n.span))
     });
     let components = fields.optional("components", cx, components);
     let mappings = fields.optional("blockDeviceMappings", cx, devices::mappings);
     let working_directory = fields.optional("workingDirectory", cx, working_directory);
-    let tags = fields.optional("tags", cx, tag_map);
-    let ami_tags = fields.optional("amiTags", cx, tag_map);
+    let tags = fields.optional("tags", cx, |n, cx| decode::tag_map(n, cx, 50));
+    let ami_tags = fields.optional("amiTags", cx, |n, cx| decode::tag_map(n, cx, 50));
     let amiforge = fields.optional("amiforge", cx, settings::settings);
     // Read and refused rather than called unknown: they are real fields of the API.
-    for (name, why) in [
+    for (name, why, rule) in [
         (
             "additionalInstanceConfiguration",
             "the build machine has no user data or agent to configure",
+            &Rule::Object(&tables::ADDITIONAL_INSTANCE_CONFIGURATION),
         ),
-        ("amiWatermarks", "watermarks exist only in AWS"),
+        (
+            "amiWatermarks",
+            "watermarks exist only in AWS",
+            &tables::AMI_WATERMARKS,
+        ),
     ] {
         if let Some(node) = fields.node(name, cx) {
+            rule.check(node, cx);
             cx.warning(
                 "ignored-field",
                 node.span,
@@ -124,55 +145,19 @@ fn check_root(mappings: &[BlockDeviceMapping], cx: &mut Cx<'_>) {
     }
 }
 
-fn limited(node: &Node, cx: &mut Cx<'_>, most: usize) -> Option<String> {
-    let text = decode::filled(node, cx)?;
-    let count = text.chars().count();
-    if count > most {
-        cx.error(
-            "out-of-range",
+pub(crate) fn components(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<super::ComponentRef>> {
+    let components = decode::list(node, cx, sources::component_ref)?;
+    if components.is_empty() && !node.is_opaque() {
+        // CloudFormation and the API take a list without entries only by leaving the field out.
+        let help = "leave `components` out when there is none";
+        cx.error_help(
+            "empty-value",
             node.span,
-            format!("this has {count} characters, at most {most} are allowed"),
+            "this list has no entry",
+            Some(help.to_owned()),
         );
         return None;
     }
-    Some(text)
-}
-
-/// 3 to 128 of letters, digits, `-`, `_`; spaces only inside.
-fn resource_name(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
-    let text = decode::filled(node, cx)?;
-    let allowed = text
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b' '));
-    if !allowed || !(3..=128).contains(&text.len()) || text.trim() != text {
-        let message = format!("{} is not a resource name", decode::shown(&text));
-        let help = Some("use 3 to 128 letters, digits, `-`, `_`, and spaces inside".to_owned());
-        cx.error_help("invalid-name", node.span, message, help);
-        return None;
-    }
-    Some(text)
-}
-
-fn version(node: &Node, cx: &mut Cx<'_>) -> Option<VersionPattern> {
-    let text = decode::filled(node, cx)?;
-    match text.parse() {
-        Ok(version) => Some(version),
-        Err(error) => {
-            let help =
-                Some("write three numbers, as in `1.0.0`, or `x` for trailing ones".to_owned());
-            cx.error_help(
-                "invalid-version",
-                node.span,
-                format!("version {}: {error}", decode::shown(&text)),
-                help,
-            );
-            None
-        }
-    }
-}
-
-fn components(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<super::ComponentRef>> {
-    let components = decode::list(node, cx, sources::component_ref)?;
     if components.len() > MOST_COMPONENTS {
         let message = format!(
             "a recipe has at most {MOST_COMPONENTS} components, this has {}",
@@ -188,9 +173,9 @@ fn components(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<super::ComponentRef>> 
     Some(components)
 }
 
-fn working_directory(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
+pub(crate) fn working_directory(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
     let path = decode::path(node, cx)?;
-    if !path.starts_with('/') {
+    if !node.is_opaque() && !path.starts_with('/') && !is_on_a_drive(&path) {
         cx.error(
             "invalid-path",
             node.span,
@@ -201,52 +186,7 @@ fn working_directory(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
     Some(path)
 }
 
-fn tag_map(node: &Node, cx: &mut Cx<'_>) -> Option<BTreeMap<String, String>> {
-    // CloudFormation may also write a list of Key and Value for some resources, not for these.
-    let NodeKind::Map(fields) = &node.kind else {
-        decode::wrong_type(node, "a mapping of tag names to values", cx);
-        return None;
-    };
-    let mut out = BTreeMap::new();
-    let mut ok = true;
-    if fields.len() > 50 {
-        cx.error(
-            "out-of-range",
-            node.span,
-            format!("at most 50 tags are allowed, these are {}", fields.len()),
-        );
-        ok = false;
-    }
-    for (key, value) in fields {
-        let (chars, name) = (key.text.chars().count(), decode::shown(&key.text));
-        let legal = key
-            .text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || " _.:/=+-@".contains(c));
-        if !(1..=128).contains(&chars) || !legal || key.text.starts_with("aws:") {
-            let help = "use 1 to 128 of letters, digits, space and _.:/=+-@; `aws:` at the start is reserved";
-            cx.error_help(
-                "invalid-name",
-                key.span,
-                format!("{name} is not a tag name"),
-                Some(help.to_owned()),
-            );
-            ok = false;
-        }
-        match decode::text(value, cx) {
-            Some(text) if text.chars().count() > 256 => {
-                cx.error(
-                    "out-of-range",
-                    value.span,
-                    "a tag's value has at most 256 characters",
-                );
-                ok = false;
-            }
-            Some(text) => {
-                out.insert(key.text.clone(), text);
-            }
-            None => ok = false,
-        }
-    }
-    ok.then_some(out)
+/// `C:\folder`: the recipe is for Windows.
+fn is_on_a_drive(path: &str) -> bool {
+    matches!(path.as_bytes(), [drive, b':', b'\\' | b'/', ..] if drive.is_ascii_alphabetic())
 }

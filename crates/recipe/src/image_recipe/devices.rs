@@ -8,6 +8,7 @@ use amiforge_types::Span;
 
 use crate::decode::{self, Cx, Fields};
 use crate::node::Node;
+use crate::resources::forms;
 
 /// One entry of `blockDeviceMappings`; exactly one of `ebs`, `virtual_name` and `no_device` is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,22 @@ pub struct Ebs {
     pub kms_key_id: Option<String>,
     /// A snapshot to start the volume from.
     pub snapshot_id: Option<String>,
+}
+
+impl Ebs {
+    /// A volume of a template, of which not all is known before deployment.
+    const fn unknown() -> Self {
+        Self {
+            volume_size: None,
+            volume_type: None,
+            delete_on_termination: None,
+            encrypted: None,
+            iops: None,
+            throughput: None,
+            kms_key_id: None,
+            snapshot_id: None,
+        }
+    }
 }
 
 /// A kind of EBS volume.
@@ -153,8 +170,10 @@ impl VolumeType {
     }
 }
 
-/// The largest volume the Image Builder API takes, in GiB; EC2 itself goes higher.
-const IMAGE_BUILDER_MOST_GIB: u32 = 16_000;
+/// What the Image Builder API takes at most; EC2 itself goes higher.
+const MOST_GIB: u32 = 16_000;
+const MOST_IOPS: u32 = 64_000;
+const MOST_THROUGHPUT: u32 = 1_000;
 
 pub(super) fn mappings(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<BlockDeviceMapping>> {
     let items = decode::seq(node, cx)?;
@@ -200,12 +219,17 @@ fn mapping(node: &Node, cx: &mut Cx<'_>) -> Option<BlockDeviceMapping> {
     let ebs = fields.optional("ebs", cx, ebs);
     let virtual_name = fields.optional("virtualName", cx, virtual_name);
     // `noDevice: ""` removes a mapping; any value does.
-    let no_device = fields.node("noDevice", cx).is_some();
+    let removed = fields.node("noDevice", cx);
+    if let Some(node) = removed {
+        forms::empty(node, cx);
+    }
+    let no_device = removed.is_some();
     fields.deny_unknown(cx);
+    let unknown = fields.is_unknown();
     let (device_name, ebs, virtual_name) = (device_name?, ebs?, virtual_name?);
     let kinds =
         usize::from(ebs.is_some()) + usize::from(virtual_name.is_some()) + usize::from(no_device);
-    if kinds != 1 {
+    if kinds != 1 && !unknown {
         let message = format!(
             "`{device_name}` needs exactly one of `ebs`, `virtualName` and `noDevice`, found {kinds}"
         );
@@ -223,7 +247,7 @@ fn mapping(node: &Node, cx: &mut Cx<'_>) -> Option<BlockDeviceMapping> {
 
 fn device_name(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
     let text = decode::filled(node, cx)?;
-    if !is_device_name(&text) {
+    if !node.is_opaque() && !is_device_name(&text) {
         let message = format!(
             "{} is not a device name of an HVM instance",
             decode::shown(&text)
@@ -237,8 +261,14 @@ fn device_name(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
 
 /// `/dev/sd[a-z]`, `/dev/sda1`, `/dev/sda2`, `/dev/xvd[a-z]`, `/dev/xvd[a-c][a-z]`, `/dev/xvdd[a-x]`.
 fn is_device_name(text: &str) -> bool {
+    // Windows has no /dev; EC2's guide names its devices xvdb to xvdz.
     let Some(name) = text.strip_prefix("/dev/") else {
-        return false;
+        return text.strip_prefix("xvd").is_some_and(|letters| {
+            matches!(
+                letters.as_bytes(),
+                [b'a'..=b'z'] | [b'a'..=b'c', b'a'..=b'z']
+            )
+        });
     };
     if let Some(letters) = name.strip_prefix("sd") {
         return matches!(letters.as_bytes(), [b'a'..=b'z']) || letters == "a1" || letters == "a2";
@@ -257,7 +287,7 @@ fn virtual_name(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
     let number = text
         .strip_prefix("ephemeral")
         .and_then(|n| n.parse::<u8>().ok().filter(|v| v.to_string() == n));
-    if number.is_none_or(|n| n > 23) {
+    if !node.is_opaque() && number.is_none_or(|n| n > 23) {
         cx.error(
             "invalid-device",
             node.span,
@@ -286,6 +316,10 @@ fn ebs(node: &Node, cx: &mut Cx<'_>) -> Option<Ebs> {
     });
     let snapshot_id = fields.optional("snapshotId", cx, snapshot_id);
     fields.deny_unknown(cx);
+    if fields.is_opaque() {
+        // Limits depend on each other, and not all is known.
+        return Some(Ebs::unknown());
+    }
     let (volume_size, volume_type, iops) = (volume_size?, volume_type?, iops?);
     let (throughput, kms_key_id, encrypted) = (throughput?, kms_key_id?, encrypted?);
     let (delete_on_termination, snapshot_id) = (delete_on_termination?, snapshot_id?);
@@ -388,28 +422,37 @@ fn check_limits(
             cx.error("out-of-range", span, message);
         }
     }
-    if let Some((size, span)) =
-        size.filter(|(size, _)| *size > IMAGE_BUILDER_MOST_GIB && *size <= limits.size.1)
-    {
-        cx.warning(
-            "aws-limit",
-            span,
-            format!(
-                "Image Builder itself takes at most {IMAGE_BUILDER_MOST_GIB} GiB, this is {size}"
-            ),
-            "the image can be built here, but not by the service",
-        );
+    // What EC2 takes and the API of Image Builder does not.
+    for (field, value, most, own, unit) in [
+        ("volumeSize", size, MOST_GIB, Some(limits.size), " GiB"),
+        ("iops", iops, MOST_IOPS, limits.iops, ""),
+        (
+            "throughput",
+            throughput,
+            MOST_THROUGHPUT,
+            limits.throughput,
+            " MiB/s",
+        ),
+    ] {
+        let within = |v: u32| own.is_some_and(|(_, own)| v <= own);
+        if let Some((value, span)) = value.filter(|(v, _)| *v > most && within(*v)) {
+            let message = format!(
+                "Image Builder itself takes at most {most}{unit} for `{field}`, this is {value}"
+            );
+            let help = "the image can be built here, but not by the service";
+            cx.warning("aws-limit", span, message, help);
+        }
     }
 }
 
 fn snapshot_id(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
     let text = decode::filled(node, cx)?;
     let hex = text.strip_prefix("snap-").unwrap_or("");
-    if !matches!(hex.len(), 8 | 17)
-        || !hex
+    let fits = matches!(hex.len(), 8 | 17)
+        && hex
             .bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    {
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if !fits && !node.is_opaque() {
         let message = format!("{} is not a snapshot id", decode::shown(&text));
         let help = Some("write `snap-` and 17 hex digits".to_owned());
         cx.error_help("invalid-name", node.span, message, help);

@@ -11,17 +11,18 @@ use std::collections::BTreeMap;
 
 use amiforge_types::{Digest, Span};
 
+use crate::decode::Cx;
 use crate::node::Node;
 use crate::version::VersionPattern;
 
-pub(crate) use decode::recipe;
 pub use decode::{parse_recipe, recipe_components};
+pub(crate) use decode::{recipe, template_recipe};
 pub use devices::{BlockDeviceMapping, Ebs, VolumeType};
 pub use limits::StepLimits;
 pub use settings::{
     AmiforgeSettings, AptSettings, AptVariant, BootMode, OutputFormat, RootFilesystem,
 };
-pub use sources::{ComponentRef, ComponentSource, ParentImage, component_source};
+pub use sources::{ComponentRef, ComponentSource, ParentImage};
 
 /// An image recipe without errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,16 @@ impl ImageRecipe {
         self.root_mapping()
             .map_or("/dev/xvda", |mapping| &mapping.device_name)
     }
+}
+
+/// Checks the mappings of another resource.
+pub(crate) fn block_device_mappings(node: &Node, cx: &mut Cx<'_>) {
+    devices::mappings(node, cx);
+}
+
+/// Checks the components of another resource.
+pub(crate) fn component_refs(node: &Node, cx: &mut Cx<'_>) {
+    decode::components(node, cx);
 }
 
 #[cfg(test)]

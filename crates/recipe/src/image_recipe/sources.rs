@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use amiforge_types::Span;
+use amiforge_types::{Diagnostics, Span};
 
 use crate::decode::{self, Cx, Fields};
 use crate::node::Node;
+use crate::resources::{ResourceKind, arn, parse_arn};
 use crate::suggest;
 use crate::version::VersionPattern;
 
@@ -19,12 +20,39 @@ pub enum ParentImage {
         /// The suite, for example `bookworm`.
         suite: String,
     },
+    /// What only AWS has: an ARN, `ssm:<parameter>`, an AMI id, a product of the Marketplace, as it is
+    /// written. The user's configuration says what stands for it here.
+    Aws(String),
 }
 
 impl fmt::Display for ParentImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Debian { suite } => write!(f, "debian:{suite}"),
+            Self::Aws(text) => f.write_str(text),
+        }
+    }
+}
+
+impl ParentImage {
+    /// Reads what the user's configuration names as parent.
+    ///
+    /// # Errors
+    /// Says what is wrong with the text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut diags = Diagnostics::new();
+        let node = Node::text(Span::default(), text);
+        match parent_image(&node, &mut Cx::new(&mut diags)) {
+            Some(Self::Aws(_)) => Err(format!(
+                "{} is a name of AWS again; name a parent such as debian:bookworm",
+                decode::shown(text)
+            )),
+            Some(parent) => Ok(parent),
+            None => Err(diags
+                .iter()
+                .map(|problem| problem.message.clone())
+                .collect::<Vec<_>>()
+                .join("; ")),
         }
     }
 }
@@ -36,8 +64,6 @@ const LATER: &[(&str, &str)] = &[
     ("tar", "a root file system archive"),
     ("disk", "a disk image"),
     ("image", "an image of the local catalog"),
-    ("arn", "an AWS image"),
-    ("ssm", "an SSM parameter"),
 ];
 
 pub(super) fn parent_image(node: &Node, cx: &mut Cx<'_>) -> Option<ParentImage> {
@@ -51,13 +77,15 @@ pub(super) fn parent_image(node: &Node, cx: &mut Cx<'_>) -> Option<ParentImage> 
         );
         return None;
     }
+    if node.is_opaque() || is_of_aws(&text, node, cx) {
+        return Some(ParentImage::Aws(text));
+    }
     let (kind, rest) = text.split_once(':').unwrap_or((&text, ""));
     let later = LATER
         .iter()
         .find(|(name, _)| *name == kind)
         .map(|(_, what)| *what);
     let later = later.or((text == "scratch").then_some("an empty image"));
-    let later = later.or(text.starts_with("ami-").then_some("an AMI id"));
     if let Some(what) = later {
         let message = format!("{what} as parent is not yet supported");
         cx.error_help(
@@ -89,6 +117,37 @@ pub(super) fn parent_image(node: &Node, cx: &mut Cx<'_>) -> Option<ParentImage> 
     Some(ParentImage::Debian {
         suite: rest.to_owned(),
     })
+}
+
+/// Whether a parent is named as AWS does; warns of names that AWS cannot have given.
+fn is_of_aws(text: &str, node: &Node, cx: &mut Cx<'_>) -> bool {
+    let unusual = |what: &str, cx: &mut Cx<'_>| {
+        let message = format!("{} is not {what}", decode::shown(text));
+        cx.warning("unusual-parent", node.span, message, "AWS will not find it");
+    };
+    if let Some(id) = text.strip_prefix("ami-") {
+        let hex = id
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if !matches!(id.len(), 8 | 17) || !hex {
+            unusual("the id of an AMI: `ami-` and 17 hex digits", cx);
+        }
+        return true;
+    }
+    if text.starts_with("arn:") {
+        let image = parse_arn(text).is_ok_and(|arn| arn.path.first() == Some(&"image"));
+        if !image && !text.contains(":ssm:") {
+            unusual("the ARN of an image", cx);
+        }
+        return true;
+    }
+    let uuid = text.split('-').map(str::len).eq([8, 4, 4, 4, 12])
+        && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    // A dynamic reference of CloudFormation to a parameter says the same as `ssm:`.
+    text.strip_prefix("ssm:")
+        .is_some_and(|name| !name.is_empty())
+        || text.starts_with("prod-")
+        || uuid
 }
 
 /// A suite becomes part of URLs and cache paths, so it must be one plain path component.
@@ -126,6 +185,57 @@ pub enum ComponentSource {
         /// Which versions fit; the latest of them is meant.
         version: VersionPattern,
     },
+    /// What only AWS has: an ARN as it is written. The user's configuration says which local component
+    /// stands for it; without that, one that Amazon manages is looked for by name in the library.
+    Arn(String),
+    /// A component of the same template, by its logical id.
+    Resource(String),
+}
+
+impl ComponentSource {
+    /// Reads what the user's configuration names as component.
+    ///
+    /// # Errors
+    /// Says what is wrong with the text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut diags = Diagnostics::new();
+        let node = Node::text(Span::default(), text);
+        match component_source(&node, &mut Cx::new(&mut diags)) {
+            Some(Self::Arn(_)) => Err(format!(
+                "{} is a name of AWS again; name a document or a component of the library",
+                decode::shown(text)
+            )),
+            Some(source) => Ok(source),
+            None => Err(diags
+                .iter()
+                .map(|problem| problem.message.clone())
+                .collect::<Vec<_>>()
+                .join("; ")),
+        }
+    }
+
+    /// The name and version by which a text means a component of the library: `<name>`,
+    /// `<name>/<version>`, or the ARN of one that Amazon manages.
+    #[must_use]
+    pub fn of_library(text: &str) -> Option<(String, VersionPattern)> {
+        let mut diags = Diagnostics::new();
+        let node = Node::text(Span::default(), text);
+        match component_source(&node, &mut Cx::new(&mut diags))? {
+            Self::Named { name, version } => Some((name, version)),
+            source => source.managed(),
+        }
+    }
+
+    /// Of the ARN of a component that Amazon manages, its name and version.
+    #[must_use]
+    pub fn managed(&self) -> Option<(String, VersionPattern)> {
+        let Self::Arn(text) = self else { return None };
+        let arn = parse_arn(text).ok().filter(|arn| arn.is_amazon())?;
+        match arn.path.as_slice() {
+            ["component", name, version, ..] => Some(((*name).to_owned(), version.parse().ok()?)),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for ComponentSource {
@@ -133,22 +243,16 @@ impl fmt::Display for ComponentSource {
         match self {
             Self::Path(path) => f.write_str(path),
             Self::Named { name, version } => write!(f, "{name}/{version}"),
+            Self::Arn(text) => f.write_str(text),
+            Self::Resource(id) => f.write_str(id),
         }
     }
-}
-
-/// Reads a text that names a component; `None` when it names none.
-#[must_use]
-pub fn component_source(text: &str) -> Option<ComponentSource> {
-    let mut diags = amiforge_types::Diagnostics::new();
-    let node = Node::text(Span::default(), text);
-    source_of(&node, &mut Cx::new(&mut diags)).filter(|_| !diags.has_errors())
 }
 
 pub(super) fn component_ref(node: &Node, cx: &mut Cx<'_>) -> Option<ComponentRef> {
     let mut fields = Fields::of_either_case(node, "a component of the recipe", cx)?;
     let source = fields.required("componentArn", cx, |n, cx| {
-        Some((source_of(n, cx)?, n.span))
+        Some((component_source(n, cx)?, n.span))
     });
     let parameters = fields.optional("parameters", cx, parameters);
     fields.deny_unknown(cx);
@@ -160,10 +264,22 @@ pub(super) fn component_ref(node: &Node, cx: &mut Cx<'_>) -> Option<ComponentRef
     })
 }
 
-fn source_of(node: &Node, cx: &mut Cx<'_>) -> Option<ComponentSource> {
+fn component_source(node: &Node, cx: &mut Cx<'_>) -> Option<ComponentSource> {
     let text = decode::path(node, cx)?;
-    if let Some(named) = text.strip_prefix("arn:") {
-        return managed(named, node, cx);
+    if let Some((kind, id)) = node.resource() {
+        if kind != ResourceKind::Component {
+            let message = format!("`{id}` is {}, not a component", kind.with_article());
+            cx.error("wrong-resource", node.span, message);
+            return None;
+        }
+        return Some(ComponentSource::Resource(id.to_owned()));
+    }
+    if node.is_opaque() {
+        return Some(ComponentSource::Arn(text));
+    }
+    if text.starts_with("arn:") {
+        arn::component(node, cx)?;
+        return Some(ComponentSource::Arn(text));
     }
     if text.contains("://") {
         let message = format!(
@@ -222,30 +338,6 @@ fn named(text: &str, node: &Node, cx: &mut Cx<'_>) -> Option<ComponentSource> {
     }
 }
 
-/// `arn:<partition>:imagebuilder:<region>:aws:component/<name>/<version>[/<build>]`; only components
-/// that Amazon manages have an equivalent in the local library.
-fn managed(after_arn: &str, node: &Node, cx: &mut Cx<'_>) -> Option<ComponentSource> {
-    let parts: Vec<&str> = after_arn.splitn(5, ':').collect();
-    if let [_partition, "imagebuilder", _region, owner, resource] = parts.as_slice()
-        && let Some(resource) = resource.strip_prefix("component/")
-    {
-        if *owner == "aws" || owner.starts_with("aws-") {
-            return named(resource, node, cx);
-        }
-        let help = Some("point `componentArn` at a local copy of the document".to_owned());
-        cx.error_help(
-            "unsupported-component",
-            node.span,
-            "a component of an AWS account cannot be read here",
-            help,
-        );
-        return None;
-    }
-    let message = "this is not the ARN of an Image Builder component";
-    cx.error("invalid-component", node.span, message);
-    None
-}
-
 /// `[{name, value: [text]}]`.
 fn parameters(node: &Node, cx: &mut Cx<'_>) -> Option<BTreeMap<String, String>> {
     let mut out = BTreeMap::new();
@@ -279,6 +371,9 @@ fn parameter(node: &Node, cx: &mut Cx<'_>) -> Option<(String, String, Span)> {
 }
 
 fn parameter_value(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
+    if node.is_opaque() {
+        return decode::text(node, cx);
+    }
     if node.as_text().is_some() {
         let help = Some("write the value as a list of one: `value: [\"...\"]`".to_owned());
         cx.error_help(

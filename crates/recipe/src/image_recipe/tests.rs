@@ -61,7 +61,7 @@ fn both_spellings_give_the_same_recipe() {
 #[test]
 fn components_are_paths_or_names() {
     let recipe = recipe(
-        "components:\n  - componentArn: ./a.yaml\n  - componentArn: /abs/b\n  - componentArn: c.YML\n  - componentArn: update-linux\n  - componentArn: arn:aws-cn:imagebuilder:cn-north-1:aws:component/go-stable-linux/1.x.x/3\n",
+        "components:\n  - componentArn: ./a.yaml\n  - componentArn: /abs/b\n  - componentArn: c.YML\n  - componentArn: update-linux\n  - componentArn: arn:aws-cn:imagebuilder:cn-north-1:aws:component/go-stable-linux/1.x.x\n",
     );
     let shown: Vec<String> = recipe
         .components
@@ -75,9 +75,16 @@ fn components_are_paths_or_names() {
             "/abs/b",
             "c.YML",
             "update-linux/x.x.x",
-            "go-stable-linux/1.x.x"
+            "arn:aws-cn:imagebuilder:cn-north-1:aws:component/go-stable-linux/1.x.x"
         ]
     );
+    let managed: Vec<_> = recipe
+        .components
+        .iter()
+        .filter_map(|c| c.source.managed())
+        .map(|(name, version)| format!("{name}/{version}"))
+        .collect();
+    assert_eq!(managed, ["go-stable-linux/1.x.x"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Every folder in `fixtures/{components,recipes}/{ok,err}/` holds a `document.*` and what it gives:
+//! Every folder in `fixtures/<kind>/{ok,err}/` holds a `document.*` and what it gives:
 //! `diagnostics.txt`, and for good ones `canonical.json`. Adding a case is adding a folder; with
 //! `AMIFORGE_BLESS=1` the expectations are written instead of compared.
 
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use amiforge_recipe::{check_bytes, parse_component, parse_recipe};
+use amiforge_recipe::{check_bytes, parse_component, parse_document, parse_recipe};
 use amiforge_types::{Diagnostic, Severity};
 
 fn root() -> PathBuf {
@@ -147,6 +147,68 @@ fn good_recipes() {
 #[test]
 fn bad_recipes() {
     run("recipes/err", recipe);
+}
+
+/// The kinds of document besides components and recipes: folder, and the kind as programs call it.
+const KINDS: &[(&str, Option<&str>)] = &[
+    ("component-resources", Some("component-resource")),
+    ("container-recipes", Some("container-recipe")),
+    (
+        "distribution-configurations",
+        Some("distribution-configuration"),
+    ),
+    ("image-pipelines", Some("image-pipeline")),
+    ("images", Some("image")),
+    (
+        "infrastructure-configurations",
+        Some("infrastructure-configuration"),
+    ),
+    ("lifecycle-policies", Some("lifecycle-policy")),
+    ("templates", Some("template")),
+    ("unknown-documents", None),
+    ("workflow-resources", Some("workflow-resource")),
+    ("workflows", Some("workflow")),
+];
+
+/// Reads a document whose kind has to be told from its content.
+fn of_kind(text: &str, expected: Option<&str>) -> (Option<Vec<u8>>, Vec<Diagnostic>) {
+    let (kind, document, problems) = parse_document(text);
+    assert_eq!(kind.map(|kind| kind.id()), expected, "{text}");
+    (document.map(|d| d.canonical()), problems.into_sorted())
+}
+
+#[test]
+fn good_resources() {
+    for (folder, kind) in KINDS.iter().filter(|(_, kind)| kind.is_some()) {
+        run(&format!("{folder}/ok"), |text| of_kind(text, *kind));
+    }
+}
+
+#[test]
+fn bad_resources() {
+    for (folder, kind) in KINDS {
+        run(&format!("{folder}/err"), |text| of_kind(text, *kind));
+    }
+}
+
+/// The kind of components and recipes is told from their content too.
+#[test]
+fn good_components_and_recipes_are_known_for_what_they_are() {
+    for (folder, expected) in [
+        ("components/ok", "component"),
+        ("recipes/ok", "image-recipe"),
+    ] {
+        for case in cases(folder) {
+            let bytes = document(&case);
+            let (kind, _, _) = parse_document(check_bytes(&bytes).unwrap());
+            assert_eq!(
+                kind.map(|kind| kind.id()),
+                Some(expected),
+                "{}",
+                case.display()
+            );
+        }
+    }
 }
 
 /// The shipped recipes and the components that they name by path are free of problems.

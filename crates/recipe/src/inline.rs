@@ -1,0 +1,308 @@
+//! Documents that stand inside a document: the `data` of a component or workflow.
+//!
+//! The inner text is read where it stands. All of the outer text that is not part of it becomes blank,
+//! so that line numbers and places in messages are those of the file. Where references of a template are
+//! replaced inside the text, places behind them are counted back. A text that is not written line by line
+//! (in quotes, joined from parts) has one place: that of its scalar.
+
+use amiforge_types::{Diagnostic, Diagnostics, Position, Span};
+
+use crate::node::{Node, NodeKind, Scalar, Style};
+use crate::yaml;
+
+/// Surrounds the name of what is not known before deployment, inside a text that is read as YAML.
+/// Private-use characters: YAML lets them pass, and nobody writes them.
+const OPEN: char = '\u{e0f1}';
+const CLOSE: char = '\u{e0f2}';
+
+/// A document inside a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Inline<'t> {
+    /// The inner text, as it will be read.
+    text: String,
+    place: Place<'t>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place<'t> {
+    /// Blanks, then the inner text with its lines where they stand in the file.
+    Lines {
+        padded: String,
+        /// The outer text.
+        outer: &'t str,
+        edits: Vec<Edit>,
+    },
+    /// All of it stands at one place.
+    Whole(Span),
+}
+
+/// A reference that was replaced. Behind it, padded and outer text run in step again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Edit {
+    /// Where the value begins and ends in the padded text.
+    padded: (usize, usize),
+    /// Where the reference begins and ends in the outer text.
+    outer: (usize, usize),
+}
+
+/// A part of a text whose references are replaced.
+pub(crate) struct Piece {
+    /// The text, or the name of what is not known.
+    pub(crate) text: String,
+    /// False when the text is only the name of something unknown.
+    pub(crate) known: bool,
+    /// How many bytes of the template's text the part stands for.
+    pub(crate) source_bytes: usize,
+    /// True for text that was not replaced.
+    pub(crate) verbatim: bool,
+}
+
+impl<'t> Inline<'t> {
+    /// The document that a scalar holds; `None` when the node is no text.
+    pub(crate) fn of_scalar(node: &Node, outer: &'t str) -> Option<Self> {
+        let text = node.as_text().filter(|_| !node.is_opaque())?;
+        let piece = Piece {
+            text: text.to_owned(),
+            known: true,
+            source_bytes: text.len(),
+            verbatim: true,
+        };
+        Some(Self::of_pieces(node.span, text, &[piece], outer))
+    }
+
+    /// The document made of `pieces`, which together stand for the whole text of a scalar.
+    pub(crate) fn of_pieces(span: Span, source: &str, pieces: &[Piece], outer: &'t str) -> Self {
+        let text = pieces.iter().map(Piece::render).collect();
+        let place = lines(span, source, pieces, outer).unwrap_or(Place::Whole(span));
+        Self { text, place }
+    }
+
+    /// The inner text, with `${Name}` for what is not known.
+    pub(crate) fn text(&self) -> String {
+        cleaned(&self.text)
+    }
+
+    /// True when something in the text is not known before deployment.
+    pub(crate) fn is_open(&self) -> bool {
+        self.text.contains(OPEN)
+    }
+
+    /// Reads the text and hands its tree to `check`, then tells the problems by their place in the file.
+    pub(crate) fn read(&self, check: impl FnOnce(Node, &str, &mut Diagnostics)) -> Diagnostics {
+        let mut found = Diagnostics::new();
+        let text = match &self.place {
+            Place::Lines { padded, .. } => padded,
+            Place::Whole(_) => &self.text,
+        };
+        if let Some(mut node) = yaml::parse_node(text, &mut found) {
+            mark_unknown(&mut node);
+            check(node, &self.text, &mut found);
+        }
+        let mut out = Diagnostics::new();
+        for problem in found.iter() {
+            out.push(self.placed(problem));
+        }
+        out
+    }
+
+    fn placed(&self, problem: &Diagnostic) -> Diagnostic {
+        let mut problem = problem.clone();
+        problem.message = cleaned(&problem.message);
+        problem.help = problem.help.map(|help| cleaned(&help));
+        match &self.place {
+            Place::Whole(span) => {
+                if let Some(inner) = problem.span {
+                    let line = inner.start.line;
+                    problem.message = format!("line {line} of the document: {}", problem.message);
+                }
+                problem.span = Some(*span);
+            }
+            Place::Lines { outer, edits, .. } => {
+                if let Some(span) = &mut problem.span {
+                    *span = Span {
+                        start: back(span.start, outer, edits),
+                        end: back(span.end, outer, edits),
+                    };
+                    if span.end < span.start {
+                        span.end = span.start;
+                    }
+                }
+            }
+        }
+        problem
+    }
+}
+
+impl Piece {
+    fn render(&self) -> String {
+        if self.known {
+            self.text.clone()
+        } else {
+            format!("{OPEN}{}{CLOSE}", self.text)
+        }
+    }
+}
+
+/// The place in the outer text of a place in the padded one.
+fn back(place: Position, outer: &str, edits: &[Edit]) -> Position {
+    let Some(edit) = edits.iter().rev().find(|e| e.padded.0 <= place.offset) else {
+        return place;
+    };
+    let offset = if place.offset < edit.padded.1 {
+        edit.outer.0
+    } else {
+        edit.outer.1 + (place.offset - edit.padded.1)
+    };
+    position(outer, offset.min(outer.len()))
+}
+
+fn position(text: &str, offset: usize) -> Position {
+    let before = text.get(..offset).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let line = &before[start..];
+    let line = line.strip_prefix('\u{feff}').unwrap_or(line);
+    Position {
+        line: count(before.matches('\n').count() + 1),
+        column: count(line.chars().count() + 1),
+        offset: before.len(),
+    }
+}
+
+/// The lines of a literal block scalar, blank elsewhere; `None` when it is none.
+fn lines<'t>(span: Span, source: &str, pieces: &[Piece], outer: &'t str) -> Option<Place<'t>> {
+    let content = block_start(span, outer)?;
+    // Where each line of the scalar's text stands in the outer text.
+    let mut starts: Vec<(usize, usize)> = Vec::new();
+    let (mut inner, mut at) = (0, content);
+    for line in source.split('\n') {
+        let rest = outer.get(at..)?;
+        let raw = rest.split('\n').next().unwrap_or_default();
+        let shown = raw.strip_suffix('\r').unwrap_or(raw);
+        // The last line of a text that ends with a line break is no line of the file.
+        if line.is_empty() && inner == source.len() {
+            starts.push((inner, at.min(outer.len())));
+            break;
+        }
+        let indent = shown.len().checked_sub(line.len());
+        let indent = match indent {
+            Some(indent) if shown.get(indent..) == Some(line) => indent,
+            // Blank lines may be shorter than the indentation.
+            _ if line.is_empty() && shown.trim().is_empty() => shown.len(),
+            _ => return None,
+        };
+        starts.push((inner, at + indent));
+        inner += line.len() + 1;
+        at += raw.len() + 1;
+    }
+    let outer_of = |offset: usize| {
+        let line = starts.partition_point(|(start, _)| *start <= offset);
+        let (start, place) = starts.get(line.checked_sub(1)?)?;
+        Some(place + (offset - start))
+    };
+    let mut padded = blank(outer.get(..content)?);
+    let mut edits = Vec::new();
+    let mut offset = 0;
+    let mut here = content;
+    for piece in pieces {
+        let (from, to) = (offset, offset + piece.source_bytes);
+        if piece.verbatim {
+            // Line by line, each with the blanks that stand before it in the file.
+            let mut at = from;
+            for line in piece.text.split('\n') {
+                let place = outer_of(at)?;
+                padded.push_str(&blank(outer.get(here..place)?));
+                padded.push_str(line);
+                here = place + line.len();
+                at += line.len() + 1;
+            }
+        } else {
+            let place = outer_of(from)?;
+            padded.push_str(&blank(outer.get(here..place)?));
+            let start = padded.len();
+            padded.push_str(&piece.render());
+            here = place + piece.source_bytes;
+            edits.push(Edit {
+                padded: (start, padded.len()),
+                outer: (place, here),
+            });
+        }
+        offset = to;
+    }
+    Some(Place::Lines {
+        padded,
+        outer,
+        edits,
+    })
+}
+
+/// Spaces for everything but line breaks, byte by byte.
+fn blank(text: &str) -> String {
+    text.bytes()
+        .map(|b| if b == b'\n' { '\n' } else { ' ' })
+        .collect()
+}
+
+/// Where the first line of a literal block scalar begins, when one stands at `span`: at its indicator or
+/// its tag, or at its first character.
+fn block_start(span: Span, outer: &str) -> Option<usize> {
+    let rest = outer.get(span.start.offset..)?;
+    let header = rest.split('\n').next()?;
+    if let Some(after) = opens_block(header.trim_start()) {
+        return after.then(|| span.start.offset + header.len() + 1);
+    }
+    // Blank lines may come before the first character.
+    let mut end = outer.get(..span.start.offset)?.rfind('\n')?;
+    loop {
+        let start = outer.get(..end)?.rfind('\n').map_or(0, |at| at + 1);
+        let line = outer.get(start..end)?;
+        if !line.trim().is_empty() {
+            let sign = line.rfind('|')?;
+            return (opens_block(&line[sign..]) == Some(true)).then_some(end + 1);
+        }
+        end = start.checked_sub(1)?;
+    }
+}
+
+/// Whether a line begins with what may stand before a block scalar (tag, anchor) or its indicator, and
+/// then whether nothing but the header of a literal one is on it.
+fn opens_block(line: &str) -> Option<bool> {
+    let mut word = line;
+    while word.starts_with(['!', '&']) {
+        let Some((_, rest)) = word.split_once(' ') else {
+            return Some(false);
+        };
+        word = rest.trim_start();
+    }
+    let Some(sign) = word.strip_prefix('|') else {
+        return (word.len() < line.len()).then_some(false);
+    };
+    let rest = sign.trim_start_matches(['+', '-', '1', '2', '3', '4', '5', '6', '7', '8', '9']);
+    let comment = rest.trim();
+    Some(comment.is_empty() || (comment.starts_with('#') && rest.starts_with([' ', '\t'])))
+}
+
+/// Makes every scalar opaque that holds something unknown.
+fn mark_unknown(node: &mut Node) {
+    match &mut node.kind {
+        NodeKind::Scalar(Scalar { text, style }) if text.contains(OPEN) => {
+            *text = cleaned(text);
+            *style = Style::Opaque;
+        }
+        NodeKind::Scalar(_) => {}
+        NodeKind::Seq(items) => items.iter_mut().for_each(mark_unknown),
+        NodeKind::Map(fields) => fields.iter_mut().for_each(|(key, value)| {
+            key.text = cleaned(&key.text);
+            mark_unknown(value);
+        }),
+    }
+}
+
+/// With `${Name}` for what is not known.
+fn cleaned(text: &str) -> String {
+    if text.contains(OPEN) {
+        text.replace(OPEN, "${").replace(CLOSE, "}")
+    } else {
+        text.to_owned()
+    }
+}

@@ -1,0 +1,473 @@
+//! CloudFormation templates with resources of Image Builder.
+//!
+//! The resources of Image Builder are read with all references replaced by what is known before
+//! deployment: parameters (given values, else defaults), mappings, conditions, pseudo parameters, and
+//! resources of the same template, which a reference names by their logical id. What is known only when
+//! the template is deployed stays open and passes every check ([`Style::Opaque`]). Resources of other
+//! services are not looked at.
+//!
+//! Source: CloudFormation user guide, template anatomy and intrinsic functions.
+
+mod parameters;
+mod resolve;
+mod value;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use amiforge_types::{Diagnostic, Diagnostics, Severity, Span};
+
+use crate::component::Component;
+use crate::decode::{self, Cx, Fields, shown};
+use crate::image_recipe::{self, ImageRecipe};
+use crate::inline::Inline;
+use crate::node::{Key, Node, NodeKind, Style};
+use crate::resources::{self, ResourceKind};
+use crate::{suggest, yaml};
+use resolve::Resolver;
+
+/// Most resources of a template (CloudFormation quota).
+const MOST_RESOURCES: usize = 500;
+
+/// Sections of a template.
+const SECTIONS: &[&str] = &[
+    "AWSTemplateFormatVersion",
+    "Description",
+    "Metadata",
+    "Parameters",
+    "Rules",
+    "Mappings",
+    "Conditions",
+    "Transform",
+    "Hooks",
+    "Globals",
+    "Resources",
+    "Outputs",
+];
+
+/// What stands beside the properties of a resource.
+const ATTRIBUTES: &[&str] = &[
+    "Type",
+    "Properties",
+    "DependsOn",
+    "Condition",
+    "DeletionPolicy",
+    "UpdateReplacePolicy",
+    "UpdatePolicy",
+    "CreationPolicy",
+    "Metadata",
+];
+
+/// Begins the types of our resources.
+const OURS: &str = "AWS::ImageBuilder::";
+
+/// The resources of Image Builder in a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// In the order of the template.
+    pub resources: Vec<TemplateResource>,
+    /// The names of the template's parameters.
+    pub parameters: Vec<String>,
+}
+
+/// One resource of Image Builder, its references replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateResource {
+    /// The logical id.
+    pub id: String,
+    /// The type.
+    pub kind: ResourceKind,
+    /// Where the logical id stands.
+    pub span: Span,
+    /// Whether its condition holds; `None` when that is not known before deployment.
+    pub active: Option<bool>,
+    /// The properties.
+    pub properties: Node,
+    /// Of a component, its document as text.
+    pub data: Option<String>,
+    /// True when that text has references whose value is not known before deployment.
+    pub data_is_open: bool,
+    /// Of a component, its document when that has no errors.
+    pub component: Option<Component>,
+}
+
+/// Why a template does not say which recipe to build.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TemplateError {
+    /// There is no image recipe.
+    #[error("the template has no image recipe")]
+    NoRecipe,
+    /// There are several, and none was named.
+    #[error("the template has several image recipes: {}", .ids.join(", "))]
+    Several {
+        /// Their logical ids.
+        ids: Vec<String>,
+    },
+    /// The name is not that of a resource.
+    #[error("the template has no resource {name} of Image Builder; it has {}", .ids.join(", "))]
+    Unknown {
+        /// The name.
+        name: String,
+        /// The logical ids that there are.
+        ids: Vec<String>,
+    },
+    /// The resource leads to no image recipe of the template.
+    #[error("{id} is {what}; it leads to no image recipe of this template")]
+    NotARecipe {
+        /// The logical id.
+        id: String,
+        /// What it is.
+        what: &'static str,
+    },
+}
+
+impl Template {
+    /// The resource with a logical id.
+    #[must_use]
+    pub fn resource(&self, id: &str) -> Option<&TemplateResource> {
+        self.resources.iter().find(|resource| resource.id == id)
+    }
+
+    /// The image recipe that is meant: the one called `name`, the one that a pipeline or image called
+    /// `name` is made from, or without a name the only one.
+    ///
+    /// # Errors
+    /// When that is none or several.
+    pub fn recipe(&self, name: Option<&str>) -> Result<&TemplateResource, TemplateError> {
+        let Some(name) = name else {
+            let mut recipes = self
+                .resources
+                .iter()
+                .filter(|r| r.kind == ResourceKind::ImageRecipe && r.active != Some(false));
+            return match (recipes.next(), recipes.next()) {
+                (None, _) => Err(TemplateError::NoRecipe),
+                (Some(only), None) => Ok(only),
+                (Some(first), Some(second)) => {
+                    let ids = [first, second].into_iter().chain(recipes);
+                    Err(TemplateError::Several {
+                        ids: ids.map(|r| r.id.clone()).collect(),
+                    })
+                }
+            };
+        };
+        let resource = self.resource(name).ok_or_else(|| TemplateError::Unknown {
+            name: name.to_owned(),
+            ids: self.resources.iter().map(|r| r.id.clone()).collect(),
+        })?;
+        if resource.kind == ResourceKind::ImageRecipe {
+            return Ok(resource);
+        }
+        let named = resource.properties.get("ImageRecipeArn");
+        named
+            .and_then(Node::resource)
+            .and_then(|(_, id)| self.resource(id))
+            .filter(|r| r.kind == ResourceKind::ImageRecipe)
+            .ok_or_else(|| TemplateError::NotARecipe {
+                id: resource.id.clone(),
+                what: resource.kind.with_article(),
+            })
+    }
+
+    /// Stable bytes of the resources with their references replaced; see [`Node::canonical`].
+    #[must_use]
+    pub fn canonical(&self) -> Vec<u8> {
+        let key = |text: &str| Key {
+            text: text.to_owned(),
+            span: Span::default(),
+        };
+        let fields = self.resources.iter().map(|resource| {
+            let kind = Node::text(resource.span, resource.kind.cfn_name());
+            let fields = vec![
+                (key("Type"), kind),
+                (key("Properties"), resource.properties.clone()),
+            ];
+            (key(&resource.id), map(resource.span, fields))
+        });
+        map(Span::default(), fields.collect()).canonical()
+    }
+}
+
+fn map(span: Span, fields: Vec<(Key, Node)>) -> Node {
+    Node {
+        span,
+        kind: NodeKind::Map(fields),
+        tag: None,
+    }
+}
+
+impl TemplateResource {
+    /// The recipe that this resource is, for a build: everything that it is made from must be known.
+    /// The recipe is there exactly when no problem is an error.
+    #[must_use]
+    pub fn image_recipe(&self) -> (Option<ImageRecipe>, Diagnostics) {
+        let mut diags = Diagnostics::new();
+        let recipe = image_recipe::template_recipe(self.properties.clone(), &mut diags);
+        if let NodeKind::Map(fields) = &self.properties.kind {
+            for (key, value) in fields {
+                // What only AWS looks at may stay open.
+                if !matches!(
+                    key.text.as_str(),
+                    "Tags" | "AmiTags" | "Description" | "AdditionalInstanceConfiguration"
+                ) {
+                    open_values(value, &mut diags);
+                }
+            }
+        }
+        (recipe.filter(|_| !diags.has_errors()), diags)
+    }
+}
+
+/// Reports every value that is not known before deployment and that a build needs.
+fn open_values(node: &Node, diags: &mut Diagnostics) {
+    match &node.kind {
+        NodeKind::Seq(items) => items.iter().for_each(|n| open_values(n, diags)),
+        NodeKind::Map(fields) => fields
+            .iter()
+            .filter(|(key, _)| !matches!(key.text.as_str(), "KmsKeyId" | "SnapshotId"))
+            .for_each(|(_, n)| open_values(n, diags)),
+        // Names that the user's configuration may know, and resources of this template.
+        NodeKind::Scalar(scalar) if scalar.text.starts_with("ssm:") => {}
+        NodeKind::Scalar(scalar) => {
+            if scalar.style == Style::Opaque && node.resource().is_none() {
+                let message = format!("{} has no value before deployment", shown(&scalar.text));
+                let help = "give parameters of the template a value: --param NAME=VALUE";
+                diags.push(
+                    Diagnostic::error("unresolved-value", node.span, message).with_help(help),
+                );
+            }
+        }
+    }
+}
+
+/// Reads a template. `given` are values of its parameters; names that it does not declare are ignored.
+/// The template is there exactly when no problem is an error.
+#[must_use]
+pub fn parse_template(
+    text: &str,
+    given: &BTreeMap<String, String>,
+) -> (Option<Template>, Diagnostics) {
+    let mut diags = Diagnostics::new();
+    let template = yaml::parse_node(text, &mut diags)
+        .and_then(|node| template(&node, text, given, &mut diags));
+    (template.filter(|_| !diags.has_errors()), diags)
+}
+
+/// Reads a template whatever else is wrong with it.
+pub(crate) fn template(
+    document: &Node,
+    text: &str,
+    given: &BTreeMap<String, String>,
+    diags: &mut Diagnostics,
+) -> Option<Template> {
+    let mut found = Diagnostics::new();
+    let mut cx = Cx::new(&mut found);
+    let cx = &mut cx;
+    let mut fields = Fields::of(document, "a template", cx)?;
+    let mut section = |name: &'static str, cx: &mut Cx<'_>| {
+        let node = fields.node(name, cx)?;
+        if !matches!(node.kind, NodeKind::Map(_)) {
+            decode::wrong_type(node, "a mapping", cx);
+            return None;
+        }
+        Some(node)
+    };
+    let parameters = section("Parameters", cx);
+    let mappings = section("Mappings", cx);
+    let conditions = section("Conditions", cx);
+    let resources = section("Resources", cx);
+    for name in SECTIONS {
+        fields.node(name, cx);
+    }
+    if fields.peek("Resources").is_none() {
+        fields.missing("Resources", cx);
+    }
+    fields.deny_unknown(cx);
+    if let Some(version) = fields.peek("AWSTemplateFormatVersion")
+        && version.as_text() != Some("2010-09-09")
+    {
+        let help = Some("write `AWSTemplateFormatVersion: 2010-09-09`".to_owned());
+        cx.error_help(
+            "unsupported-schema",
+            version.span,
+            "there is one version of templates",
+            help,
+        );
+    }
+    let entries: &[(Key, Node)] = match resources.map(|n| &n.kind) {
+        Some(NodeKind::Map(entries)) => entries,
+        _ => &[],
+    };
+    if let Some((key, _)) = entries.get(MOST_RESOURCES) {
+        let message = format!(
+            "a template has at most {MOST_RESOURCES} resources, this has {}",
+            entries.len()
+        );
+        cx.error("out-of-range", key.span, message);
+        found.iter().for_each(|problem| diags.push(problem.clone()));
+        return None;
+    }
+    let declared = parameters::declared(parameters, given, cx);
+    let names = declared.keys().map(|name| (*name).to_owned()).collect();
+    let mut resolver = Resolver::new(declared, mappings, conditions, ids(entries), cx.diags);
+    resolver.check_conditions();
+    let mut list = Vec::new();
+    for (key, node) in entries {
+        list.extend(resource(key, node, text, &mut resolver));
+    }
+    let defaults = resolver.into_defaults();
+    for problem in found.iter() {
+        diags.push(softened(problem.clone(), &defaults));
+    }
+    Some(Template {
+        resources: list,
+        parameters: names,
+    })
+}
+
+/// The logical ids with the types that are ours.
+fn ids(entries: &[(Key, Node)]) -> BTreeMap<&str, Option<ResourceKind>> {
+    entries
+        .iter()
+        .map(|(key, node)| {
+            let kind = node
+                .get("Type")
+                .and_then(Node::as_text)
+                .and_then(|text| text.strip_prefix(OURS))
+                .and_then(ResourceKind::from_cfn_name);
+            (key.text.as_str(), kind)
+        })
+        .collect()
+}
+
+/// What is wrong with the default of a parameter is no error of the template: who deploys it may give
+/// another value.
+fn softened(mut problem: Diagnostic, defaults: &BTreeSet<usize>) -> Diagnostic {
+    let starts_at_default = problem
+        .span
+        .is_some_and(|span| defaults.contains(&span.start.offset));
+    if problem.severity == Severity::Error && starts_at_default {
+        problem.severity = Severity::Warning;
+        problem.help = Some("the value comes from the default of a parameter".to_owned());
+    }
+    problem
+}
+
+/// Reads one resource when it is ours.
+fn resource<'t>(
+    key: &'t Key,
+    node: &'t Node,
+    text: &str,
+    resolver: &mut Resolver<'t, '_>,
+) -> Option<TemplateResource> {
+    if key.text.starts_with("Fn::ForEach::") {
+        if mentions_ours(node) {
+            let message = "`Fn::ForEach` is not supported";
+            let help = "write the resources out";
+            resolver.push(
+                Diagnostic::error("unsupported-intrinsic", key.span, message).with_help(help),
+            );
+        }
+        return None;
+    }
+    let kind = node.get("Type").and_then(Node::as_text);
+    let NodeKind::Map(attributes) = &node.kind else {
+        let message = format!("expected a mapping, found {}", node.describe());
+        resolver.push(Diagnostic::error("wrong-type", node.span, message));
+        return None;
+    };
+    let Some(kind) = kind else {
+        let message = format!("the resource `{}` needs the field `Type`", key.text);
+        resolver.push(Diagnostic::error("missing-field", key.span, message));
+        return None;
+    };
+    let name = kind.strip_prefix(OURS)?;
+    let Some(kind) = ResourceKind::from_cfn_name(name) else {
+        let names = ResourceKind::ALL.map(ResourceKind::cfn_name);
+        let help = suggest::did_you_mean(name, names)
+            .unwrap_or_else(|| format!("types after {OURS} are {}", names.join(", ")));
+        let at = node.get("Type").map_or(node.span, |n| n.span);
+        let message = format!(
+            "there is no type of resource {}",
+            shown(&format!("{OURS}{name}"))
+        );
+        resolver.push(Diagnostic::error("unknown-resource-type", at, message).with_help(help));
+        return None;
+    };
+    logical_id(key, resolver);
+    for (attribute, _) in attributes {
+        if !ATTRIBUTES.contains(&attribute.text.as_str()) {
+            let help = suggest::did_you_mean(&attribute.text, ATTRIBUTES.iter().copied())
+                .unwrap_or_else(|| {
+                    "fields of the resource itself stand below `Properties`".to_owned()
+                });
+            let message = format!("a resource has no attribute {}", shown(&attribute.text));
+            resolver
+                .push(Diagnostic::error("unknown-field", attribute.span, message).with_help(help));
+        }
+    }
+    let active = match node.get("Condition") {
+        None => Some(true),
+        Some(condition) => resolver.named_condition(condition),
+    };
+    let raw = node.get("Properties");
+    let mut properties = match raw {
+        Some(raw) => resolver.node(raw)?,
+        None => map(key.span, Vec::new()),
+    };
+    // Our settings, where CloudFormation lets anything stand.
+    let settings = node.get("Metadata").and_then(|m| m.get("amiforge"));
+    if let (ResourceKind::ImageRecipe, Some(settings), NodeKind::Map(fields)) =
+        (kind, settings, &mut properties.kind)
+    {
+        let name = Key {
+            text: "Amiforge".to_owned(),
+            span: settings.span,
+        };
+        fields.push((name, settings.clone()));
+    }
+    let inline = raw
+        .and_then(|raw| raw.get("Data"))
+        .filter(|_| matches!(kind, ResourceKind::Component | ResourceKind::Workflow))
+        .and_then(|data| resolver.inline(data, text));
+    let component = if kind == ResourceKind::ImageRecipe {
+        image_recipe::template_recipe(properties.clone(), resolver.diags());
+        None
+    } else {
+        resources::check(kind, &properties, inline.as_ref(), true, resolver.diags())
+    };
+    Some(TemplateResource {
+        id: key.text.clone(),
+        kind,
+        span: key.span,
+        active,
+        properties,
+        data: inline.as_ref().map(Inline::text),
+        data_is_open: inline.is_some_and(|inline| inline.is_open()),
+        component,
+    })
+}
+
+fn logical_id(key: &Key, resolver: &mut Resolver<'_, '_>) {
+    let fits = !key.text.is_empty()
+        && key.text.len() <= 255
+        && key.text.bytes().all(|b| b.is_ascii_alphanumeric());
+    if !fits {
+        let message = format!("{} is not a logical id", shown(&key.text));
+        resolver.push(
+            Diagnostic::error("invalid-name", key.span, message)
+                .with_help("use letters and digits only"),
+        );
+    }
+}
+
+/// True when a type of Image Builder stands anywhere in it.
+fn mentions_ours(node: &Node) -> bool {
+    match &node.kind {
+        NodeKind::Scalar(scalar) => scalar.text.starts_with(OURS),
+        NodeKind::Seq(items) => items.iter().any(mentions_ours),
+        NodeKind::Map(fields) => fields.iter().any(|(_, value)| mentions_ours(value)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

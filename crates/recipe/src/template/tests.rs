@@ -1,0 +1,213 @@
+use super::*;
+use std::collections::BTreeMap;
+
+fn read(text: &str, given: &[(&str, &str)]) -> (Template, Vec<Diagnostic>) {
+    let given: BTreeMap<String, String> = given
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
+    let (template, diags) = parse_template(text, &given);
+    let problems = diags.into_sorted();
+    (template.unwrap_or_else(|| panic!("{problems:?}")), problems)
+}
+
+/// The properties of a recipe, whose value for a field is `value`, with the rest of a template.
+fn recipe_name(value: &str, rest: &str, given: &[(&str, &str)]) -> String {
+    let text = format!(
+        "Resources:\n  R:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Properties:\n      Name: {value}\n      Version: 1.0.0\n      ParentImage: debian:bookworm\n{rest}"
+    );
+    let (template, _) = read(&text, given);
+    let properties = &template.resource("R").unwrap().properties;
+    let name = properties.get("Name").unwrap();
+    let open = if name.is_opaque() { "open " } else { "" };
+    format!("{open}{}", name.as_text().unwrap())
+}
+
+#[test]
+fn references_are_replaced_by_what_is_known() {
+    let parameters = "Parameters:\n  Env: {Type: String, Default: dev}\n  Open: {Type: String}\n  Names: {Type: CommaDelimitedList, Default: 'one, two'}\nMappings:\n  M: {dev: {name: small}, prod: {name: large}}\nConditions:\n  IsProd: !Equals [!Ref Env, prod]\n  IsOpen: !Equals [!Ref Open, x]\n";
+    for (value, expected) in [
+        ("plain", "plain"),
+        ("!Ref Env", "dev"),
+        ("{Ref: Env}", "dev"),
+        ("!Sub 'web-${Env}'", "web-dev"),
+        ("!Sub ['web-${A}-${Env}', {A: !Ref Env}]", "web-dev-dev"),
+        ("!Sub 'web-${Open}'", "open web-${Open}"),
+        ("!Join ['-', [web, !Ref Env, 'x']]", "web-dev-x"),
+        ("!Join ['-', !Ref Names]", "one-two"),
+        ("!Select [1, !Ref Names]", "two"),
+        ("!Select ['0', !Split ['_', 'web_x']]", "web"),
+        ("!FindInMap [M, !Ref Env, name]", "small"),
+        ("!If [IsProd, large, small]", "small"),
+        ("!If [IsOpen, large, small]", "open ${Fn::If}"),
+        ("{'Fn::If': [IsProd, large, small]}", "small"),
+        ("!Base64 abc", "YWJj"),
+        ("!ImportValue x", "open ${Fn::ImportValue}"),
+        ("!Sub 'in-${AWS::Region}'", "in-us-east-1"),
+    ] {
+        let value = value.replace("YWJj", "YWJj");
+        // A name of three characters or more is needed, so that the recipe is one.
+        assert_eq!(recipe_name(&value, parameters, &[]), expected, "{value}");
+    }
+    assert_eq!(
+        recipe_name("!If [IsProd, large, small]", parameters, &[("Env", "prod")]),
+        "large"
+    );
+    assert_eq!(
+        recipe_name("!Sub 'web-${Open}'", parameters, &[("Open", "x")]),
+        "web-x"
+    );
+}
+
+const TWO: &str = "\
+Resources:
+  Hello:
+    Type: AWS::ImageBuilder::Component
+    Properties:
+      Name: hello
+      Version: 1.0.0
+      Platform: Linux
+      Data: !Sub |
+        schemaVersion: 1.0
+        phases:
+          - name: build
+            steps:
+              - name: Say
+                action: ExecuteBash
+                inputs: {commands: ['echo ${AWS::Region} ${!HOME}']}
+  One:
+    Type: AWS::ImageBuilder::ImageRecipe
+    Properties:
+      Name: one
+      Version: 1.0.0
+      ParentImage: debian:bookworm
+      Components:
+        - ComponentArn: !Ref Hello
+  Two:
+    Type: AWS::ImageBuilder::ImageRecipe
+    Properties: {Name: two, Version: 1.0.0, ParentImage: !Ref Parent}
+  Pipe:
+    Type: AWS::ImageBuilder::ImagePipeline
+    Properties:
+      Name: pipe
+      ImageRecipeArn: !GetAtt Two.Arn
+      InfrastructureConfigurationArn: !Ref Infra
+  Infra:
+    Type: AWS::ImageBuilder::InfrastructureConfiguration
+    Properties: {Name: infra, InstanceProfileName: !Ref Profile}
+  Profile:
+    Type: AWS::IAM::InstanceProfile
+Parameters:
+  Parent: {Type: String}
+";
+
+#[test]
+fn a_recipe_is_chosen_by_name_or_by_being_the_only_one() {
+    let (template, problems) = read(TWO, &[]);
+    assert_eq!(problems, []);
+    let id = |name: Option<&str>| template.recipe(name).map(|r| r.id.clone());
+    assert_eq!(id(Some("One")).unwrap(), "One");
+    assert_eq!(id(Some("Pipe")).unwrap(), "Two");
+    assert!(matches!(id(None), Err(TemplateError::Several { ids }) if ids == ["One", "Two"]));
+    assert!(matches!(
+        id(Some("Hello")),
+        Err(TemplateError::NotARecipe { .. })
+    ));
+    assert!(matches!(
+        id(Some("Nobody")),
+        Err(TemplateError::Unknown { .. })
+    ));
+}
+
+#[test]
+fn inline_documents_are_read_with_their_references_replaced() {
+    let (template, _) = read(TWO, &[]);
+    let hello = template.resource("Hello").unwrap();
+    assert!(hello.component.is_some());
+    assert!(
+        hello
+            .data
+            .as_ref()
+            .unwrap()
+            .contains("echo us-east-1 ${HOME}")
+    );
+}
+
+#[test]
+fn a_build_needs_values_that_a_check_does_not() {
+    let (template, _) = read(TWO, &[]);
+    let (recipe, problems) = template.recipe(Some("Two")).unwrap().image_recipe();
+    assert!(recipe.is_none());
+    assert_eq!(
+        problems.iter().map(|p| p.code).collect::<Vec<_>>(),
+        ["unresolved-value"]
+    );
+    let (template, _) = read(TWO, &[("Parent", "debian:trixie")]);
+    let (recipe, problems) = template.recipe(Some("Two")).unwrap().image_recipe();
+    assert!(problems.is_empty());
+    assert_eq!(recipe.unwrap().parent.to_string(), "debian:trixie");
+}
+
+#[test]
+fn problems_of_inline_documents_stand_where_the_text_stands() {
+    let text = "\
+Parameters:
+  Long: {Type: String, Default: a-very-long-value-indeed}
+Resources:
+  C:
+    Type: AWS::ImageBuilder::Component
+    Properties:
+      Name: broken
+      Version: 1.0.0
+      Platform: Linux
+      Data:
+        Fn::Sub: |
+          schemaVersion: 1.0
+          phases:
+            - name: build
+              steps:
+                - {name: '${Long}-x', action: ExecuteBsh}
+                - name: Two
+                  acton: ExecuteBash
+";
+    let (_, diags) = parse_template(text, &BTreeMap::new());
+    for problem in diags.iter() {
+        let span = problem.span.unwrap();
+        let found = &text[span.start.offset..span.end.offset];
+        let line = text[..span.start.offset].matches('\n').count() + 1;
+        assert_eq!(span.start.line as usize, line, "{problem}");
+        match problem.code {
+            "unknown-action" => assert_eq!(found, "ExecuteBsh"),
+            "unknown-field" => assert_eq!(found, "acton"),
+            _ => {}
+        }
+    }
+    let codes: Vec<_> = diags.iter().map(|p| p.code).collect();
+    assert!(
+        codes.contains(&"unknown-action") && codes.contains(&"unknown-field"),
+        "{codes:?}"
+    );
+}
+
+#[test]
+fn conditions_that_go_in_circles_end() {
+    let text = "Conditions:\n  A: !Not [!Condition B]\n  B: !Or [!Condition A, !Condition A]\nResources: {}\n";
+    let (template, diags) = parse_template(text, &BTreeMap::new());
+    assert!(template.is_none());
+    assert!(diags.iter().any(|p| p.code == "circular-reference"));
+}
+
+#[test]
+fn references_that_repeat_much_are_refused() {
+    let mut text = format!(
+        "Parameters:\n  A: {{Type: String, Default: {}}}\nResources:\n",
+        "x".repeat(100_000)
+    );
+    text.push_str(
+        "  C:\n    Type: AWS::ImageBuilder::Component\n    Properties:\n      Data: !Sub '",
+    );
+    text.push_str(&"${A}".repeat(100_000));
+    text.push_str("'\n");
+    let (_, diags) = parse_template(&text, &BTreeMap::new());
+    assert!(diags.iter().any(|p| p.code == "document-too-large"));
+}

@@ -1,0 +1,205 @@
+//! The user's configuration: what stands here for what only AWS has.
+//!
+//! ```yaml
+//! parents:
+//!   arn:aws:imagebuilder:eu-central-1:aws:image/debian-12-x86/x.x.x: debian:bookworm
+//!   ssm:/aws/service/debian/release/12/latest/amd64: debian:bookworm
+//! components:
+//!   arn:aws:imagebuilder:eu-central-1:123456789012:component/web/1.x.x: components/web.yaml
+//! ```
+
+use amiforge_types::Diagnostics;
+
+use crate::decode::{self, Cx, Fields};
+use crate::image_recipe::{ComponentSource, ParentImage};
+use crate::node::{Node, NodeKind};
+use crate::version::{Version, VersionPattern};
+use crate::yaml;
+
+/// The user's configuration, without errors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserConfig {
+    parents: Vec<Entry<ParentImage>>,
+    components: Vec<Entry<ComponentSource>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry<T> {
+    key: String,
+    value: T,
+}
+
+impl UserConfig {
+    /// What stands for a parent that is written as `text`.
+    #[must_use]
+    pub fn parent(&self, text: &str) -> Option<&ParentImage> {
+        find(&self.parents, text)
+    }
+
+    /// What stands for a component that is written as `text`.
+    #[must_use]
+    pub fn component(&self, text: &str) -> Option<&ComponentSource> {
+        find(&self.components, text)
+    }
+}
+
+/// The entry with this very key, else the first whose pattern fits.
+fn find<'e, T>(entries: &'e [Entry<T>], text: &str) -> Option<&'e T> {
+    let exact = entries.iter().find(|entry| entry.key == text);
+    let fitting = || entries.iter().find(|entry| fits(&entry.key, text));
+    exact.or_else(fitting).map(|entry| &entry.value)
+}
+
+/// Whether a text is meant by a key: they are the same between slashes, but where the key has a version
+/// with `x`, the text may have any version of it, or a narrower pattern, and a build number behind.
+fn fits(key: &str, text: &str) -> bool {
+    let mut texts = text.split('/');
+    let mut open = false;
+    for part in key.split('/') {
+        let Some(found) = texts.next() else {
+            return false;
+        };
+        let pattern = part.parse::<VersionPattern>().ok();
+        let wild = pattern.filter(|pattern| pattern.concrete().is_none());
+        open = wild.is_some();
+        let same = match wild {
+            Some(pattern) => is_within(found, &pattern),
+            None => part == found,
+        };
+        if !same {
+            return false;
+        }
+    }
+    match (texts.next(), texts.next()) {
+        (None, _) => true,
+        (Some(build), None) => open && build.bytes().all(|b| b.is_ascii_digit()),
+        _ => false,
+    }
+}
+
+fn is_within(text: &str, pattern: &VersionPattern) -> bool {
+    match text.parse::<Version>() {
+        Ok(version) => pattern.matches(&version),
+        Err(_) => text
+            .parse::<VersionPattern>()
+            .is_ok_and(|narrower| narrower.is_within(pattern)),
+    }
+}
+
+/// Reads the user's configuration. It is there exactly when no problem is an error.
+#[must_use]
+pub fn parse_config(text: &str) -> (Option<UserConfig>, Diagnostics) {
+    let mut diags = Diagnostics::new();
+    // A file with nothing but comments configures nothing.
+    let nothing = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    if text.lines().all(nothing) {
+        return (Some(UserConfig::default()), diags);
+    }
+    let config = yaml::parse_node(text, &mut diags).and_then(|node| config(&node, &mut diags));
+    (config.filter(|_| !diags.has_errors()), diags)
+}
+
+fn config(node: &Node, diags: &mut Diagnostics) -> Option<UserConfig> {
+    let mut cx = Cx::new(diags);
+    let cx = &mut cx;
+    yaml::deny_tags(node, cx);
+    let mut fields = Fields::of(node, "the configuration", cx)?;
+    let parents = fields.optional("parents", cx, |n, cx| entries(n, cx, ParentImage::parse));
+    let components = fields.optional("components", cx, |n, cx| {
+        entries(n, cx, ComponentSource::parse)
+    });
+    fields.deny_unknown(cx);
+    Some(UserConfig {
+        parents: parents?.unwrap_or_default(),
+        components: components?.unwrap_or_default(),
+    })
+}
+
+fn entries<T>(
+    node: &Node,
+    cx: &mut Cx<'_>,
+    parse: fn(&str) -> Result<T, String>,
+) -> Option<Vec<Entry<T>>> {
+    if node.is_null() {
+        return Some(Vec::new());
+    }
+    let NodeKind::Map(fields) = &node.kind else {
+        decode::wrong_type(node, "a mapping", cx);
+        return None;
+    };
+    let mut out = Vec::new();
+    for (key, value) in fields {
+        let Some(text) = decode::filled(value, cx) else {
+            continue;
+        };
+        match parse(&text) {
+            Ok(value) => out.push(Entry {
+                key: key.text.clone(),
+                value,
+            }),
+            Err(why) => cx.error("invalid-value", value.span, why),
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_with_wildcards_mean_every_version_of_theirs() {
+        let key = "arn:aws:imagebuilder:eu-west-1:aws:component/web/1.x.x";
+        let arn =
+            |version: &str| format!("arn:aws:imagebuilder:eu-west-1:aws:component/web/{version}");
+        for (version, expected) in [
+            ("1.0.0", true),
+            ("1.2.3/4", true),
+            ("1.x.x", true),
+            ("1.2.x", true),
+            ("x.x.x", false),
+            ("2.0.0", false),
+            ("1.0.0/x", false),
+            ("1.0.0/1/2", false),
+            ("latest", false),
+        ] {
+            assert_eq!(fits(key, &arn(version)), expected, "{version}");
+        }
+        assert!(fits("ssm:/a/b", "ssm:/a/b"));
+        assert!(!fits("ssm:/a/b", "ssm:/a/b/1"));
+        assert!(!fits("ssm:/a/b", "ssm:/a"));
+        assert!(!fits(&arn("1.0.0"), &arn("1.0.0/1")));
+    }
+
+    #[test]
+    fn the_very_key_comes_before_a_pattern() {
+        let text = "parents:\n  a/x.x.x: debian:bookworm\n  a/1.0.0: debian:trixie\ncomponents:\n";
+        let config = parse_config(text).0.unwrap();
+        let parent = |text: &str| config.parent(text).map(ToString::to_string);
+        assert_eq!(parent("a/1.0.0").as_deref(), Some("debian:trixie"));
+        assert_eq!(parent("a/1.0.1").as_deref(), Some("debian:bookworm"));
+        assert_eq!(parent("b/1.0.1"), None);
+        assert_eq!(config.component("a/1.0.0"), None);
+    }
+
+    #[test]
+    fn wrong_entries_have_their_place() {
+        let codes = |text: &str| -> Vec<String> {
+            parse_config(text)
+                .1
+                .iter()
+                .map(ToString::to_string)
+                .collect()
+        };
+        assert_eq!(codes("# nothing\n"), Vec::<String>::new());
+        let found =
+            codes("parent: {}\nparents:\n  ami-1: ami-2\n  ami-3: plan9:x\ncomponents: [a]\n");
+        assert_eq!(found.len(), 4, "{found:?}");
+        assert!(
+            found
+                .iter()
+                .any(|problem| problem.starts_with("3:10: error[invalid-value]")),
+            "{found:?}"
+        );
+    }
+}
