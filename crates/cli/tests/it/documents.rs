@@ -409,8 +409,7 @@ fn a_template_gives_the_layers_of_the_same_recipe() {
     let template = env.write(
         "template.yaml",
         format!(
-            "Parameters:\n  Suite: {{Type: String}}\nResources:\n  Nothing:\n    Type: AWS::ImageBuilder::Component\n    Properties:\n      Name: nothing\n      Version: 1.0.0\n      Platform: Linux\n      Data: |\n{inline}\
-  Recipe:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Metadata:\n      amiforge:\n        formats: [raw]\n        apt: {{mirror: \"{mirror}\", keyring: tiny.gpg, variant: essential, packages: [base]}}\n    Properties:\n      Name: tiny\n      Version: 1.0.0\n      ParentImage: !Sub 'debian:${{Suite}}'\n      Components: [{{ComponentArn: !GetAtt Nothing.Arn}}]\n      BlockDeviceMappings: [{{DeviceName: /dev/xvda, Ebs: {{VolumeSize: 1, VolumeType: gp3}}}}]\n"
+            "Parameters:\n  Suite: {{Type: String}}\nResources:\n  Nothing:\n    Type: AWS::ImageBuilder::Component\n    Properties:\n      Name: nothing\n      Version: 1.0.0\n      Platform: Linux\n      Data: |\n{inline}\x20\x20Recipe:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Metadata:\n      amiforge:\n        formats: [raw]\n        apt: {{mirror: \"{mirror}\", keyring: tiny.gpg, variant: essential, packages: [base]}}\n    Properties:\n      Name: tiny\n      Version: 1.0.0\n      ParentImage: !Sub 'debian:${{Suite}}'\n      Components: [{{ComponentArn: !GetAtt Nothing.Arn}}]\n      BlockDeviceMappings: [{{DeviceName: /dev/xvda, Ebs: {{VolumeSize: 1, VolumeType: gp3}}}}]\n"
         ),
     );
     let layers = |document: &Path, more: &[&str]| {

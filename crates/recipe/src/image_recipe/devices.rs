@@ -217,7 +217,7 @@ fn mapping(node: &Node, cx: &mut Cx<'_>) -> Option<BlockDeviceMapping> {
     let mut fields = Fields::of_either_case(node, "a block device mapping", cx)?;
     let device_name = fields.required("deviceName", cx, device_name);
     let ebs = fields.optional("ebs", cx, ebs);
-    let virtual_name = fields.optional("virtualName", cx, virtual_name);
+    let virtual_name = fields.optional("virtualName", cx, decode::filled);
     // `noDevice: ""` removes a mapping; any value does.
     let removed = fields.node("noDevice", cx);
     if let Some(node) = removed {
@@ -226,7 +226,21 @@ fn mapping(node: &Node, cx: &mut Cx<'_>) -> Option<BlockDeviceMapping> {
     let no_device = removed.is_some();
     fields.deny_unknown(cx);
     let unknown = fields.is_unknown();
-    let (device_name, ebs, virtual_name) = (device_name?, ebs?, virtual_name?);
+    let (device_name, ebs, mut virtual_name) = (device_name?, ebs?, virtual_name?);
+    if ebs.is_some() && virtual_name.is_some() {
+        // Templates of AWS itself have both, and EC2 takes them.
+        let at = fields.place("virtualName");
+        let message = "`virtualName` has no effect beside `ebs`";
+        cx.warning(
+            "ignored-field",
+            at,
+            message,
+            "it names instance store volumes",
+        );
+        virtual_name = None;
+    } else if let (Some(name), Some(node)) = (&virtual_name, fields.peek("virtualName")) {
+        ephemeral(name, node, cx)?;
+    }
     let kinds =
         usize::from(ebs.is_some()) + usize::from(virtual_name.is_some()) + usize::from(no_device);
     if kinds != 1 && !unknown {
@@ -282,8 +296,8 @@ fn is_device_name(text: &str) -> bool {
     )
 }
 
-fn virtual_name(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
-    let text = decode::filled(node, cx)?;
+/// `ephemeral0` to `ephemeral23`.
+fn ephemeral(text: &str, node: &Node, cx: &mut Cx<'_>) -> Option<()> {
     let number = text
         .strip_prefix("ephemeral")
         .and_then(|n| n.parse::<u8>().ok().filter(|v| v.to_string() == n));
@@ -291,11 +305,11 @@ fn virtual_name(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
         cx.error(
             "invalid-device",
             node.span,
-            format!("{} is not ephemeral0 to ephemeral23", decode::shown(&text)),
+            format!("{} is not ephemeral0 to ephemeral23", decode::shown(text)),
         );
         return None;
     }
-    Some(text)
+    Some(())
 }
 
 fn ebs(node: &Node, cx: &mut Cx<'_>) -> Option<Ebs> {

@@ -60,6 +60,8 @@ pub(crate) enum Relation {
     ExactlyOne(&'static [&'static str]),
     /// Not more than one of these can be there.
     AtMostOne(&'static [&'static str]),
+    /// The guide allows one of these, the service takes several.
+    UsuallyOne(&'static [&'static str]),
     /// `name` must be there, unless this field is: the call updates what is there already.
     NamedUnless(&'static str),
     /// A rule of its own.
@@ -193,6 +195,13 @@ impl Relation {
                 at_most_one(fields, &given, names, cx);
             }
             Self::AtMostOne(names) => at_most_one(fields, &given(fields, names), names, cx),
+            Self::UsuallyOne(names) => {
+                if let given @ [_, second, ..] = given(fields, names).as_slice() {
+                    let message = format!("{} stand together", words(fields, given));
+                    let help = "the guide allows one of them; the service takes both";
+                    cx.warning("conflicting-fields", fields.place(second), message, help);
+                }
+            }
             Self::NamedUnless(arn) => {
                 if fields.peek("name").is_none() && fields.peek(arn).is_none() {
                     fields.missing("name", cx);

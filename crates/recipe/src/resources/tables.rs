@@ -291,7 +291,7 @@ static FAST_LAUNCH: Object = Object {
             "snapshotConfiguration",
             Rule::Object(&FAST_LAUNCH_SNAPSHOTS),
         ),
-        may("maxParallelLaunches", Rule::Int(1, i64::MAX)),
+        may("maxParallelLaunches", Rule::Int(1, 1_000_000)),
         may("launchTemplate", Rule::Object(&FAST_LAUNCH_TEMPLATE)),
         may("accountId", Rule::Form(&forms::ACCOUNT_ID)),
     ],
@@ -349,7 +349,7 @@ static DISTRIBUTION_ENTRY: Object = Object {
             Rule::List(1, 50, &Rule::Form(&arn::LICENSE_CONFIGURATION)),
         ),
     ],
-    relations: &[Relation::AtMostOne(&[
+    relations: &[Relation::UsuallyOne(&[
         "amiDistributionConfiguration",
         "containerDistributionConfiguration",
     ])],

@@ -315,6 +315,11 @@ pub(crate) fn template(
         list.extend(resource(key, node, text, &mut resolver));
     }
     let defaults = resolver.into_defaults();
+    if let (true, Some(section)) = (list.is_empty() && !found.has_errors(), resources) {
+        let message = "the template has no resource of Image Builder";
+        let help = "resources of other services are not looked at";
+        found.push(Diagnostic::warning("nothing-to-check", section.span, message).with_help(help));
+    }
     for problem in found.iter() {
         diags.push(softened(problem.clone(), &defaults));
     }

@@ -15,6 +15,12 @@ use crate::suggest;
 /// How many bytes all replaced texts may have together.
 const MOST_BYTES: usize = 8 << 20;
 
+/// How many problems with references are told, and for how many of them a near name is looked for.
+const MOST_PROBLEMS: usize = 200;
+const MOST_GUESSES: usize = 50;
+/// How deep conditions may name each other.
+const MOST_NESTED: usize = 64;
+
 /// What a template knows of where it is deployed, and what is assumed.
 const PSEUDO: &[(&str, &str)] = &[
     ("AWS::AccountId", "123456789012"),
@@ -74,6 +80,7 @@ pub(super) struct Resolver<'t, 'd> {
     /// Where values stand that come from defaults of parameters.
     defaults: BTreeSet<usize>,
     bytes: usize,
+    problems: usize,
 }
 
 /// A call of a function.
@@ -128,6 +135,7 @@ impl<'t, 'd> Resolver<'t, 'd> {
             open: BTreeSet::new(),
             defaults: BTreeSet::new(),
             bytes: 0,
+            problems: 0,
         }
     }
 
@@ -144,10 +152,21 @@ impl<'t, 'd> Resolver<'t, 'd> {
     }
 
     fn error(&mut self, code: &'static str, span: Span, message: String, help: Option<String>) {
+        self.problems += 1;
+        if self.problems > MOST_PROBLEMS {
+            return;
+        }
         self.diags.push(Diagnostic {
             help,
             ..Diagnostic::error(code, span, message)
         });
+    }
+
+    /// The name that was meant, as long as few were wrong: a search costs as much as there are names.
+    fn guess<'a>(&self, wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+        (self.problems < MOST_GUESSES)
+            .then(|| suggest::did_you_mean(wrong, names))
+            .flatten()
     }
 
     /// The value of a node, its references replaced; `None` when it is `AWS::NoValue`.
@@ -338,7 +357,7 @@ impl<'t, 'd> Resolver<'t, 'd> {
     fn nowhere(&mut self, name: &str, span: Span) -> Value<'t> {
         let names = self.parameters.keys().chain(self.resources.keys()).copied();
         let pseudo = PSEUDO.iter().map(|(name, _)| *name).chain([NO_VALUE]);
-        let help = suggest::did_you_mean(name, names.chain(pseudo));
+        let help = self.guess(name, names.chain(pseudo));
         let message = format!("the template has no parameter or resource {}", shown(name));
         self.error("unknown-reference", span, message, help);
         Value::unknown(format!("${{{name}}}"))
@@ -602,7 +621,7 @@ impl<'t, 'd> Resolver<'t, 'd> {
                     }
                     _ => Vec::new(),
                 };
-                let help = suggest::did_you_mean(&key, names);
+                let help = self.guess(&key, names);
                 self.error("unknown-reference", arg.span, message, help);
                 return unknown;
             }
@@ -713,6 +732,12 @@ impl<'t, 'd> Resolver<'t, 'd> {
             self.error("circular-reference", span, message, None);
             return None;
         }
+        if self.open.len() > MOST_NESTED {
+            let message = format!("conditions name each other deeper than {MOST_NESTED} levels");
+            self.error("nested-too-deep", span, message, None);
+            self.open.remove(key.text.as_str());
+            return None;
+        }
         let verdict = self.verdict(node);
         self.open.remove(key.text.as_str());
         self.verdicts.insert(&key.text, verdict);
@@ -726,7 +751,7 @@ impl<'t, 'd> Resolver<'t, 'd> {
             }
             _ => Vec::new(),
         };
-        let help = suggest::did_you_mean(name, names);
+        let help = self.guess(name, names);
         let message = format!("the template has no condition {}", shown(name));
         self.error("unknown-reference", span, message, help);
     }

@@ -211,3 +211,25 @@ fn references_that_repeat_much_are_refused() {
     let (_, diags) = parse_template(&text, &BTreeMap::new());
     assert!(diags.iter().any(|p| p.code == "document-too-large"));
 }
+
+#[test]
+fn hostile_templates_end_soon() {
+    let mut chain = String::from("Conditions:\n");
+    for n in 0..30_000 {
+        chain.push_str(&format!("  C{n}: !Not [!Condition C{}]\n", n + 1));
+    }
+    chain.push_str("Resources: {}\n");
+    let mut names = String::from("Parameters:\n");
+    for n in 0..15_000 {
+        names.push_str(&format!("  Name{n}: {{Type: String}}\n"));
+    }
+    names.push_str("Resources:\n  R:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Properties:\n      Tags:\n");
+    for n in 0..15_000 {
+        names.push_str(&format!("        t{n}: !Ref Nme{n}\n"));
+    }
+    for (text, code) in [(chain, "nested-too-deep"), (names, "unknown-reference")] {
+        let (_, diags) = parse_template(&text, &BTreeMap::new());
+        assert!(diags.iter().any(|p| p.code == code), "{code}");
+        assert!(diags.len() < 1_000, "{}", diags.len());
+    }
+}

@@ -170,7 +170,8 @@ fn steps<'n>(node: &'n Node, names: &mut Names<'n>, stage: Option<Stage>, cx: &m
         );
         cx.error("out-of-range", node.span, message);
     }
-    for item in items {
+    // More say nothing new, and each looks at those before it.
+    for item in items.iter().take(4 * MOST_STEPS) {
         step(item, names, stage, cx);
     }
 }
@@ -427,7 +428,8 @@ fn reference(path: &str, node: &Node, names: &Names<'_>, cx: &mut Cx<'_>) {
     match parts.as_slice() {
         ["$", "parameters", name, ..] => {
             if !names.parameters.contains_key(name) {
-                let help = suggest::did_you_mean(name, names.parameters.keys().copied());
+                let few = names.parameters.keys().copied().take(64);
+                let help = suggest::did_you_mean(name, few);
                 fault(format!("there is no parameter {}", shown(name)), help, cx);
             }
         }
