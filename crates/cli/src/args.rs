@@ -33,6 +33,11 @@ pub(crate) enum Command {
     Plan(Plan),
     /// Check documents; prints every problem with its file, line and column.
     Validate(Validate),
+    /// Say what the code of a problem means, for example `duplicate-key`.
+    Explain {
+        /// The code; without one, all of them.
+        code: Option<String>,
+    },
     /// The built-in components, and component documents without an image.
     #[command(subcommand)]
     Component(crate::component::Component),

@@ -112,6 +112,26 @@ pub(crate) fn validate(engine: &Engine, args: &args::Validate) -> Outcome {
     Ok(ExitCode::from(if bad { 2 } else { 0 }))
 }
 
+/// What a code of a problem means; without one, all of them.
+pub(crate) fn explain(code: Option<&str>) -> Outcome {
+    let Some(code) = code else {
+        for code in engine::codes() {
+            print_line(code)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Some(text) = engine::explain(code) else {
+        let help = match engine::nearest_code(code) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "`amiforge explain` lists all codes".to_owned(),
+        };
+        let error = EngineError::new(ErrorKind::Invalid, format!("there is no code {code:?}"));
+        return Err(error.with_hint(help).into());
+    };
+    print_line(text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(crate) fn test(engine: &Engine, args: &args::Test) -> Outcome {
     let firmware = match args.firmware {
         FirmwareArg::Bios => engine::FirmwareChoice::Bios,

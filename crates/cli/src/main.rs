@@ -85,8 +85,10 @@ impl From<std::io::Error> for CommandError {
 }
 
 fn run(command: Command, progress: &Arc<Progress>) -> Result<ExitCode, CommandError> {
-    if let Command::Completions { shell } = command {
-        return commands::completions(shell);
+    match command {
+        Command::Completions { shell } => return commands::completions(shell),
+        Command::Explain { code } => return commands::explain(code.as_deref()),
+        _ => {}
     }
     let engine = Engine::new(Settings::from_environment(
         progress.clone(),
@@ -108,6 +110,7 @@ fn run(command: Command, progress: &Arc<Progress>) -> Result<ExitCode, CommandEr
         Command::Build(args) => commands::build(&engine, args),
         Command::Plan(args) => commands::plan(&engine, &args),
         Command::Validate(args) => commands::validate(&engine, &args),
+        Command::Explain { code } => commands::explain(code.as_deref()),
         Command::Component(command) => component::component(&engine, command),
         Command::Test(args) => commands::test(&engine, &args),
         Command::Disk(Disk::Assemble(args)) => commands::assemble(&engine, args),

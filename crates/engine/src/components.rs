@@ -12,6 +12,7 @@ use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
 use crate::library;
 use crate::load::read_component;
 use crate::settings::Engine;
+use crate::sources::Sources;
 use crate::variables;
 
 /// Documents to run.
@@ -58,8 +59,12 @@ impl Engine {
         let outside = self.outside_here(documents.iter().map(|(_, _, component, _)| component));
         let mut specs = Vec::new();
         let (mut phases, mut needed) = (request.phases.clone(), BTreeMap::new());
+        let sources = Sources::load(self.settings.config_file.as_deref())?;
+        let mut external = BTreeMap::new();
         for (name, text, component, parameters) in documents {
             needed.extend(library::needed_by(&component));
+            let variables = component.variables(&parameters);
+            external.extend(sources.external(&component, &variables)?.0);
             if request.phases.is_empty() {
                 phases.extend(component.phases.iter().map(|phase| phase.name.clone()));
             }
@@ -79,6 +84,7 @@ impl Engine {
             documents: specs,
             phases,
             clock: Timestamp { nanos: 0, ..now },
+            external,
             library: needed,
             ..RunSpec::default()
         };

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use amiforge_exec::External;
 use amiforge_recipe::{
     Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, MAX_DOCUMENT_BYTES,
     ParameterError, ParentImage, Template, TemplateError, VersionPattern, check_bytes, kind_of,
@@ -50,9 +51,24 @@ pub(crate) struct LoadedComponent {
     pub(crate) text: String,
     pub(crate) component: Component,
     pub(crate) parameters: BTreeMap<String, String>,
+    /// Values of references to AWS.
+    pub(crate) external: BTreeMap<String, External>,
 }
 
 impl LoadedComponent {
+    /// Further inputs of its layer, by their names. A secret's value is none: it would show in the plan.
+    pub(crate) fn inputs(&self, recipe: &ImageRecipe) -> BTreeMap<String, String> {
+        let environment = self.environment(recipe, Stage::Building);
+        let environment = environment
+            .into_iter()
+            .map(|(name, value)| (format!("environment.{name}"), value));
+        let external = self.external.iter().map(|(name, value)| {
+            let shown = if value.secret { "secret" } else { &value.value };
+            (format!("reference.{name}"), shown.to_owned())
+        });
+        environment.chain(external).collect()
+    }
+
     /// The variables that its steps find.
     pub(crate) fn environment(
         &self,
@@ -562,6 +578,39 @@ impl Loader<'_> {
         )
     }
 
+    /// The values of references to AWS.
+    fn external(
+        &mut self,
+        name: &str,
+        component: &Component,
+        parameters: &BTreeMap<String, String>,
+        reference: &ComponentRef,
+    ) -> Option<BTreeMap<String, External>> {
+        let variables = component.variables(parameters);
+        let (found, missing) = match self.sources.external(component, &variables) {
+            Ok(found) => found,
+            Err(error) => {
+                let problem =
+                    Diagnostic::error("unresolved-reference", reference.span, error.to_string());
+                self.missing(
+                    problem,
+                    "the configuration says where the value is".to_owned(),
+                );
+                return None;
+            }
+        };
+        for (text, place) in &missing {
+            let line = place.start.line;
+            let message = format!(
+                "the component {name} refers to `{text}` in line {line}, which has no value here"
+            );
+            let help = self.sources.lines_to_add("references", text, "some value");
+            let problem = Diagnostic::error("unresolved-reference", reference.span, message);
+            self.missing(problem, help);
+        }
+        Some(found)
+    }
+
     /// Gives the parameters their values.
     fn finish(
         &mut self,
@@ -590,14 +639,18 @@ impl Loader<'_> {
             }
         }
         match component.resolve_parameters(&given) {
-            Ok(parameters) => Some(LoadedComponent {
-                name,
-                version: None,
-                shown,
-                text,
-                component,
-                parameters,
-            }),
+            Ok(parameters) => {
+                let external = self.external(&name, &component, &parameters, reference)?;
+                Some(LoadedComponent {
+                    name,
+                    version: None,
+                    shown,
+                    text,
+                    component,
+                    parameters,
+                    external,
+                })
+            }
             Err(error) => {
                 self.diagnostics
                     .push(parameter_problem(reference, &name, &error));

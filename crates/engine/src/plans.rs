@@ -16,7 +16,6 @@ use crate::library;
 use crate::load::{LoadedRecipe, RecipeRequest};
 use crate::parent;
 use crate::settings::Engine;
-use crate::variables::Stage;
 
 /// Version of this program; goes into manifests and image inputs.
 pub const TOOL_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -103,7 +102,7 @@ impl Engine {
                     .into_iter()
                     .map(|(name, text)| (name, Digest::of(text.as_bytes())))
                     .collect(),
-                environment: c.environment(&recipe.recipe, Stage::Building),
+                values: c.inputs(&recipe.recipe),
             })
             .collect();
         let request = PlanRequest {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use amiforge_ami::{Firmware, Manifest};
 use amiforge_disk::Extents;
 use amiforge_exec::protocol::{Hello, Reply, Request, VERSION};
-use amiforge_exec::{ChildEvent, DocumentSpec, Journal, Outside, RunResult, RunSpec};
+use amiforge_exec::{ChildEvent, DocumentSpec, External, Journal, Outside, RunResult, RunSpec};
 use amiforge_fs::fat::{self, FatFile};
 use amiforge_types::{BlobTable, Digest, MIB, Timestamp};
 use amiforge_vm::{
@@ -25,6 +25,7 @@ use crate::library;
 use crate::look::{open_disk, read_manifest, threads};
 use crate::parent::InstalledPackage;
 use crate::settings::Engine;
+use crate::sources::Sources;
 use crate::variables::{self, Stage};
 
 /// Limit for a boot with hardware acceleration; without it, it is scaled.
@@ -466,6 +467,7 @@ impl Engine {
                 env: variables::environment(texts, name, version, Stage::Testing),
                 clock: subject.clock,
                 context: variables::execution_id(Digest::of(id.as_str().as_bytes())),
+                external: self.external_of(&documents)?,
                 library: library_of(&documents),
                 documents,
                 ..RunSpec::default()
@@ -479,6 +481,23 @@ impl Engine {
         link.wait_for(Milestone::Target, link.remaining())?;
         send(link, &Request::Poweroff)?;
         Ok(SessionOutcome { passed, tests })
+    }
+
+    /// Values of the documents' references to AWS; what has none fails when a step needs it.
+    fn external_of(
+        &self,
+        documents: &[DocumentSpec],
+    ) -> Result<BTreeMap<String, External>, SessionError> {
+        let other = |error: EngineError| SessionError::Other(error.into());
+        let sources = Sources::load(self.settings.config_file.as_deref()).map_err(other)?;
+        let mut all = BTreeMap::new();
+        for document in documents {
+            if let Some(component) = amiforge_recipe::parse_component(&document.text).0 {
+                let variables = component.variables(&document.parameters);
+                all.extend(sources.external(&component, &variables).map_err(other)?.0);
+            }
+        }
+        Ok(all)
     }
 
     /// Runs in the guest, with the restarts that steps want.

@@ -1,10 +1,15 @@
 //! What stands here for what only AWS has: the user's configuration, `config.yaml`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use amiforge_recipe::{ComponentSource, ParentImage, UserConfig, parse_config};
+use amiforge_exec::External;
+use amiforge_recipe::{
+    Component, ComponentSource, ParentImage, ReferenceValue, UserConfig, parse_config,
+};
+use amiforge_types::Span;
 
-use crate::error::{DocumentReport, EngineError};
+use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
 use crate::load::{folder_of, read};
 
 /// The user's configuration and where it is.
@@ -51,6 +56,42 @@ impl Sources {
     pub(crate) fn component(&self, text: &str) -> Option<(&ComponentSource, &Path)> {
         let folder = self.path.as_deref().map_or(Path::new("."), folder_of);
         Some((self.config.component(text)?, folder))
+    }
+
+    /// The values of a component's references to AWS, and those that have none, with the place of the
+    /// text that holds them. `variables` are the component's own.
+    ///
+    /// # Errors
+    /// When a variable of the environment or a file that should have a value has none.
+    pub(crate) fn external(
+        &self,
+        component: &Component,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<(BTreeMap<String, External>, BTreeMap<String, Span>), EngineError> {
+        let (mut found, mut missing) = (BTreeMap::new(), BTreeMap::new());
+        for (name, span) in component.external(variables) {
+            let Some(value) = self.config.reference(&name) else {
+                missing.insert(name, span);
+                continue;
+            };
+            let context = || format!("{{{{ {name} }}}} has no value");
+            let secret = !matches!(value, ReferenceValue::Text(_));
+            let value = match value {
+                ReferenceValue::Text(text) => text.clone(),
+                ReferenceValue::Environment(variable) => std::env::var(variable).map_err(|_| {
+                    let message = format!("{}: {variable} is not set", context());
+                    EngineError::new(ErrorKind::Invalid, message)
+                })?,
+                ReferenceValue::File(path) => {
+                    let folder = self.path.as_deref().map_or(Path::new("."), folder_of);
+                    let text = fs_err::read_to_string(folder.join(path));
+                    let text = text.or_fail(ErrorKind::Invalid, context)?;
+                    text.strip_suffix('\n').unwrap_or(&text).to_owned()
+                }
+            };
+            found.insert(name, External { value, secret });
+        }
+        Ok((found, missing))
     }
 
     /// The lines that say what stands for `text`, and where they belong.

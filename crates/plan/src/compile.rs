@@ -59,8 +59,9 @@ pub struct ResolvedComponent<'r> {
     pub parameters: BTreeMap<String, String>,
     /// Files and documents that the document names, by the name it uses.
     pub files: BTreeMap<String, Digest>,
-    /// Environment variables that its steps find because it mentions them.
-    pub environment: BTreeMap<String, String>,
+    /// Further inputs of its layer, by their whole names: `environment.<name>` of variables that its steps
+    /// find, `reference.<name>` of values from outside.
+    pub values: BTreeMap<String, String>,
 }
 
 /// The request contradicts itself.
@@ -185,12 +186,7 @@ fn component_layer(
             .iter()
             .map(|(name, value)| (format!("parameter.{name}"), value.clone())),
     );
-    own.extend(
-        resolved
-            .environment
-            .iter()
-            .map(|(name, value)| (format!("environment.{name}"), value.clone())),
-    );
+    own.extend(resolved.values.clone());
     own.extend(
         resolved
             .files

@@ -28,6 +28,7 @@
 
 pub mod actions;
 mod builder;
+mod codes;
 mod component;
 pub mod condition;
 mod decode;
@@ -48,6 +49,7 @@ mod yaml;
 
 pub use actions::{ActionInputs, ActionKind};
 pub use builder::{MAX_ALIASED_BYTES, MAX_DEPTH, MAX_NODES};
+pub use codes::{codes, explain, nearest_code};
 pub use component::{
     Branch, Component, Constant, DELIMITERS, If, Loop, LoopOver, LoopValues, MAX_ITERATIONS,
     OnFailure, ParameterError, ParameterSpec, Phase, Step, parse_component,
@@ -63,6 +65,6 @@ pub use reference::{CONTEXT_KEYS, Chain, Piece, Reference, Side, pieces};
 pub use resources::{Resource, ResourceKind};
 pub use scope::{Iteration, ResolveError, Scope, StepRecord};
 pub use template::{Template, TemplateError, TemplateResource, parse_template};
-pub use user_config::{UserConfig, parse_config};
+pub use user_config::{ReferenceValue, UserConfig, parse_config};
 pub use version::{Version, VersionParseError, VersionPattern};
 pub use yaml::{MAX_DOCUMENT_BYTES, check_bytes, parse_node};

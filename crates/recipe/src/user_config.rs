@@ -6,7 +6,13 @@
 //!   ssm:/aws/service/debian/release/12/latest/amd64: debian:bookworm
 //! components:
 //!   arn:aws:imagebuilder:eu-central-1:123456789012:component/web/1.x.x: components/web.yaml
+//! references:
+//!   aws:ssm:/web/domain: example.org
+//!   aws:ssm:/web/token: {env: WEB_TOKEN}
+//!   aws:imds:placement/region: eu-central-1
 //! ```
+
+use std::collections::BTreeMap;
 
 use amiforge_types::Diagnostics;
 
@@ -21,6 +27,18 @@ use crate::yaml;
 pub struct UserConfig {
     parents: Vec<Entry<ParentImage>>,
     components: Vec<Entry<ComponentSource>>,
+    references: BTreeMap<String, ReferenceValue>,
+}
+
+/// Where the value of a reference to AWS comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReferenceValue {
+    /// It stands in the configuration.
+    Text(String),
+    /// A variable of the environment has it: a secret.
+    Environment(String),
+    /// A file has it: a secret. A relative path starts in the configuration's folder.
+    File(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +58,12 @@ impl UserConfig {
     #[must_use]
     pub fn component(&self, text: &str) -> Option<&ComponentSource> {
         find(&self.components, text)
+    }
+
+    /// Where the value of `aws:ssm:…` or `aws:imds:…` comes from.
+    #[must_use]
+    pub fn reference(&self, text: &str) -> Option<&ReferenceValue> {
+        self.references.get(text)
     }
 }
 
@@ -108,11 +132,55 @@ fn config(node: &Node, diags: &mut Diagnostics) -> Option<UserConfig> {
     let components = fields.optional("components", cx, |n, cx| {
         entries(n, cx, ComponentSource::parse)
     });
+    let references = fields.optional("references", cx, references);
     fields.deny_unknown(cx);
     Some(UserConfig {
         parents: parents?.unwrap_or_default(),
         components: components?.unwrap_or_default(),
+        references: references?.unwrap_or_default(),
     })
+}
+
+fn references(node: &Node, cx: &mut Cx<'_>) -> Option<BTreeMap<String, ReferenceValue>> {
+    if node.is_null() {
+        return Some(BTreeMap::new());
+    }
+    let NodeKind::Map(fields) = &node.kind else {
+        decode::wrong_type(node, "a mapping", cx);
+        return None;
+    };
+    let mut out = BTreeMap::new();
+    for (key, value) in fields {
+        if !key.text.starts_with("aws:ssm:") && !key.text.starts_with("aws:imds:") {
+            let message = format!("{} is no reference to AWS", decode::shown(&key.text));
+            let help = "write `aws:ssm:` or `aws:imds:` and what follows it in documents";
+            cx.error_help("invalid-value", key.span, message, Some(help.to_owned()));
+            continue;
+        }
+        if let Some(value) = reference_value(value, cx) {
+            out.insert(key.text.clone(), value);
+        }
+    }
+    Some(out)
+}
+
+fn reference_value(node: &Node, cx: &mut Cx<'_>) -> Option<ReferenceValue> {
+    if node.as_text().is_some() {
+        return decode::text(node, cx).map(ReferenceValue::Text);
+    }
+    let mut fields = Fields::of(node, "the value of a reference", cx)?;
+    let env = fields.optional("env", cx, decode::filled);
+    let file = fields.optional("file", cx, decode::path);
+    fields.deny_unknown(cx);
+    match (env?, file?) {
+        (Some(name), None) => Some(ReferenceValue::Environment(name)),
+        (None, Some(path)) => Some(ReferenceValue::File(path)),
+        _ => {
+            let message = "a value is a text, or has one of the fields `env` and `file`";
+            cx.error("conflicting-fields", node.span, message);
+            None
+        }
+    }
 }
 
 fn entries<T>(
@@ -180,6 +248,28 @@ mod tests {
         assert_eq!(parent("a/1.0.1").as_deref(), Some("debian:bookworm"));
         assert_eq!(parent("b/1.0.1"), None);
         assert_eq!(config.component("a/1.0.0"), None);
+    }
+
+    #[test]
+    fn references_have_a_text_or_a_secret() {
+        let text = "references:\n  aws:ssm:/a: plain\n  aws:ssm:/b: {env: B}\n  aws:imds:mac: {file: mac}\n";
+        let config = parse_config(text).0.unwrap();
+        let value = |name: &str| config.reference(name).cloned();
+        assert_eq!(
+            value("aws:ssm:/a"),
+            Some(ReferenceValue::Text("plain".into()))
+        );
+        assert_eq!(
+            value("aws:ssm:/b"),
+            Some(ReferenceValue::Environment("B".into()))
+        );
+        assert_eq!(
+            value("aws:imds:mac"),
+            Some(ReferenceValue::File("mac".into()))
+        );
+        assert_eq!(value("aws:ssm:/c"), None);
+        let wrong = "references:\n  ssm:/a: x\n  aws:ssm:/b: {}\n  aws:ssm:/c: {env: C, file: c}\n  aws:ssm:/d: [x]\n";
+        assert_eq!(parse_config(wrong).1.iter().count(), 4);
     }
 
     #[test]

@@ -38,6 +38,26 @@ fn components_of_the_library_are_listed_shown_and_named() {
 }
 
 #[test]
+fn codes_are_explained() {
+    let env = Env::new();
+    let explain = |args: &[&str]| finish(env.amiforge().arg("explain").args(args));
+    let all = explain(&[]).expect_code(0).text();
+    assert!(all.lines().count() > 80, "{all}");
+    assert!(
+        explain(&["duplicate-key"])
+            .expect_code(0)
+            .text()
+            .contains("twice")
+    );
+    let end = explain(&["duplicate-kei"]).expect_code(2);
+    assert!(
+        end.stderr.contains("did you mean `duplicate-key`?"),
+        "{}",
+        end.stderr
+    );
+}
+
+#[test]
 fn a_new_component_is_valid_and_never_overwritten() {
     let env = Env::new();
     let new = |name: &str| {

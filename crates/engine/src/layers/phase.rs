@@ -62,6 +62,7 @@ impl Engine {
             env: component.environment(&work.recipe.recipe, Stage::Building),
             clock,
             context: variables::execution_id(Digest::of(of.as_bytes())),
+            external: component.external.clone(),
             library: library::needed_by(&component.component),
             ..RunSpec::default()
         };

@@ -37,6 +37,69 @@ fn steps(result: &RunResult) -> Vec<(&str, Status, u32, Option<i32>)> {
 }
 
 #[test]
+fn a_secret_is_used_and_shown_nowhere() {
+    const SECRET: &str = "canary-7f3a";
+    let text = "
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Print
+        action: ExecuteBash
+        inputs: {commands: ['echo before {{ aws:ssm:/token }} after; echo err-{{ aws:ssm:/token }} >&2']}
+      - name: Use
+        action: ExecuteBash
+        loop: {forEach: ['{{ aws:ssm:/token }}']}
+        inputs: {commands: ['[ \"{{ loop.value }}\" = canary\"\"-7f3a ] && echo {{ build.Print.outputs.stdout }} | wc -w']}
+      - name: Fail
+        action: ExecuteBinary
+        onFailure: Continue
+        inputs: {path: '/nowhere/{{ aws:ssm:/token }}'}
+      - name: Last
+        action: ExecuteBash
+        inputs: {commands: ['exit 3 # {{ aws:ssm:/token }}']}
+";
+    let external = crate::External {
+        value: SECRET.to_owned(),
+        secret: true,
+    };
+    let spec = RunSpec {
+        execution_id: "1".to_owned(),
+        documents: vec![DocumentSpec {
+            name: "doc.yaml".to_owned(),
+            text: text.to_owned(),
+            parameters: BTreeMap::new(),
+            earlier: Vec::new(),
+            working_directory: None,
+        }],
+        phases: vec!["build".to_owned()],
+        external: BTreeMap::from([("aws:ssm:/token".to_owned(), external)]),
+        ..RunSpec::default()
+    };
+    assert!(!format!("{spec:?}").contains(SECRET));
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = ToeLog::create(dir.path(), &spec).unwrap();
+    let mut events = Vec::new();
+    let result = run(&spec, &Outside::default(), &mut |event| {
+        log.event(&event);
+        events.push(event);
+    });
+    let folder = log.dir().to_owned();
+    log.finish(&result).unwrap();
+    let told = serde_json::to_string(&(&events, &result)).unwrap();
+    assert!(!told.contains(SECRET), "{told}");
+    for file in fs_err::read_dir(folder).unwrap() {
+        let text = fs_err::read_to_string(file.unwrap().path()).unwrap();
+        assert!(!text.contains(SECRET), "{text}");
+    }
+    let steps = &result.documents[0].phases[0].steps;
+    assert_eq!(steps[0].outputs[0]["stdout"], "before ******** after");
+    assert_eq!(steps[1].outputs[0]["stdout"].trim(), "3");
+    assert!(steps[2].failure_message.contains("/nowhere/********"));
+    assert_eq!(steps[3].exit_code, Some(3));
+}
+
+#[test]
 fn chains_outputs_parameters_and_constants() {
     let (result, events) = run_text(
         "

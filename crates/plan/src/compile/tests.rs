@@ -38,7 +38,7 @@ struct World {
     documents: [String; 3],
     parameters: BTreeMap<String, String>,
     files: BTreeMap<String, Digest>,
-    environment: BTreeMap<String, String>,
+    values: BTreeMap<String, String>,
     arch: Arch,
     tool: &'static str,
     executor: &'static str,
@@ -63,7 +63,7 @@ impl World {
             documents: [ONE, TWO, TEST_ONLY].map(str::to_owned),
             parameters: map(&[("Greeting", "hello")]),
             files: BTreeMap::from([("page.html".to_owned(), Digest::of(b"page"))]),
-            environment: map(&[("IMAGE_VERSION", "1.0.0")]),
+            values: map(&[("environment.IMAGE_VERSION", "1.0.0")]),
             arch: Arch::X86_64,
             tool: "1",
             executor: "1",
@@ -103,8 +103,8 @@ impl World {
                 } else {
                     BTreeMap::new()
                 },
-                environment: if i == 0 {
-                    self.environment.clone()
+                values: if i == 0 {
+                    self.values.clone()
                 } else {
                     BTreeMap::new()
                 },
@@ -195,7 +195,7 @@ fn every_input_changes_the_ids_from_its_layer_on() {
             w.files = BTreeMap::from([("index.html".to_owned(), Digest::of(b"page"))]);
         }),
         ("environment of its steps", 2, |w| {
-            w.environment = map(&[("IMAGE_VERSION", "1.0.1")])
+            w.values = map(&[("environment.IMAGE_VERSION", "1.0.1")])
         }),
         ("what steps see", 2, |w| {
             w.step_inputs = map(&[("variables", "2")])

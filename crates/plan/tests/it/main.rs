@@ -52,7 +52,7 @@ fn plan_of(folder: &Path) -> Plan {
             component,
             parameters: component.resolve_parameters(&reference.parameters).unwrap(),
             files: BTreeMap::new(),
-            environment: BTreeMap::new(),
+            values: BTreeMap::new(),
         })
         .collect();
     let one = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);

@@ -85,7 +85,7 @@ fn text<'n>(node: &'n Node, key: &str) -> Option<&'n str> {
     node.get(key).and_then(Node::as_text)
 }
 
-fn each_scalar<'n>(node: &'n Node, visit: &mut impl FnMut(&'n Node, &'n str)) {
+pub(super) fn each_scalar<'n>(node: &'n Node, visit: &mut impl FnMut(&'n Node, &'n str)) {
     match &node.kind {
         NodeKind::Scalar(scalar) => visit(node, &scalar.text),
         NodeKind::Seq(items) => items.iter().for_each(|n| each_scalar(n, visit)),

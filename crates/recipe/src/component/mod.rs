@@ -11,6 +11,8 @@ use amiforge_types::{Diagnostics, Digest, Span};
 
 use crate::actions::{ActionInputs, ActionKind};
 use crate::node::Node;
+use crate::reference::{self, Piece, Reference};
+use crate::scope::ssm_key;
 
 pub use conditional::{Branch, If};
 pub(crate) use decode::component;
@@ -201,6 +203,27 @@ impl Component {
             .iter()
             .map(|c| (c.name.clone(), c.value.clone()));
         parameters.clone().into_iter().chain(constants).collect()
+    }
+
+    /// The references to the parameter store and the instance metadata, each once, with the place of the
+    /// first text that holds it. `variables` are those of [`Component::variables`].
+    #[must_use]
+    pub fn external(&self, variables: &BTreeMap<String, String>) -> BTreeMap<String, Span> {
+        let mut found = BTreeMap::new();
+        check::each_scalar(&self.document, &mut |node, text| {
+            for piece in reference::pieces(text) {
+                let name = match piece {
+                    Piece::Reference(_, Reference::Aws(name)) => name,
+                    Piece::Reference(_, Reference::SsmOf(name)) => match variables.get(&name) {
+                        Some(parameter) => ssm_key(parameter),
+                        None => continue,
+                    },
+                    _ => continue,
+                };
+                found.entry(name).or_insert(node.span);
+            }
+        });
+        found
     }
 
     /// The phase called `name`.

@@ -5,6 +5,7 @@
     reason = "tests read fixtures; the library does not read files; a test may panic"
 )]
 
+mod codes;
 mod fixtures;
 mod hostile;
 mod properties;
