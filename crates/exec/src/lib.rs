@@ -21,6 +21,8 @@ mod child;
 mod error;
 mod event;
 mod executor;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod logs;
 mod net;
 mod outside;

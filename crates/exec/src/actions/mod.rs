@@ -370,3 +370,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_key(key: &str) {
+    s3_download::fuzz(key);
+}

@@ -143,9 +143,10 @@ fn prefix(
     // All names first: nothing is written for a listing with one that leads elsewhere.
     let mut targets = Vec::with_capacity(keys.len());
     for key in keys {
+        let shown = if cx.loud { key.as_str() } else { "" };
         let below = below(&key, &uri.key).ok_or_else(|| StepError::Key {
             place: place.clone(),
-            key: key.chars().take(200).collect(),
+            key: shown.chars().take(200).collect(),
         })?;
         let below = below.map(|below| Path::new(folder).join(below));
         targets.extend(below.map(|target| (key, target)));
@@ -214,6 +215,17 @@ fn below(key: &str, prefix: &str) -> Option<Option<PathBuf>> {
         return None;
     }
     Some((!marker).then(|| PathBuf::from(path)))
+}
+
+#[cfg(fuzzing)]
+pub(super) fn fuzz(key: &str) {
+    use std::path::Component::Normal;
+    if let Some(Some(path)) = below(key, "") {
+        assert!(
+            path.components().all(|part| matches!(part, Normal(_))),
+            "{path:?}"
+        );
+    }
 }
 
 #[cfg(test)]

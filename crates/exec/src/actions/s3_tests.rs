@@ -485,6 +485,8 @@ fn nothing_of_the_credentials_is_shown_even_when_the_server_sends_it_back() {
         reason.contains("[hidden]"),
         "the server did send it back: {reason}"
     );
+    // Once in the hint, once since the server got it.
+    assert_eq!(reason.matches("123456789012").count(), 2, "{reason}");
     assert!(
         reason.contains("need s3:GetObject, and the bucket must belong to 123456789012"),
         "{reason}"

@@ -14,3 +14,9 @@ mod sign;
 
 pub use access::{AwsAccess, Credentials};
 pub use find::AwsEnvironment;
+
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(data: &[u8]) {
+    s3::fuzz(data);
+    let _ = profile::Sections::parse(&String::from_utf8_lossy(data));
+}

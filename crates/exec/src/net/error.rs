@@ -181,7 +181,7 @@ fn of_tls(place: String, roots: &str, error: &rustls::Error) -> NetError {
     match error {
         rustls::Error::InvalidCertificate(why) => NetError::Certificate {
             place,
-            reason: format!("{why:?}"),
+            reason: why.to_string(),
             roots: roots.to_owned(),
         },
         other => NetError::Tls {

@@ -31,6 +31,9 @@ const MAX_SEARCH: usize = 6;
 /// Time for one try when nothing else limits it.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// Time for addresses of version 6 when there are others: some servers stay silent about them.
+const SECOND_KIND: Duration = Duration::from_secs(1);
+
 /// Addresses of one name.
 const MAX_ADDRESSES: usize = 16;
 
@@ -173,6 +176,13 @@ fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
     found
 }
 
+#[cfg(fuzzing)]
+pub(super) fn fuzz(text: &str) {
+    let _ = in_hosts(text, "h.test");
+    let config = Config::parse(text);
+    assert!((1..=MAX_SERVERS).contains(&config.servers.len()));
+}
+
 /// What resolv.conf(5) says.
 #[derive(Debug, PartialEq, Eq)]
 struct Config {
@@ -260,9 +270,13 @@ impl Config {
     /// nobody answered.
     fn ask_all(&self, name: &str, until: Instant) -> Result<Vec<IpAddr>, String> {
         let mut found = self.ask(name, Record::A, until)?;
+        let until = match found.is_empty() {
+            true => until,
+            false => until.min(Instant::now() + SECOND_KIND),
+        };
         match self.ask(name, Record::Aaaa, until) {
             Ok(more) => found.extend(more),
-            // Some servers stay silent about these; what is known is enough.
+            // What is known is enough.
             Err(why) if found.is_empty() => return Err(why),
             Err(_) => {}
         }

@@ -88,6 +88,11 @@ fn page(body: &[u8]) -> Result<Page, xml::XmlError> {
     Ok(page)
 }
 
+#[cfg(fuzzing)]
+pub(super) fn keys(body: &[u8]) -> Vec<String> {
+    page(body).map(|page| page.keys).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -356,6 +356,14 @@ fn wait_of(response: &Response<Body>) -> Option<std::time::Duration> {
     retry_after(response.headers())
 }
 
+#[cfg(fuzzing)]
+pub(super) fn fuzz(data: &[u8]) {
+    let _ = error::Refusal::of_body(data);
+    for key in list::keys(data) {
+        crate::actions::fuzz_key(&key);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
