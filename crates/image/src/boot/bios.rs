@@ -23,6 +23,22 @@ const TARGET: &str = "/boot/grub/i386-pc";
 /// What core.img must bring to reach the modules on the root file system.
 const MODULES: [&str; 3] = ["biosdisk", "part_gpt", "ext2"];
 
+/// What `grub-install` copies beside the modules, whatever the platform, where it is there. A library
+/// has more lists than these: `fdt.lst` stays there.
+const DATA: [&str; 11] = [
+    "command.lst",
+    "crypto.lst",
+    "efiemu32.o",
+    "efiemu64.o",
+    "fs.lst",
+    "moddep.lst",
+    "modinfo.sh",
+    "partmap.lst",
+    "parttool.lst",
+    "terminal.lst",
+    "video.lst",
+];
+
 /// Area that a BIOS parameter block would take: kept as the disk has it, that is zero.
 const BPB: std::ops::Range<usize> = 0x03..0x5A;
 /// boot.img: sector of core.img, 8 bytes.
@@ -57,12 +73,8 @@ pub(super) fn install(
 
 /// Copies what GRUB loads at run time; a directory that is missing is left out.
 pub(super) fn copy_modules(files: &mut Files<'_>, from: &str, to: &str) -> Result<(), ImageError> {
-    let wanted = |name: &str| {
-        [".mod", ".lst"].iter().any(|end| name.ends_with(end))
-            || ["efiemu32.o", "efiemu64.o", "modinfo.sh"].contains(&name)
-    };
     for name in files.names(from) {
-        if wanted(&name) {
+        if name.ends_with(".mod") || DATA.contains(&name.as_str()) {
             files.copy(&format!("{from}/{name}"), &format!("{to}/{name}"))?;
         }
     }

@@ -104,6 +104,9 @@ fn a_hybrid_disk_has_what_both_firmwares_need() {
         made.root_file("/boot/grub/i386-pc/moddep.lst"),
         support::host_file("i386-pc/moddep.lst")
     );
+    // As many of them as grub-install copies.
+    assert!(made.root_try("/boot/grub/i386-pc/video.lst").is_some());
+    assert_eq!(made.root_try("/boot/grub/i386-pc/fdt.lst"), None);
 
     assert_eq!(made.esp_file("EFI/BOOT/BOOTX64.EFI"), b"shim");
     assert_eq!(made.esp_file("EFI/BOOT/grubx64.efi"), b"signed grub");

@@ -15,7 +15,7 @@ use amiforge_vm::QemuTools;
 use serde_json::Value;
 
 /// More than a boot and all its stages take on a machine that has other things to do.
-const LIMIT: Duration = Duration::from_secs(1500);
+const LIMIT: Duration = Duration::from_secs(3000);
 
 const USER_DATA: &str = "#cloud-config\n\
     bootcmd:\n\
