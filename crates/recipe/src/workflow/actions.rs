@@ -66,8 +66,8 @@ const fn on_instance(
     }
 }
 
-/// All actions, sorted by name.
-pub(super) static KNOWN: &[Action] = &[
+/// All actions, in the order of their names.
+pub(super) static ACTIONS: &[Action] = &[
     Action {
         name: "ApplyImageConfigurations",
         inputs: &[
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn actions_are_sorted_and_none_is_there_twice() {
-        assert!(KNOWN.windows(2).all(|pair| pair[0].name < pair[1].name));
+        assert!(ACTIONS.windows(2).all(|pair| pair[0].name < pair[1].name));
         assert!(SYSTEM_VARIABLES.windows(2).all(|pair| pair[0] < pair[1]));
     }
 }

@@ -12,7 +12,7 @@ use amiforge_types::{Diagnostics, Span};
 use crate::decode::{self, Cx, Fields, shown};
 use crate::node::{Key, Node, NodeKind};
 use crate::{suggest, yaml};
-use actions::{Action, KNOWN, Kind, SYSTEM_VARIABLES};
+use actions::{ACTIONS, Action, Kind, SYSTEM_VARIABLES};
 
 /// Which part of the making of an image a workflow is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,9 +218,9 @@ fn step<'n>(node: &'n Node, names: &mut Names<'n>, stage: Option<Stage>, cx: &mu
 
 fn action(node: &Node, cx: &mut Cx<'_>) -> Option<&'static Action> {
     let text = decode::filled(node, cx)?;
-    let found = KNOWN.iter().find(|action| action.name == text);
+    let found = ACTIONS.iter().find(|action| action.name == text);
     if found.is_none() && !node.is_opaque() {
-        let names = KNOWN.iter().map(|action| action.name);
+        let names = ACTIONS.iter().map(|action| action.name);
         let help = suggest::did_you_mean(&text, names.clone())
             .unwrap_or_else(|| format!("actions are {}", names.collect::<Vec<_>>().join(", ")));
         let message = format!("there is no workflow action {}", shown(&text));
