@@ -343,6 +343,8 @@ pub(crate) struct Fields<'n> {
     known: Vec<&'static str>,
     what: &'static str,
     spelling: Spelling,
+    /// Names with the other word that each is also known by.
+    aliases: Vec<(&'static str, &'static str)>,
     /// Nothing is known of the mapping, so nothing is missing in it.
     opaque: bool,
 }
@@ -368,6 +370,7 @@ impl<'n> Fields<'n> {
             known: Vec::new(),
             what,
             spelling: Spelling::Exact,
+            aliases: Vec::new(),
             opaque,
         };
         match &node.kind {
@@ -472,6 +475,7 @@ impl<'n> Fields<'n> {
         alias: &'static str,
         cx: &mut Cx<'_>,
     ) -> Option<&'n Node> {
+        self.aliases.push((name, alias));
         if self.spelling == Spelling::Pascal {
             self.known.push(alias);
             return self
@@ -582,7 +586,15 @@ impl<'n> Fields<'n> {
         names.dedup();
         let all = format!("known fields: {}", names.join(", "));
         for key in unknown.by_ref().take(MOST) {
-            let meant = suggest::did_you_mean(&key.text, free.iter().map(String::as_str));
+            // CloudFormation's word in the spelling of the API is the API's other word.
+            let alias = self
+                .aliases
+                .iter()
+                .find(|(_, alias)| alias.eq_ignore_ascii_case(&key.text))
+                .filter(|_| self.spelling != Spelling::Pascal)
+                .map(|(name, _)| format!("did you mean `{name}`?"));
+            let meant =
+                alias.or_else(|| suggest::did_you_mean(&key.text, free.iter().map(String::as_str)));
             let message = format!("{} has no field {}", self.what, shown(&key.text));
             cx.error_help(
                 "unknown-field",

@@ -288,7 +288,7 @@ fn ranking(node: &Node) -> Vec<(u32, DocumentKind)> {
         .map(|signature| (signature.score(fields), signature.kind))
         .filter(|(score, _)| *score > 0)
         .collect();
-    scores.sort_by(|a, b| b.0.cmp(&a.0));
+    scores.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
     scores
 }
 

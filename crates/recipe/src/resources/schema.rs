@@ -101,7 +101,7 @@ pub(crate) fn check<'n>(node: &'n Node, object: &Object, cx: &mut Cx<'_>) -> Opt
         };
         match value {
             Some(value) => field.rule.check(value, cx),
-            None if field.required && !(field.cfn.is_empty() || !cx.pascal) => {
+            None if field.required && !field.cfn.is_empty() && cx.pascal => {
                 fields.missing_word(field.cfn, cx);
             }
             None if field.required => fields.missing(field.name, cx),

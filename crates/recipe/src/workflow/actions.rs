@@ -66,7 +66,7 @@ const fn on_instance(
     }
 }
 
-/// All actions, sorted by name.
+/// All actions, in the order of their names.
 pub(super) static ACTIONS: &[Action] = &[
     Action {
         name: "ApplyImageConfigurations",
