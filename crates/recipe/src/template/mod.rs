@@ -364,13 +364,14 @@ fn resource<'t>(
     text: &str,
     resolver: &mut Resolver<'t, '_>,
 ) -> Option<TemplateResource> {
-    if key.text.starts_with("Fn::ForEach::") {
-        if mentions_ours(node) {
-            let message = "`Fn::ForEach` is not supported";
+    if let Some(function) = key.text.strip_prefix("Fn::") {
+        let loops = function.starts_with("ForEach::");
+        if !loops || mentions_ours(node) {
+            let name = function.split(':').next().unwrap_or(function);
+            let message = format!("`Fn::{name}` is not supported");
             let help = "write the resources out";
-            resolver.push(
-                Diagnostic::error("unsupported-intrinsic", key.span, message).with_help(help),
-            );
+            let problem = Diagnostic::error("unsupported-intrinsic", key.span, message);
+            resolver.push(problem.with_help(help));
         }
         return None;
     }
