@@ -35,6 +35,9 @@ pub struct ComponentRequest {
 /// What a first document is made from.
 const STARTER: &str = include_str!("../starter.yaml");
 
+/// Name, text, component and parameters.
+type Document = (String, String, Component, BTreeMap<String, String>);
+
 impl Engine {
     /// Runs documents on the machine itself.
     ///
@@ -64,7 +67,9 @@ impl Engine {
         for (name, text, component, parameters) in documents {
             needed.extend(library::needed_by(&component));
             let variables = component.variables(&parameters);
-            external.extend(sources.external(&component, &variables)?.0);
+            let all = request.phases.is_empty();
+            let wanted = |phase: &str| all || request.phases.iter().any(|p| p == phase);
+            external.extend(sources.external(&component, &variables, wanted)?.0);
             if request.phases.is_empty() {
                 phases.extend(component.phases.iter().map(|phase| phase.name.clone()));
             }
@@ -111,10 +116,7 @@ impl Engine {
     }
 
     /// Name, text, component and parameters of each document.
-    fn documents(
-        &self,
-        request: &ComponentRequest,
-    ) -> Result<Vec<(String, String, Component, BTreeMap<String, String>)>, EngineError> {
+    fn documents(&self, request: &ComponentRequest) -> Result<Vec<Document>, EngineError> {
         let (mut found, mut reports) = (Vec::new(), Vec::new());
         let mut used = vec![false; request.parameters.len()];
         for path in &request.documents {

@@ -36,22 +36,26 @@ impl LibraryDocument {
     }
 }
 
-macro_rules! documents {
-    ($(($name:literal, $version:literal),)*) => {
-        /// Every document, sorted by name, then by version.
-        const ALL: &[LibraryDocument] = &[$(LibraryDocument {
+macro_rules! document {
+    ($name:literal, $version:literal) => {
+        LibraryDocument {
             name: $name,
             version: $version,
             text: include_str!(concat!("../library/", $name, "/", $version, ".yaml")),
-        },)*];
+        }
+    };
+}
+
+macro_rules! documents {
+    ($(($name:literal, $version:literal),)*) => {
+        /// Every document, sorted by name, then by version.
+        const LIBRARY: &[LibraryDocument] = &[$(document!($name, $version),)*];
     };
 }
 
 documents! {
     ("amazon-cloudwatch-agent-linux", "1.0.0"),
-    ("amazon-corretto-11-headless", "1.0.0"),
     ("amazon-corretto-17-headless", "1.0.0"),
-    ("amazon-corretto-21-headless", "1.0.0"),
     ("apt-repository-test-linux", "1.0.0"),
     ("aws-cli-version-2-linux", "1.0.0"),
     ("aws-codedeploy-agent-linux", "1.0.0"),
@@ -80,7 +84,7 @@ documents! {
 /// Every component of the library, sorted by name.
 #[must_use]
 pub fn library() -> &'static [LibraryDocument] {
-    ALL
+    LIBRARY
 }
 
 /// The component that `<name>`, `<name>/<version>` or its ARN means.
@@ -102,7 +106,7 @@ pub(crate) fn find(name: &str, version: &VersionPattern) -> Option<&'static Libr
     let fits = |document: &&LibraryDocument| {
         document.name == name && document.version().is_some_and(|v| version.matches(&v))
     };
-    ALL.iter().filter(fits).max_by_key(|d| d.version())
+    LIBRARY.iter().filter(fits).max_by_key(|d| d.version())
 }
 
 /// The component that the ARN of one that Amazon manages means.
@@ -165,12 +169,12 @@ mod tests {
                 ));
             }
         }
-        let listed: BTreeSet<(String, String)> = ALL
+        let listed: BTreeSet<(String, String)> = LIBRARY
             .iter()
             .map(|d| (d.name.to_owned(), d.version.to_owned()))
             .collect();
         assert_eq!(listed, files);
-        for document in ALL {
+        for document in LIBRARY {
             let (component, problems) = parse_component(document.text);
             assert!(problems.is_empty(), "{}: {problems:?}", document.name);
             let component = component.unwrap();

@@ -443,7 +443,7 @@ impl Loader<'_> {
                     self.file(folder, relative, reference)
                 }
                 Some((ComponentSource::Named { name, version }, _)) => {
-                    let (name, version) = (name.clone(), version.clone());
+                    let (name, version) = (name.clone(), *version);
                     self.library(&name, &version, reference)
                 }
                 _ if reference
@@ -587,7 +587,10 @@ impl Loader<'_> {
         reference: &ComponentRef,
     ) -> Option<BTreeMap<String, External>> {
         let variables = component.variables(parameters);
-        let (found, missing) = match self.sources.external(component, &variables) {
+        let (found, missing) = match self
+            .sources
+            .external(component, &variables, |phase| phase != "test")
+        {
             Ok(found) => found,
             Err(error) => {
                 let problem =

@@ -55,14 +55,22 @@ impl Engine {
 
 /// Whether a phase has a step that reads from S3 or writes there, or runs a document that may.
 fn uses_s3(component: &Component, phase: &str) -> bool {
-    component.phase(phase).is_some_and(|phase| {
-        phase.steps.iter().any(|step| {
-            let action = step.action;
-            matches!(
-                action,
-                ActionKind::ExecuteDocument | ActionKind::S3Download | ActionKind::S3Upload
-            )
-        })
+    let steps = component
+        .phase(phase)
+        .into_iter()
+        .flat_map(|phase| &phase.steps);
+    steps.into_iter().any(|step| match step.action {
+        ActionKind::S3Download | ActionKind::S3Upload => true,
+        // Documents of the library have nothing to do there.
+        ActionKind::ExecuteDocument => {
+            let document = step
+                .inputs
+                .as_ref()
+                .and_then(|inputs| inputs.get("document"));
+            let named = document.and_then(|document| document.as_text());
+            named.is_none_or(|name| !name.starts_with("arn:"))
+        }
+        _ => false,
     })
 }
 

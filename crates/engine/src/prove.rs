@@ -470,7 +470,6 @@ impl Engine {
                 external: self.external_of(&documents)?,
                 library: library_of(&documents),
                 documents,
-                ..RunSpec::default()
             };
             let outside = self.outside_of_guest(&run.documents, subject.offline);
             let result = self.run_in(firmware, &hello, run, outside, link)?;
@@ -494,7 +493,8 @@ impl Engine {
         for document in documents {
             if let Some(component) = amiforge_recipe::parse_component(&document.text).0 {
                 let variables = component.variables(&document.parameters);
-                all.extend(sources.external(&component, &variables).map_err(other)?.0);
+                let found = sources.external(&component, &variables, |phase| phase == "test");
+                all.extend(found.map_err(other)?.0);
             }
         }
         Ok(all)
@@ -511,13 +511,14 @@ impl Engine {
     ) -> Result<RunResult, SessionError> {
         let mut boot = first.boot_id.clone();
         let mut request = Request::Run(run.clone());
+        let mut document = String::new();
         loop {
             // The agent of each boot is another process.
             if let Some(outside) = &outside {
                 send(link, &Request::Lend(outside.clone()))?;
             }
             send(link, &request)?;
-            let journal = match self.follow(firmware, link)? {
+            let journal = match self.follow(firmware, link, &mut document)? {
                 Followed::Result(result) => return Ok(*result),
                 Followed::Restart(journal) => journal,
             };
@@ -534,8 +535,8 @@ impl Engine {
         &self,
         firmware: Firmware,
         link: &mut GuestLink<'_>,
+        document: &mut String,
     ) -> Result<Followed, SessionError> {
-        let mut document = String::new();
         let mut started = Instant::now();
         loop {
             let timeout = link.remaining();
@@ -545,12 +546,12 @@ impl Engine {
             match reply {
                 Reply::Event {
                     event: ChildEvent::DocumentStarted { document: name },
-                } => document = format!("{firmware} {name}"),
+                } => *document = format!("{firmware} {name}"),
                 Reply::Event { event } => {
                     if matches!(event, ChildEvent::StepStarted { .. }) {
                         started = Instant::now();
                     }
-                    self.child_event(&document, event, started);
+                    self.child_event(document, event, started);
                 }
                 Reply::Result { result } => return Ok(Followed::Result(Box::new(result))),
                 Reply::Restart { journal } => return Ok(Followed::Restart(journal)),

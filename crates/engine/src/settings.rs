@@ -85,6 +85,11 @@ impl Settings {
     }
 }
 
+/// A variable of the environment that the user's configuration names.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// The proxies of the environment, in either letter case, by their usual names.
 fn proxies() -> BTreeMap<String, String> {
     let get = |name: &str| {

@@ -9,14 +9,18 @@ use amiforge_recipe::{
 };
 use amiforge_types::Span;
 
-use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
+use crate::error::{DocumentReport, EngineError, ErrorKind};
 use crate::load::{folder_of, read};
+use crate::settings::variable;
 
 /// The user's configuration and where it is.
 pub(crate) struct Sources {
     path: Option<PathBuf>,
     config: UserConfig,
 }
+
+/// Values by reference, and references without one with their place.
+type Values = (BTreeMap<String, External>, BTreeMap<String, Span>);
 
 impl Sources {
     /// Reads the configuration; without a file it is empty.
@@ -58,7 +62,7 @@ impl Sources {
         Some((self.config.component(text)?, folder))
     }
 
-    /// The values of a component's references to AWS, and those that have none, with the place of the
+    /// The values of the references to AWS that some of a component's phases have, and those that have none, with the place of the
     /// text that holds them. `variables` are the component's own.
     ///
     /// # Errors
@@ -67,9 +71,10 @@ impl Sources {
         &self,
         component: &Component,
         variables: &BTreeMap<String, String>,
-    ) -> Result<(BTreeMap<String, External>, BTreeMap<String, Span>), EngineError> {
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Values, EngineError> {
         let (mut found, mut missing) = (BTreeMap::new(), BTreeMap::new());
-        for (name, span) in component.external(variables) {
+        for (name, span) in component.external(variables, wanted) {
             let Some(value) = self.config.reference(&name) else {
                 missing.insert(name, span);
                 continue;
@@ -78,14 +83,14 @@ impl Sources {
             let secret = !matches!(value, ReferenceValue::Text(_));
             let value = match value {
                 ReferenceValue::Text(text) => text.clone(),
-                ReferenceValue::Environment(variable) => std::env::var(variable).map_err(|_| {
-                    let message = format!("{}: {variable} is not set", context());
+                ReferenceValue::Environment(name) => variable(name).ok_or_else(|| {
+                    let message = format!("{}: {name} is not set", context());
                     EngineError::new(ErrorKind::Invalid, message)
                 })?,
                 ReferenceValue::File(path) => {
                     let folder = self.path.as_deref().map_or(Path::new("."), folder_of);
-                    let text = fs_err::read_to_string(folder.join(path));
-                    let text = text.or_fail(ErrorKind::Invalid, context)?;
+                    let text = read(&folder.join(path))?
+                        .map_err(|report| EngineError::Documents(vec![report]))?;
                     text.strip_suffix('\n').unwrap_or(&text).to_owned()
                 }
             };

@@ -85,3 +85,13 @@ pub(crate) enum JobResult {
     Script(ScriptResult),
     Run(Box<Executed>),
 }
+
+impl JobResult {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Unit => "a trusted job",
+            Self::Script(_) => "a script",
+            Self::Run(_) => "a run",
+        }
+    }
+}

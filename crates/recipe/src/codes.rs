@@ -286,6 +286,10 @@ const CODES: &[(&str, &str)] = &[
         "There is no such variable in names and tags of images, or in a workflow.",
     ),
     (
+        "unreadable",
+        "The file cannot be read: it is not there, is no regular file, or may not be read.",
+    ),
+    (
         "unresolved-component",
         "The recipe names a component that only AWS has. Say in your configuration which document stands for it: the help shows the lines. A check goes on without it, a build does not.",
     ),

@@ -45,7 +45,7 @@ pub struct StepRecord {
     pub inputs: Vec<serde_json::Value>,
     /// The outputs as a list of key and value; most actions give at most one entry.
     pub outputs: Vec<BTreeMap<String, String>>,
-    /// True for a step that was skipped: every output reads as the empty text.
+    /// True for a step that did nothing: every input and output reads as the empty text.
     #[serde(default)]
     pub skipped: bool,
 }
@@ -299,7 +299,7 @@ impl Scope {
             }
         };
         match chain.side {
-            Side::Outputs if record.skipped => Ok(String::new()),
+            _ if record.skipped => Ok(String::new()),
             Side::Outputs => {
                 let entry = record
                     .outputs

@@ -15,7 +15,7 @@ fn components_of_the_library_are_listed_shown_and_named() {
         .iter()
         .map(|row| row["name"].as_str().unwrap())
         .collect();
-    assert!(names.len() > 25 && names.is_sorted(), "{names:?}");
+    assert!(names.len() > 20 && names.is_sorted(), "{names:?}");
     let show = |name: &str| finish(env.amiforge().args(["component", "show", name]));
     let text = show("update-linux").expect_code(0).text();
     assert!(text.contains("action: UpdateOS"), "{text}");
@@ -155,7 +155,7 @@ fn recipe(env: &Env, name: &str, components: &[(&str, &str)]) -> std::path::Path
             ));
         }
     }
-    env.write(&format!("{name}/recipe.yaml"), &text)
+    env.write(format!("{name}/recipe.yaml"), &text)
 }
 
 #[test]

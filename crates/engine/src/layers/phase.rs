@@ -64,7 +64,6 @@ impl Engine {
             context: variables::execution_id(Digest::of(of.as_bytes())),
             external: component.external.clone(),
             library: library::needed_by(&component.component),
-            ..RunSpec::default()
         };
         let context = || format!("cannot write the logs of {}", component.name);
         let mut log = ToeLog::create(&work.logs, &run).or_fail(ErrorKind::Failed, context)?;

@@ -66,14 +66,20 @@ fn every_component_is_validated_once_on_what_it_could_see() {
 fn what_passed_is_known_by_layer_document_and_parameters() {
     let plan = plan(&["a", "-check", "-more"]);
     let top = &plan.layers[2];
-    assert_eq!(validated_key(&plan, top, 0, None), top.id.to_string());
-    let check = validated_key(&plan, top, 1, None);
-    assert_ne!(check, validated_key(&plan, top, 2, None));
-    assert_ne!(check, validated_key(&plan, &plan.layers[1], 1, None));
-    assert_ne!(check, validated_key(&plan, top, 1, Some("/srv")));
+    let key = |plan: &Plan, layer: &LayerPlan, index: usize| {
+        validated_key(plan, layer, index, None, &BTreeMap::new())
+    };
+    assert_eq!(key(&plan, top, 0), top.id.to_string());
+    let check = key(&plan, top, 1);
+    assert_ne!(check, key(&plan, top, 2));
+    assert_ne!(check, key(&plan, &plan.layers[1], 1));
+    let nothing = BTreeMap::new();
+    assert_ne!(check, validated_key(&plan, top, 1, Some("/srv"), &nothing));
+    let value = BTreeMap::from([("reference.aws:ssm:/a".to_owned(), "1".to_owned())]);
+    assert_ne!(check, validated_key(&plan, top, 1, None, &value));
     let mut other = plan.clone();
     other.components[1]
         .parameters
         .insert("P".to_owned(), "2".to_owned());
-    assert_ne!(check, validated_key(&other, top, 1, None));
+    assert_ne!(check, key(&other, top, 1));
 }

@@ -1,5 +1,7 @@
 //! Validate phases: run on a layer, thrown away, and remembered when they passed.
 
+use std::collections::BTreeMap;
+
 use amiforge_exec::Sandbox;
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
 use amiforge_types::Timestamp;
@@ -7,6 +9,7 @@ use amiforge_types::Timestamp;
 use super::overlay::{Scratch, root_spec, shims, step_limits};
 use super::{Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::library;
 use crate::settings::Engine;
 
 /// Kind of the records that say which layers' validate phases have passed.
@@ -32,8 +35,17 @@ impl Engine {
             return Ok(());
         }
         let planned = &work.plan.layers[at];
-        let folder = work.recipe.recipe.working_directory.as_deref();
-        let key = validated_key(work.plan, planned, index, folder);
+        let recipe = &work.recipe.recipe;
+        let folder = recipe.working_directory.as_deref();
+        let component = &work.recipe.components[index];
+        let mut others = component.inputs(recipe);
+        for (name, text) in library::needed_by(&component.component) {
+            others.insert(
+                name,
+                amiforge_types::Digest::of(text.as_bytes()).to_string(),
+            );
+        }
+        let key = validated_key(work.plan, planned, index, folder, &others);
         let known = work
             .store
             .get_record(VALIDATED, &key)
@@ -93,12 +105,14 @@ pub(super) fn validated_on(plan: &Plan, at: usize) -> Vec<usize> {
 }
 
 /// What a validate phase that passed is known by: the layer covers the component that made it; one
-/// without a layer adds its document, its parameters and the folder it runs in.
+/// without a layer adds its document, its parameters, the folder it runs in, and what it
+/// finds from outside.
 pub(super) fn validated_key(
     plan: &Plan,
     layer: &LayerPlan,
     index: usize,
     working_directory: Option<&str>,
+    others: &BTreeMap<String, String>,
 ) -> String {
     let component = &plan.components[index];
     if component.layer == Some(layer.id) {
@@ -109,6 +123,10 @@ pub(super) fn validated_key(
     hasher.field(layer.id.to_string().as_bytes());
     hasher.field(component.digest.as_bytes());
     for (name, value) in &component.parameters {
+        hasher.field(name.as_bytes());
+        hasher.field(value.as_bytes());
+    }
+    for (name, value) in others {
         hasher.field(name.as_bytes());
         hasher.field(value.as_bytes());
     }

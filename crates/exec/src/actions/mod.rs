@@ -188,7 +188,7 @@ impl<'a> StepCx<'a> {
 
     /// A path of the inputs: one that does not start with `/` is below the working directory.
     fn path(&self, path: &str) -> String {
-        if path.starts_with('/') || self.dir == "/" {
+        if path.starts_with('/') {
             return path.to_owned();
         }
         format!("{}/{path}", self.dir.trim_end_matches('/'))

@@ -72,8 +72,9 @@ impl AwsEnvironment {
             region: self.region(&files),
             endpoint: self.endpoint(&files),
         };
-        let places: [&dyn Fn() -> Found; 4] = [
+        let places: [&dyn Fn() -> Found; 5] = [
             &|| self.of_variables(),
+            &|| self.of_web_identity(),
             &|| files.credentials(offline),
             &|| self.of_container(offline),
             &|| self.of_instance(offline),
@@ -92,6 +93,19 @@ impl AwsEnvironment {
             }
         }
         access
+    }
+
+    /// A role by the token of a web identity would have to be asked for; the credentials of the machine
+    /// would be somebody else's.
+    fn of_web_identity(&self) -> Found {
+        match self.get("AWS_WEB_IDENTITY_TOKEN_FILE") {
+            None => Found::Nothing,
+            Some(_) => Found::Broken(
+                "AWS_WEB_IDENTITY_TOKEN_FILE names a token, which is not exchanged here: \
+                 `eval \"$(aws configure export-credentials --format env)\"` does it"
+                    .to_owned(),
+            ),
+        }
     }
 
     fn get(&self, name: &str) -> Option<&str> {

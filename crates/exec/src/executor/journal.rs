@@ -63,6 +63,10 @@ pub(crate) struct Progress {
     pub(crate) exit_code: Option<i32>,
     /// Seconds spent before the restart.
     pub(crate) seconds: f64,
+    /// Those of the attempt at hand.
+    pub(crate) spent: f64,
+    /// The text of the document that runs in it.
+    pub(crate) document: Option<String>,
 }
 
 impl Progress {
@@ -79,6 +83,8 @@ impl Progress {
             nested: Vec::new(),
             exit_code: None,
             seconds: 0.0,
+            spent: 0.0,
+            document: None,
         }
     }
 
@@ -86,6 +92,8 @@ impl Progress {
     pub(crate) fn again(&mut self) {
         self.attempt += 1;
         self.next = 0;
+        self.spent = 0.0;
+        self.document = None;
         self.inputs = Vec::new();
         self.outputs = Vec::new();
         self.nested = Vec::new();
@@ -93,6 +101,14 @@ impl Progress {
 }
 
 impl Journal {
+    /// What it may take as JSON: a line of the guest's link, and some room.
+    pub(crate) const MAX_BYTES: usize = 3 << 20;
+
+    /// Whether it can be kept over a restart.
+    pub(crate) fn fits(&self) -> bool {
+        serde_json::to_vec(self).is_ok_and(|json| json.len() <= Self::MAX_BYTES)
+    }
+
     /// True before anything has run.
     #[must_use]
     pub fn is_empty(&self) -> bool {

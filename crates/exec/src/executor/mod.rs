@@ -108,6 +108,11 @@ pub(crate) fn execute(
             break;
         }
     }
+    if stage.interrupted {
+        // What is done is in the journal.
+        documents.clear();
+        failure = None;
+    }
     let status = documents.iter().map(|d| d.status).max();
     let result = RunResult {
         execution_id: spec.execution_id.clone(),

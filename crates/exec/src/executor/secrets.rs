@@ -11,6 +11,30 @@ const MASK: &str = "********";
 /// Shorter ones would turn any text into stars.
 const SHORTEST: usize = 3;
 
+/// What messages end with where they cut a text.
+const CUTS: [&str; 2] = ["\"...", "…"];
+
+/// Masks the beginning of a secret where a message was cut in its middle.
+fn cut_short(text: &mut String, secret: &str) {
+    for cut in CUTS {
+        let mut from = 0;
+        while let Some(at) = text[from..].find(cut).map(|i| from + i) {
+            let before = &text[..at];
+            let ends = secret.char_indices().map(|(i, _)| i).rev();
+            let shown = ends
+                .filter(|end| *end >= SHORTEST)
+                .find(|end| before.ends_with(&secret[..*end]));
+            from = match shown {
+                Some(shown) => {
+                    text.replace_range(at - shown..at, MASK);
+                    at - shown + MASK.len() + cut.len()
+                }
+                None => at + cut.len(),
+            };
+        }
+    }
+}
+
 /// The secrets of a run, the longest first: one may be a part of another.
 #[derive(Default)]
 pub(super) struct Secrets(Vec<String>);
@@ -22,7 +46,8 @@ impl Secrets {
             .flat_map(|value| value.lines().chain([value]))
             .map(str::trim)
             .filter(|value| value.len() >= SHORTEST)
-            .map(str::to_owned)
+            // As messages quote it, too.
+            .flat_map(|value| [value.to_owned(), value.escape_debug().to_string()])
             .collect();
         all.sort_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
         all.dedup();
@@ -34,6 +59,7 @@ impl Secrets {
             if text.contains(secret.as_str()) {
                 *text = text.replace(secret.as_str(), MASK);
             }
+            cut_short(text, secret);
         }
     }
 
@@ -82,5 +108,32 @@ impl Secrets {
         self.text(&mut failure.command);
         self.text(&mut failure.reason);
         failure.tail.iter_mut().for_each(|line| self.text(line));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masked(text: &str) -> String {
+        let mut text = text.to_owned();
+        Secrets::of(["to\"ken-0123456789", "ab"].into_iter()).text(&mut text);
+        text
+    }
+
+    #[test]
+    fn whole_quoted_and_cut_secrets_are_masked() {
+        assert_eq!(masked("a to\"ken-0123456789 b"), "a ******** b");
+        assert_eq!(
+            masked(r#"value "to\"ken-0123456789" is"#),
+            r#"value "********" is"#
+        );
+        assert_eq!(masked("run to\"ken-01…"), "run ********…");
+        assert_eq!(
+            masked("\"x to\\\"ken-0\"... and on…"),
+            "\"x ********\"... and on…"
+        );
+        // Too short to be told from any text.
+        assert_eq!(masked("ab to… x"), "ab to… x");
     }
 }

@@ -10,7 +10,7 @@ use amiforge_recipe::{
 };
 use amiforge_types::{Diagnostics, Digest};
 
-use super::journal::{Progress, StepDone};
+use super::journal::{Journal, Progress, StepDone};
 use super::{Outputs, Run, now, over_all, read, surroundings};
 use crate::actions::{self, StepCx, StepError, Work};
 use crate::event::{ChildEvent, DocumentSpec, Failure, RunResult, Status, StepResult};
@@ -54,8 +54,10 @@ struct Told {
     iteration: Option<u64>,
     /// False when another attempt would fail the same way.
     again: bool,
+    /// Whether something was run.
+    tried: bool,
     /// The failure of a document that ran in the step.
-    nested: Option<Failure>,
+    nested: Option<Box<Failure>>,
 }
 
 impl Told {
@@ -67,6 +69,7 @@ impl Told {
             tail: Vec::new(),
             iteration: None,
             again: false,
+            tried: false,
             nested: None,
         }
     }
@@ -112,19 +115,39 @@ impl Run<'_, '_> {
                 Progress::new(now())
             }
         };
-        let uuid = surroundings::uuid(&self.stage.spec.execution_id, &place);
+        let uuid = surroundings::uuid(self.execution_id(), &place);
         for (key, value) in [("phase", phase), ("step", &step.name), ("uuid", &uuid)] {
             self.scope.context.insert(key.to_owned(), value.to_owned());
         }
-        let ended = self.carry_out(step, &place, &mut progress);
+        let mut ended = self.carry_out(step, &place, &mut progress);
         let seconds = progress.seconds + clock.elapsed().as_secs_f64();
         if let Ended::Restart = ended {
             progress.seconds = seconds;
-            self.stage.journal.begun.insert(place, progress);
-            self.stage.interrupted = true;
-            return None;
+            let journal = &mut self.stage.journal;
+            journal.begun.insert(place.clone(), progress);
+            if journal.fits() {
+                self.stage.interrupted = true;
+                return None;
+            }
+            let begun = journal.begun.remove(&place);
+            progress = begun.unwrap_or_else(|| Progress::new(now()));
+            let limit = Journal::MAX_BYTES;
+            let reason = format!(
+                "the inputs and outputs so far have more than {limit} bytes, which is too much to \
+                 keep over a restart"
+            );
+            ended = Ended::Failed(Told {
+                tried: true,
+                ..Told::before(reason)
+            });
         }
         Some(self.finish(phase, step, place, progress, ended, seconds))
+    }
+
+    /// The id that steps see, which is the same for every run with the same inputs.
+    fn execution_id(&self) -> &str {
+        let seen = self.scope.context.get("executionId");
+        seen.unwrap_or(&self.stage.spec.execution_id)
     }
 
     /// Tells how the step ended and remembers it.
@@ -146,7 +169,7 @@ impl Run<'_, '_> {
                 } else {
                     Status::Failed
                 };
-                let made = if told.again { progress.attempt } else { 0 };
+                let made = if told.tried { progress.attempt } else { 0 };
                 (status, Some(told), made)
             }
         };
@@ -196,16 +219,18 @@ impl Run<'_, '_> {
         let mut failure = told
             .filter(|_| status == Status::Failed && self.failure.is_none())
             .map(|told| {
-                told.nested.unwrap_or_else(|| Failure {
-                    document: self.document.name.clone(),
-                    phase: phase.to_owned(),
-                    step: step.name.clone(),
-                    action: step.action.name().to_owned(),
-                    command: told.command,
-                    exit_code: progress.exit_code,
-                    reason: told.reason,
-                    tail: told.tail,
-                })
+                told.nested
+                    .map(|failure| *failure)
+                    .unwrap_or_else(|| Failure {
+                        document: self.document.name.clone(),
+                        phase: phase.to_owned(),
+                        step: step.name.clone(),
+                        action: step.action.name().to_owned(),
+                        command: told.command,
+                        exit_code: progress.exit_code,
+                        reason: told.reason,
+                        tail: told.tail,
+                    })
             });
         if let Some(failure) = &mut failure {
             self.stage.secrets.failure(failure);
@@ -213,7 +238,8 @@ impl Run<'_, '_> {
         let record = StepRecord {
             inputs: progress.inputs,
             outputs: progress.outputs,
-            skipped: status == Status::Skipped,
+            skipped: status == Status::Skipped
+                || progress.values.as_ref().is_some_and(LoopValues::is_empty),
         };
         self.scope.record(phase, &step.name, record.clone());
         self.failure = self.failure.take().or_else(|| failure.clone());
@@ -245,9 +271,16 @@ impl Run<'_, '_> {
             }
         }
         loop {
-            let seconds = step.timeout_seconds.map(u64::from).map(Duration::from_secs);
-            let deadline = seconds.and_then(|limit| Instant::now().checked_add(limit));
+            let begun = Instant::now();
+            let spent = Duration::try_from_secs_f64(progress.spent).unwrap_or_default();
+            let limit = step.timeout_seconds.map(u64::from).map(Duration::from_secs);
+            let left = limit.map(|limit| limit.saturating_sub(spent));
+            let deadline = left.and_then(|left| begun.checked_add(left));
             match self.attempt(step, place, progress, deadline) {
+                Ended::Restart => {
+                    progress.spent += begun.elapsed().as_secs_f64();
+                    return Ended::Restart;
+                }
                 Ended::Failed(told) if told.again && progress.attempt < step.max_attempts => {
                     progress.again();
                     self.stage.journal.forget_below(place);
@@ -305,6 +338,15 @@ impl Run<'_, '_> {
         while progress.next < count {
             let iteration = self.iteration(step, progress);
             let looped = iteration.is_some();
+            if looped && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                let seconds = step.timeout_seconds.unwrap_or_default();
+                let reason = format!("the loop timed out after {seconds} seconds");
+                return Ended::Failed(Told {
+                    again: true,
+                    tried: true,
+                    ..Told::before(reason)
+                });
+            }
             if let Some(iteration) = &iteration
                 && !step.disable_logging
             {
@@ -314,25 +356,16 @@ impl Run<'_, '_> {
                 });
             }
             self.scope.iteration = iteration;
-            let once = match deadline {
-                Some(deadline) if looped && Instant::now() >= deadline => {
-                    let seconds = step.timeout_seconds.unwrap_or_default();
-                    let reason = format!("the loop timed out after {seconds} seconds");
-                    let again = true;
-                    return Ended::Failed(Told {
-                        again,
-                        ..Told::before(reason)
-                    });
-                }
-                _ => self.once(step, place, progress, deadline),
-            };
+            let once = self.once(step, place, progress, deadline);
             self.scope.iteration = None;
             match once {
                 Once::Done(outputs) => {
                     if let Err(told) = join(&mut progress.outputs, outputs) {
-                        return Ended::Failed(told);
+                        let tried = true;
+                        return Ended::Failed(Told { tried, ..told });
                     }
                     progress.next += 1;
+                    progress.document = None;
                 }
                 Once::RestartNext => {
                     progress.next += 1;
@@ -423,6 +456,7 @@ impl Run<'_, '_> {
                 command,
                 tail,
                 again: true,
+                tried: true,
                 ..Told::before(reason)
             });
         }
@@ -436,7 +470,10 @@ impl Run<'_, '_> {
         }
         if progress.restarts >= MAX_RESTARTS {
             let reason = format!("the step has restarted the machine {MAX_RESTARTS} times already");
-            return Once::Failed(Told::before(reason));
+            return Once::Failed(Told {
+                tried: true,
+                ..Told::before(reason)
+            });
         }
         progress.restarts += 1;
         let text = match inputs.delay_seconds {
@@ -460,7 +497,9 @@ impl Run<'_, '_> {
             return Once::Failed(Told::before(reason));
         }
         let name = inputs.document.to_string();
-        let text = match self.text_of(inputs, !step.disable_logging) {
+        // After a restart it is still the text that began, whatever became of the file.
+        let known = progress.document.take().map(Ok);
+        let text = match known.unwrap_or_else(|| self.text_of(inputs, !step.disable_logging)) {
             Ok(text) => text,
             Err(reason) => {
                 return Once::Failed(Told {
@@ -487,13 +526,14 @@ impl Run<'_, '_> {
         };
         let lineage = [self.lineage.as_slice(), &[digest]].concat();
         let place = format!("{place}/{}", progress.next);
-        let execution_id = surroundings::uuid(&self.stage.spec.execution_id, &place);
+        let execution_id = surroundings::uuid(self.execution_id(), &place);
         let selected = |phase: &str| {
             inputs.phases.is_empty() || inputs.phases.iter().any(|selected| selected == phase)
         };
         let run = Run::new(&mut *self.stage, &document, scope, place, lineage);
         let (result, failure) = run.document(&component, &selected);
         if self.stage.interrupted {
+            progress.document = Some(document.text);
             return Once::RestartAgain;
         }
         let run = RunResult {
@@ -514,8 +554,13 @@ impl Run<'_, '_> {
             Some(failure) => failure.to_string(),
             None => format!("{name} failed"),
         };
+        // References can name how it failed; in a loop only those that succeeded count.
+        if progress.values.is_none() {
+            progress.outputs = outputs;
+        }
         Once::Failed(Told {
-            nested: failure,
+            nested: failure.map(Box::new),
+            tried: true,
             ..Told::before(reason)
         })
     }

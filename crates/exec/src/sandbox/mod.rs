@@ -289,10 +289,10 @@ impl Sandbox {
                     }));
                 }
                 Err(_) => {
-                    let what = format!(
-                        "a message of the sandbox is not understood: {}",
-                        String::from_utf8_lossy(&line)
-                    );
+                    // Not the message itself: it may hold what nobody is to see.
+                    let bytes = line.len();
+                    let what =
+                        format!("a message of {bytes} bytes of the sandbox is not understood");
                     break Some(Err(SandboxError::Job { what }));
                 }
             }
@@ -314,7 +314,7 @@ impl Sandbox {
 
 fn unexpected(result: &JobResult) -> SandboxError {
     SandboxError::Job {
-        what: format!("the sandbox answered another job: {result:?}"),
+        what: format!("the sandbox answered another job: {}", result.name()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 
 use amiforge_types::Span;
 
+use super::s3_uri::account_id;
 use super::{Inputs, S3Uri, required_inputs};
 use crate::decode::{self, Cx, Fields, shown};
 use crate::node::Node;
@@ -70,7 +71,7 @@ impl Inputs for ExecuteDocument {
         let node = required_inputs(inputs, step, cx)?;
         let mut fields = Fields::of(node, "ExecuteDocument", cx)?;
         let document = fields.required("document", cx, document);
-        let bucket_owner = fields.optional("document-s3-bucket-owner", cx, account);
+        let bucket_owner = fields.optional("document-s3-bucket-owner", cx, account_id);
         let phases = fields.optional("phases", cx, phases);
         let parameters = fields.optional("parameters", cx, parameters);
         fields.deny_unknown(cx);
@@ -102,18 +103,6 @@ fn document(node: &Node, cx: &mut Cx<'_>) -> Option<DocumentSource> {
             None
         }
     }
-}
-
-fn account(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
-    let text = decode::text(node, cx)?;
-    let digits = text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit());
-    if !digits && !cx.defers(&text) {
-        let message = format!("{} is not the id of an account", shown(&text));
-        let help = Some("an account id has 12 digits; put it in quotes".to_owned());
-        cx.error_help("invalid-account", node.span, message, help);
-        return None;
-    }
-    Some(text)
 }
 
 fn phases(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<String>> {

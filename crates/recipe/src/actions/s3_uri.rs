@@ -106,7 +106,7 @@ pub(super) fn account_id(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
         "{} is not the id of an account, which has 12 digits",
         shown(&text)
     );
-    cx.error("invalid-account-id", node.span, message);
+    cx.error("invalid-account", node.span, message);
     None
 }
 

@@ -205,12 +205,16 @@ impl Component {
         parameters.clone().into_iter().chain(constants).collect()
     }
 
-    /// The references to the parameter store and the instance metadata, each once, with the place of the
-    /// first text that holds it. `variables` are those of [`Component::variables`].
+    /// The references of some phases to the parameter store and the instance metadata, each once, with the
+    /// place of the first text that holds it. `variables` are those of [`Component::variables`].
     #[must_use]
-    pub fn external(&self, variables: &BTreeMap<String, String>) -> BTreeMap<String, Span> {
+    pub fn external(
+        &self,
+        variables: &BTreeMap<String, String>,
+        wanted: impl Fn(&str) -> bool,
+    ) -> BTreeMap<String, Span> {
         let mut found = BTreeMap::new();
-        check::each_scalar(&self.document, &mut |node, text| {
+        let mut visit = |node: &Node, text: &str| {
             for piece in reference::pieces(text) {
                 let name = match piece {
                     Piece::Reference(_, Reference::Aws(name)) => name,
@@ -222,7 +226,22 @@ impl Component {
                 };
                 found.entry(name).or_insert(node.span);
             }
-        });
+        };
+        for step in self
+            .phases
+            .iter()
+            .filter(|p| wanted(&p.name))
+            .flat_map(|p| &p.steps)
+        {
+            let condition = step.condition.as_ref().map(|when| &when.condition);
+            let repeat = step.repeat.as_ref().map(|repeat| &repeat.node);
+            for node in [condition, repeat, step.inputs.as_ref()]
+                .into_iter()
+                .flatten()
+            {
+                check::each_scalar(node, &mut visit);
+            }
+        }
         found
     }
 

@@ -120,7 +120,20 @@ impl Loop {
                     count: count(*start, *end, *update_by),
                 });
             }
-            LoopOver::List(items) => items.iter().map(resolved).collect::<Result<Vec<_>, _>>()?,
+            // As one tree, which has one limit.
+            LoopOver::List(items) => {
+                let list = Node {
+                    kind: NodeKind::Seq(items.clone()),
+                    ..self.node.clone()
+                };
+                match scope.resolve(&list)?.kind {
+                    NodeKind::Seq(items) => {
+                        let texts = items.iter().map(|n| n.as_text().unwrap_or_default());
+                        texts.map(str::to_owned).collect()
+                    }
+                    NodeKind::Scalar(_) | NodeKind::Map(_) => Vec::new(),
+                }
+            }
             LoopOver::Delimited { list, delimiter } => {
                 let text = resolved(list)?;
                 let most = usize::try_from(MAX_ITERATIONS).unwrap_or(usize::MAX);

@@ -223,11 +223,15 @@ fn open_values(node: &Node, diags: &mut Diagnostics) {
         NodeKind::Seq(items) => items.iter().for_each(|n| open_values(n, diags)),
         NodeKind::Map(fields) => fields
             .iter()
-            .filter(|(key, _)| !matches!(key.text.as_str(), "KmsKeyId" | "SnapshotId"))
+            .filter(|(key, value)| {
+                // A name that the user's configuration may know.
+                let ssm = value.as_text().is_some_and(|text| text.starts_with("ssm:"));
+                let parent = key.text == "ParentImage" && ssm;
+                !parent && !matches!(key.text.as_str(), "KmsKeyId" | "SnapshotId")
+            })
             .for_each(|(_, n)| open_values(n, diags)),
-        // Names that the user's configuration may know, and resources of this template.
-        NodeKind::Scalar(scalar) if scalar.text.starts_with("ssm:") => {}
         NodeKind::Scalar(scalar) => {
+            // Resources of this template are no open values.
             if scalar.style == Style::Opaque && node.resource().is_none() {
                 let message = format!("{} has no value before deployment", shown(&scalar.text));
                 let help = "give parameters of the template a value: --param NAME=VALUE";
@@ -429,7 +433,7 @@ fn resource<'t>(
             text: "Amiforge".to_owned(),
             span: settings.span,
         };
-        fields.push((name, settings.clone()));
+        fields.push((name, resolver.node(settings)?));
     }
     let inline = raw
         .and_then(|raw| raw.get("Data"))

@@ -59,7 +59,13 @@ impl S3Error {
         match self {
             Self::Net(error) => error.may_pass(),
             Self::Refused { status, code, .. } => {
-                passing_status(*status) || ["RequestTimeout", "SlowDown"].contains(&code.as_str())
+                const CODES: [&str; 4] = [
+                    "InternalError",
+                    "RequestTimeout",
+                    "ServiceUnavailable",
+                    "SlowDown",
+                ];
+                passing_status(*status) || CODES.contains(&code.as_str())
             }
             _ => false,
         }
