@@ -15,6 +15,12 @@ pub struct DeleteFile {
 impl Entry for DeleteFile {
     fn decode_entry(fields: &mut Fields<'_>, cx: &mut Cx<'_>) -> Option<Self> {
         let path = fields.required("path", cx, files);
+        // A document of AWS has it; the reference has not.
+        if let Some(force) = fields.node("force", cx) {
+            let help = "a file that is named must be there; one that a wildcard means need not";
+            let message = "`force` has no meaning for a file";
+            cx.warning("ignored-field", force.span, message, help);
+        }
         Some(Self { path: path? })
     }
 }
