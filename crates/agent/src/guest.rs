@@ -76,9 +76,23 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use amiforge_exec::{DocumentSpec, RunSpec, Status};
-    use amiforge_types::Timestamp;
 
     use super::*;
+
+    fn test_phase(text: &str) -> RunSpec {
+        RunSpec {
+            execution_id: "1".into(),
+            documents: vec![DocumentSpec {
+                name: "t".into(),
+                text: text.into(),
+                parameters: BTreeMap::new(),
+                earlier: Vec::new(),
+                working_directory: None,
+            }],
+            phases: vec!["test".into()],
+            ..RunSpec::default()
+        }
+    }
 
     #[test]
     fn says_hello_runs_and_says_bye() {
@@ -100,20 +114,7 @@ mod tests {
         assert!(matches!(next(), Reply::Error { .. }));
 
         let text = "{schemaVersion: 1.0, phases: [{name: test, steps: [{name: S, action: ExecuteBash, inputs: {commands: ['echo from the guest']}}]}]}";
-        let spec = RunSpec {
-            execution_id: "1".into(),
-            documents: vec![DocumentSpec {
-                name: "t".into(),
-                text: text.into(),
-                parameters: BTreeMap::new(),
-                earlier: Vec::new(),
-                working_directory: None,
-            }],
-            phases: vec!["test".into()],
-            env: BTreeMap::new(),
-            clock: Timestamp::from_secs(0),
-            ..RunSpec::default()
-        };
+        let spec = test_phase(text);
         let line = serde_json::to_string(&Request::Run(spec)).unwrap();
         assert!(line.starts_with(r#"{"type":"run","#), "{line}");
         host.write_all(format!("{line}\n").as_bytes()).unwrap();
@@ -144,18 +145,7 @@ mod tests {
             {name: A, action: ExecuteBash, inputs: {commands: ['echo before']}}, \
             {name: R, action: Reboot}, \
             {name: B, action: ExecuteBash, inputs: {commands: ['echo after {{ test.A.outputs.stdout }}']}}]}]}";
-        let spec = RunSpec {
-            execution_id: "1".into(),
-            documents: vec![DocumentSpec {
-                name: "t".into(),
-                text: text.into(),
-                parameters: BTreeMap::new(),
-                earlier: Vec::new(),
-                working_directory: None,
-            }],
-            phases: vec!["test".into()],
-            ..RunSpec::default()
-        };
+        let spec = test_phase(text);
         let mut request = Request::Run(spec.clone());
         let mut output = Vec::new();
         // The second round is the agent of the next boot.

@@ -121,6 +121,6 @@ fn run(engine: &Engine, args: Run) -> Outcome {
         parameters: parameters(&args.params)?,
         log_dir: args.log_dir,
     })?;
-    print_json(&engine::run_summary(&result, &logs))?;
+    print_json(&result.summary(logs.display().to_string()))?;
     Ok(ExitCode::from(u8::from(!result.status.is_ok())))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use amiforge_exec::{DocumentSpec, RunResult, RunSpec, Status, ToeLog};
+use amiforge_exec::{DocumentSpec, RunResult, RunSpec, ToeLog};
 use amiforge_recipe::{Component, ComponentSource, DocumentKind};
 use amiforge_types::{Digest, Timestamp};
 use fs_err as fs;
@@ -193,28 +193,4 @@ fn document(path: &Path) -> Result<(String, DocumentReport, Option<Component>), 
     }
     let (report, component) = read_component(path)?;
     Ok((name, report, component))
-}
-
-/// What AWSTOE prints at the end of a run.
-#[must_use]
-pub fn run_summary(result: &RunResult, logs: &Path) -> serde_json::Value {
-    let steps = || {
-        let phases = result.documents.iter().flat_map(|d| &d.phases);
-        phases.flat_map(|p| &p.steps)
-    };
-    let count = |status: Status| steps().filter(|s| s.status == status).count();
-    let status = match result.status {
-        Status::Failed => "failed",
-        Status::IgnoredFailure => "successWithIgnoredFailure",
-        Status::Success | Status::Skipped => "success",
-    };
-    serde_json::json!({
-        "executedStepCount": steps().count() - count(Status::Skipped),
-        "executionId": result.execution_id,
-        "failedStepCount": count(Status::Failed),
-        "failureMessage": result.failure.as_ref().map(ToString::to_string).unwrap_or_default(),
-        "ignoredFailedStepCount": count(Status::IgnoredFailure),
-        "logUrl": logs.display().to_string(),
-        "status": status,
-    })
 }

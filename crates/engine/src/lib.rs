@@ -39,7 +39,7 @@ pub use amiforge_disk::{Compression, Format, Subformat};
 pub use amiforge_recipe::{codes, explain, nearest_code};
 pub use assemble::{AssembleRequest, BootChoice};
 pub use build::{BuildOutcome, BuildRequest};
-pub use components::{ComponentRequest, run_summary};
+pub use components::ComponentRequest;
 pub use convert::ConvertRequest;
 pub use diff::{DiffReport, DiffRequest};
 pub use diskfiles::{Checksums, DiskFile, DiskFilesReport, OutputRequest};

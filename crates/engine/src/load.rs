@@ -11,7 +11,7 @@ use amiforge_recipe::{
     ParameterError, ParentImage, Template, TemplateError, VersionPattern, check_bytes, kind_of,
     parse_component, parse_document, parse_recipe, parse_template, recipe_components,
 };
-use amiforge_types::{Diagnostic, Diagnostics, Severity};
+use amiforge_types::{Diagnostic, Diagnostics, Digest, Severity};
 use fs_err as fs;
 use rayon::prelude::*;
 
@@ -53,9 +53,20 @@ pub(crate) struct LoadedComponent {
     pub(crate) parameters: BTreeMap<String, String>,
     /// Values of references to AWS.
     pub(crate) external: BTreeMap<String, External>,
+    /// Documents that it runs by their ARN.
+    pub(crate) library: BTreeMap<String, String>,
 }
 
 impl LoadedComponent {
+    /// The documents that it runs, by their names.
+    pub(crate) fn files(&self) -> BTreeMap<String, Digest> {
+        let digest = |text: &String| Digest::of(text.as_bytes());
+        self.library
+            .iter()
+            .map(|(name, text)| (name.clone(), digest(text)))
+            .collect()
+    }
+
     /// Further inputs of its layer, by their names. A secret's value is none: it would show in the plan.
     pub(crate) fn inputs(&self, recipe: &ImageRecipe) -> BTreeMap<String, String> {
         let environment = self.environment(recipe, Stage::Building);
@@ -75,8 +86,7 @@ impl LoadedComponent {
         recipe: &ImageRecipe,
         stage: Stage,
     ) -> BTreeMap<String, String> {
-        let library = library::needed_by(&self.component);
-        let texts = library.values().map(String::as_str);
+        let texts = self.library.values().map(String::as_str);
         let texts = texts.chain([self.text.as_str()]);
         variables::environment(texts, &recipe.name, &recipe.version.to_string(), stage)
     }
@@ -649,6 +659,7 @@ impl Loader<'_> {
                     version: None,
                     shown,
                     text,
+                    library: library::needed_by(&component),
                     component,
                     parameters,
                     external,

@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::layers::EXECUTOR_VERSION;
-use crate::library;
 use crate::load::{LoadedRecipe, RecipeRequest};
 use crate::parent;
 use crate::settings::Engine;
@@ -98,10 +97,7 @@ impl Engine {
                 reference: c.shown.clone(),
                 component: &c.component,
                 parameters: c.parameters.clone(),
-                files: library::needed_by(&c.component)
-                    .into_iter()
-                    .map(|(name, text)| (name, Digest::of(text.as_bytes())))
-                    .collect(),
+                files: c.files(),
                 values: c.inputs(&recipe.recipe),
             })
             .collect();

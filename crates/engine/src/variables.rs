@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use amiforge_types::Digest;
+use amiforge_types::{Digest, Seed};
 
 /// Account and region of what has none.
 const ACCOUNT: &str = "000000000000";
@@ -34,8 +34,8 @@ pub(crate) fn environment<'t>(
         Stage::Testing => "TESTING",
     };
     let execution = |what: &str| {
-        let seed = format!("amiforge-{what}-{stage}-{name}-{version}");
-        uuid(Digest::of(seed.as_bytes()))
+        let seed = Seed::new(Digest::of(format!("{name}/{version}").as_bytes()));
+        seed.uuid(&format!("{stage}.{what}"))
     };
     let arn = format!("arn:aws:imagebuilder:{REGION}:{ACCOUNT}:image/{slug}/{version}/1");
     let all = [
@@ -63,21 +63,8 @@ pub(crate) fn environment<'t>(
 /// `context:executionId` of what a digest stands for: the same inputs give the same one, whatever else the
 /// build has.
 pub(crate) fn execution_id(of: Digest) -> BTreeMap<String, String> {
-    BTreeMap::from([("executionId".to_owned(), uuid(of))])
-}
-
-/// The digest in the form of a UUID.
-fn uuid(digest: Digest) -> String {
-    let hex = digest.hex();
-    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default().to_owned();
-    [
-        part(0, 8),
-        part(8, 12),
-        part(12, 16),
-        part(16, 20),
-        part(20, 32),
-    ]
-    .join("-")
+    let id = Seed::new(of).uuid("execution").to_string();
+    BTreeMap::from([("executionId".to_owned(), id)])
 }
 
 #[cfg(test)]

@@ -23,6 +23,16 @@ pub enum Status {
 }
 
 impl Status {
+    /// The word of AWSTOE's files. `success` is what real logs hold; the others follow it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Skipped => "skipped",
+            Self::IgnoredFailure => "successWithIgnoredFailure",
+            Self::Failed => "failed",
+        }
+    }
+
     /// False for [`Status::Failed`] only.
     #[must_use]
     pub fn is_ok(self) -> bool {
@@ -202,6 +212,46 @@ pub struct RunResult {
     pub documents: Vec<DocumentResult>,
     /// The first failure that was not ignored.
     pub failure: Option<Failure>,
+}
+
+/// A run in a few numbers: what AWSTOE prints at its end, and what a step that ran a document gives out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunSummary {
+    /// Steps that ran, whatever came of them.
+    pub executed_step_count: usize,
+    /// As in [`RunResult`].
+    pub execution_id: String,
+    /// Steps that failed.
+    pub failed_step_count: usize,
+    /// The first failure that was not ignored, else empty.
+    pub failure_message: String,
+    /// Steps that failed and were ignored.
+    pub ignored_failed_step_count: usize,
+    /// Where the logs are.
+    pub log_url: String,
+    /// `success`, `successWithIgnoredFailure` or `failed`.
+    pub status: &'static str,
+}
+
+impl RunResult {
+    /// The run in a few numbers. Steps of nested documents do not count.
+    #[must_use]
+    pub fn summary(&self, log_url: String) -> RunSummary {
+        let phases = self.documents.iter().flat_map(|d| &d.phases);
+        let all: Vec<Status> = phases.flat_map(|p| &p.steps).map(|s| s.status).collect();
+        let count = |wanted: Status| all.iter().filter(|status| **status == wanted).count();
+        let failure = self.failure.as_ref().map(ToString::to_string);
+        RunSummary {
+            executed_step_count: all.len() - count(Status::Skipped),
+            execution_id: self.execution_id.clone(),
+            failed_step_count: count(Status::Failed),
+            failure_message: failure.unwrap_or_default(),
+            ignored_failed_step_count: count(Status::IgnoredFailure),
+            log_url,
+            status: self.status.word(),
+        }
+    }
 }
 
 /// What one document came to.

@@ -37,7 +37,7 @@ pub use child::child_main;
 pub use error::SandboxError;
 pub use event::{
     ChildEvent, DocumentResult, DocumentSpec, External, Failure, PhaseResult, RunResult, RunSpec,
-    ScriptResult, Status, StepResult,
+    RunSummary, ScriptResult, Status, StepResult,
 };
 pub use executor::{Executed, Journal, run as run_here, run_until_restart};
 pub use logs::ToeLog;

@@ -118,21 +118,18 @@ impl ToeLog {
                 if let Some(failure) = failure {
                     self.line(&format!("Step {step} failed: {failure}"));
                 }
-                self.debug(&format!(
-                    "Step {step} ended with status {}",
-                    status_word(*status)
-                ));
+                self.debug(&format!("Step {step} ended with status {}", status.word()));
             }
             ChildEvent::PhaseFinished { phase, status } => {
                 self.debug(&format!(
                     "Phase {phase} ended with status {}",
-                    status_word(*status)
+                    status.word()
                 ));
             }
             ChildEvent::DocumentFinished { document, status } => {
                 self.debug(&format!(
                     "Document {document} ended with status {}",
-                    status_word(*status)
+                    status.word()
                 ));
             }
         }
@@ -223,21 +220,11 @@ fn file_name(text: &str) -> String {
     }
 }
 
-/// `success` is what real logs hold; the other spellings follow it.
-pub(crate) fn status_word(status: Status) -> &'static str {
-    match status {
-        Status::Success => "success",
-        Status::Skipped => "skipped",
-        Status::IgnoredFailure => "successWithIgnoredFailure",
-        Status::Failed => "failed",
-    }
-}
-
 fn step_word(status: Status) -> &'static str {
     if status == Status::IgnoredFailure {
         "ignoredFailure"
     } else {
-        status_word(status)
+        status.word()
     }
 }
 
@@ -304,7 +291,7 @@ impl<'a> Detailed<'a> {
     fn of(run: &'a RunResult) -> Self {
         Self {
             execution_id: &run.execution_id,
-            status: status_word(run.status),
+            status: run.status.word(),
             start_time: run.start.to_string(),
             end_time: run.end.to_string(),
             failure_message: run
@@ -327,7 +314,7 @@ impl<'a> DetailedDocument<'a> {
         Self {
             name: &document.name,
             file_path: &document.file,
-            status: status_word(document.status),
+            status: document.status.word(),
             description: &document.description,
             start_time: document.start.to_string(),
             end_time: document.end.to_string(),
@@ -347,7 +334,7 @@ impl<'a> DetailedPhase<'a> {
         let failed = phase.steps.iter().find(|s| s.status == Status::Failed);
         Self {
             name: &phase.name,
-            status: status_word(phase.status),
+            status: phase.status.word(),
             start_time: phase.start.to_string(),
             end_time: phase.end.to_string(),
             failure_message: failed

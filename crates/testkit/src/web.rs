@@ -121,8 +121,10 @@ pub fn venv_program(name: &str) -> PathBuf {
     let program = venv.join("bin").join(name);
     assert!(
         program.is_file(),
-        "{} is missing; run `cargo xtask setup test`",
+        "{} is missing; run `cargo xtask setup test`, or\n  python3 -m venv {2} && {2}/bin/pip install -r {1}",
         program.display(),
+        workspace_root().join("xtask/requirements.txt").display(),
+        venv.display(),
     );
     program
 }

@@ -7,10 +7,9 @@ use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use amiforge_exec::{DocumentSpec, RunSpec};
 use amiforge_tree::{Content, Inode, Kind, LayerEntry};
 
-use crate::root::{Bench, CLOCK, dir, never, stat};
+use crate::root::{Bench, build, dir, never, stat};
 
 /// Where the fixtures are, when the source tree cannot be reached.
 pub(crate) const FIXTURES: &str = "AMIFORGE_TEST_FIXTURES";
@@ -65,23 +64,9 @@ fn check(bench: &Bench, case: &Path, text: String, number: usize) -> Result<(), 
         0,
         bench.lower(&format!("case{number}"), extra(&case.join("root"))),
     );
-    let run = RunSpec {
-        execution_id: "1".into(),
-        documents: vec![DocumentSpec {
-            name: "component.yaml".into(),
-            text,
-            parameters: BTreeMap::new(),
-            earlier: Vec::new(),
-            working_directory: None,
-        }],
-        phases: vec!["build".into()],
-        env: BTreeMap::new(),
-        clock: CLOCK,
-        ..RunSpec::default()
-    };
     let result = bench
         .sandbox
-        .run_component(&root, &run, &never(), &mut |_| ())
+        .run_component(&root, &build(&text), &never(), &mut |_| ())
         .map_err(|e| format!("{e}: {:?}", std::error::Error::source(&e)))?;
     if case.join("error.txt").exists() {
         let expected = fs_err::read_to_string(case.join("error.txt")).unwrap();

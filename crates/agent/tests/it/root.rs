@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
-use amiforge_exec::{ChildEvent, Helper, RootSpec, Sandbox, ScriptResult, ScriptSpec};
+use amiforge_exec::{
+    ChildEvent, DocumentSpec, Helper, RootSpec, RunSpec, Sandbox, ScriptResult, ScriptSpec,
+};
 use amiforge_store::FileBlob;
 use amiforge_tree::{Content, DataSource, Inode, Kind, LayerDiff, LayerEntry, Stat, layer};
 use amiforge_types::{BlobTable, ReadAt as _, Timestamp};
@@ -264,4 +266,21 @@ fn name(path: &Path) -> Vec<u8> {
         .as_os_str()
         .as_bytes()
         .to_vec()
+}
+
+/// A run of the build phase of one document.
+pub(crate) fn build(text: &str) -> RunSpec {
+    RunSpec {
+        execution_id: "1".into(),
+        documents: vec![DocumentSpec {
+            name: "component.yaml".into(),
+            text: text.to_owned(),
+            parameters: BTreeMap::new(),
+            earlier: Vec::new(),
+            working_directory: None,
+        }],
+        phases: vec!["build".into()],
+        clock: CLOCK,
+        ..RunSpec::default()
+    }
 }

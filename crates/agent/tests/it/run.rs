@@ -5,13 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use amiforge_exec::{
-    ChildEvent, DocumentSpec, RunSpec, Sandbox, SandboxError, Shim, Status, ToeLog,
-};
+use amiforge_exec::{ChildEvent, Sandbox, SandboxError, Shim, Status, ToeLog};
 use amiforge_tree::{Content, Inode, Kind, LayerEntry};
 use amiforge_types::Timestamp;
 
-use crate::root::{Bench, CLOCK, dir, file, helper, link, never, script, stat};
+use crate::root::{Bench, CLOCK, build, dir, file, helper, link, never, script, stat};
 
 #[test]
 fn probe_says_what_works() {
@@ -209,20 +207,10 @@ phases:
         action: ExecuteBash
         inputs: {commands: ['cat /opt/www/index.html', 'echo; id -u; hostname; ls /tmp; echo $0']}
 ";
-    let spec = RunSpec {
-        execution_id: "abc".into(),
-        documents: vec![DocumentSpec {
-            name: "web.yaml".into(),
-            text: text.into(),
-            parameters: BTreeMap::from([("Greeting".into(), "hello".into())]),
-            earlier: Vec::new(),
-            working_directory: None,
-        }],
-        phases: vec!["build".into()],
-        env: BTreeMap::new(),
-        clock: CLOCK,
-        ..RunSpec::default()
-    };
+    let mut spec = build(text);
+    spec.execution_id = "abc".into();
+    spec.documents[0].name = "web.yaml".into();
+    spec.documents[0].parameters = BTreeMap::from([("Greeting".into(), "hello".into())]);
     let logs = tempfile::tempdir().unwrap();
     let mut log = ToeLog::create(logs.path(), &spec).unwrap();
     let result = bench

@@ -1,15 +1,14 @@
 //! What steps are given: a folder to run in, and limits that they cannot leave.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use amiforge_exec::{ChildEvent, DocumentSpec, RootSpec, RunResult, RunSpec, Status};
+use amiforge_exec::{ChildEvent, RootSpec, RunResult, Status};
 use amiforge_tree::LayerEntry;
 
-use crate::root::{Bench, CLOCK, dir, never};
+use crate::root::{Bench, CLOCK, build, dir, never};
 
 /// Runs the build phase of a component whose steps are given as YAML.
 fn run(
@@ -19,20 +18,8 @@ fn run(
     steps: &str,
 ) -> (RunResult, Vec<String>) {
     let text = format!("schemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n{steps}");
-    let spec = RunSpec {
-        execution_id: "1".into(),
-        documents: vec![DocumentSpec {
-            name: "steps.yaml".into(),
-            text,
-            parameters: BTreeMap::new(),
-            earlier: Vec::new(),
-            working_directory: folder.map(str::to_owned),
-        }],
-        phases: vec!["build".into()],
-        env: BTreeMap::new(),
-        clock: CLOCK,
-        ..RunSpec::default()
-    };
+    let mut spec = build(&text);
+    spec.documents[0].working_directory = folder.map(str::to_owned);
     let mut lines = Vec::new();
     let result = bench
         .sandbox

@@ -1,45 +1,25 @@
 //! The transfer actions in a sandbox: with the machine's network, without any, and that nothing of the
 //! credentials they are lent can be found anywhere.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use amiforge_exec::aws::{AwsAccess, Credentials};
-use amiforge_exec::{
-    ChildEvent, DocumentSpec, Outside, RootSpec, RunResult, RunSpec, Status, ToeLog,
-};
+use amiforge_exec::{ChildEvent, Outside, RootSpec, RunResult, Status, ToeLog};
 use amiforge_testkit::{WEB_CONTENT, WebServer};
 use amiforge_tree::{Content, Kind, LayerEntry};
 
-use crate::root::{Bench, CLOCK, never};
+use crate::root::{Bench, build, never};
 
 struct Ran {
     result: RunResult,
     events: Vec<ChildEvent>,
 }
 
-fn spec(text: &str) -> RunSpec {
-    RunSpec {
-        execution_id: "1".into(),
-        documents: vec![DocumentSpec {
-            name: "component.yaml".into(),
-            text: text.to_owned(),
-            parameters: BTreeMap::new(),
-            earlier: Vec::new(),
-            working_directory: None,
-        }],
-        phases: vec!["build".into()],
-        env: BTreeMap::new(),
-        clock: CLOCK,
-        ..RunSpec::default()
-    }
-}
-
 fn run(bench: &Bench, root: &RootSpec, text: &str, outside: &Outside) -> Ran {
     let mut events = Vec::new();
     let result = bench
         .sandbox
-        .run_component_with(root, &spec(text), outside, &never(), &mut |event| {
+        .run_component_with(root, &build(text), outside, &never(), &mut |event| {
             events.push(event)
         })
         .unwrap();
@@ -165,7 +145,7 @@ fn credentials_are_used_and_found_nowhere() {
     );
 
     let logs = bench.dir.path().join("logs");
-    let mut log = ToeLog::create(&logs, &spec(&text)).unwrap();
+    let mut log = ToeLog::create(&logs, &build(&text)).unwrap();
     ran.events.iter().for_each(|event| log.event(event));
     log.finish(&ran.result).unwrap();
     let told = format!(

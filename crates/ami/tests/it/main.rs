@@ -11,4 +11,3 @@ mod aws;
 mod example;
 mod recorder;
 mod schema;
-mod venv;

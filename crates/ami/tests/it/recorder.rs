@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use crate::venv;
+use amiforge_testkit::venv_program;
 
 pub(crate) struct Ec2 {
     moto: Child,
@@ -19,7 +19,7 @@ pub(crate) struct Ec2 {
 impl Ec2 {
     pub(crate) fn start() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let mut moto = Command::new(venv::program("moto_server"))
+        let mut moto = Command::new(venv_program("moto_server"))
             .args(["-H", "127.0.0.1", "-p", "0"])
             .env("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
             .env("PYTHONUNBUFFERED", "1")
@@ -57,7 +57,7 @@ impl Ec2 {
 
     /// Runs `aws ec2 <args>` and returns its JSON.
     pub(crate) fn aws(&self, args: &[&str]) -> serde_json::Value {
-        let output = Command::new(venv::program("aws"))
+        let output = Command::new(venv_program("aws"))
             .arg("ec2")
             .args(args)
             .env_clear()

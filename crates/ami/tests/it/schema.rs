@@ -1,10 +1,10 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use amiforge_testkit::workspace_root;
+use amiforge_testkit::{venv_program, workspace_root};
 use serde_json::{Value, json};
 
-use crate::{example, venv};
+use crate::example;
 
 /// Reads the schema's path from its argument and one instance per line; prints the errors of each.
 const VALIDATE: &str = r#"
@@ -18,7 +18,7 @@ for line in sys.stdin:
 "#;
 
 fn validate(instances: &[Value]) -> Vec<Vec<String>> {
-    let mut child = Command::new(venv::program("python3"))
+    let mut child = Command::new(venv_program("python3"))
         .args(["-c", VALIDATE])
         .arg(workspace_root().join("docs/schema/manifest.schema.json"))
         .stdin(Stdio::piped())

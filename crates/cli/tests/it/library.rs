@@ -115,6 +115,59 @@ fn a_document_runs_on_the_machine_only_when_that_is_wanted() {
     );
 }
 
+#[test]
+fn a_secret_of_the_configuration_is_used_and_left_nowhere() {
+    const SECRET: &str = "canary-91c4d7";
+    let env = Env::new();
+    fs_err::create_dir_all(env.state()).unwrap();
+    fs_err::write(
+        env.state().join("config.yaml"),
+        "references:\n  aws:ssm:/token: {env: WEB_TOKEN}\n  aws:ssm:/plain: plain-value\n",
+    )
+    .unwrap();
+    env.write(
+        "document.yaml",
+        "schemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      \
+         - {name: Print, action: ExecuteBash, inputs: {commands: ['echo {{ aws:ssm:/token }} {{ aws:ssm:/plain }}']}}\n      \
+         - {name: Use, action: ExecuteBash, inputs: {commands: ['test {{ build.Print.outputs.stdout }} = x || exit 7 # {{ aws:ssm:/token }}']}}\n",
+    );
+    let run = |token: Option<&str>| {
+        let mut command = env.amiforge();
+        command.args([
+            "component",
+            "run",
+            "document.yaml",
+            "--live",
+            "--log-dir",
+            "logs",
+        ]);
+        command
+            .args(["--events", "events.json"])
+            .current_dir(env.path(""));
+        command.envs(token.map(|token| ("WEB_TOKEN", token)));
+        finish(&mut command)
+    };
+    let end = run(None).expect_code(2);
+    assert!(
+        end.stderr.contains("WEB_TOKEN is not set"),
+        "{}",
+        end.stderr
+    );
+    let end = run(Some(SECRET)).expect_code(1);
+    assert!(end.text().contains("\"failed\""), "{}", end.text());
+    assert!(
+        end.stderr.contains("******** plain-value"),
+        "{}",
+        end.stderr
+    );
+    // Nothing that it printed or left holds it.
+    let text = format!("{}{}", end.text(), end.stderr);
+    assert!(!text.contains(SECRET), "{text}");
+    let mut grep = std::process::Command::new("grep");
+    let found = finish(grep.args(["-rlF", SECRET]).arg(env.path("")));
+    assert_eq!((found.code(), found.text().as_str()), (1, ""));
+}
+
 /// Name, and parameter where it has one.
 const COMPONENTS: &[(&str, &str)] = &[
     ("hello-world-linux", ""),

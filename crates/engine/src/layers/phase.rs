@@ -12,7 +12,6 @@ use amiforge_types::{Digest, Timestamp};
 use super::sandbox::{sandbox_error, with_tail};
 use super::{Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
-use crate::library;
 use crate::settings::Engine;
 use crate::variables::{self, Stage};
 
@@ -63,7 +62,7 @@ impl Engine {
             clock,
             context: variables::execution_id(Digest::of(of.as_bytes())),
             external: component.external.clone(),
-            library: library::needed_by(&component.component),
+            library: component.library.clone(),
         };
         let context = || format!("cannot write the logs of {}", component.name);
         let mut log = ToeLog::create(&work.logs, &run).or_fail(ErrorKind::Failed, context)?;

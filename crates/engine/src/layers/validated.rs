@@ -9,7 +9,6 @@ use amiforge_types::Timestamp;
 use super::overlay::{Scratch, root_spec, shims, step_limits};
 use super::{Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
-use crate::library;
 use crate::settings::Engine;
 
 /// Kind of the records that say which layers' validate phases have passed.
@@ -39,12 +38,8 @@ impl Engine {
         let folder = recipe.working_directory.as_deref();
         let component = &work.recipe.components[index];
         let mut others = component.inputs(recipe);
-        for (name, text) in library::needed_by(&component.component) {
-            others.insert(
-                name,
-                amiforge_types::Digest::of(text.as_bytes()).to_string(),
-            );
-        }
+        let files = component.files().into_iter();
+        others.extend(files.map(|(name, digest)| (name, digest.to_string())));
         let key = validated_key(work.plan, planned, index, folder, &others);
         let known = work
             .store

@@ -158,13 +158,33 @@ fn next(url: &WebUrl, headers: &HeaderMap, place: String) -> Result<WebUrl, NetE
     })
 }
 
-/// The body of an answer into `landing`, from its beginning, as long as it says and as `wanted`.
+/// What takes a body in.
+pub(crate) trait Receiver {
+    /// Forgets what it has.
+    fn restart(&mut self) -> Result<(), StepError>;
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StepError>;
+}
+
+impl Receiver for Vec<u8> {
+    fn restart(&mut self) -> Result<(), StepError> {
+        self.clear();
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StepError> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// The body of an answer into `receiver`, from its beginning, as long as it says and as `wanted`.
 pub(crate) fn body(
     http: &Http<'_>,
     response: Response<Body>,
     place: &str,
     wanted: &Wanted<'_>,
-    landing: &mut Landing,
+    receiver: &mut impl Receiver,
 ) -> Result<(), TryError> {
     let too_large = || NetError::TooLarge {
         place: place.to_owned(),
@@ -174,7 +194,7 @@ pub(crate) fn body(
     if promised.is_some_and(|promised| promised > wanted.limit) {
         return Err(too_large().into());
     }
-    landing.restart()?;
+    receiver.restart()?;
     let mut hash = wanted.checksum.map(|sum| Hash::new(sum.algorithm));
     let mut source = response.into_body().into_reader();
     let mut piece = vec![0; 64 << 10];
@@ -200,7 +220,7 @@ pub(crate) fn body(
         if let Some(hash) = &mut hash {
             hash.update(bytes);
         }
-        landing.write(bytes)?;
+        receiver.write(bytes)?;
     }
     if let Some(promised) = promised.filter(|promised| *promised != got) {
         return Err(TryError::Net(NetError::Short {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::thread::{Gid, Uid};
 
 use super::StepError;
+use super::fetch::Receiver;
 use super::files::{failed, look, look_here, shown, wrong_type};
 
 /// Links that one name may lead through, as in the kernel.
@@ -18,6 +19,21 @@ const MAX_LINKS: usize = 40;
 pub(crate) struct Landing {
     file: tempfile::NamedTempFile,
     target: PathBuf,
+}
+
+impl Receiver for Landing {
+    fn restart(&mut self) -> Result<(), StepError> {
+        let file = self.file.as_file_mut();
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .map_err(failed("write", &self.target))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StepError> {
+        self.file
+            .write_all(bytes)
+            .map_err(failed("write", &self.target))
+    }
 }
 
 impl Landing {
@@ -39,20 +55,6 @@ impl Landing {
             .tempfile_in(folder)
             .map_err(failed("write", &target))?;
         Ok(Self { file, target })
-    }
-
-    /// Forgets what was written.
-    pub(crate) fn restart(&mut self) -> Result<(), StepError> {
-        let file = self.file.as_file_mut();
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .map_err(failed("write", &self.target))
-    }
-
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), StepError> {
-        self.file
-            .write_all(bytes)
-            .map_err(failed("write", &self.target))
     }
 
     /// Puts it in place: with owner and mode of the file that was there, else as any new file.

@@ -195,7 +195,7 @@ impl<'a> StepCx<'a> {
     }
 
     /// The same, from the root.
-    fn full_path(&self, path: &str) -> String {
+    pub(crate) fn full_path(&self, path: &str) -> String {
         let path = self.path(path);
         if path.starts_with('/') {
             path

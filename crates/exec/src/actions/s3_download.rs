@@ -2,19 +2,17 @@
 //! Reference: AWSTOE action modules, S3Download. The folder of a file, and the folder for a prefix, must
 //! be there; folders below it come from the keys.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use amiforge_recipe::actions::{S3Download, S3Source, S3Uri};
 
-use super::fetch::{Wanted, body, retrying};
+use super::fetch::{Receiver, Wanted, body, retrying};
 use super::files::{existing_folder, look, make_parents, shown};
 use super::landing::Landing;
 use super::{Action, Outputs, StepCx, StepError};
-use crate::aws::AwsAccess;
 use crate::aws::s3::{Frame, S3};
 use crate::event::ChildEvent;
-use crate::net::{Http, of_io};
+use crate::net::Http;
 
 /// Objects of one prefix, as in AWSTOE.
 const MAX_OBJECTS: usize = 1000;
@@ -24,10 +22,8 @@ const MAX_PAGES: usize = 100;
 
 impl Action for Vec<S3Download> {
     fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
-        let nobody = AwsAccess::default();
-        let (outside, env) = (cx.outside, cx.env);
-        let http = Http::new(env, outside);
-        let s3 = S3::new(&http, outside.aws.as_ref().unwrap_or(&nobody));
+        let http = Http::new(cx.env, cx.outside);
+        let s3 = S3::new(&http, cx.outside);
         for entry in self {
             cx.check_deadline()?;
             let target = cx.full_path(&entry.destination);
@@ -50,11 +46,33 @@ pub(crate) fn object_bytes(
     limit: u64,
     cx: &mut StepCx<'_>,
 ) -> Result<Vec<u8>, StepError> {
-    let nobody = AwsAccess::default();
-    let (outside, env) = (cx.outside, cx.env);
-    let http = Http::new(env, outside);
-    let s3 = S3::new(&http, outside.aws.as_ref().unwrap_or(&nobody));
+    let (http, mut bytes) = (Http::new(cx.env, cx.outside), Vec::new());
+    get(
+        uri,
+        owner,
+        limit,
+        &S3::new(&http, cx.outside),
+        cx,
+        &mut bytes,
+    )?;
+    Ok(bytes)
+}
+
+/// An object into `receiver`.
+fn get(
+    uri: &S3Uri,
+    owner: Option<&str>,
+    limit: u64,
+    s3: &S3<'_>,
+    cx: &mut StepCx<'_>,
+    receiver: &mut impl Receiver,
+) -> Result<(), StepError> {
     let place = place(uri, cx);
+    let wanted = Wanted {
+        checksum: None,
+        limit,
+        deadline: cx.deadline,
+    };
     let frame = Frame {
         place: &place,
         owner,
@@ -62,18 +80,9 @@ pub(crate) fn object_bytes(
     };
     let sink = &mut *cx.sink;
     let mut told = |text| sink(ChildEvent::Note { text });
-    retrying(&http, cx.deadline, &mut told, || {
+    retrying(s3.http, wanted.deadline, &mut told, || {
         let response = s3.get(uri, frame)?;
-        let mut bytes = Vec::new();
-        let body = response.into_body().into_reader().take(limit + 1);
-        let read = { body }.read_to_end(&mut bytes);
-        read.map_err(|error| of_io(place.clone(), http.roots_from(), &error))?;
-        let size = bytes.len() as u64;
-        if size > limit {
-            let path = place.clone();
-            return Err(StepError::TooLarge { path, size, limit }.into());
-        }
-        Ok(bytes)
+        body(s3.http, response, &place, &wanted, receiver)
     })
 }
 
@@ -102,19 +111,10 @@ fn object(
         existing_folder("write into", folder)?;
     }
     let mut landing = Landing::begin(target)?;
-    let place = place(uri, cx);
-    let wanted = Wanted {
-        checksum: None,
-        limit: cx.held.file_size().unwrap_or(s3.http.patience().bytes),
-        deadline: cx.deadline,
-    };
-    let frame = frame(entry, &place, cx);
-    let sink = &mut *cx.sink;
-    let mut told = |text| sink(ChildEvent::Note { text });
-    retrying(s3.http, wanted.deadline, &mut told, || {
-        let response = s3.get(uri, frame)?;
-        body(s3.http, response, &place, &wanted, &mut landing)
-    })?;
+    let limit = cx.held.file_size();
+    let limit = limit.unwrap_or(s3.http.patience().bytes);
+    let owner = entry.expected_bucket_owner.as_deref();
+    get(uri, owner, limit, s3, cx, &mut landing)?;
     landing.finish()
 }
 

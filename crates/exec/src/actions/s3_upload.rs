@@ -10,17 +10,14 @@ use amiforge_recipe::actions::{S3Upload, S3Uri};
 use super::fetch::retrying;
 use super::files::{children, failed, look, matches, shown, wrong_type};
 use super::{Action, Outputs, StepCx, StepError};
-use crate::aws::AwsAccess;
 use crate::aws::s3::{Frame, Piece, S3};
 use crate::event::ChildEvent;
 use crate::net::Http;
 
 impl Action for Vec<S3Upload> {
     fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
-        let nobody = AwsAccess::default();
-        let (outside, env) = (cx.outside, cx.env);
-        let http = Http::new(env, outside);
-        let s3 = S3::new(&http, outside.aws.as_ref().unwrap_or(&nobody));
+        let http = Http::new(cx.env, cx.outside);
+        let s3 = S3::new(&http, cx.outside);
         for entry in self {
             cx.check_deadline()?;
             for (path, uri) in objects(entry, cx)? {

@@ -8,10 +8,10 @@ use amiforge_recipe::{
     Branch, If, Iteration, LoopValues, MAX_DOCUMENT_BYTES, OnFailure, ResolveError, Step,
     StepRecord, check_bytes,
 };
-use amiforge_types::{Diagnostics, Digest};
+use amiforge_types::{Diagnostics, Digest, Seed};
 
 use super::journal::{Journal, Progress, StepDone};
-use super::{Outputs, Run, now, over_all, read, surroundings};
+use super::{Outputs, Run, now, over_all, read};
 use crate::actions::{self, StepCx, StepError, Work};
 use crate::event::{ChildEvent, DocumentSpec, Failure, RunResult, Status, StepResult};
 
@@ -115,7 +115,7 @@ impl Run<'_, '_> {
                 Progress::new(now())
             }
         };
-        let uuid = surroundings::uuid(self.execution_id(), &place);
+        let uuid = self.uuid(&place);
         for (key, value) in [("phase", phase), ("step", &step.name), ("uuid", &uuid)] {
             self.scope.context.insert(key.to_owned(), value.to_owned());
         }
@@ -129,6 +129,7 @@ impl Run<'_, '_> {
                 self.stage.interrupted = true;
                 return None;
             }
+            self.stage.interrupted = false;
             let begun = journal.begun.remove(&place);
             progress = begun.unwrap_or_else(|| Progress::new(now()));
             let limit = Journal::MAX_BYTES;
@@ -144,10 +145,11 @@ impl Run<'_, '_> {
         Some(self.finish(phase, step, place, progress, ended, seconds))
     }
 
-    /// The id that steps see, which is the same for every run with the same inputs.
-    fn execution_id(&self) -> &str {
+    /// A UUID for a place, drawn from the id that steps see: the same inputs give the same one.
+    fn uuid(&self, place: &str) -> String {
         let seen = self.scope.context.get("executionId");
-        seen.unwrap_or(&self.stage.spec.execution_id)
+        let id = seen.unwrap_or(&self.stage.spec.execution_id);
+        Seed::new(Digest::of(id.as_bytes())).uuid(place).to_string()
     }
 
     /// Tells how the step ended and remembers it.
@@ -309,16 +311,9 @@ impl Run<'_, '_> {
         let (held, outside) = (self.stage.held, self.stage.outside);
         let stage = &mut *self.stage;
         let mut sink = |event| stage.tell(event);
-        let dir = self.document.working_directory.as_deref().unwrap_or("/");
-        let cx = StepCx::new(
-            &self.env,
-            dir,
-            held,
-            outside,
-            None,
-            !step.disable_logging,
-            &mut sink,
-        );
+        let loud = !step.disable_logging;
+        let dir = folder(self.document);
+        let cx = StepCx::new(&self.env, dir, held, outside, None, loud, &mut sink);
         let holds = actions::holds(&condition, &cx)
             .map_err(|error| Told::before(format!("its condition: {}", actions::chain(&error))))?;
         let branch = if holds { when.then } else { when.otherwise };
@@ -420,7 +415,7 @@ impl Run<'_, '_> {
             let (held, outside) = (self.stage.held, self.stage.outside);
             let stage = &mut *self.stage;
             let mut sink = |event| stage.tell(event);
-            let dir = self.document.working_directory.as_deref().unwrap_or("/");
+            let dir = folder(self.document);
             let loud = !step.disable_logging;
             let mut cx = StepCx::new(&self.env, dir, held, outside, deadline, loud, &mut sink);
             // Before each attempt: a step may have removed it.
@@ -526,7 +521,7 @@ impl Run<'_, '_> {
         };
         let lineage = [self.lineage.as_slice(), &[digest]].concat();
         let place = format!("{place}/{}", progress.next);
-        let execution_id = surroundings::uuid(self.execution_id(), &place);
+        let execution_id = self.uuid(&place);
         let selected = |phase: &str| {
             inputs.phases.is_empty() || inputs.phases.iter().any(|selected| selected == phase)
         };
@@ -544,7 +539,7 @@ impl Run<'_, '_> {
             documents: vec![result],
             failure,
         };
-        let (outputs, failure) = (vec![summary(&run)], run.failure.clone());
+        let (outputs, failure) = (vec![outputs_of(&run)], run.failure.clone());
         let failed = run.status == Status::Failed;
         progress.nested.push(run);
         if !failed {
@@ -568,13 +563,15 @@ impl Run<'_, '_> {
     /// The text of a document that a step names.
     fn text_of(&mut self, inputs: &ExecuteDocument, loud: bool) -> Result<String, String> {
         let limit = MAX_DOCUMENT_BYTES as u64;
-        let dir = self.document.working_directory.as_deref().unwrap_or("/");
+        let (held, outside) = (self.stage.held, self.stage.outside);
+        let dir = folder(self.document);
+        let stage = &mut *self.stage;
+        let library = &stage.spec.library;
+        let mut sink = |event| stage.tell(event);
+        let mut cx = StepCx::new(&self.env, dir, held, outside, None, loud, &mut sink);
         let (name, bytes) = match &inputs.document {
             DocumentSource::Path(path) => {
-                let full = match path.strip_prefix('/') {
-                    Some(_) => path.clone(),
-                    None => format!("{}/{path}", dir.trim_end_matches('/')),
-                };
+                let full = cx.full_path(path);
                 let failed = |error: std::io::Error| format!("cannot read {full}: {error}");
                 let file = actions::open_regular(&full).map_err(failed)?;
                 let mut bytes = Vec::new();
@@ -583,19 +580,13 @@ impl Run<'_, '_> {
                 (full, bytes)
             }
             DocumentSource::S3(uri) => {
-                let (held, outside) = (self.stage.held, self.stage.outside);
-                let stage = &mut *self.stage;
-                let mut sink = |event| stage.tell(event);
-                let mut cx = StepCx::new(&self.env, dir, held, outside, None, loud, &mut sink);
                 let owner = inputs.bucket_owner.as_deref();
                 let bytes = actions::object_bytes(uri, owner, limit, &mut cx);
-                (
-                    uri.to_string(),
-                    bytes.map_err(|error| actions::chain(&error))?,
-                )
+                let bytes = bytes.map_err(|error| actions::chain(&error))?;
+                (uri.to_string(), bytes)
             }
             DocumentSource::Arn(name) => {
-                let known = self.stage.spec.library.get(name).cloned();
+                let known = library.get(name).cloned();
                 return known.ok_or_else(|| format!("there is no document {name} for this run"));
             }
         };
@@ -604,27 +595,22 @@ impl Run<'_, '_> {
     }
 }
 
+/// Where the steps of a document run.
+fn folder(document: &DocumentSpec) -> &str {
+    document.working_directory.as_deref().unwrap_or("/")
+}
+
 /// The outputs of a run of a document, as AWSTOE has them.
-fn summary(run: &RunResult) -> Outputs {
-    let steps = || {
-        let phases = run.documents.iter().flat_map(|d| &d.phases);
-        phases.flat_map(|p| &p.steps)
+fn outputs_of(run: &RunResult) -> Outputs {
+    let summary = serde_json::to_value(run.summary(String::new())).unwrap_or_default();
+    let fields = summary.as_object().into_iter().flatten();
+    let text = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
     };
-    let count = |wanted: Status| steps().filter(|s| s.status == wanted).count().to_string();
-    let executed = steps().filter(|s| s.status != Status::Skipped).count();
-    let failure = run.failure.as_ref().map(ToString::to_string);
-    [
-        ("executedStepCount", executed.to_string()),
-        ("executionId", run.execution_id.clone()),
-        ("failedStepCount", count(Status::Failed)),
-        ("failureMessage", failure.unwrap_or_default()),
-        ("ignoredFailedStepCount", count(Status::IgnoredFailure)),
-        ("logUrl", String::new()),
-        ("status", crate::logs::status_word(run.status).to_owned()),
-    ]
-    .into_iter()
-    .map(|(k, v)| (k.to_owned(), v))
-    .collect()
+    fields
+        .map(|(key, value)| (key.clone(), text(value)))
+        .collect()
 }
 
 /// Adds the outputs of an iteration to those before it: values of a key stand below one another.

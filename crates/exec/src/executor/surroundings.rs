@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use amiforge_types::{Hasher, Timestamp};
+use amiforge_types::Timestamp;
 
 use crate::event::RunSpec;
 
@@ -66,30 +66,6 @@ pub(super) fn context(spec: &RunSpec) -> BTreeMap<String, String> {
     context
 }
 
-/// A UUID of version 4 in form, drawn from what the run and the step are: the same run gives the same
-/// bytes.
-pub(super) fn uuid(execution_id: &str, place: &str) -> String {
-    let mut hasher = Hasher::new();
-    hasher.field(b"amiforge-context-uuid-v1");
-    hasher.field(execution_id.as_bytes());
-    hasher.field(place.as_bytes());
-    let digits = hasher.finish().hex();
-    let variant = match digits.as_bytes()[16] {
-        b'0' | b'4' | b'8' | b'c' => '8',
-        b'1' | b'5' | b'9' | b'd' => '9',
-        b'2' | b'6' | b'a' | b'e' => 'a',
-        _ => 'b',
-    };
-    format!(
-        "{}-{}-4{}-{variant}{}-{}",
-        &digits[..8],
-        &digits[8..12],
-        &digits[13..16],
-        &digits[17..20],
-        &digits[20..32]
-    )
-}
-
 /// `YYYY-MM-DD` and RFC 3339.
 fn dates(clock: Timestamp) -> (String, String) {
     let text = Timestamp { nanos: 0, ..clock }.to_string();
@@ -124,19 +100,6 @@ mod tests {
         assert_eq!(field("VERSION_ID").as_deref(), Some("12"));
         assert_eq!(field("ID").as_deref(), Some("debian"));
         assert_eq!(field("VERSION"), None);
-    }
-
-    #[test]
-    fn uuids_have_the_form_of_version_4_and_repeat() {
-        let one = uuid("run", "0/build/A");
-        assert_eq!(one, uuid("run", "0/build/A"));
-        assert_ne!(one, uuid("run", "0/build/B"));
-        let parts: Vec<&str> = one.split('-').collect();
-        assert_eq!(
-            parts.iter().map(|p| p.len()).collect::<Vec<_>>(),
-            [8, 4, 4, 4, 12]
-        );
-        assert!(parts[2].starts_with('4') && parts[3].starts_with(['8', '9', 'a', 'b']));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use ureq::{Body, SendBody};
 use super::sign::{EMPTY, Signed, escaped, sign};
 use super::{AwsAccess, Credentials};
 use crate::net::{Address, Ask, Http, hex, retry_after};
+use crate::outside::Outside;
 
 pub(crate) use error::S3Error;
 pub(crate) use put::{Piece, Sizes};
@@ -90,10 +91,16 @@ struct Target {
 }
 
 impl<'a> S3<'a> {
-    pub(crate) fn new(http: &'a Http<'a>, access: &'a AwsAccess) -> Self {
+    pub(crate) fn new(http: &'a Http<'a>, outside: &'a Outside) -> Self {
+        static NOBODY: AwsAccess = AwsAccess {
+            credentials: None,
+            missing: None,
+            region: None,
+            endpoint: None,
+        };
         Self {
             http,
-            access,
+            access: outside.aws.as_ref().unwrap_or(&NOBODY),
             regions: RefCell::default(),
         }
     }
@@ -381,6 +388,10 @@ mod tests {
             endpoint: endpoint.map(str::to_owned),
             ..AwsAccess::default()
         };
+        let outside = Outside {
+            aws: Some(access),
+            ..Outside::default()
+        };
         let call = Call {
             method: Method::GET,
             bucket,
@@ -389,7 +400,7 @@ mod tests {
             payload: Payload::Nothing,
             right: "",
         };
-        let target = S3::new(&http, &access).target(&call, region, "place")?;
+        let target = S3::new(&http, &outside).target(&call, region, "place")?;
         Ok(target.address.text)
     }
 
