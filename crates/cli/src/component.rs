@@ -36,7 +36,7 @@ pub(crate) struct Run {
     /// Documents, or built-in components as NAME/VERSION.
     #[arg(required = true, value_name = "DOC")]
     documents: Vec<PathBuf>,
-    /// The root of the file system that is changed.
+    /// The root of the file system that is changed; so far only the machine's own.
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
     /// Yes, change this machine.
