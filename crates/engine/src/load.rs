@@ -399,6 +399,13 @@ impl Loader<'_> {
             })?;
         let (mut recipe, problems) = resource.image_recipe();
         self.diagnostics = problems;
+        // Of what a build does not need, the errors do not count and the warnings are told.
+        let warnings = found.into_sorted().into_iter();
+        let told = |d: &Diagnostic| self.diagnostics.iter().any(|known| known == d);
+        let more: Vec<Diagnostic> = warnings
+            .filter(|d| d.severity == Severity::Warning && !told(d))
+            .collect();
+        more.into_iter().for_each(|d| self.diagnostics.push(d));
         let components = match &recipe {
             Some(recipe) => recipe.components.clone(),
             None => Vec::new(),

@@ -351,6 +351,31 @@ Resources:
     Properties: {Name: two, Version: 1.0.0, ParentImage: debian:bookworm}
 ";
 
+/// What `validate` warns of in a template is told by `plan` and `build` too.
+#[test]
+fn the_warnings_of_a_template_are_told_when_it_is_built() {
+    let env = Env::new();
+    let text = TEMPLATE.replace("echo ${Greeting}", "echo ${Greeting} {{.Names}}");
+    let template = env.write("template.yaml", text);
+    let warning = &["warning[foreign-reference]", "template.yaml:16:72"];
+    says(
+        &finish(env.amiforge().arg("validate").arg(&template)).expect_code(0),
+        warning,
+    );
+    let args = [
+        "plan",
+        "--offline",
+        "--resource",
+        "One",
+        "--param",
+        "Parent=x",
+    ];
+    says(
+        &finish(env.amiforge().args(args).arg(&template)).expect_code(2),
+        warning,
+    );
+}
+
 #[test]
 fn a_template_says_what_it_needs_to_be_built() {
     let env = Env::new();
