@@ -31,5 +31,5 @@ pub use model::{
     Content, DataExtent, DataSource, Ino, Inode, Kind, LayerDiff, LayerEntry, MAX_NAME, Stat, Tree,
     TreeError, XattrName,
 };
-pub use names::Children;
+pub use names::{Children, NameRef};
 pub use pack::FileRuns;

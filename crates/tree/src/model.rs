@@ -7,7 +7,7 @@ use amiforge_types::{BlobId, Digest, Timestamp};
 
 use crate::ContentHasher;
 use crate::InodeFlags;
-use crate::names::{Children, Directory, NameStore};
+use crate::names::{Children, Directory, NameRef, NameStore};
 use crate::pack::{FileRuns, Packed, Store};
 
 /// Longest file name in bytes (`NAME_MAX` of Linux).
@@ -333,6 +333,12 @@ impl Tree {
     pub fn children(&self, ino: Ino) -> Option<Children<'_>> {
         let number = self.store.directory(self.inodes[ino.index()])?;
         Some(Children::new(&self.directories[number], &self.names))
+    }
+
+    /// The text of a name that this tree gave. Panics on one of another tree that this one is too small for.
+    #[must_use]
+    pub fn text(&self, name: NameRef) -> &[u8] {
+        self.names.text(name)
     }
 
     /// Number of slots in the inode table; slots no name leads to any more are counted.

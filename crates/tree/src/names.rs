@@ -23,6 +23,10 @@ impl NameStore {
         &self.0[at + 1..at + 1 + len]
     }
 
+    pub(crate) fn text(&self, name: NameRef) -> &[u8] {
+        self.get(name.0)
+    }
+
     fn add(&mut self, name: &[u8]) -> Result<u32, TreeError> {
         let len = u8::try_from(name.len()).map_err(|_| TreeError::BadName(name.to_vec()))?;
         let at = u32::try_from(self.0.len()).map_err(|_| TreeError::TooMany)?;
@@ -36,6 +40,10 @@ impl NameStore {
         self.0.len()
     }
 }
+
+/// The text of a name in the tree that gave it; see [`Children::refs`] and [`Tree::text`](crate::Tree::text).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameRef(u32);
 
 /// A name and what it leads to.
 #[derive(Clone, Copy, Debug)]
@@ -191,10 +199,15 @@ impl<'t> Children<'t> {
     /// Names and inodes.
     pub fn iter(&self) -> impl Iterator<Item = (&'t [u8], Ino)> + use<'t> {
         let names = self.names;
+        self.refs().map(|(name, ino)| (names.text(name), ino))
+    }
+
+    /// The same, with names of four bytes: for who has to hold those of a large directory.
+    pub fn refs(&self) -> impl Iterator<Item = (NameRef, Ino)> + use<'t> {
         std::iter::once(&self.directory.first)
             .chain(&self.directory.rest)
             .flatten()
-            .map(move |entry| (names.get(entry.name), entry.ino))
+            .map(|entry| (NameRef(entry.name), entry.ino))
     }
 
     /// The names alone.

@@ -86,13 +86,23 @@ pub(super) fn kind_code(kind: &Kind) -> u8 {
     }
 }
 
+/// What a directory names, each name as a key that says where to find it.
+pub(super) trait Names {
+    /// Stands for a name. A directory may have millions of them, so it should be small.
+    type Key: Copy;
+
+    /// The name and what it leads to.
+    fn entry(&self, key: Self::Key) -> Entry<'_>;
+}
+
 /// A directory cut into blocks.
 #[derive(Debug)]
-pub(super) struct Shape<'t> {
+pub(super) struct Shape<K> {
     form: Form,
     own: u32,
     parent: u32,
-    entries: Vec<Entry<'t>>,
+    /// In the order in which they are written.
+    keys: Vec<K>,
     layout: Layout,
 }
 
@@ -100,47 +110,56 @@ pub(super) struct Shape<'t> {
 enum Layout {
     /// All entries in the first of so many blocks.
     Linear(u64),
-    /// Entries are sorted by hash. The leaves, with the hash that leads to each.
-    Tree(Vec<(u32, Range<usize>)>),
+    /// Entries are sorted by hash.
+    Tree(Vec<Leaf>),
 }
 
-impl<'t> Shape<'t> {
+/// A leaf: the hash that leads to it, and the first of its entries.
+#[derive(Clone, Copy, Debug)]
+struct Leaf {
+    hash: u32,
+    first: u32,
+}
+
+impl<K: Copy> Shape<K> {
     /// A directory `own` inside `parent`; `None` when it is too large for two index levels.
-    pub(super) fn new(entries: Vec<Entry<'t>>, own: u32, parent: u32, form: Form) -> Option<Self> {
-        let bytes: usize = entries.iter().map(Entry::len).sum();
+    pub(super) fn new(
+        names: &impl Names<Key = K>,
+        keys: Vec<K>,
+        own: u32,
+        parent: u32,
+        form: Form,
+    ) -> Option<Self> {
+        let bytes: usize = keys.iter().map(|key| names.entry(*key).len()).sum();
         if DOTS + bytes <= form.space() {
-            return Some(Self::linear(entries, own, parent, 1, form));
+            return Some(Self::linear(keys, own, parent, 1, form));
         }
-        let mut hashed: Vec<(NameHash, Entry<'t>)> = entries
-            .into_iter()
-            .map(|e| (form.seed.hash(e.name), e))
-            .collect();
-        hashed.sort_unstable_by(|(a, x), (b, y)| a.cmp(b).then_with(|| x.name.cmp(y.name)));
-        let leaves = pack(&hashed, form.space());
-        let entries = hashed.into_iter().map(|(_, entry)| entry).collect();
+        let hash = |key: &K| form.seed.hash(names.entry(*key).name);
+        let mut hashed: Vec<(NameHash, K)> = keys.into_iter().map(|k| (hash(&k), k)).collect();
+        hashed.sort_unstable_by(|(a, x), (b, y)| {
+            let name = |key: &K| names.entry(*key).name;
+            a.cmp(b).then_with(|| name(x).cmp(name(y)))
+        });
+        let leaves = pack(names, &hashed, form.space())?;
         let fits = leaves.len() <= form.limit(ROOT_INDEX) * form.limit(NODE_INDEX);
+        let mut keys: Vec<K> = hashed.into_iter().map(|(_, key)| key).collect();
+        keys.shrink_to_fit();
         fits.then_some(Self {
             form,
             own,
             parent,
-            entries,
+            keys,
             layout: Layout::Tree(leaves),
         })
     }
 
     /// A directory whose names fit into the first of `blocks` blocks.
-    pub(super) fn linear(
-        entries: Vec<Entry<'t>>,
-        own: u32,
-        parent: u32,
-        blocks: u64,
-        form: Form,
-    ) -> Self {
+    pub(super) fn linear(keys: Vec<K>, own: u32, parent: u32, blocks: u64, form: Form) -> Self {
         Self {
             form,
             own,
             parent,
-            entries,
+            keys,
             layout: Layout::Linear(blocks),
         }
     }
@@ -154,80 +173,77 @@ impl<'t> Shape<'t> {
     }
 
     /// Directories among the names.
-    pub(super) fn folders(&self) -> usize {
-        self.entries.iter().filter(|e| e.kind == DIRECTORY).count()
+    pub(super) fn folders(&self, names: &impl Names<Key = K>) -> usize {
+        let kinds = self.keys.iter().map(|key| names.entry(*key).kind);
+        kinds.filter(|kind| *kind == DIRECTORY).count()
     }
 
-    /// All blocks, in order, with their checksums.
-    pub(super) fn write(&self, file_system: Crc, mut put: impl FnMut(&[u8; BLOCK])) {
+    /// The block at a place in the directory, with its checksum.
+    pub(super) fn block(
+        &self,
+        names: &impl Names<Key = K>,
+        file_system: Crc,
+        place: usize,
+    ) -> [u8; BLOCK] {
         let crc = file_system.of_inode(self.own);
-        match &self.layout {
-            Layout::Linear(blocks) => {
-                let dots = [
-                    Entry {
-                        name: b".",
-                        number: self.own,
-                        kind: DIRECTORY,
-                    },
-                    Entry {
-                        name: b"..",
-                        number: self.parent,
-                        kind: DIRECTORY,
-                    },
-                ];
-                put(&self.linear_block(dots.iter().chain(&self.entries), crc));
-                for _ in 1..*blocks {
-                    put(&self.linear_block([].iter(), crc));
-                }
+        let entries = |range: Range<usize>| {
+            let keys = self.keys.get(range).unwrap_or_default();
+            keys.iter().map(|key| names.entry(*key))
+        };
+        let leaves = match &self.layout {
+            Layout::Linear(_) if place == 0 => {
+                let all = self.dots().into_iter().chain(entries(0..self.keys.len()));
+                return self.linear_block(all, crc);
             }
-            Layout::Tree(leaves) => {
-                let mut index: Vec<(u32, u32)> = (1..)
-                    .zip(leaves)
-                    .map(|(block, (hash, _))| (*hash, block))
+            Layout::Linear(_) => return self.linear_block(std::iter::empty(), crc),
+            Layout::Tree(leaves) => leaves,
+        };
+        let limit = self.form.limit(NODE_INDEX);
+        let nodes = self.node_count(leaves.len());
+        let first_node = 1 + leaves.len();
+        let pointer = |leaf: &Leaf, block: usize| (leaf.hash, u32::try_from(block).unwrap_or(0));
+        if let Some(node) = place.checked_sub(first_node) {
+            let from = node * limit;
+            let below = leaves.iter().enumerate().skip(from).take(limit);
+            let index: Vec<_> = below.map(|(at, leaf)| pointer(leaf, 1 + at)).collect();
+            return self.node_block(&index, crc);
+        }
+        match place.checked_sub(1) {
+            Some(leaf) => {
+                let start = |at: usize| leaves.get(at).map(|leaf| leaf.first as usize);
+                let first = start(leaf).unwrap_or(self.keys.len());
+                let end = start(leaf + 1).unwrap_or(self.keys.len());
+                self.linear_block(entries(first..end), crc)
+            }
+            None if nodes > 0 => {
+                let firsts = leaves.iter().step_by(limit).enumerate();
+                let index: Vec<_> = firsts
+                    .map(|(node, leaf)| pointer(leaf, first_node + node))
                     .collect();
-                let limit = self.form.limit(NODE_INDEX);
-                let nodes: Vec<_> = index.chunks(limit).map(<[_]>::to_vec).collect();
-                let first_node = 1 + leaves.len();
-                let levels = u8::from(self.node_count(leaves.len()) > 0);
-                if levels > 0 {
-                    let numbers = (first_node..).filter_map(|n| u32::try_from(n).ok());
-                    index = nodes.iter().map(|node| node[0].0).zip(numbers).collect();
-                }
-                put(&self.root_block(&index, levels, crc));
-                for (_, range) in leaves {
-                    put(&self.linear_block(self.entries[range.clone()].iter(), crc));
-                }
-                if levels > 0 {
-                    for node in &nodes {
-                        put(&self.node_block(node, crc));
-                    }
-                }
+                self.root_block(&index, 1, crc)
+            }
+            None => {
+                let all = leaves.iter().enumerate();
+                let index: Vec<_> = all.map(|(at, leaf)| pointer(leaf, 1 + at)).collect();
+                self.root_block(&index, 0, crc)
             }
         }
     }
 
+    fn dots(&self) -> [Entry<'static>; 2] {
+        let dot = |name, number| Entry {
+            name,
+            number,
+            kind: DIRECTORY,
+        };
+        [dot(&b"."[..], self.own), dot(b"..", self.parent)]
+    }
+
     fn root_block(&self, index: &[(u32, u32)], levels: u8, crc: Crc) -> [u8; BLOCK] {
         let mut block = [0; BLOCK];
-        put_entry(
-            &mut block,
-            0,
-            12,
-            &Entry {
-                name: b".",
-                number: self.own,
-                kind: DIRECTORY,
-            },
-        );
-        put_entry(
-            &mut block,
-            12,
-            BLOCK - 12,
-            &Entry {
-                name: b"..",
-                number: self.parent,
-                kind: DIRECTORY,
-            },
-        );
+        let [own, parent] = self.dots();
+        put_entry(&mut block, 0, 12, &own);
+        put_entry(&mut block, 12, BLOCK - 12, &parent);
         block[0x1C..0x20].copy_from_slice(&[HALF_MD4, INFO_LEN, levels, 0]);
         put_index(
             &mut block,
@@ -258,14 +274,7 @@ impl<'t> Shape<'t> {
 
     /// A block of entries; the last one reaches up to the tail, and an empty block has one unused
     /// entry.
-    fn linear_block<'a>(
-        &self,
-        entries: impl Iterator<Item = &'a Entry<'a>>,
-        crc: Crc,
-    ) -> [u8; BLOCK]
-    where
-        't: 'a,
-    {
+    fn linear_block<'a>(&self, entries: impl Iterator<Item = Entry<'a>>, crc: Crc) -> [u8; BLOCK] {
         const UNUSED: Entry<'_> = Entry {
             name: b"",
             number: 0,
@@ -276,7 +285,7 @@ impl<'t> Shape<'t> {
         let mut at = 0;
         let mut last = 0;
         for entry in entries {
-            put_entry(&mut block, at, entry.len(), entry);
+            put_entry(&mut block, at, entry.len(), &entry);
             last = at;
             at += entry.len();
         }
@@ -297,22 +306,25 @@ impl<'t> Shape<'t> {
 }
 
 /// Cuts entries sorted by hash into leaves. A leaf that goes on with the hash of the one before is
-/// marked by bit 0.
-fn pack(entries: &[(NameHash, Entry<'_>)], space: usize) -> Vec<(u32, Range<usize>)> {
-    let mut leaves: Vec<(u32, Range<usize>)> = Vec::new();
+/// marked by bit 0. `None` when there are more entries than inodes can be.
+fn pack<N: Names>(names: &N, entries: &[(NameHash, N::Key)], space: usize) -> Option<Vec<Leaf>> {
+    let mut leaves: Vec<Leaf> = Vec::new();
     let mut used = space;
-    for (at, (hash, entry)) in entries.iter().enumerate() {
-        used += entry.len();
-        match leaves.last_mut() {
-            Some((_, range)) if used <= space => range.end = at + 1,
-            _ => {
-                let continued = at > 0 && entries[at - 1].0.major == hash.major;
-                leaves.push((hash.major | u32::from(continued), at..at + 1));
-                used = entry.len();
-            }
+    let mut before = None;
+    for (at, (hash, key)) in entries.iter().enumerate() {
+        let len = names.entry(*key).len();
+        used += len;
+        if used > space {
+            let continued = before == Some(hash.major);
+            leaves.push(Leaf {
+                hash: hash.major | u32::from(continued),
+                first: u32::try_from(at).ok()?,
+            });
+            used = len;
         }
+        before = Some(hash.major);
     }
-    leaves
+    Some(leaves)
 }
 
 fn put_entry(block: &mut [u8; BLOCK], at: usize, len: usize, entry: &Entry<'_>) {

@@ -12,10 +12,11 @@ use amiforge_types::BlobTable;
 use zerocopy::IntoBytes;
 
 use super::BLOCK_SIZE;
+use super::dir::Shape;
 use super::geometry::{FIRST_INODE, INODE_SIZE};
 use super::inode::RawInode;
 use super::layout::Layout;
-use super::scan::ROOT;
+use super::scan::{Named, ROOT};
 
 /// The part of `bytes` of the volume that lies in a buffer for the bytes from `at` on: where in the
 /// buffer, and how many bytes of it come before.
@@ -25,6 +26,12 @@ fn overlap(bytes: Range<u64>, at: u64, len: usize) -> Option<(Range<usize>, u64)
     let place = |byte: u64| usize::try_from(byte - at).ok();
     (start < end).then_some(())?;
     Some((place(start)?..place(end)?, start - bytes.start))
+}
+
+/// Fills `buf` with what comes after `skip` bytes of `bytes`.
+fn copy_part(buf: &mut [u8], bytes: &[u8], skip: u64) {
+    let skip = usize::try_from(skip).unwrap_or(0);
+    buf.copy_from_slice(&bytes[skip..skip + buf.len()]);
 }
 
 /// Records of the inodes that belong to the file system.
@@ -78,9 +85,7 @@ impl Make for InodeTables {
                 continue;
             };
             if let Some(raw) = self.record(index + 1) {
-                let skip = usize::try_from(skip).unwrap_or(0);
-                let len = place.len();
-                buf[place].copy_from_slice(&raw.as_bytes()[skip..skip + len]);
+                copy_part(&mut buf[place], raw.as_bytes(), skip);
             }
         }
         Ok(())
@@ -120,17 +125,41 @@ impl Make for Folders {
             let Some(shape) = scan.shape(folder) else {
                 continue;
             };
-            let mut places = blocks();
-            shape.write(self.layout.crc, |bytes| {
-                let found = places
-                    .next()
-                    .and_then(|block| overlap(bytes_of(block), offset, buf.len()));
-                if let Some((place, skip)) = found {
-                    let skip = usize::try_from(skip).unwrap_or(0);
-                    let len = place.len();
-                    buf[place].copy_from_slice(&bytes[skip..skip + len]);
+            for (at, block) in blocks().enumerate() {
+                if let Some((place, skip)) = overlap(bytes_of(block), offset, buf.len()) {
+                    let bytes = shape.block(&**scan, self.layout.crc, at);
+                    copy_part(&mut buf[place], &bytes, skip);
                 }
-            });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One large directory, by bytes from its start. What makes a part of it cheap is the order of its names,
+/// eight bytes each; its blocks would take several times that.
+#[derive(Debug)]
+pub(super) struct LargeFolder {
+    layout: Arc<Layout>,
+    shape: Shape<Named>,
+}
+
+impl LargeFolder {
+    pub(super) fn new(layout: Arc<Layout>, shape: Shape<Named>) -> Self {
+        Self { layout, shape }
+    }
+}
+
+impl Make for LargeFolder {
+    fn make(&self, buf: &mut [u8], offset: u64, _: &BlobTable) -> io::Result<()> {
+        let end = offset + buf.len() as u64;
+        for block in offset / BLOCK_SIZE..end.div_ceil(BLOCK_SIZE) {
+            let bytes = block * BLOCK_SIZE..(block + 1) * BLOCK_SIZE;
+            let at = usize::try_from(block).map_err(|_| io::ErrorKind::UnexpectedEof)?;
+            if let Some((place, skip)) = overlap(bytes, offset, buf.len()) {
+                let bytes = self.shape.block(&*self.layout.scan, self.layout.crc, at);
+                copy_part(&mut buf[place], &bytes, skip);
+            }
         }
         Ok(())
     }

@@ -12,9 +12,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use amiforge_tree::{DataExtent, DataSource, FileRuns, Ino, Kind, MAX_NAME, Tree, TreeError};
+use amiforge_tree::{
+    DataExtent, DataSource, FileRuns, Ino, Kind, MAX_NAME, NameRef, Tree, TreeError,
+};
 
-use super::dir::{self, Entry, Form, Shape};
+use super::dir::{self, Entry, Form, Names, Shape};
 use super::geometry::FIRST_INODE;
 use super::xattr::{self, XattrProblem};
 use super::{BLOCK_SIZE, Ext4Error};
@@ -115,33 +117,28 @@ impl Scan {
     }
 
     /// A directory cut into blocks; `None` when it is too large for two index levels.
-    pub(super) fn shape(&self, folder: &Folder) -> Option<Shape<'_>> {
+    pub(super) fn shape(&self, folder: &Folder) -> Option<Shape<Named>> {
         let own = number_of(folder.place as usize);
         let up = number_of(folder.parent as usize);
         let Some(ino) = self.ino(folder.place as usize) else {
             let blocks = LOST_AND_FOUND_BLOCKS;
             return Some(Shape::linear(Vec::new(), own, up, blocks, self.form));
         };
-        let mut entries: Vec<_> = self
-            .tree
-            .children(ino)?
-            .iter()
-            .map(|(name, child)| Entry {
-                name,
-                number: number_of((self.places[child.index()] as usize).saturating_sub(1)),
-                kind: self.kind_code(child),
-            })
-            .collect();
+        let children = self.tree.children(ino)?;
+        let mut names = Vec::with_capacity(children.len() + 1);
+        names.extend(children.refs().map(|(name, child)| Named {
+            name,
+            place: self.places[child.index()].saturating_sub(1),
+        }));
         if ino == Ino::ROOT && self.ino(1).is_none() && self.len() > 1 {
-            let lost = Entry {
-                name: LOST_AND_FOUND,
-                number: number_of(1),
-                kind: dir::DIRECTORY,
+            let lost = Named {
+                name: NameRef::default(),
+                place: 1,
             };
-            let at = entries.partition_point(|e| e.name < LOST_AND_FOUND);
-            entries.insert(at, lost);
+            let at = names.partition_point(|named| self.entry(*named).name < LOST_AND_FOUND);
+            names.insert(at, lost);
         }
-        Shape::new(entries, own, up, self.form)
+        Shape::new(self, names, own, up, self.form)
     }
 
     fn kind_code(&self, ino: Ino) -> u8 {
@@ -153,6 +150,33 @@ impl Scan {
             dir::SYMLINK
         } else {
             dir::kind_code(&self.tree.inode(ino).kind)
+        }
+    }
+}
+
+/// A name in a directory, and the place of what it leads to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Named {
+    /// Of our own lost+found, which the tree does not name, it says nothing.
+    name: NameRef,
+    place: u32,
+}
+
+const _: () = assert!(size_of::<Named>() == 8);
+
+impl Names for Scan {
+    type Key = Named;
+
+    fn entry(&self, key: Named) -> Entry<'_> {
+        let place = key.place as usize;
+        let (name, kind) = match self.ino(place) {
+            Some(ino) => (self.tree.text(key.name), self.kind_code(ino)),
+            None => (LOST_AND_FOUND, dir::DIRECTORY),
+        };
+        Entry {
+            name,
+            number: number_of(place),
+            kind,
         }
     }
 }
@@ -342,7 +366,7 @@ impl Scan {
         let shape = shape.ok_or_else(|| Ext4Error::DirectoryTooLarge {
             path: ino.map_or_else(Vec::new, |ino| path_of(tree, ino, b"/")),
         })?;
-        let (blocks, below) = (shape.blocks(), shape.folders());
+        let (blocks, below) = (shape.blocks(), shape.folders(self));
         self.folders[index].blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
         self.blocks += blocks;
         if let Some(ino) = ino {

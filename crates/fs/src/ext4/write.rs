@@ -14,7 +14,7 @@ use super::geometry::{
 use super::group::{self, BLOCK_UNINIT, GroupUse, INODE_UNINIT, INODE_ZEROED};
 use super::inode::{self, EXTENTS_FL, InodeFields, mode};
 use super::layout::Layout;
-use super::made::{Folders, InodeTables, Reserved, SmallFiles};
+use super::made::{Folders, InodeTables, LargeFolder, Reserved, SmallFiles};
 use super::place::{Mapping, map};
 use super::scan::number_of;
 use super::superblock::{self, JOURNAL_INODE, Totals};
@@ -90,29 +90,29 @@ impl Writer<'_> {
         }
     }
 
-    /// Emits all directories: large ones as they are, since making a part of one takes as long as making
-    /// all of it, and the others as something that is made when it is read.
+    /// Emits all directories as something that is made when it is read: large ones each for itself, and the
+    /// others with their neighbours.
     fn folders(&self, out: &mut Emitter<'_>) {
         let layout = &self.layout;
         for (first, folder) in layout.scan.folders.iter().enumerate() {
             let place = folder.place as usize;
             let mapping = layout.mapping(place);
-            if u64::from(folder.blocks) * BLOCK_SIZE > MAX_MADE {
-                let mut places = mapping
-                    .runs
-                    .iter()
-                    .flat_map(|r| r.physical..r.physical + r.len);
-                if let Some(shape) = layout.scan.shape(folder) {
-                    shape.write(layout.crc, |bytes| {
-                        if let Some(block) = places.next() {
-                            out.block(block, bytes);
-                        }
-                    });
-                }
-            } else {
+            if u64::from(folder.blocks) * BLOCK_SIZE <= MAX_MADE {
                 for run in &mapping.runs {
                     out.made(run.physical * BLOCK_SIZE, run.len * BLOCK_SIZE, || {
                         Arc::new(Folders::new(Arc::clone(layout), first))
+                    });
+                }
+            } else if let Some(shape) = layout.scan.shape(folder) {
+                let maker: Arc<dyn Make> = Arc::new(LargeFolder::new(Arc::clone(layout), shape));
+                for run in &mapping.runs {
+                    out.push(Extent {
+                        offset: run.physical * BLOCK_SIZE,
+                        len: run.len * BLOCK_SIZE,
+                        data: ExtentData::Made {
+                            maker: Arc::clone(&maker),
+                            offset: run.logical * BLOCK_SIZE,
+                        },
                     });
                 }
             }
