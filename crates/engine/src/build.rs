@@ -228,6 +228,7 @@ impl Engine {
                 agent,
                 clock: self.settings.now,
                 offline: request.recipe.offline,
+                secrets: &recipe.secrets,
             };
             let (report, failures) =
                 self.prove(&subject, FirmwareChoice::All, request.boot_timeout_seconds)?;

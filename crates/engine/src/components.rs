@@ -69,7 +69,11 @@ impl Engine {
             let variables = component.variables(&parameters);
             let all = request.phases.is_empty();
             let wanted = |phase: &str| all || request.phases.iter().any(|p| p == phase);
-            external.extend(sources.external(&component, &variables, wanted)?.0);
+            external.extend(
+                sources
+                    .external(&component, &variables, &BTreeMap::new(), wanted)?
+                    .0,
+            );
             if request.phases.is_empty() {
                 phases.extend(component.phases.iter().map(|phase| phase.name.clone()));
             }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use amiforge_exec::External;
 use amiforge_recipe::{
     Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, MAX_DOCUMENT_BYTES,
-    ParameterError, ParentImage, Template, TemplateError, VersionPattern, check_bytes, kind_of,
-    parse_component, parse_document, parse_recipe, parse_template, recipe_components,
+    ParameterError, ParentImage, SecretParameter, Template, TemplateError, VersionPattern,
+    check_bytes, has_secret, kind_of, parse_component, parse_document, parse_recipe,
+    parse_template, recipe_components, secret_key, secret_mark,
 };
 use amiforge_types::{Diagnostic, Diagnostics, Digest, Severity};
 use fs_err as fs;
@@ -39,6 +40,8 @@ pub(crate) struct LoadedRecipe {
     pub(crate) path: PathBuf,
     pub(crate) recipe: ImageRecipe,
     pub(crate) components: Vec<LoadedComponent>,
+    /// Values of secret parameters, by [`secret_key`].
+    pub(crate) secrets: BTreeMap<String, String>,
 }
 
 /// A component of a recipe, with the value of every parameter.
@@ -201,6 +204,10 @@ struct Loader<'a> {
     building: bool,
     /// Which of the request's parameters somebody took.
     used: Vec<bool>,
+    /// Parameters that the recipe calls secret, and whether a component has them.
+    marked: Vec<(SecretParameter, bool)>,
+    /// Values of secret parameters, by [`secret_key`].
+    secrets: BTreeMap<String, String>,
     /// The problems of the recipe itself.
     diagnostics: Diagnostics,
     /// The problems of the components.
@@ -304,6 +311,8 @@ fn load_text(
         sources,
         building,
         used: vec![false; request.parameters.len()],
+        marked: Vec::new(),
+        secrets: BTreeMap::new(),
         diagnostics: Diagnostics::new(),
         reports: Vec::new(),
     };
@@ -317,6 +326,7 @@ fn load_text(
         }
         loader.recipe(&path, &text)
     };
+    loader.unused_marks();
     let own = DocumentReport {
         path: path.clone(),
         kind: Some(if is_template {
@@ -347,6 +357,7 @@ fn load_text(
         path,
         recipe,
         components,
+        secrets: loader.secrets,
     });
     Ok((loaded, reports))
 }
@@ -355,6 +366,7 @@ impl Loader<'_> {
     fn recipe(&mut self, path: &Path, text: &str) -> (Option<ImageRecipe>, Vec<LoadedComponent>) {
         let (mut recipe, found) = parse_recipe(text);
         self.diagnostics = found;
+        self.mark(recipe.as_ref());
         // The components of a recipe with errors are checked too: one run tells all problems.
         let references = match &recipe {
             Some(recipe) => recipe.components.clone(),
@@ -397,8 +409,12 @@ impl Loader<'_> {
                     _ => failure,
                 }
             })?;
+        let secrets = template.secrets.iter();
+        self.secrets
+            .extend(secrets.map(|(name, value)| (secret_key(name), value.clone())));
         let (mut recipe, problems) = resource.image_recipe();
         self.diagnostics = problems;
+        self.mark(recipe.as_ref());
         // Of what a build does not need, the errors do not count and the warnings are told.
         let warnings = found.into_sorted().into_iter();
         let told = |d: &Diagnostic| self.diagnostics.iter().any(|known| known == d);
@@ -604,21 +620,26 @@ impl Loader<'_> {
         reference: &ComponentRef,
     ) -> Option<BTreeMap<String, External>> {
         let variables = component.variables(parameters);
-        let (found, missing) = match self
-            .sources
-            .external(component, &variables, |phase| phase != "test")
-        {
-            Ok(found) => found,
-            Err(error) => {
-                let problem =
-                    Diagnostic::error("unresolved-reference", reference.span, error.to_string());
-                self.missing(
-                    problem,
-                    "the configuration says where the value is".to_owned(),
-                );
-                return None;
-            }
-        };
+        let (found, missing) =
+            match self
+                .sources
+                .external(component, &variables, &self.secrets, |phase| {
+                    phase != "test"
+                }) {
+                Ok(found) => found,
+                Err(error) => {
+                    let problem = Diagnostic::error(
+                        "unresolved-reference",
+                        reference.span,
+                        error.to_string(),
+                    );
+                    self.missing(
+                        problem,
+                        "the configuration says where the value is".to_owned(),
+                    );
+                    return None;
+                }
+            };
         for (text, place) in &missing {
             let line = place.start.line;
             let message = format!(
@@ -629,6 +650,65 @@ impl Loader<'_> {
             self.missing(problem, help);
         }
         Some(found)
+    }
+
+    /// Takes note of the parameters that a recipe calls secret.
+    fn mark(&mut self, recipe: Option<&ImageRecipe>) {
+        let secret = recipe.map(|recipe| recipe.amiforge.secret_parameters.clone());
+        let secret = secret.unwrap_or_default().into_iter();
+        self.marked = secret.map(|parameter| (parameter, false)).collect();
+    }
+
+    /// Warns of secret parameters that no component has: their values are somewhere else, in the open.
+    fn unused_marks(&mut self) {
+        for (parameter, used) in std::mem::take(&mut self.marked) {
+            if !used {
+                let message = format!("no component has the parameter {}", parameter.name);
+                self.diagnostics.push(Diagnostic::warning(
+                    "undeclared-parameter",
+                    parameter.span,
+                    message,
+                ));
+            }
+        }
+    }
+
+    /// The secret parameters of a component. One that nobody gave a value gets the mark of what the configuration has.
+    fn secret_parameters(
+        &mut self,
+        name: &str,
+        component: &Component,
+        reference: &ComponentRef,
+        given: &mut BTreeMap<String, String>,
+    ) -> Vec<String> {
+        let mut found = Vec::new();
+        for (marked, used) in &mut self.marked {
+            if !component.parameters.iter().any(|p| p.name == marked.name) {
+                continue;
+            }
+            *used = true;
+            found.push(marked.name.clone());
+            let own = format!("{name}.{}", marked.name);
+            let key = secret_key(&own);
+            // In a template it may be the mark of a parameter with `NoEcho`.
+            let open = reference.parameters.get(&marked.name);
+            if open.is_some_and(|text| !has_secret(text)) {
+                let message = format!(
+                    "the recipe shows the value of the secret parameter {}",
+                    marked.name
+                );
+                let help = self.sources.lines_to_add("references", &key, "{env: NAME}");
+                let help = format!("give it with --param {own}=VALUE, or {help}");
+                self.diagnostics.push(
+                    Diagnostic::error("conflicting-fields", reference.span, message)
+                        .with_help(help),
+                );
+            }
+            if !given.contains_key(&marked.name) && self.sources.has_value(&key) {
+                given.insert(marked.name.clone(), secret_mark(&own));
+            }
+        }
+        found
     }
 
     /// Gives the parameters their values.
@@ -658,8 +738,17 @@ impl Loader<'_> {
                 self.used[at] = true;
             }
         }
+        let secret = self.secret_parameters(&name, &component, reference, &mut given);
         match component.resolve_parameters(&given) {
-            Ok(parameters) => {
+            Ok(mut parameters) => {
+                for parameter in secret {
+                    let own = format!("{name}.{parameter}");
+                    let value = parameters.insert(parameter, secret_mark(&own));
+                    // What is configured already has its mark here.
+                    if let Some(value) = value.filter(|value| *value != secret_mark(&own)) {
+                        self.secrets.insert(secret_key(&own), value);
+                    }
+                }
                 let external = self.external(&name, &component, &parameters, reference)?;
                 Some(LoadedComponent {
                     name,

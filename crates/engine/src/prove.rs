@@ -124,6 +124,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) clock: Timestamp,
     /// Whether the steps may fetch nothing.
     pub(crate) offline: bool,
+    /// Values of secret parameters, by their keys; later only the configuration has them.
+    pub(crate) secrets: &'a BTreeMap<String, String>,
 }
 
 impl Engine {
@@ -181,6 +183,7 @@ impl Engine {
             agent: packages.iter().any(|p| p.name == "cloud-init"),
             clock: self.settings.now,
             offline: false,
+            secrets: &BTreeMap::new(),
         };
         let (report, failures) = self.prove(&subject, request.firmware, request.timeout_seconds)?;
         for failure in failures {
@@ -467,7 +470,7 @@ impl Engine {
                 env: variables::environment(texts, name, version, Stage::Testing),
                 clock: subject.clock,
                 context: variables::execution_id(Digest::of(id.as_str().as_bytes())),
-                external: self.external_of(&documents)?,
+                external: self.external_of(&documents, subject.secrets)?,
                 library: library_of(&documents),
                 documents,
             };
@@ -486,6 +489,7 @@ impl Engine {
     fn external_of(
         &self,
         documents: &[DocumentSpec],
+        secrets: &BTreeMap<String, String>,
     ) -> Result<BTreeMap<String, External>, SessionError> {
         let other = |error: EngineError| SessionError::Other(error.into());
         let sources = Sources::load(self.settings.config_file.as_deref()).map_err(other)?;
@@ -493,7 +497,8 @@ impl Engine {
         for document in documents {
             if let Some(component) = amiforge_recipe::parse_component(&document.text).0 {
                 let variables = component.variables(&document.parameters);
-                let found = sources.external(&component, &variables, |phase| phase == "test");
+                let found =
+                    sources.external(&component, &variables, secrets, |phase| phase == "test");
                 all.extend(found.map_err(other)?.0);
             }
         }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use amiforge_exec::External;
 use amiforge_recipe::{
-    Component, ComponentSource, ParentImage, ReferenceValue, UserConfig, parse_config,
+    Component, ComponentSource, ParentImage, ReferenceValue, UserConfig, is_secret_key,
+    parse_config,
 };
 use amiforge_types::Span;
 
@@ -63,7 +64,7 @@ impl Sources {
     }
 
     /// The values of the references to AWS that some of a component's phases have, and those that have none, with the place of the
-    /// text that holds them. `variables` are the component's own.
+    /// text that holds them. `variables` are the component's own, `secrets` those of parameters by their keys.
     ///
     /// # Errors
     /// When a variable of the environment or a file that should have a value has none.
@@ -71,16 +72,28 @@ impl Sources {
         &self,
         component: &Component,
         variables: &BTreeMap<String, String>,
+        secrets: &BTreeMap<String, String>,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Values, EngineError> {
         let (mut found, mut missing) = (BTreeMap::new(), BTreeMap::new());
         for (name, span) in component.external(variables, wanted) {
+            if let Some(value) = secrets.get(&name) {
+                let value = value.clone();
+                found.insert(
+                    name,
+                    External {
+                        value,
+                        secret: true,
+                    },
+                );
+                continue;
+            }
             let Some(value) = self.config.reference(&name) else {
                 missing.insert(name, span);
                 continue;
             };
             let context = || format!("{{{{ {name} }}}} has no value");
-            let secret = !matches!(value, ReferenceValue::Text(_));
+            let secret = !matches!(value, ReferenceValue::Text(_)) || is_secret_key(&name);
             let value = match value {
                 ReferenceValue::Text(text) => text.clone(),
                 ReferenceValue::Environment(name) => variable(name).ok_or_else(|| {
@@ -89,7 +102,11 @@ impl Sources {
                 })?,
                 ReferenceValue::File(path) => {
                     let folder = self.path.as_deref().map_or(Path::new("."), folder_of);
-                    let text = read(&folder.join(path))?
+                    let text = read(&folder.join(path))
+                        .map_err(|e| {
+                            let message = format!("{}: {e}", context());
+                            EngineError::new(ErrorKind::Invalid, message)
+                        })?
                         .map_err(|report| EngineError::Documents(vec![report]))?;
                     text.strip_suffix('\n').unwrap_or(&text).to_owned()
                 }
@@ -97,6 +114,11 @@ impl Sources {
             found.insert(name, External { value, secret });
         }
         Ok((found, missing))
+    }
+
+    /// Whether a value is configured for a reference.
+    pub(crate) fn has_value(&self, name: &str) -> bool {
+        self.config.reference(name).is_some()
     }
 
     /// The lines that say what stands for `text`, and where they belong.

@@ -56,12 +56,15 @@ pub use component::{
 };
 pub use image_recipe::{
     AmiforgeSettings, AptSettings, AptVariant, BlockDeviceMapping, BootMode, ComponentRef,
-    ComponentSource, Ebs, ImageRecipe, OutputFormat, ParentImage, RootFilesystem, StepLimits,
-    VolumeType, parse_recipe, recipe_components,
+    ComponentSource, Ebs, ImageRecipe, OutputFormat, ParentImage, RootFilesystem, SecretParameter,
+    StepLimits, VolumeType, parse_recipe, recipe_components,
 };
 pub use kind::{Document, DocumentKind, detect_kind, kind_of, parse_document};
 pub use node::{Key, Node, NodeKind, Scalar, Style};
-pub use reference::{CONTEXT_KEYS, Chain, Piece, Reference, Side, pieces};
+pub use reference::{
+    CONTEXT_KEYS, Chain, Piece, Reference, Side, has_secret, is_secret_key, pieces, secret_key,
+    secret_mark,
+};
 pub use resources::{Resource, ResourceKind};
 pub use scope::{Iteration, ResolveError, Scope, StepRecord};
 pub use template::{Template, TemplateError, TemplateResource, parse_template};

@@ -5,6 +5,9 @@
 //! `loop.index`, `loop.value`, `<loop name>.index`, `<loop name>.value` · `env:NAME` ·
 //! `context:key` · `aws:ssm:...` · `aws:imds:...`. White space inside the braces does not count.
 //! Everything else between braces, and an opening that is never closed, is literal text.
+//!
+//! One form is our own: a *mark* stands where a secret parameter had its value, so that the value is in no
+//! document, id or plan. It has no braces, which a plain scalar of YAML could not start with.
 
 use std::fmt;
 
@@ -38,7 +41,33 @@ pub enum Reference {
     Aws(String),
     /// `aws:ssm:resolve(Name)`: the parameter of the store that a variable names.
     SsmOf(String),
+    /// A mark of [`secret_mark`]: a secret parameter.
+    Secret(String),
 }
+
+/// What a mark begins and ends with.
+const MARK: (&str, &str) = ("__amiforge_secret_", "_secret_amiforge__");
+
+/// What stands in texts for the value of the secret parameter `name`.
+#[must_use]
+pub fn secret_mark(name: &str) -> String {
+    format!("{}{name}{}", MARK.0, MARK.1)
+}
+
+/// The name under which a run is given the value of a secret parameter, beside those of `aws:ssm:`.
+#[must_use]
+pub fn secret_key(name: &str) -> String {
+    format!("{SECRET}{name}")
+}
+
+/// Whether a name is one of [`secret_key`].
+#[must_use]
+pub fn is_secret_key(name: &str) -> bool {
+    name.starts_with(SECRET)
+}
+
+/// Begins the names of [`secret_key`].
+pub(crate) const SECRET: &str = "secret:";
 
 /// What follows `context:` (AWSTOE: define and reference variables).
 pub const CONTEXT_KEYS: &[&str] = &[
@@ -111,9 +140,7 @@ pub fn pieces(text: &str) -> Vec<Piece<'_>> {
             .rfind("{{")
             .map_or(open, |i| open + 2 + i);
         let (source, inner) = (&text[open..close + 2], &text[open + 2..close]);
-        if literal < open {
-            out.push(Piece::Literal(&text[literal..open]));
-        }
+        marked(&text[literal..open], &mut out);
         out.push(match Reference::parse(inner) {
             Some(reference) => Piece::Reference(source, reference),
             None => Piece::Foreign(source),
@@ -121,15 +148,43 @@ pub fn pieces(text: &str) -> Vec<Piece<'_>> {
         literal = close + 2;
         at = literal;
     }
-    if literal < text.len() {
-        out.push(Piece::Literal(&text[literal..]));
-    }
+    marked(&text[literal..], &mut out);
     out
+}
+
+/// Splits a text without braces at the marks of secrets.
+pub(crate) fn marked<'t>(text: &'t str, out: &mut Vec<Piece<'t>>) {
+    let mut rest = text;
+    while let Some(open) = rest.find(MARK.0) {
+        let name = &rest[open + MARK.0.len()..];
+        let Some(len) = name.find(MARK.1) else { break };
+        let end = open + MARK.0.len() + len + MARK.1.len();
+        if open > 0 {
+            out.push(Piece::Literal(&rest[..open]));
+        }
+        let secret = Reference::Secret(name[..len].to_owned());
+        out.push(Piece::Reference(&rest[open..end], secret));
+        rest = &rest[end..];
+    }
+    if !rest.is_empty() {
+        out.push(Piece::Literal(rest));
+    }
+}
+
+/// Whether a text has a [`secret_mark`].
+#[must_use]
+pub fn has_secret(text: &str) -> bool {
+    text.contains(MARK.0)
+}
+
+/// False for a text that holds no reference, without a closer look.
+pub(crate) fn may_refer(text: &str) -> bool {
+    text.contains("{{") || has_secret(text)
 }
 
 /// True when the text holds at least one reference.
 pub(crate) fn has_reference(text: &str) -> bool {
-    text.contains("{{")
+    may_refer(text)
         && pieces(text)
             .iter()
             .any(|p| matches!(p, Piece::Reference(..)))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use amiforge_types::Span;
 
 use crate::node::{Node, NodeKind, Scalar};
-use crate::reference::{Chain, Piece, Reference, Side, pieces};
+use crate::reference::{Chain, Piece, Reference, Side, marked, may_refer, pieces, secret_key};
 
 /// How many bytes the texts of one step may have once references are resolved.
 const MAX_RESOLVED_BYTES: usize = 64 << 20;
@@ -21,7 +21,8 @@ pub struct Scope {
     pub environment: BTreeMap<String, String>,
     /// `context:` by key.
     pub context: BTreeMap<String, String>,
-    /// `aws:ssm:` and `aws:imds:`, by the reference as [`Reference::Aws`] has it.
+    /// `aws:ssm:` and `aws:imds:`, by the reference as [`Reference::Aws`] has it, and secret parameters by
+    /// [`secret_key`](crate::secret_key).
     pub external: BTreeMap<String, String>,
     /// The iteration of the loop, in a step that has one.
     pub iteration: Option<Iteration>,
@@ -156,7 +157,7 @@ impl Scope {
     /// `left` is how many bytes resolved texts may still have.
     fn resolve_within(&self, node: &Node, left: &mut usize) -> Result<Node, ResolveError> {
         let kind = match &node.kind {
-            NodeKind::Scalar(scalar) if !scalar.text.contains("{{") => {
+            NodeKind::Scalar(scalar) if !may_refer(&scalar.text) => {
                 NodeKind::Scalar(scalar.clone())
             }
             NodeKind::Scalar(scalar) => NodeKind::Scalar(Scalar {
@@ -223,10 +224,25 @@ impl Scope {
         match reference {
             Reference::Variable(name) => {
                 let value = self.variables.get(name);
-                out.push_str(value.ok_or_else(|| ResolveError::Undeclared {
+                let value = value.ok_or_else(|| ResolveError::Undeclared {
                     name: name.clone(),
                     span,
-                })?);
+                })?;
+                // The one thing that is looked for in a value: a secret that was given as a part of it.
+                let mut parts = Vec::new();
+                marked(value, &mut parts);
+                for part in parts {
+                    match part {
+                        Piece::Reference(source, secret) => {
+                            self.append(source, &secret, span, out)?;
+                        }
+                        Piece::Literal(text) | Piece::Foreign(text) => out.push_str(text),
+                    }
+                }
+            }
+            Reference::Secret(name) => {
+                let key = secret_key(name);
+                out.push_str(known(&self.external, &key, || key.clone(), span)?);
             }
             Reference::Chain(chain) => out.push_str(&self.chained(chain, span)?),
             Reference::LoopIndex(owner) => match self.iteration_of(owner.as_deref()) {

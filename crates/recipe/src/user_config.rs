@@ -10,6 +10,7 @@
 //!   aws:ssm:/web/domain: example.org
 //!   aws:ssm:/web/token: {env: WEB_TOKEN}
 //!   aws:imds:placement/region: eu-central-1
+//!   secret:web.Token: {env: WEB_TOKEN}
 //! ```
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use amiforge_types::Diagnostics;
 use crate::decode::{self, Cx, Fields};
 use crate::image_recipe::{ComponentSource, ParentImage};
 use crate::node::{Node, NodeKind};
+use crate::reference::SECRET;
 use crate::version::{Version, VersionPattern};
 use crate::yaml;
 
@@ -151,9 +153,12 @@ fn references(node: &Node, cx: &mut Cx<'_>) -> Option<BTreeMap<String, Reference
     };
     let mut out = BTreeMap::new();
     for (key, value) in fields {
-        if !key.text.starts_with("aws:ssm:") && !key.text.starts_with("aws:imds:") {
+        if !["aws:ssm:", "aws:imds:", SECRET]
+            .iter()
+            .any(|form| key.text.starts_with(form))
+        {
             let message = format!("{} is no reference to AWS", decode::shown(&key.text));
-            let help = "write `aws:ssm:` or `aws:imds:` and what follows it in documents";
+            let help = "write `aws:ssm:` or `aws:imds:` and what follows it in documents, or `secret:` and the name of a secret parameter";
             cx.error_help("invalid-value", key.span, message, Some(help.to_owned()));
             continue;
         }

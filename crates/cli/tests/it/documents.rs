@@ -456,3 +456,58 @@ fn a_template_gives_the_layers_of_the_same_recipe() {
     assert_eq!(of_recipe.len(), 3);
     assert_eq!(layers(&template, &["--param", "Suite=tiny"]), of_recipe);
 }
+
+/// A secret parameter decides no id and stands in no plan; where the recipe shows it, that is an error.
+#[test]
+fn a_secret_parameter_is_in_no_plan() {
+    let env = Env::new();
+    let tiny = crate::tiny::Tiny::new(&env, &[("base", "1.0", "base")]);
+    let recipe = tiny.recipe(&format!("file://{}", tiny.root().display()), "[base]");
+    let component = fs_err::read_to_string(env.path("component.yaml")).unwrap();
+    let component = component
+        .replace("phases:", "parameters:\n  - Token: {type: string}\nphases:")
+        .replace("\"true\"", "'echo {{ Token }}'");
+    fs_err::write(env.path("component.yaml"), component).unwrap();
+    let text = fs_err::read_to_string(&recipe).unwrap();
+    let text = text.replace(
+        "amiforge:\n",
+        "amiforge:\n  secretParameters: [Token, Tokem]\n",
+    );
+    fs_err::write(&recipe, &text).unwrap();
+    let plan = |args: &[&str]| {
+        let mut command = env.amiforge();
+        finish(command.args(["plan", "--json"]).arg(&recipe).args(args))
+    };
+    let one = plan(&["--param", "Token=canary-1"]).expect_code(0);
+    says(&one, &["warning[undeclared-parameter]", "Tokem"]);
+    let two = plan(&["--param", "Token=canary-2"]).expect_code(0);
+    assert_eq!(one.json(), two.json());
+    assert!(!one.text().contains("canary"), "{}", one.text());
+    // As the configuration has it, and as it has it not.
+    plan(&[]).expect_code(2);
+    let config = env.state().join("config.yaml");
+    fs_err::write(
+        &config,
+        "references:\n  secret:nothing.Token: {file: token}\n",
+    )
+    .unwrap();
+    says(
+        &plan(&[]).expect_code(2),
+        &["secret:nothing.Token", "has no value"],
+    );
+    fs_err::write(env.state().join("token"), "canary-3\n").unwrap();
+    assert_eq!(plan(&[]).expect_code(0).json(), one.json());
+    let shown = text.replace(
+        "./component.yaml\n",
+        "./component.yaml\n    parameters: [{name: Token, value: [canary-4]}]\n",
+    );
+    fs_err::write(&recipe, shown).unwrap();
+    let end = plan(&[]).expect_code(2);
+    says(
+        &end,
+        &[
+            "shows the value of the secret parameter Token",
+            "secret:nothing.Token",
+        ],
+    );
+}

@@ -211,17 +211,58 @@ fn recipe(env: &Env, name: &str, components: &[(&str, &str)]) -> std::path::Path
     env.write(format!("{name}/recipe.yaml"), &text)
 }
 
+const TOKEN: &str = "canary-d0c7e5a1";
+/// Leaves the token's digest in the image, and compares it on the instance.
+const SECRET_DOCUMENT: &str = "\
+name: secret
+schemaVersion: 1.0
+parameters:
+  - Token: {type: string}
+phases:
+  - name: build
+    steps:
+      - name: Use
+        action: ExecuteBash
+        inputs:
+          commands:
+            - echo the token is {{ Token }}
+            - printf %s '{{ Token }}' | sha256sum > /etc/token.sum
+  - name: test
+    steps:
+      - name: Compare
+        action: ExecuteBash
+        inputs:
+          commands:
+            - test \"$(printf %s '{{ Token }}' | sha256sum)\" = \"$(cat /etc/token.sum)\"
+";
+
 #[test]
 fn image_with_the_library_passes_its_own_tests_over_a_restart() {
     let env = Web::get().env();
     let recipe = recipe(&env, "library", COMPONENTS);
+    // A secret on the same boot: it is used in the build and on the instance, and is nowhere afterwards.
+    env.write("library/secret.yaml", SECRET_DOCUMENT);
+    let text = fs_err::read_to_string(&recipe).unwrap();
+    let text = text.replace("amiforge:\n", "amiforge:\n  secretParameters: [Token]\n")
+        + "  - componentArn: ./secret.yaml\n";
+    fs_err::write(&recipe, text).unwrap();
     let mut command = env.amiforge();
     command
         .arg("build")
         .arg(recipe)
+        .args(["--param", &format!("Token={TOKEN}")])
         .arg("--out")
         .arg(env.path("out"));
     let end = finish(&mut command).expect_code(0);
+    assert!(
+        end.stderr.contains("the token is ********"),
+        "{}",
+        end.stderr
+    );
+    assert!(!end.stderr.contains(TOKEN) && !end.text().contains(TOKEN));
+    let mut grep = std::process::Command::new("grep");
+    let found = finish(grep.args(["-rlaF", TOKEN]).arg(env.path("")));
+    assert_eq!((found.code(), found.text().as_str()), (1, ""));
     for line in ["is skipped: it needs AWS", "Hello World! Test."] {
         assert!(end.stderr.contains(line), "no {line:?} in\n{}", end.stderr);
     }
@@ -230,10 +271,8 @@ fn image_with_the_library_passes_its_own_tests_over_a_restart() {
     let run = &report["runs"]["bios"]["tests"]["run"];
     assert_eq!(run["status"], "success", "{run}");
     let documents = run["documents"].as_array().unwrap();
-    assert_eq!(documents.len(), 11);
-    let steps = documents.last().unwrap()["phases"][0]["steps"]
-        .as_array()
-        .unwrap();
+    assert_eq!(documents.len(), 12);
+    let steps = documents[10]["phases"][0]["steps"].as_array().unwrap();
     let id = |step: usize| steps[step]["outputs"][0]["content"].as_str().unwrap();
     assert_eq!((id(0).len(), id(2).len()), (37, 37));
     assert_ne!(id(0), id(2));

@@ -10,7 +10,7 @@ use amiforge_types::Span;
 use crate::actions::ActionKind;
 use crate::decode::{Cx, shown};
 use crate::node::{Node, NodeKind};
-use crate::reference::{CONTEXT_KEYS, Chain, Piece, Reference, Side, pieces};
+use crate::reference::{CONTEXT_KEYS, Chain, Piece, Reference, Side, may_refer, pieces};
 use crate::suggest;
 
 /// How many problems with references are reported; more say nothing new.
@@ -106,7 +106,7 @@ struct Site<'s, 'n> {
 
 impl<'n> Site<'_, 'n> {
     fn check(&self, node: &'n Node, text: &'n str, left: &mut usize, cx: &mut Cx<'_>) {
-        if !text.contains("{{") {
+        if !may_refer(text) {
             return;
         }
         for piece in pieces(text) {
@@ -147,7 +147,7 @@ impl<'n> Site<'_, 'n> {
                 }
                 Piece::Reference(_, Reference::Aws(name)) => refused_metadata(&name, node.span, cx),
                 // Known when the step runs.
-                Piece::Reference(_, Reference::Environment(_)) => {}
+                Piece::Reference(_, Reference::Environment(_) | Reference::Secret(_)) => {}
             }
             *left = left.saturating_sub(cx.diags.len() - before);
         }

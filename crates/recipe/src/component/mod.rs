@@ -11,7 +11,7 @@ use amiforge_types::{Diagnostics, Digest, Span};
 
 use crate::actions::{ActionInputs, ActionKind};
 use crate::node::Node;
-use crate::reference::{self, Piece, Reference};
+use crate::reference::{self, Piece, Reference, secret_key};
 use crate::scope::ssm_key;
 
 pub use conditional::{Branch, If};
@@ -205,8 +205,8 @@ impl Component {
         parameters.clone().into_iter().chain(constants).collect()
     }
 
-    /// The references of some phases to the parameter store and the instance metadata, each once, with the
-    /// place of the first text that holds it. `variables` are those of [`Component::variables`].
+    /// The references of some phases to the parameter store, the instance metadata and secret parameters, each
+    /// once, with the place of the first text that holds it. `variables` are those of [`Component::variables`].
     #[must_use]
     pub fn external(
         &self,
@@ -216,15 +216,31 @@ impl Component {
         let mut found = BTreeMap::new();
         let mut visit = |node: &Node, text: &str| {
             for piece in reference::pieces(text) {
-                let name = match piece {
-                    Piece::Reference(_, Reference::Aws(name)) => name,
-                    Piece::Reference(_, Reference::SsmOf(name)) => match variables.get(&name) {
-                        Some(parameter) => ssm_key(parameter),
-                        None => continue,
-                    },
-                    _ => continue,
+                let Piece::Reference(_, names) = piece else {
+                    continue;
                 };
-                found.entry(name).or_insert(node.span);
+                let names = match names {
+                    Reference::Aws(name) => vec![name],
+                    Reference::Secret(name) => vec![secret_key(&name)],
+                    Reference::SsmOf(name) => {
+                        let parameter = variables.get(&name);
+                        parameter.map(|p| ssm_key(p)).into_iter().collect()
+                    }
+                    Reference::Variable(name) => {
+                        let value = variables.get(&name).map_or("", String::as_str);
+                        let mut parts = Vec::new();
+                        reference::marked(value, &mut parts);
+                        let secret = |part| match part {
+                            Piece::Reference(_, Reference::Secret(name)) => Some(secret_key(&name)),
+                            _ => None,
+                        };
+                        parts.into_iter().filter_map(secret).collect()
+                    }
+                    _ => Vec::new(),
+                };
+                for name in names {
+                    found.entry(name).or_insert(node.span);
+                }
             }
         };
         for step in self

@@ -21,6 +21,7 @@ pub use devices::{BlockDeviceMapping, Ebs, VolumeType};
 pub use limits::StepLimits;
 pub use settings::{
     AmiforgeSettings, AptSettings, AptVariant, BootMode, OutputFormat, RootFilesystem,
+    SecretParameter,
 };
 pub use sources::{ComponentRef, ComponentSource, ParentImage};
 

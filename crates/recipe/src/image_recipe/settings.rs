@@ -1,5 +1,7 @@
 //! What stands below `amiforge:`.
 
+use std::collections::BTreeSet;
+
 use amiforge_types::{Compression, CompressionError, Span};
 
 use super::limits::{self, StepLimits};
@@ -24,6 +26,17 @@ pub struct AmiforgeSettings {
     pub apt: AptSettings,
     /// What the steps of components may use.
     pub limits: StepLimits,
+    /// Parameters of components whose values nobody may see, each once.
+    pub secret_parameters: Vec<SecretParameter>,
+}
+
+/// A parameter whose value nobody may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretParameter {
+    /// Its name, in every component that has it.
+    pub name: String,
+    /// Where it stands.
+    pub span: Span,
 }
 
 impl Default for AmiforgeSettings {
@@ -36,6 +49,7 @@ impl Default for AmiforgeSettings {
             seed: None,
             apt: AptSettings::default(),
             limits: StepLimits::default(),
+            secret_parameters: Vec::new(),
         }
     }
 }
@@ -192,6 +206,7 @@ pub(super) fn settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings>
     let seed = fields.optional("seed", cx, decode::filled);
     let apt = fields.optional("apt", cx, apt);
     let limits = fields.optional("limits", cx, limits::limits);
+    let secret_parameters = fields.optional("secretParameters", cx, secret_parameters);
     fields.deny_unknown(cx);
     let default = AmiforgeSettings::default();
     let (formats, compression) = (
@@ -213,6 +228,7 @@ pub(super) fn settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings>
         seed: seed?,
         apt: apt?.unwrap_or_default(),
         limits: limits?.unwrap_or_default(),
+        secret_parameters: secret_parameters?.unwrap_or_default(),
     })
 }
 
@@ -232,6 +248,21 @@ fn root_filesystem(node: &Node, cx: &mut Cx<'_>) -> Option<RootFilesystem> {
     fields.deny_unknown(cx);
     kind.zip(profile)
         .map(|(kind, profile)| profile.unwrap_or(kind))
+}
+
+fn secret_parameters(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<SecretParameter>> {
+    let mut names = BTreeSet::new();
+    decode::list(node, cx, |node, cx| {
+        let name = decode::filled(node, cx)?;
+        if !names.insert(name.clone()) {
+            let message = format!("{} is listed twice", decode::shown(&name));
+            cx.error("duplicate-name", node.span, message);
+        }
+        Some(SecretParameter {
+            name,
+            span: node.span,
+        })
+    })
 }
 
 fn compression(node: &Node, cx: &mut Cx<'_>) -> Option<(Compression, Span)> {

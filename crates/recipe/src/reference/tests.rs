@@ -19,6 +19,27 @@ fn chain(phase: &str, step: &str, side: Side, index: Option<usize>, key: &str) -
 }
 
 #[test]
+fn marks_stand_for_secrets_wherever_they_are() {
+    let mark = secret_mark("web.Token");
+    let text = format!("a{mark}b{{{{ Name }}}}{mark}");
+    let secret = Piece::Reference(&mark, Reference::Secret("web.Token".into()));
+    let name = Piece::Reference("{{ Name }}", Reference::Variable("Name".into()));
+    assert_eq!(
+        pieces(&text),
+        [
+            Piece::Literal("a"),
+            secret.clone(),
+            Piece::Literal("b"),
+            name,
+            secret
+        ]
+    );
+    // One that does not end is text.
+    let open = &mark[..mark.len() - 1];
+    assert_eq!(pieces(open), [Piece::Literal(open)]);
+}
+
+#[test]
 fn every_form_is_read() {
     let cases = [
         ("{{ Name }}", Reference::Variable("Name".into())),

@@ -184,3 +184,22 @@ fn values_that_multiply_are_limited() {
         matches!(scope.resolve(&many(9)), Err(ResolveError::TooMuch { span }) if span.start.line == 9)
     );
 }
+
+#[test]
+fn secrets_are_put_in_where_their_marks_are() {
+    let mark = crate::secret_mark("web.Token");
+    let mut scope = Scope::new(BTreeMap::from([("Token".to_owned(), format!("<{mark}>"))]));
+    let text = format!("{{{{ Token }}}} {mark}");
+    let failed = scope.resolve_text(&text, Span::default()).unwrap_err();
+    assert!(
+        failed
+            .to_string()
+            .contains("`secret:web.Token` has no value"),
+        "{failed}"
+    );
+    scope
+        .external
+        .insert(crate::secret_key("web.Token"), "{{ Token }}".to_owned());
+    let resolved = scope.resolve_text(&text, Span::default());
+    assert_eq!(resolved.as_deref(), Ok("<{{ Token }}> {{ Token }}"));
+}

@@ -21,6 +21,7 @@ use crate::decode::{self, Cx, Fields, shown};
 use crate::image_recipe::{self, ImageRecipe};
 use crate::inline::Inline;
 use crate::node::{Key, Node, NodeKind, Style};
+use crate::reference::has_secret;
 use crate::resources::{self, ResourceKind};
 use crate::{suggest, yaml};
 use resolve::Resolver;
@@ -67,6 +68,8 @@ pub struct Template {
     pub resources: Vec<TemplateResource>,
     /// The names of the template's parameters.
     pub parameters: Vec<String>,
+    /// Values of parameters with `NoEcho`, for which [`secret_mark`](crate::secret_mark)s stand in the resources.
+    pub secrets: BTreeMap<String, String>,
 }
 
 /// One resource of Image Builder, its references replaced.
@@ -204,6 +207,9 @@ impl TemplateResource {
         let recipe = image_recipe::template_recipe(self.properties.clone(), &mut diags);
         if let NodeKind::Map(fields) = &self.properties.kind {
             for (key, value) in fields {
+                if key.text != "Components" {
+                    shown_secrets(value, &mut diags);
+                }
                 // What only AWS looks at may stay open.
                 if !matches!(
                     key.text.as_str(),
@@ -214,6 +220,20 @@ impl TemplateResource {
             }
         }
         (recipe.filter(|_| !diags.has_errors()), diags)
+    }
+}
+
+/// Reports every secret that an image would show.
+fn shown_secrets(node: &Node, diags: &mut Diagnostics) {
+    match &node.kind {
+        NodeKind::Seq(items) => items.iter().for_each(|n| shown_secrets(n, diags)),
+        NodeKind::Map(fields) => fields.iter().for_each(|(_, n)| shown_secrets(n, diags)),
+        NodeKind::Scalar(scalar) if has_secret(&scalar.text) => {
+            let message =
+                "a parameter with `NoEcho` can only be part of components and their parameters";
+            diags.push(Diagnostic::error("conflicting-fields", node.span, message));
+        }
+        NodeKind::Scalar(_) => {}
     }
 }
 
@@ -312,6 +332,10 @@ pub(crate) fn template(
     }
     let declared = parameters::declared(parameters, given, cx);
     let names = declared.keys().map(|name| (*name).to_owned()).collect();
+    let secrets = declared
+        .iter()
+        .filter_map(|(name, parameter)| Some(((*name).to_owned(), parameter.secret()?.to_owned())))
+        .collect();
     let mut resolver = Resolver::new(declared, mappings, conditions, ids(entries), cx.diags);
     resolver.check_conditions();
     let mut list = Vec::new();
@@ -330,6 +354,7 @@ pub(crate) fn template(
     Some(Template {
         resources: list,
         parameters: names,
+        secrets,
     })
 }
 

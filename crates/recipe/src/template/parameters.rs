@@ -12,6 +12,8 @@ pub(super) struct Parameter {
     pub(super) value: Value,
     /// True when nobody gave the value.
     pub(super) is_default: bool,
+    /// `NoEcho`: the value may be shown nowhere.
+    pub(super) is_secret: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +83,8 @@ fn parameter(
     };
     let lengths = (limit("MinLength", cx), limit("MaxLength", cx));
     let values = (limit("MinValue", cx), limit("MaxValue", cx));
-    fields.optional("NoEcho", cx, decode::boolean);
+    let no_echo = fields.optional("NoEcho", cx, decode::boolean);
+    let is_secret = no_echo.flatten() == Some(true);
     for free in ["Description", "AllowedPattern", "ConstraintDescription"] {
         fields.optional(free, cx, decode::text);
     }
@@ -122,7 +125,11 @@ fn parameter(
         for fault in faults {
             let what = if is_default { "default" } else { "value" };
             let span = at.map_or(node.span, |n| n.span);
-            let message = format!("the {what} {} of parameter `{name}` {fault}", shown(text));
+            let text = match is_secret {
+                true => "(not shown)".to_owned(),
+                false => shown(text),
+            };
+            let message = format!("the {what} {text} of parameter `{name}` {fault}");
             cx.error("invalid-parameter", span, message);
         }
     }
@@ -133,16 +140,31 @@ fn parameter(
         Some(path) if kind.starts_with("AWS::SSM::Parameter::Value<") => {
             Value::Unknown(format!("ssm:{path}"))
         }
+        Some(_) if is_secret && is_list(&kind) => unknown(),
         Some(text) if is_list(&kind) => {
             Value::List(text.split(',').map(|one| one.trim().to_owned()).collect())
         }
         Some(text) => Value::Text(text.clone()),
     };
-    Some(Parameter { value, is_default })
+    Some(Parameter {
+        value,
+        is_default,
+        is_secret,
+    })
 }
 
 fn is_list(kind: &str) -> bool {
     kind == "CommaDelimitedList" || kind.starts_with("List<")
+}
+
+impl Parameter {
+    /// The text to keep from everybody. An empty one is none: templates say so that nothing was given.
+    pub(super) fn secret(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) if self.is_secret && !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
 }
 
 /// A scalar, or for lists also written as one.

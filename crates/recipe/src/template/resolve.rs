@@ -9,6 +9,7 @@ use super::value::{Part, Text, Value};
 use crate::decode::shown;
 use crate::inline::{Inline, Piece};
 use crate::node::{Key, Node, NodeKind, Scalar, Style};
+use crate::reference::{has_secret, secret_mark};
 use crate::resources::ResourceKind;
 use crate::suggest;
 
@@ -79,6 +80,8 @@ pub(super) struct Resolver<'t, 'd> {
     open: BTreeSet<&'t str>,
     /// Where values stand that come from defaults of parameters.
     defaults: BTreeSet<usize>,
+    /// Values are only compared, so secret ones are taken as they are.
+    comparing: bool,
     bytes: usize,
     problems: usize,
 }
@@ -134,6 +137,7 @@ impl<'t, 'd> Resolver<'t, 'd> {
             verdicts: BTreeMap::new(),
             open: BTreeSet::new(),
             defaults: BTreeSet::new(),
+            comparing: false,
             bytes: 0,
             problems: 0,
         }
@@ -263,7 +267,8 @@ impl<'t, 'd> Resolver<'t, 'd> {
             "Split" => self.split(call, span),
             "Base64" => {
                 let value = self.argument(call).into_plain();
-                value.map_or_else(
+                // Encoded, a secret could not be told from other text.
+                value.filter(|text| !has_secret(text)).map_or_else(
                     || Value::unknown("${Fn::Base64}"),
                     |text| Value::text(vec![Part::known(base64(text.as_bytes()))]),
                 )
@@ -317,7 +322,11 @@ impl<'t, 'd> Resolver<'t, 'd> {
             let from_default = parameter.is_default;
             return match &parameter.value {
                 parameters::Value::Text(text) => {
-                    let mut part = Part::known(text.clone());
+                    let text = match parameter.secret() {
+                        Some(_) if !self.comparing => secret_mark(name),
+                        _ => text.clone(),
+                    };
+                    let mut part = Part::known(text);
                     part.from_default = from_default;
                     Value::text(vec![part])
                 }
@@ -774,7 +783,9 @@ impl<'t, 'd> Resolver<'t, 'd> {
                 let [a, b] = self.arguments(&call, 2..=2, "two values", span)? else {
                     return None;
                 };
+                self.comparing = true;
                 let (a, b) = (self.value(a).into_plain(), self.value(b).into_plain());
+                self.comparing = false;
                 Some(a? == b?)
             }
             "Not" => {

@@ -232,3 +232,57 @@ fn hostile_templates_end_soon() {
         assert!(diags.len() < 1_000, "{}", diags.len());
     }
 }
+
+#[test]
+fn a_parameter_with_no_echo_is_nowhere_but_in_its_list() {
+    let text = "Parameters:\n  Token: {Type: String, NoEcho: true, Default: hunter2}\n  Empty: {Type: String, NoEcho: true, Default: ''}\nConditions:\n  Same: !Equals [!Ref Token, hunter2]\n  None: !Equals [!Ref Empty, '']\nResources:\n  C:\n    Type: AWS::ImageBuilder::Component\n    Properties:\n      Name: web\n      Version: 1.0.0\n      Platform: Linux\n      Description: !If [Same, same, other]\n      ChangeDescription: !If [None, none, some]\n      Data: !Sub |\n        schemaVersion: 1.0\n        phases:\n          - name: build\n            steps:\n              - {name: Run, action: ExecuteBash, inputs: {commands: [echo ${Token}]}}\n";
+    let (template, problems) = read(text, &[]);
+    assert!(problems.is_empty(), "{problems:?}");
+    let secrets = BTreeMap::from([("Token".to_owned(), "hunter2".to_owned())]);
+    assert_eq!(template.secrets, secrets);
+    let resource = template.resource("C").unwrap();
+    let field = |name| resource.properties.get(name).and_then(Node::as_text);
+    assert_eq!(field("Description"), Some("same"));
+    assert_eq!(field("ChangeDescription"), Some("none"));
+    let data = resource.data.as_deref().unwrap();
+    assert!(data.contains(&crate::secret_mark("Token")), "{data}");
+    assert!(!format!("{:?}", template.resources).contains("hunter2"));
+    let component = resource.component.as_ref().unwrap();
+    let wanted: Vec<String> = component
+        .external(&BTreeMap::new(), |_| true)
+        .into_keys()
+        .collect();
+    assert_eq!(wanted, ["secret:Token"]);
+
+    let wrong = text.replace(
+        "Type: String, NoEcho: true, Default: hunter2",
+        "Type: Number, NoEcho: true, Default: hunter2",
+    );
+    let (_, diags) = parse_template(&wrong, &BTreeMap::new());
+    let messages = format!("{:?}", diags.into_sorted());
+    assert!(
+        messages.contains("(not shown) of parameter `Token` is not a number"),
+        "{messages}"
+    );
+    assert!(!messages.contains("hunter2"), "{messages}");
+}
+
+#[test]
+fn a_secret_cannot_be_part_of_an_image() {
+    let text = "Parameters:\n  Token: {Type: String, NoEcho: true, Default: hunter2}\nResources:\n  R:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Properties:\n      Name: !Sub 'web-${Token}'\n      Version: 1.0.0\n      ParentImage: debian:bookworm\n      Tags: {token: !Ref Token}\n";
+    let (template, _) = read(text, &[]);
+    let (recipe, problems) = template.resource("R").unwrap().image_recipe();
+    assert_eq!(recipe, None);
+    let problems = problems.into_sorted();
+    let lines: Vec<_> = problems
+        .iter()
+        .map(|p| (p.code, p.span.map(|s| s.start.line)))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            ("conflicting-fields", Some(7)),
+            ("conflicting-fields", Some(10))
+        ]
+    );
+}
