@@ -216,13 +216,8 @@ fn tables_in_large_sectors_are_read_back() {
 }
 
 #[test]
-fn sgdisk_finds_no_fault_with_large_sectors() {
+fn fdisk_and_sgdisk_find_no_fault_with_large_sectors() {
     use std::os::unix::fs::MetadataExt as _;
-    // sgdisk takes the size of sectors from a device, and only root has loop devices; elsewhere the gpt crate is the judge.
-    let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
-    if !root || !std::path::Path::new("/dev/loop-control").exists() {
-        return;
-    }
     let path = std::env::temp_dir().join(format!("amiforge-gpt-4096-{}", std::process::id()));
     std::fs::write(&path, disk_4096(&spec_4096())).unwrap();
     let run = |program: &str, args: &[&str]| {
@@ -232,19 +227,30 @@ fn sgdisk_finds_no_fault_with_large_sectors() {
             .output()
             .unwrap();
         assert!(out.status.success(), "{program}: {out:?}");
-        String::from_utf8(out.stdout).unwrap()
+        let [stdout, stderr] = [out.stdout, out.stderr].map(|b| String::from_utf8(b).unwrap());
+        (stdout, stderr)
     };
     let shown = path.to_str().unwrap();
-    let device = run(
-        "losetup",
-        &["--find", "--show", "--sector-size", "4096", shown],
-    );
-    let device = device.trim();
-    let said = ["-v", "-p"].map(|what| run("sgdisk", &[what, device]));
-    run("losetup", &["--detach", device]);
+    let (listed, complaints) = run("fdisk", &["--sector-size", "4096", "--list", shown]);
+    assert_eq!(complaints, "");
+    assert!(listed.contains("Disklabel type: gpt"), "{listed}");
+    let rows = listed
+        .lines()
+        .filter(|line| line.starts_with(shown))
+        .count();
+    assert_eq!(rows, spec_4096().partitions.len(), "{listed}");
+    // sgdisk looks at more, but takes the size of sectors from a device, and only root has loop devices.
+    let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    if root && std::path::Path::new("/dev/loop-control").exists() {
+        let attach = ["--find", "--show", "--sector-size", "4096", shown];
+        let (device, _) = run("losetup", &attach);
+        let device = device.trim();
+        let said = ["-v", "-p"].map(|what| run("sgdisk", &[what, device]).0);
+        run("losetup", &["--detach", device]);
+        assert!(said[0].contains("No problems found"), "{}", said[0]);
+        assert!(said[1].contains("4096"), "{}", said[1]);
+    }
     std::fs::remove_file(path).unwrap();
-    assert!(said[0].contains("No problems found"), "{}", said[0]);
-    assert!(said[1].contains("4096"), "{}", said[1]);
 }
 
 #[test]
