@@ -587,14 +587,7 @@ impl Collector<'_> {
                 &mut used,
                 &mut found,
             );
-            if uses.len() < references.len() {
-                let message = "a component of this container recipe is not there";
-                found.push(Diagnostic::error(
-                    "unknown-component",
-                    resource.document.span,
-                    message,
-                ));
-            }
+            missing(&references, &uses, &mut found);
             self.export
                 .resource(kind, None, &resource.document, &uses, &mut found);
         }
@@ -631,6 +624,7 @@ impl Collector<'_> {
                 &mut used,
                 &mut found,
             );
+            missing(&references, &uses, &mut found);
             let id = Some(resource.id.as_str());
             self.export
                 .resource(resource.kind, id, document, &uses, &mut found);
@@ -638,6 +632,16 @@ impl Collector<'_> {
         self.report(&input, found.into_sorted());
         Ok(())
     }
+}
+
+/// Reports components that were not found.
+fn missing(references: &[ComponentRef], uses: &[ComponentUse], found: &mut Diagnostics) {
+    let Some(first) = references.first().filter(|_| uses.len() < references.len()) else {
+        return;
+    };
+    let message = "a component of this list is not there, or has errors";
+    let help = "`amiforge validate` tells what is wrong with a document";
+    found.push(Diagnostic::error("unknown-component", first.span, message).with_help(help));
 }
 
 /// The version of a resource, its `x` as zeros.

@@ -9,9 +9,11 @@ use serde_json::Value;
 
 use crate::tiny::Tiny;
 
-/// The judges, in one Python program: `check.py <format> <path>…`.
+/// The judges, in one Python program.
 const JUDGES: &str = "crates/cli/tests/it/export/judges.py";
+/// What stands for AWS when the script runs.
 const SERVICE: &str = "crates/cli/tests/it/export/service.py";
+/// Arguments of Terraform's provider.
 const SCHEMA: &str = "fixtures/terraform/provider-aws-6.62.0.json";
 
 /// Documents of every kind that mean each other, as users have them, in a folder of their own.
@@ -155,7 +157,8 @@ fn shipped_recipes_and_fixtures_are_exported() {
             file.clone()
         })
         .unwrap();
-        if text.contains("./components/") && !file.is_dir() {
+        let names = ["./components/", "/abs/"];
+        if names.iter().any(|name| text.contains(name)) && !file.is_dir() {
             end.expect_code(2);
             continue;
         }
@@ -166,8 +169,18 @@ fn shipped_recipes_and_fixtures_are_exported() {
     let mut args = vec!["cloudformation"];
     args.extend(templates.iter().map(String::as_str));
     let found = judged(&env, &args);
-    assert_eq!(found["lint"], serde_json::json!([]), "{found:#}");
     assert_eq!(found["requests"], serde_json::json!([]), "{found:#}");
+    // One fixture has a volume that EC2 takes and Image Builder does not, of which `validate` warns.
+    let lint: Vec<&str> = found["lint"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert!(
+        matches!(lint.as_slice(), [only] if only.ends_with("20000 is greater than the maximum of 16000")),
+        "{lint:#?}"
+    );
 }
 
 /// The plan of an exported template is that of the recipe.
@@ -257,9 +270,9 @@ fn the_script_makes_every_resource_once() {
 
     let first = create(Some("ami-0123456789abcdef0")).expect_code(0);
     let lines: Vec<String> = first.text().lines().map(ToOwned::to_owned).collect();
-    assert_eq!(lines.len(), 8, "{first}");
+    assert_eq!(lines.len(), 9, "{first}");
     assert!(lines[0].starts_with("WebServerComponent arn:aws:imagebuilder:"));
-    assert_eq!(first.stderr.matches("created arn:").count(), 8, "{first}");
+    assert_eq!(first.stderr.matches("created arn:").count(), 9, "{first}");
 
     let calls: Value = serde_json::from_slice(&fs_err::read(&log).unwrap()).unwrap();
     let sent = |call: &str| {
@@ -297,7 +310,7 @@ fn the_script_makes_every_resource_once() {
 
     // Again: only the container recipe is new, whose version has an `x`.
     let again = create(Some("ami-0123456789abcdef0")).expect_code(0);
-    assert_eq!(again.stderr.matches("kept arn:").count(), 7, "{again}");
+    assert_eq!(again.stderr.matches("kept arn:").count(), 8, "{again}");
     assert_eq!(again.stderr.matches("created arn:").count(), 1, "{again}");
     drop(service);
 

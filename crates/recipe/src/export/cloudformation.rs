@@ -9,6 +9,9 @@ use crate::node::{Node, NodeKind, Style};
 /// What CloudFormation replaces by itself wherever it stands in a text.
 const DYNAMIC: &str = "{{resolve:";
 
+/// Most bytes of a template that is not fetched from S3 (CloudFormation quota).
+const MOST_BODY: usize = 51_200;
+
 impl Export {
     /// A template in YAML. Our own settings stand in the `Metadata` of a recipe, where our reader looks for them.
     #[must_use]
@@ -52,10 +55,14 @@ impl Export {
             (item.id.clone(), Yaml::Map(fields))
         });
         sections.push(("Resources".to_owned(), Yaml::Map(resources.collect())));
-        ExportedText {
-            text: yaml_text::document(&sections),
-            notes,
+        let text = yaml_text::document(&sections);
+        if text.len() > MOST_BODY {
+            notes.push(format!(
+                "the template has {} bytes; above {MOST_BODY} CloudFormation fetches it from S3: aws cloudformation deploy --s3-bucket BUCKET",
+                text.len()
+            ));
         }
+        ExportedText { text, notes }
     }
 
     fn properties(&self, group: &Group, parents: &[String]) -> Vec<(String, Yaml)> {

@@ -93,7 +93,7 @@ trap 'rm -rf "$work"' EXIT
 
 # existing LIST-COMMAND OPTIONS…: the ARN of what is there, or nothing
 existing() {
-  found=$(aws imagebuilder "$@" --output json)
+  found=$(aws imagebuilder "$@" --output json) || return
   if [ "$found" != null ]; then
     printf '%s\n' "$found" | tr -d '"'
   fi
@@ -101,7 +101,7 @@ existing() {
 
 # create COMMAND KEY FILE SED-SCRIPT: makes a resource; its ARN
 create() {
-  sed -e "$4" -- "$here/$3" > "$work/$3"
+  sed -e "$4" -- "$here/$3" > "$work/$3" || return
   aws imagebuilder "$1" --cli-input-json "file://$work/$3" --query "$2" --output text
 }
 
@@ -119,7 +119,8 @@ if [ -z "$region" ]; then
   echo "no Region: set AWS_REGION" >&2
   exit 2
 fi
-partition=$(aws sts get-caller-identity --query Arn --output text | cut -d : -f 2)
+caller=$(aws sts get-caller-identity --query Arn --output text)
+partition=$(printf '%s\n' "$caller" | cut -d : -f 2)
 "#;
 
 impl Export {

@@ -399,3 +399,20 @@ fn several_local_parents_are_several_questions() {
     let script = &export.command_line().files[3].text;
     assert!(script.contains("${PARENT_IMAGE_TRIXIE:?"));
 }
+
+/// Each document may be inside its limit, and all of them too much for one call.
+#[test]
+fn a_template_that_only_s3_can_hand_over_is_told() {
+    let (mut export, mut diags) = (Export::new(), Diagnostics::new());
+    for name in ["one", "two", "three"] {
+        export.component(&own(name, &"x".repeat(MOST_INLINE)), &mut diags);
+    }
+    export.link();
+    assert_eq!(export.cloudformation().notes, [] as [String; 0]);
+    export.component(&own("four", &"x".repeat(MOST_INLINE)), &mut diags);
+    let notes = export.cloudformation().notes;
+    assert!(
+        matches!(notes.as_slice(), [only] if only.contains("--s3-bucket")),
+        "{notes:?}"
+    );
+}
