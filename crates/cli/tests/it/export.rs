@@ -114,6 +114,100 @@ fn templates_are_right_for_cfn_lint_and_botocore() {
     finish(env.amiforge().arg("validate").arg(&template)).expect_code(0);
 }
 
+/// What CloudFormation reads is what the user wrote: PyYAML reads YAML 1.1, as CloudFormation does.
+#[test]
+fn texts_stay_what_they_are_for_readers_of_yaml_1_1() {
+    let env = Env::new();
+    let texts = [
+        "yes",
+        "No",
+        "on",
+        "~",
+        "null",
+        "",
+        " ",
+        "x ",
+        " x",
+        "1.10",
+        "0755",
+        "1e3",
+        "0x1f",
+        "1_000",
+        "12:30:45",
+        "2026-01-01",
+        "<<",
+        "=",
+        "---",
+        "...",
+        "- a",
+        "? a",
+        "a: b",
+        "a #b",
+        "#a",
+        "a:",
+        "*a",
+        "&a",
+        "!a",
+        "%a",
+        "@a",
+        "`a",
+        "|",
+        ">",
+        "{a}",
+        "[a",
+        "a, b",
+        "'a'",
+        "\"a\"",
+        "it's \"so\"",
+        "a\\b\\n",
+        "\t",
+        "a\tb",
+        "a\nb",
+        "a\n\n",
+        "\n a\n",
+        "a \n b\r\n",
+        "é 😀",
+        "\u{85}\u{2028}\u{feff}",
+        "{{ x }}",
+        "\u{7f}",
+    ];
+    let half = texts.len() / 2;
+    let tags = |texts: &[&str]| {
+        let tags = texts.iter().enumerate();
+        let tags = tags.map(|(at, text)| (format!("t{at}"), Value::from(*text)));
+        Value::Object(tags.collect())
+    };
+    // Line ends and an indentation that a block scalar cannot have.
+    let component = "\r\n# first\r\nschemaVersion: 1.0\r\nphases:\r\n  - name: build\r\n    steps:\r\n      - {name: A, action: Reboot}\r\n";
+    env.write("crlf.yaml", component);
+    let indented = component.replace("\r\n", "\n  ");
+    env.write("indented.yaml", &indented);
+    let recipe = serde_json::json!({
+        "name": "texts", "semanticVersion": "1.0.0", "parentImage": "debian:bookworm",
+        "components": [{"componentArn": "./crlf.yaml"}, {"componentArn": "./indented.yaml"}],
+        "tags": tags(&texts[..half]), "amiTags": tags(&texts[half..]),
+    });
+    let recipe = [env.write("recipe.json", recipe.to_string())];
+    let template = env.path("template.yaml");
+    export(
+        &env,
+        "cloudformation",
+        &recipe,
+        &["--out", as_str(&template)],
+    )
+    .expect_code(0);
+    let found = judged(&env, &["cloudformation", as_str(&template)]);
+    let resources = &found["template"]["Resources"];
+    let properties = &resources["TextsRecipe"]["Properties"];
+    assert_eq!(properties["Tags"], tags(&texts[..half]));
+    assert_eq!(properties["AmiTags"], tags(&texts[half..]));
+    assert_eq!(resources["CrlfComponent"]["Properties"]["Data"], component);
+    assert_eq!(
+        resources["IndentedComponent"]["Properties"]["Data"],
+        *indented
+    );
+}
+
 /// What is shipped and what the fixtures have, alone.
 #[test]
 fn shipped_recipes_and_fixtures_are_exported() {
