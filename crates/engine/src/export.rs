@@ -370,6 +370,11 @@ impl Collector<'_> {
     /// for the same local parent, else somebody has to say.
     fn parent(&mut self, parent: &ParentImage) -> ExportParent {
         if let ParentImage::Aws(text) = parent {
+            if self.request.parent.is_some() {
+                self.export.note(format!(
+                    "a recipe starts from {text}, which AWS knows: --parent is not for it"
+                ));
+            }
             return ExportParent::Named(text.clone());
         }
         if let Some(text) = &self.request.parent {

@@ -638,6 +638,11 @@ fn parents_have_the_name_that_the_configuration_knows() {
     assert!(text(&[]).text().contains("ParentImage: !Ref ParentImage"));
     let given = text(&["--parent", "ami-0123456789abcdef0"]);
     assert!(given.text().contains("ParentImage: ami-0123456789abcdef0"));
+    let of_aws = [workspace_root().join("fixtures/recipes/ok/parent-ami/document.yaml")];
+    let parent = ["--parent", "ami-0000000000000000f"];
+    let end = export(&env, "cloudformation", &of_aws, &parent).expect_code(0);
+    assert!(end.stderr.contains("--parent is not for it"), "{end}");
+    assert!(!end.text().contains("ami-0000000000000000f"), "{end}");
     let arn = "arn:aws:imagebuilder:eu-west-1:aws:image/debian-12-x86/x.x.x";
     env.write(
         "state/config.yaml",
