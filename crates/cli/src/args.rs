@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Component(crate::component::Component),
     /// Boot an existing output under its firmware and run the test phases in it.
     Test(Test),
+    /// Write documents back as AWS takes them: CloudFormation, Terraform, or files of the AWS command line.
+    Export(Export),
     /// Write, convert or describe disk images.
     #[command(subcommand)]
     Disk(Disk),
@@ -150,6 +152,49 @@ pub(crate) struct Test {
     /// Print the report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormatArg {
+    /// One template.
+    #[value(name = "cloudformation")]
+    CloudFormation,
+    /// A folder with `main.tf.json` and the documents of components.
+    Terraform,
+    /// A folder with `create.sh` and an input for each of its calls.
+    Cli,
+}
+
+/// A recipe with its components, and whatever is given along. Nothing is sent anywhere.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// What is written.
+    #[arg(value_enum)]
+    pub(crate) format: ExportFormatArg,
+    /// Recipes (or folders with a `recipe.yaml`), and other documents: components, infrastructure, distribution,
+    /// pipelines, workflows, container recipes, life cycle policies, templates. They may name each other by their names.
+    #[arg(required = true, value_name = "RECIPE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The file of a template [default: standard output], or the folder of the other formats.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) out: Option<PathBuf>,
+    /// Set a parameter of components, or of a template: `NAME=VALUE` or `COMPONENT.NAME=VALUE`.
+    #[arg(long = "param", value_name = "K=V")]
+    pub(crate) params: Vec<String>,
+    /// What recipes start from on AWS: the id of an AMI, the ARN of an image, or `ssm:` and a parameter [default: what the
+    /// configuration has for the same parent, else whoever deploys says it]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) parent: Option<String>,
+    /// Make built-in components components of your own, instead of naming Amazon's.
+    #[arg(long)]
+    pub(crate) own_library: bool,
+    /// Where in S3 the document of a component lies, when it is too long to be written out.
+    #[arg(long = "uri", value_name = "COMPONENT=S3URI")]
+    pub(crate) uris: Vec<String>,
+    /// Replace files that are there with another content.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Subcommand)]

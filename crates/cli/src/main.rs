@@ -6,6 +6,7 @@ mod agent_blob;
 mod args;
 mod commands;
 mod component;
+mod export;
 mod json;
 mod progress;
 mod render;
@@ -113,6 +114,7 @@ fn run(command: Command, progress: &Arc<Progress>) -> Result<ExitCode, CommandEr
         Command::Explain { code } => commands::explain(code.as_deref()),
         Command::Component(command) => component::component(&engine, command),
         Command::Test(args) => commands::test(&engine, &args),
+        Command::Export(args) => export::export(&engine, args),
         Command::Disk(Disk::Assemble(args)) => commands::assemble(&engine, args),
         Command::Disk(Disk::Convert(args)) => commands::convert(&engine, args),
         Command::Disk(Disk::Info(args)) => commands::info(&engine, &args),

@@ -288,14 +288,14 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 
 /// A temporary file in the folder of its final place. It goes with an error, and when the process is
 /// interrupted.
-struct Beside<'e> {
+pub(crate) struct Beside<'e> {
     file: NamedTempFile,
     engine: &'e Engine,
     watched: PathBuf,
 }
 
 impl<'e> Beside<'e> {
-    fn new(out: &Path, engine: &'e Engine) -> Result<Self, EngineError> {
+    pub(crate) fn new(out: &Path, engine: &'e Engine) -> Result<Self, EngineError> {
         use std::os::unix::fs::PermissionsExt;
         let file = tempfile::Builder::new()
             .prefix(".amiforge-")
@@ -313,8 +313,18 @@ impl<'e> Beside<'e> {
         })
     }
 
+    /// Writes a small file; a program may be run.
+    pub(crate) fn fill(&mut self, bytes: &[u8], program: bool) -> std::io::Result<()> {
+        use std::io::Write;
+        use std::os::unix::fs::PermissionsExt;
+        self.file.write_all(bytes)?;
+        let mode = if program { 0o755 } else { 0o644 };
+        let permissions = std::fs::Permissions::from_mode(mode);
+        self.file.as_file().set_permissions(permissions)
+    }
+
     /// Brings the data to the disk, then gives the file its name.
-    fn persist(self, out: &Path) -> Result<(), EngineError> {
+    pub(crate) fn persist(self, out: &Path) -> Result<(), EngineError> {
         let context = || format!("cannot write {}", out.display());
         let Self {
             file,

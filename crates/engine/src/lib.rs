@@ -1,4 +1,4 @@
-//! The operations of amiforge: validate, plan, build, test, assemble, convert, inspect, diff.
+//! The operations of amiforge: validate, plan, build, test, export, assemble, convert, inspect, diff.
 //!
 //! This crate is where effects are made: it reads the clock and the environment (in [`Settings`]),
 //! opens the store, and hands bytes, times and seeds to the crates below, which have none of their
@@ -15,6 +15,7 @@ mod disks;
 mod doctor;
 mod error;
 mod event;
+mod export;
 mod files;
 mod inspect;
 mod layers;
@@ -46,6 +47,7 @@ pub use diskfiles::{Checksums, DiskFile, DiskFilesReport, OutputRequest};
 pub use doctor::{DoctorReport, Finding};
 pub use error::{DocumentReport, EngineError, ErrorKind};
 pub use event::{Event, EventSink};
+pub use export::{ExportFormat, ExportRequest, Exported};
 pub use inspect::{InspectEntry, InspectXattr, TreeLine};
 pub use library::{LibraryDocument, library, library_document};
 pub use load::RecipeRequest;

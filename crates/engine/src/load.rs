@@ -161,7 +161,7 @@ pub(crate) fn read_component(
 }
 
 /// The recipe file that a path means.
-fn recipe_file(path: &Path) -> Result<PathBuf, EngineError> {
+pub(crate) fn recipe_file(path: &Path) -> Result<PathBuf, EngineError> {
     if !path.is_dir() {
         return Ok(path.to_owned());
     }
@@ -285,7 +285,7 @@ fn validate_file(file: &Path, sources: &Sources) -> Vec<DocumentReport> {
     }]
 }
 
-type Loaded = (Option<LoadedRecipe>, Vec<DocumentReport>);
+pub(crate) type Loaded = (Option<LoadedRecipe>, Vec<DocumentReport>);
 
 fn load_all(
     request: &RecipeRequest,
@@ -299,7 +299,7 @@ fn load_all(
     }
 }
 
-fn load_text(
+pub(crate) fn load_text(
     request: &RecipeRequest,
     path: PathBuf,
     text: String,

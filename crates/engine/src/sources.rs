@@ -57,6 +57,11 @@ impl Sources {
         self.config.parent(text)
     }
 
+    /// The names on AWS that a parent stands for, in the order of the configuration.
+    pub(crate) fn names_of_parent(&self, parent: &ParentImage) -> Vec<&str> {
+        self.config.names_of_parent(parent)
+    }
+
     /// What stands for a component of AWS, and the folder that a relative path starts from.
     pub(crate) fn component(&self, text: &str) -> Option<(&ComponentSource, &Path)> {
         let folder = self.path.as_deref().map_or(Path::new("."), folder_of);

@@ -32,6 +32,7 @@ mod codes;
 mod component;
 pub mod condition;
 mod decode;
+mod export;
 mod image_recipe;
 mod inline;
 mod json;
@@ -53,6 +54,11 @@ pub use codes::{codes, explain, nearest_code};
 pub use component::{
     Branch, Component, Constant, DELIMITERS, If, Loop, LoopOver, LoopValues, MAX_ITERATIONS,
     OnFailure, ParameterError, ParameterSpec, Phase, Step, parse_component,
+};
+pub use export::{
+    ComponentTarget, ComponentUse, Export, ExportParent, ExportedFile, ExportedFolder,
+    ExportedText, MOST_INLINE, OwnComponent, component_platform, components_of, read_resource,
+    resource_name_of,
 };
 pub use image_recipe::{
     AmiforgeSettings, AptSettings, AptVariant, BlockDeviceMapping, BootMode, ComponentRef,

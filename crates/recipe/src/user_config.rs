@@ -56,6 +56,13 @@ impl UserConfig {
         find(&self.parents, text)
     }
 
+    /// The names that `parent` stands for, in the order of the configuration.
+    #[must_use]
+    pub fn names_of_parent(&self, parent: &ParentImage) -> Vec<&str> {
+        let same = self.parents.iter().filter(|entry| entry.value == *parent);
+        same.map(|entry| entry.key.as_str()).collect()
+    }
+
     /// What stands for a component that is written as `text`.
     #[must_use]
     pub fn component(&self, text: &str) -> Option<&ComponentSource> {

@@ -10,6 +10,7 @@ mod convert;
 mod diff;
 mod disks;
 mod documents;
+mod export;
 mod faults;
 mod hostile;
 mod image;

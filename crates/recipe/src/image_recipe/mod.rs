@@ -92,5 +92,10 @@ pub(crate) fn component_refs(node: &Node, cx: &mut Cx<'_>) {
     decode::components(node, cx);
 }
 
+/// The components of another resource, decoded.
+pub(crate) fn component_list(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<ComponentRef>> {
+    decode::components(node, cx)
+}
+
 #[cfg(test)]
 mod tests;

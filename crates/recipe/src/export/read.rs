@@ -1,0 +1,139 @@
+//! Reading documents that are exported together.
+
+use amiforge_types::Diagnostics;
+
+use crate::component::Component;
+use crate::decode::Cx;
+use crate::image_recipe::{ComponentRef, component_list};
+use crate::inline::Inline;
+use crate::node::{Node, NodeKind};
+use crate::resources::{self, Resource, ResourceKind};
+use crate::{ActionKind, yaml};
+
+use super::naming;
+
+/// Fields that name another resource.
+const REFERENCES: &[(&str, ResourceKind)] = &[
+    ("imageRecipeArn", ResourceKind::ImageRecipe),
+    ("containerRecipeArn", ResourceKind::ContainerRecipe),
+    (
+        "infrastructureConfigurationArn",
+        ResourceKind::InfrastructureConfiguration,
+    ),
+    (
+        "distributionConfigurationArn",
+        ResourceKind::DistributionConfiguration,
+    ),
+    ("workflowArn", ResourceKind::Workflow),
+];
+
+/// Reads a document that is one resource. Where the ARN of another is wanted, the name of one of `known` may
+/// stand. The resource is there exactly when no problem is an error.
+#[must_use]
+pub fn read_resource(
+    kind: ResourceKind,
+    text: &str,
+    known: &[(ResourceKind, String)],
+) -> (Option<Resource>, Diagnostics) {
+    let mut diags = Diagnostics::new();
+    let Some(mut document) = yaml::parse_node(text, &mut diags) else {
+        return (None, diags);
+    };
+    yaml::deny_tags(&document, &mut Cx::new(&mut diags));
+    names_to_references(&mut document, kind, known);
+    let data = document.get("data").or_else(|| document.get("Data"));
+    let inline = data.and_then(|node| Inline::of_scalar(node, text));
+    let component = resources::check(kind, &document, inline.as_ref(), false, &mut diags);
+    let resource = Resource {
+        kind,
+        component,
+        document,
+    };
+    (Some(resource).filter(|_| !diags.has_errors()), diags)
+}
+
+fn names_to_references(node: &mut Node, of: ResourceKind, known: &[(ResourceKind, String)]) {
+    let NodeKind::Map(fields) = &mut node.kind else {
+        return;
+    };
+    for (key, value) in fields {
+        let mut first = key.text.chars();
+        let lower: String = first
+            .next()
+            .map(|c| c.to_ascii_lowercase())
+            .into_iter()
+            .chain(first)
+            .collect();
+        if lower == "workflows"
+            && let NodeKind::Seq(items) = &mut value.kind
+        {
+            items
+                .iter_mut()
+                .for_each(|item| names_to_references(item, of, known));
+        }
+        let wanted = REFERENCES.iter().find(|(name, _)| *name == lower);
+        // A configuration's own ARN says which one is updated.
+        let Some((_, kind)) = wanted.filter(|(_, kind)| *kind != of) else {
+            continue;
+        };
+        let found = value.as_text().and_then(|text| {
+            known
+                .iter()
+                .find(|(k, name)| k == kind && (name == text || naming::slug(name) == text))
+        });
+        if let Some((kind, name)) = found {
+            *value = value.clone().naming(*kind, name);
+        }
+    }
+}
+
+/// The name of a resource, whatever else is wrong with it.
+#[must_use]
+pub fn resource_name_of(text: &str) -> Option<String> {
+    let node = yaml::parse_node(text, &mut Diagnostics::new())?;
+    let name = node.get("name").or_else(|| node.get("Name"))?;
+    name.as_text().map(ToOwned::to_owned)
+}
+
+/// The components that a recipe names, as far as they can be read.
+#[must_use]
+pub fn components_of(document: &Node) -> Vec<ComponentRef> {
+    let mut diags = Diagnostics::new();
+    let components = document
+        .get("components")
+        .or_else(|| document.get("Components"));
+    components
+        .and_then(|node| component_list(node, &mut Cx::new(&mut diags)))
+        .unwrap_or_default()
+}
+
+/// The platform that a component's actions are for: Windows when some exist only there, and none only elsewhere.
+#[must_use]
+pub fn component_platform(component: &Component) -> &'static str {
+    let steps = || component.phases.iter().flat_map(|phase| &phase.steps);
+    let of_windows = steps().any(|step| {
+        matches!(
+            step.action,
+            ActionKind::ExecutePowerShell
+                | ActionKind::InstallMsi
+                | ActionKind::UninstallMsi
+                | ActionKind::SetRegistry
+        )
+    });
+    let of_linux = steps().any(|step| {
+        matches!(
+            step.action,
+            ActionKind::ExecuteBash
+                | ActionKind::CreateSymlink
+                | ActionKind::SetFileOwner
+                | ActionKind::SetFilePermissions
+                | ActionKind::SetFolderOwner
+                | ActionKind::SetFolderPermissions
+        )
+    });
+    if of_windows && !of_linux {
+        "Windows"
+    } else {
+        "Linux"
+    }
+}
