@@ -26,6 +26,7 @@
 //! user namespace.
 #![forbid(unsafe_code)]
 
+mod apply;
 mod atomic;
 mod blob;
 mod catalog;
@@ -42,6 +43,7 @@ mod session;
 mod store;
 mod target;
 
+pub use apply::{FolderError, FolderReport, Owners, apply_changes, remove_below};
 pub use atomic::write_atomic;
 pub use blob::FileBlob;
 pub use catalog::CatalogImage;
@@ -49,7 +51,7 @@ pub use error::StoreError;
 pub use harvest::{HarvestError, HarvestOptions, harvest, read_folder};
 pub use home::{Home, HomeEnv};
 pub use layers::{LayerWriter, PutLayerError, RootWriter, StoredLayer};
-pub use lock::LayerLock;
+pub use lock::{FolderLock, LayerLock};
 pub use materialise::{MaterialiseError, MaterialiseReport, materialise};
 pub use remove::{RemoveError, remove_tree, remove_tree_at};
 pub use store::Store;

@@ -11,6 +11,7 @@ mod diff;
 mod disks;
 mod documents;
 mod faults;
+mod folder;
 mod hostile;
 mod image;
 mod inspect;
