@@ -95,6 +95,10 @@ impl Engine {
             library: needed,
             ..RunSpec::default()
         };
+        let mut folder = match here {
+            true => None,
+            false => Some(Folder::open(self, request)?),
+        };
         let logs = || "cannot write the logs".to_owned();
         let mut log = ToeLog::create(&request.log_dir, &run).or_fail(ErrorKind::Failed, logs)?;
         let dir = log.dir().to_owned();
@@ -113,18 +117,15 @@ impl Engine {
             }
             self.child_event(&document, event, started);
         };
-        let result = match here {
-            true => amiforge_exec::run_here(&run, &outside, &mut on_event),
-            false => {
-                let mut folder = Folder::open(self, request)?;
-                let result = folder.run(&run, &outside, &mut on_event)?;
-                // Kept first: whatever becomes of the folder, what the steps did is told.
-                log.finish(&result).or_fail(ErrorKind::Failed, logs)?;
-                folder.bring(&result)?;
-                return Ok((result, dir));
-            }
+        let result = match &folder {
+            None => amiforge_exec::run_here(&run, &outside, &mut on_event),
+            Some(folder) => folder.run(&run, &outside, &mut on_event)?,
         };
+        // Kept first: whatever becomes of the folder, what the steps did is told.
         log.finish(&result).or_fail(ErrorKind::Failed, logs)?;
+        if let Some(folder) = &mut folder {
+            folder.bring(&result)?;
+        }
         Ok((result, dir))
     }
 

@@ -514,14 +514,16 @@ fn a_killed_run_leaves_old_or_new_files_and_the_next_one_clears_up() {
             assert!(text == "old" || text == "new", "{text:?}");
         }
     }
-    // What one that is killed between two names leaves.
+    finish(&mut case.command()).expect_code(0);
+    case.nothing_of_ours();
+    // What one that is killed between two names leaves, whether or not one of those was.
     let key = fs_err::metadata(case.root()).unwrap();
     let record = case.env.state().join(format!(
         "store/v1/records/folder-runs/{}-{}.json",
         key.dev(),
         key.ino()
     ));
-    fs_err::create_dir_all(record.parent().unwrap()).unwrap();
+    assert!(record.is_file());
     fs_err::write(&record, r#"{"version": 1, "spare": ".amiforge-left"}"#).unwrap();
     case.env.write("root/srv/.amiforge-left", "half");
     finish(&mut case.command()).expect_code(0);
@@ -583,4 +585,35 @@ fn mounts_and_places_inside_of_the_folder_are_refused() {
     assert!(end.stderr.contains("--log-dir"), "{}", end.stderr);
     let end = finish(&mut case.command_on(&case.env.path("document.yaml"))).expect_code(2);
     assert!(end.stderr.contains("not a folder"), "{}", end.stderr);
+}
+
+#[test]
+fn what_may_not_be_changed_is_found_before_anything_is_written() {
+    let case = Case::new(None);
+    run(tool("chattr").arg("+i").arg(case.root().join("srv/keep")));
+    let end = case.run(&["echo x > /srv/added; rm /srv/keep"]);
+    run(tool("chattr").arg("-i").arg(case.root().join("srv/keep")));
+    let end = end.expect_code(1);
+    assert!(
+        end.stderr.contains("immutable") && end.stderr.contains("nothing was written"),
+        "{}",
+        end.stderr
+    );
+    assert!(!case.root().join("srv/added").exists() && case.root().join("srv/keep").exists());
+
+    let case = Case::new(Some(ordinary()));
+    chown(case.root().join("etc"), Some(0), Some(0)).unwrap();
+    let before = case.stamps();
+    let end = case
+        .run(&["echo x > /srv/added; echo y > /etc/added"])
+        .expect_code(1);
+    assert!(end.stderr.contains("may not write to"), "{}", end.stderr);
+    assert_eq!(case.stamps(), before);
+    // A directory of one's own may be without the right to write: that is no hindrance, and stays so.
+    let closed = case.root().join("srv/folder");
+    fs_err::set_permissions(&closed, std::fs::Permissions::from_mode(0o555)).unwrap();
+    case.run(&["echo x > /srv/folder/added; rm -r /srv/folder/a"])
+        .expect_code(0);
+    assert_eq!(fs_err::metadata(&closed).unwrap().mode() & 0o7777, 0o555);
+    assert!(closed.join("added").is_file() && !closed.join("a").exists());
 }
