@@ -23,7 +23,8 @@
 //!
 //! Entry types: [`Store`], [`FileBlob`], [`FileTarget`]; and the functions [`harvest`],
 //! [`materialise`] and [`remove_tree`], which work on directory handles and are called inside a
-//! user namespace.
+//! user namespace. [`read_folder`] and [`apply_changes`] are their counterparts for a folder of the
+//! user's, called outside of any.
 #![forbid(unsafe_code)]
 
 mod apply;
