@@ -198,8 +198,12 @@ mod tests {
             let component = component.unwrap();
             assert_eq!(component.name.as_deref(), Some(document.name));
             assert!(component.description.is_some_and(|d| d.len() > 20));
-            let named = names_in(&parse_component(document.text).0.unwrap());
-            assert!(named.iter().all(|arn| by_arn(arn).is_some()), "{named:?}");
+            let component = parse_component(document.text).0.unwrap();
+            let named = runs_of(&component, &BTreeMap::new());
+            assert!(
+                named.iter().all(|(arn, _)| by_arn(arn).is_some()),
+                "{named:?}"
+            );
         }
     }
 
