@@ -27,7 +27,7 @@ pub(crate) enum Component {
         /// Letters, digits, `-` and `_`.
         name: String,
     },
-    /// Run documents on the machine that you are on.
+    /// Run documents on the machine that you are on, or on a folder that holds a root file system.
     Run(Run),
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Run {
     /// Documents, or built-in components as NAME/VERSION.
     #[arg(required = true, value_name = "DOC")]
     documents: Vec<PathBuf>,
-    /// The root of the file system that is changed; so far only the machine's own.
+    /// The root of the file system that is changed. A folder is worked on in a sandbox; `/` wants --live.
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
     /// Yes, change this machine.

@@ -1,4 +1,8 @@
-//! Component documents without an image: a run on the machine that one is on, and a first document.
+//! Component documents without an image: a run on the machine that one is on or on a folder, and a first
+//! document.
+
+mod folder;
+mod mounts;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +18,8 @@ use crate::load::read_component;
 use crate::settings::Engine;
 use crate::sources::Sources;
 use crate::variables;
+
+use self::folder::Folder;
 
 /// Documents to run.
 #[derive(Clone, Debug)]
@@ -39,7 +45,7 @@ const STARTER: &str = include_str!("../starter.yaml");
 type Document = (String, String, Component, BTreeMap<String, String>);
 
 impl Engine {
-    /// Runs documents on the machine itself.
+    /// Runs documents on the machine itself, or in a sandbox on a folder that holds a root file system.
     ///
     /// # Errors
     /// When a document or parameter is wrong, or the logs cannot be written. A step that fails is a
@@ -48,12 +54,8 @@ impl Engine {
         &self,
         request: &ComponentRequest,
     ) -> Result<(RunResult, PathBuf), EngineError> {
-        if request.root != Path::new("/") {
-            let message = format!("{}: only / can be a root", request.root.display());
-            return Err(EngineError::new(ErrorKind::Invalid, message)
-                .with_hint("a component of a recipe runs in a sandbox: amiforge build"));
-        }
-        if !request.live {
+        let here = is_this_machine(&request.root)?;
+        if here && !request.live {
             let message = "this changes the machine that you are on".to_owned();
             return Err(EngineError::new(ErrorKind::Invalid, message)
                 .with_hint("say --live if that is what you want"));
@@ -65,7 +67,7 @@ impl Engine {
         let sources = Sources::load(self.settings.config_file.as_deref())?;
         let mut external = BTreeMap::new();
         for (name, text, component, parameters) in documents {
-            needed.extend(library::needed_by(&component));
+            needed.extend(library::needed_by(&component, &parameters));
             let variables = component.variables(&parameters);
             let all = request.phases.is_empty();
             let wanted = |phase: &str| all || request.phases.iter().any(|p| p == phase);
@@ -97,12 +99,16 @@ impl Engine {
             library: needed,
             ..RunSpec::default()
         };
+        let mut folder = match here {
+            true => None,
+            false => Some(Folder::open(self, request)?),
+        };
         let logs = || "cannot write the logs".to_owned();
         let mut log = ToeLog::create(&request.log_dir, &run).or_fail(ErrorKind::Failed, logs)?;
         let dir = log.dir().to_owned();
         let mut document = String::new();
         let mut started = std::time::Instant::now();
-        let result = amiforge_exec::run_here(&run, &outside, &mut |event| {
+        let mut on_event = |event| {
             log.event(&event);
             match &event {
                 amiforge_exec::ChildEvent::DocumentStarted { document: name } => {
@@ -114,8 +120,16 @@ impl Engine {
                 _ => {}
             }
             self.child_event(&document, event, started);
-        });
+        };
+        let result = match &folder {
+            None => amiforge_exec::run_here(&run, &outside, &mut on_event),
+            Some(folder) => folder.run(&run, &outside, &mut on_event)?,
+        };
+        // Kept first: whatever becomes of the folder, what the steps did is told.
         log.finish(&result).or_fail(ErrorKind::Failed, logs)?;
+        if let Some(folder) = &mut folder {
+            folder.bring(&result)?;
+        }
         Ok((result, dir))
     }
 
@@ -177,6 +191,19 @@ impl Engine {
             .or_fail(ErrorKind::Failed, context)?;
         Ok(path)
     }
+}
+
+/// Whether a folder is the root of the machine itself, whatever the way there.
+fn is_this_machine(root: &Path) -> Result<bool, EngineError> {
+    use std::os::unix::fs::MetadataExt as _;
+    let context = || format!("--root {}", root.display());
+    let given = fs::metadata(root).or_fail(ErrorKind::Invalid, context)?;
+    if !given.is_dir() {
+        let message = format!("--root {}: not a folder", root.display());
+        return Err(EngineError::new(ErrorKind::Invalid, message));
+    }
+    let own = fs::metadata("/").or_fail(ErrorKind::Failed, context)?;
+    Ok((given.dev(), given.ino()) == (own.dev(), own.ino()))
 }
 
 /// A document of the library, or of a file.

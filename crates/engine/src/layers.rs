@@ -25,8 +25,10 @@ use crate::load::LoadedRecipe;
 use crate::parent;
 use crate::settings::Engine;
 
+pub(crate) use self::overlay::{component_shims, root_spec};
 use self::phase::BUILD;
-use self::sandbox::{sandbox_error, with_tail};
+pub(crate) use self::sandbox::sandbox_error;
+use self::sandbox::with_tail;
 use self::validated::validated_on;
 
 /// Version of what unpacks packages, runs steps and harvests their results; an input of every layer's id. Raise it

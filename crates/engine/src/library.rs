@@ -1,11 +1,11 @@
 //! The built-in components: local equivalents of those that Amazon manages, as documents in
 //! `library/<name>/<version>.yaml`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use amiforge_recipe::actions::DocumentSource;
 use amiforge_recipe::{
-    ActionInputs, Component, ComponentSource, Version, VersionPattern, parse_component,
+    ActionKind, Component, ComponentSource, Node, NodeKind, Scope, Version, VersionPattern,
+    parse_component,
 };
 
 use crate::error::{EngineError, ErrorKind};
@@ -115,38 +115,56 @@ fn by_arn(arn: &str) -> Option<&'static LibraryDocument> {
     find(&name, &version)
 }
 
-/// The documents that a component runs by their ARN, and those that they run, by that ARN.
-pub(crate) fn needed_by(component: &Component) -> BTreeMap<String, String> {
+/// The documents that a component with these parameters runs by their ARN, and those that they run, by that ARN.
+pub(crate) fn needed_by(
+    component: &Component,
+    parameters: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    let mut todo = names_in(component);
-    while let Some(arn) = todo.pop() {
-        if let Some(document) = by_arn(&arn)
-            && found.insert(arn, document.text.to_owned()).is_none()
-            && let Some(component) = parse_component(document.text).0
-        {
-            todo.extend(names_in(&component));
+    let mut seen = BTreeSet::new();
+    let mut todo = runs_of(component, parameters);
+    while let Some((arn, given)) = todo.pop() {
+        if !seen.insert((arn.clone(), given.clone())) {
+            continue;
+        }
+        if let Some(document) = by_arn(&arn) {
+            found.insert(arn, document.text.to_owned());
+            if let Some(component) = document.component() {
+                let parameters = component.resolve_parameters(&given).unwrap_or_default();
+                todo.extend(runs_of(&component, &parameters));
+            }
         }
     }
     found
 }
 
-/// The ARNs that its steps name, as far as they are no references.
-fn names_in(component: &Component) -> Vec<String> {
+/// An ARN, and the parameters that its document is given.
+type Run = (String, BTreeMap<String, String>);
+
+/// The ARNs that its steps name, as far as parameters and constants say which.
+fn runs_of(component: &Component, parameters: &BTreeMap<String, String>) -> Vec<Run> {
+    let scope = Scope::new(component.variables(parameters));
     let steps = component.phases.iter().flat_map(|phase| &phase.steps);
     steps
-        .filter_map(|step| match step.decode_inputs(step.inputs.as_ref()).0? {
-            ActionInputs::ExecuteDocument(inputs) => match inputs.document {
-                DocumentSource::Arn(arn) => Some(arn),
-                DocumentSource::Path(_) | DocumentSource::S3(_) => None,
-            },
-            _ => None,
+        .filter(|step| step.action == ActionKind::ExecuteDocument)
+        .filter_map(|step| {
+            let inputs = step.inputs.as_ref()?;
+            let text = |node: &Node| scope.resolve_text(node.as_text()?, node.span).ok();
+            let arn = text(inputs.get("document")?).filter(|text| text.starts_with("arn:"))?;
+            let given = match inputs.get("parameters").map(|node| &node.kind) {
+                Some(NodeKind::Map(fields)) => fields
+                    .iter()
+                    .filter_map(|(key, value)| Some((key.text.clone(), text(value)?)))
+                    .collect(),
+                _ => BTreeMap::new(),
+            };
+            Some((arn, given))
         })
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
 
     use super::*;
 
@@ -180,8 +198,12 @@ mod tests {
             let component = component.unwrap();
             assert_eq!(component.name.as_deref(), Some(document.name));
             assert!(component.description.is_some_and(|d| d.len() > 20));
-            let named = names_in(&parse_component(document.text).0.unwrap());
-            assert!(named.iter().all(|arn| by_arn(arn).is_some()), "{named:?}");
+            let component = parse_component(document.text).0.unwrap();
+            let named = runs_of(&component, &BTreeMap::new());
+            assert!(
+                named.iter().all(|(arn, _)| by_arn(arn).is_some()),
+                "{named:?}"
+            );
         }
     }
 
@@ -205,11 +227,35 @@ mod tests {
     #[test]
     fn documents_that_run_others_bring_them_along() {
         let high = find("stig-build-linux-high", &pattern("x.x.x")).unwrap();
-        let needed = needed_by(&parse_component(high.text).0.unwrap());
+        let needed = needed_by(&parse_component(high.text).0.unwrap(), &BTreeMap::new());
         let names: Vec<&str> = needed
             .keys()
             .filter_map(|arn| arn.rsplit('/').nth(2))
             .collect();
         assert_eq!(names, ["stig-build-linux-low", "stig-build-linux-medium"]);
+    }
+
+    #[test]
+    fn an_arn_comes_by_parameters_and_constants_and_not_by_outputs() {
+        let text = "schemaVersion: 1.0\nparameters:\n  - Name: {type: string, default: hello-world-linux}\n\
+            constants:\n  - From: {type: string, value: 'arn:aws:imagebuilder:eu-west-1:aws:component'}\n\
+            phases:\n  - name: build\n    steps:\n      \
+            - {name: One, action: ExecuteDocument, inputs: {document: '{{ From }}/{{ Name }}/x.x.x'}}\n      \
+            - {name: Two, action: ExecuteDocument, inputs: {document: '{{ build.One.outputs.stdout }}'}}\n";
+        let component = parse_component(text).0.unwrap();
+        let named = |given: &[(&str, &str)]| {
+            let given = given
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect();
+            let parameters = component.resolve_parameters(&given).unwrap();
+            needed_by(&component, &parameters)
+                .into_keys()
+                .collect::<Vec<_>>()
+        };
+        let arn = |name: &str| format!("arn:aws:imagebuilder:eu-west-1:aws:component/{name}/x.x.x");
+        assert_eq!(named(&[]), [arn("hello-world-linux")]);
+        assert_eq!(named(&[("Name", "reboot-linux")]), [arn("reboot-linux")]);
+        assert_eq!(named(&[("Name", "no-such")]), Vec::<String>::new());
     }
 }

@@ -755,7 +755,7 @@ impl Loader<'_> {
                     version: None,
                     shown,
                     text,
-                    library: library::needed_by(&component),
+                    library: library::needed_by(&component, &parameters),
                     component,
                     parameters,
                     external,

@@ -721,12 +721,11 @@ fn flatten(extents: &Extents) -> std::io::Result<Vec<u8>> {
 
 /// The documents that these run by their ARN.
 fn library_of(documents: &[DocumentSpec]) -> BTreeMap<String, String> {
-    let parsed = documents
-        .iter()
-        .filter_map(|document| amiforge_recipe::parse_component(&document.text).0);
-    parsed
-        .flat_map(|component| library::needed_by(&component))
-        .collect()
+    let needed = documents.iter().filter_map(|document| {
+        let component = amiforge_recipe::parse_component(&document.text).0?;
+        Some(library::needed_by(&component, &document.parameters))
+    });
+    needed.flatten().collect()
 }
 
 fn has_test_phase(document: &DocumentSpec) -> bool {

@@ -93,6 +93,35 @@ pub(crate) fn open_dir(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd>
     )
 }
 
+/// The same, and no other mount may be on the way: not even one of the same file system.
+pub(crate) fn open_dir_here(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    let device = retry(|| rustix::fs::fstat(root))?.st_dev;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut held = rustix::fs::openat(root, ".", flags, Mode::empty())?;
+    for part in path.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
+        let part = OsStr::from_bytes(part);
+        let resolve = ResolveFlags::BENEATH
+            | ResolveFlags::NO_SYMLINKS
+            | ResolveFlags::NO_MAGICLINKS
+            | ResolveFlags::NO_XDEV;
+        held = loop {
+            match rustix::fs::openat2(&held, part, flags, Mode::empty(), resolve) {
+                Ok(fd) => break fd,
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                // See `open_short`.
+                Err(Errno::NOSYS | Errno::PERM) => {
+                    break rustix::fs::openat(&held, part, flags, Mode::empty())?;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        };
+    }
+    if rustix::fs::fstat(&held)?.st_dev != device {
+        return Err(Errno::XDEV.into());
+    }
+    Ok(held)
+}
+
 /// A path that leads to `name` in the directory `dir` for calls that take no directory handle
 /// (`lgetxattr`). The handle is reached through `/proc`, nothing is resolved again.
 pub(crate) fn proc_path(dir: BorrowedFd<'_>, name: &[u8]) -> PathBuf {

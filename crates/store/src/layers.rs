@@ -259,6 +259,30 @@ impl LayerWriter {
         &self.temp
     }
 
+    /// Writes a whole layer into the file.
+    pub fn write(&self, diff: &LayerDiff, blobs: &BlobTable) -> Result<LayerInfo, PutLayerError> {
+        write_layer(diff, blobs, &self.file).map_err(|source| PutLayerError::Layer {
+            path: self.temp.clone(),
+            source,
+        })
+    }
+
+    /// What was written, whose data is then in `blobs`. The file goes with the writer, unless it is committed.
+    pub fn read(&self, blobs: &mut BlobTable) -> Result<LayerDiff, StoreError> {
+        let path = &self.temp;
+        let copy = self
+            .file
+            .try_clone()
+            .map_err(StoreError::io("read", path))?;
+        let blob = Arc::new(FileBlob::from_file(copy).map_err(StoreError::io("read", path))?);
+        let id = blobs.add(blob.clone());
+        let (diff, _) = layer::read(&*blob, id).map_err(|source| StoreError::Layer {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(diff)
+    }
+
     /// Checks the index of what was written, makes it durable and gives it its name. A layer of
     /// the same id is replaced.
     pub fn commit(self) -> Result<LayerInfo, StoreError> {

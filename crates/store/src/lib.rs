@@ -23,9 +23,11 @@
 //!
 //! Entry types: [`Store`], [`FileBlob`], [`FileTarget`]; and the functions [`harvest`],
 //! [`materialise`] and [`remove_tree`], which work on directory handles and are called inside a
-//! user namespace.
+//! user namespace. [`read_folder`] and [`apply_changes`] are their counterparts for a folder of the
+//! user's, called outside of any.
 #![forbid(unsafe_code)]
 
+mod apply;
 mod atomic;
 mod blob;
 mod catalog;
@@ -42,6 +44,7 @@ mod session;
 mod store;
 mod target;
 
+pub use apply::{FolderError, FolderReport, Owners, apply_changes, remove_below};
 pub use atomic::write_atomic;
 pub use blob::FileBlob;
 pub use catalog::CatalogImage;
@@ -49,7 +52,7 @@ pub use error::StoreError;
 pub use harvest::{HarvestError, HarvestOptions, harvest, read_folder};
 pub use home::{Home, HomeEnv};
 pub use layers::{LayerWriter, PutLayerError, RootWriter, StoredLayer};
-pub use lock::LayerLock;
+pub use lock::{FolderLock, LayerLock};
 pub use materialise::{MaterialiseError, MaterialiseReport, materialise};
 pub use remove::{RemoveError, remove_tree, remove_tree_at};
 pub use store::Store;

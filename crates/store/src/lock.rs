@@ -44,3 +44,37 @@ pub(crate) fn lock(path: &Path, wait: bool) -> Result<Option<LayerLock>, StoreEr
         }
     }
 }
+
+/// Held while one process works on a folder that is not of the store: a lock on the directory itself, which
+/// leaves nothing in it.
+#[derive(Debug)]
+#[must_use = "the lock is released when this is dropped"]
+pub struct FolderLock {
+    dir: File,
+}
+
+impl FolderLock {
+    /// Opens the directory and locks it; `None` while another process has the lock.
+    pub fn take(path: &Path) -> Result<Option<Self>, StoreError> {
+        let flags = rustix::fs::OFlags::RDONLY
+            | rustix::fs::OFlags::DIRECTORY
+            | rustix::fs::OFlags::CLOEXEC;
+        let dir = rustix::fs::open(path, flags, rustix::fs::Mode::empty())
+            .map_err(|e| StoreError::io("open", path)(e.into()))?;
+        let dir = File::from(dir);
+        loop {
+            match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Some(Self { dir })),
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(e) => return Err(StoreError::io("lock", path)(e.into())),
+            }
+        }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &File {
+        &self.dir
+    }
+}

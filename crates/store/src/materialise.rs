@@ -221,25 +221,28 @@ fn make_file(
     let fd = open_beneath(root, path, flags, Mode::RUSR | Mode::WUSR)
         .map_err(MaterialiseError::new("create", path))?;
     let target = FileTarget::from_file(File::from(fd));
+    fill(&target, content, blobs).map_err(MaterialiseError::new("write", path))?;
+    set_open(target.file().as_fd(), path, inode)
+}
+
+/// Gives an empty file its content.
+pub(crate) fn fill(target: &FileTarget, content: &Content, blobs: &BlobTable) -> io::Result<()> {
     for extent in &content.extents {
-        let written = match &extent.source {
-            DataSource::Bytes(bytes) => target.write_all_at(bytes, extent.offset),
-            DataSource::Blob { id, offset } => blobs
-                .get(*id)
-                .and_then(|blob| target.copy_from(blob, *offset, extent.len, extent.offset)),
-        };
-        written.map_err(MaterialiseError::new("write", path))?;
+        match &extent.source {
+            DataSource::Bytes(bytes) => target.write_all_at(bytes, extent.offset)?,
+            DataSource::Blob { id, offset } => {
+                target.copy_from(blobs.get(*id)?, *offset, extent.len, extent.offset)?;
+            }
+        }
     }
     let end = content
         .extents
         .last()
         .map_or(0, |e| e.offset.saturating_add(e.len));
     if end < content.size {
-        target
-            .set_len(content.size)
-            .map_err(MaterialiseError::new("set the size of", path))?;
+        target.set_len(content.size)?;
     }
-    set_open(target.file().as_fd(), path, inode)
+    Ok(())
 }
 
 fn make_link(root: BorrowedFd<'_>, path: &[u8], to: &[u8]) -> Result<()> {
@@ -290,11 +293,7 @@ fn set_xattrs(
 ) -> Result<u64> {
     let mut skipped = 0;
     for (name, value) in xattrs {
-        // The overlay's own names would change what the directory means.
-        let host_only = name.starts_with(b"trusted.")
-            || name.starts_with(b"user.overlay.")
-            || (name.starts_with(b"security.") && name != b"security.capability");
-        if host_only {
+        if host_only(name) {
             skipped += 1;
             continue;
         }
@@ -304,11 +303,19 @@ fn set_xattrs(
     Ok(skipped)
 }
 
-fn mode(stat: &Stat) -> Mode {
+/// Attributes that a materialised folder does not have. The overlay's own names would change what a
+/// directory means.
+pub(crate) fn host_only(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.")
+        || name.starts_with(b"user.overlay.")
+        || (name.starts_with(b"security.") && name != b"security.capability")
+}
+
+pub(crate) fn mode(stat: &Stat) -> Mode {
     Mode::from_raw_mode(u32::from(stat.mode))
 }
 
-fn times(stat: &Stat) -> Timestamps {
+pub(crate) fn times(stat: &Stat) -> Timestamps {
     let time = Timespec {
         tv_sec: stat.mtime.secs,
         tv_nsec: i64::from(stat.mtime.nanos),

@@ -216,6 +216,11 @@ pub(super) static NEEDS: &[Need] = &[
         "sets and reads file capabilities",
     ),
     Need::test(
+        Program("setfattr"),
+        "attr",
+        "sets and reads attributes of files",
+    ),
+    Need::test(
         Program("g++"),
         "g++",
         "compiles libFuzzer for the fuzz targets",

@@ -12,6 +12,7 @@ mod disks;
 mod documents;
 mod export;
 mod faults;
+mod folder;
 mod hostile;
 mod image;
 mod inspect;

@@ -41,7 +41,16 @@ const EPHEMERAL: &[&str] = &[
 /// Programs that stand aside while steps run: bound over the image's own, they leave no trace. While
 /// the parent is configured, that includes the one that would make an initrd for every package.
 pub(super) fn shims(kind: &LayerKind) -> Vec<Shim> {
-    parent::shims(matches!(kind, LayerKind::ParentConfigured))
+    lent(matches!(kind, LayerKind::ParentConfigured))
+}
+
+/// The same for steps alone.
+pub(crate) fn component_shims() -> Vec<Shim> {
+    lent(false)
+}
+
+fn lent(configuring: bool) -> Vec<Shim> {
+    parent::shims(configuring)
         .into_iter()
         .map(|(path, text)| Shim {
             path,
@@ -136,7 +145,7 @@ pub(super) fn step_limits(asked: &StepLimits) -> Limits {
 }
 
 /// A root over `lowers` whose changes go into the scratch folder `dir`.
-pub(super) fn root_spec(
+pub(crate) fn root_spec(
     lowers: Vec<PathBuf>,
     dir: &Path,
     shims: Vec<Shim>,

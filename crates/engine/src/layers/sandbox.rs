@@ -42,7 +42,7 @@ pub(super) fn with_tail(mut text: String, tail: &[String]) -> EngineError {
     EngineError::new(ErrorKind::Failed, text)
 }
 
-pub(super) fn sandbox_error(error: amiforge_exec::SandboxError) -> EngineError {
+pub(crate) fn sandbox_error(error: amiforge_exec::SandboxError) -> EngineError {
     let kind = if error.is_environment() {
         ErrorKind::Environment
     } else {

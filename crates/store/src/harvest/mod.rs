@@ -13,7 +13,7 @@ mod data;
 mod flags;
 mod folder;
 mod walk;
-mod xattr;
+pub(crate) mod xattr;
 
 use std::fs::File;
 use std::io;
@@ -26,6 +26,7 @@ use amiforge_types::{Timestamp, WriteAt};
 use crate::FileTarget;
 
 pub use folder::read_folder;
+pub(crate) use walk::stat_of;
 
 /// Zero runs of at least this many bytes (in whole blocks of [`HOLE_BLOCK`]) become holes.
 pub(crate) const HOLE_BYTES: u64 = 64 << 10;
@@ -158,7 +159,7 @@ pub fn harvest(
 
 /// What a directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+pub(crate) enum Form {
     /// The upper directory of an overlay.
     Overlay,
     /// Just what it looks like.

@@ -72,7 +72,7 @@ pub(super) fn kind_of(
 }
 
 /// What the image keeps of a file's status.
-pub(super) fn stat_of(stat: &rustix::fs::Stat) -> Stat {
+pub(crate) fn stat_of(stat: &rustix::fs::Stat) -> Stat {
     Stat {
         mode: u16::try_from(stat.st_mode & 0o7777).unwrap_or(0),
         uid: stat.st_uid,

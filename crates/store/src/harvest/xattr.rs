@@ -71,7 +71,7 @@ fn strip_overlay(name: &[u8]) -> Option<&[u8]> {
 
 /// Labels and signatures that the host's security modules add mean nothing in the image, and differ
 /// between hosts.
-fn belongs_to_image(name: &[u8]) -> bool {
+pub(crate) fn belongs_to_image(name: &[u8]) -> bool {
     let hosts: [&[u8]; 5] = [
         b"security.selinux",
         b"security.evm",
@@ -96,7 +96,7 @@ pub(super) fn capability_v2(mut value: Vec<u8>) -> Vec<u8> {
     value
 }
 
-fn list(path: &Path, follow: bool) -> io::Result<Vec<CString>> {
+pub(crate) fn list(path: &Path, follow: bool) -> io::Result<Vec<CString>> {
     let mut buf = vec![0_u8; 1024];
     loop {
         let result = retry(|| {
@@ -122,7 +122,7 @@ fn list(path: &Path, follow: bool) -> io::Result<Vec<CString>> {
     }
 }
 
-fn get(path: &Path, name: &CStr, follow: bool) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn get(path: &Path, name: &CStr, follow: bool) -> io::Result<Option<Vec<u8>>> {
     let mut buf = vec![0_u8; 1024];
     loop {
         let result = retry(|| {
