@@ -18,4 +18,4 @@ mod reference;
 
 pub use config::{Healthcheck, History, ImageConfig, RunConfig};
 pub use manifest::{Descriptor, Image, LAYOUT, LayerBlob, LayerFormat, image};
-pub use reference::reference_name;
+pub use reference::reference;

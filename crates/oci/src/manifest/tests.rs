@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use amiforge_types::{Arch, Digest, Timestamp};
 
 use super::{LAYOUT, LayerBlob, LayerFormat, image};
-use crate::{History, ImageConfig, RunConfig, reference_name};
+use crate::{History, ImageConfig, RunConfig, reference};
 
 fn config() -> ImageConfig {
     ImageConfig {
@@ -69,12 +69,12 @@ fn documents_name_one_another_by_digest_and_size() {
 
 #[test]
 fn a_reference_has_only_characters_of_its_grammar() {
-    for (version, name) in [
-        ("1.0.0", "1.0.0"),
-        ("1.2.x", "1.2.x"),
-        ("a b/c", "a-b-c"),
-        ("..", "latest"),
+    for (repository, version, name) in [
+        ("web", "1.0.0", "web:1.0.0"),
+        ("team/web", "1.2.x", "team/web:1.2.x"),
+        ("//a b--c/../d_", "1", "a-b-c/d:1"),
+        ("..", "", "latest"),
     ] {
-        assert_eq!(reference_name(version), name);
+        assert_eq!(reference(repository, version), name);
     }
 }

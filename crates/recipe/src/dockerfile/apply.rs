@@ -157,32 +157,19 @@ impl State<'_> {
         if !INSTRUCTIONS.contains(&name.as_str()) {
             let help = suggest::did_you_mean(word, INSTRUCTIONS)
                 .unwrap_or_else(|| format!("instructions are {}", INSTRUCTIONS.join(", ")));
-            let message = format!(
-                "there is no instruction {}",
-                crate::decode::shown(word)
-            );
-            self.tell(
-                Diagnostic::error("unknown-instruction", word_span, message).with_help(help),
-            );
+            let message = format!("there is no instruction {}", crate::decode::shown(word));
+            self.tell(Diagnostic::error("unknown-instruction", word_span, message).with_help(help));
             return;
         }
         if rest.is_empty() {
             let message = format!("{name} needs a value");
-            self.tell(Diagnostic::error(
-                "invalid-instruction",
-                word_span,
-                message,
-            ));
+            self.tell(Diagnostic::error("invalid-instruction", word_span, message));
             return;
         }
         if self.stages == 0 && !matches!(name.as_str(), "FROM" | "ARG") {
             // Told once, of the whole, unless a FROM follows.
             let message = format!("{name} stands before FROM");
-            self.tell(Diagnostic::error(
-                "invalid-instruction",
-                word_span,
-                message,
-            ));
+            self.tell(Diagnostic::error("invalid-instruction", word_span, message));
             return;
         }
         if let Err(problem) = self.instruction(&name, rest, base, line) {
@@ -191,11 +178,7 @@ impl State<'_> {
             if problem.unsupported {
                 self.unsupported(span, problem.what, "write the value out");
             } else {
-                self.tell(Diagnostic::error(
-                    "invalid-instruction",
-                    span,
-                    problem.what,
-                ));
+                self.tell(Diagnostic::error("invalid-instruction", span, problem.what));
             }
         }
         if !matches!(
@@ -460,7 +443,8 @@ impl State<'_> {
             let span = line.span(self.source, at, line.text.len());
             self.unsupported(
                 span,
-                "the image starts from the recipe's `parentImage`, and from nothing else".to_owned(),
+                "the image starts from the recipe's `parentImage`, and from nothing else"
+                    .to_owned(),
                 "write `FROM {{{ imagebuilder:parentImage }}}`",
             );
         }
@@ -476,7 +460,10 @@ impl State<'_> {
             if !is_name(name) {
                 return Err(Problem::new(
                     word.at,
-                    format!("{} is not the name of a variable", crate::decode::shown(name)),
+                    format!(
+                        "{} is not the name of a variable",
+                        crate::decode::shown(name)
+                    ),
                 ));
             }
             let value = match default {
@@ -559,12 +546,7 @@ impl State<'_> {
     }
 
     /// `CMD` and `ENTRYPOINT`: no variables, they are for the shell that runs later.
-    fn command(
-        &mut self,
-        rest: &str,
-        base: usize,
-        line: &Line,
-    ) -> Result<Vec<String>, Problem> {
+    fn command(&mut self, rest: &str, base: usize, line: &Line) -> Result<Vec<String>, Problem> {
         match form(rest, base)? {
             Form::Exec(list) => Ok(list),
             Form::Shell(text) => {
@@ -651,10 +633,7 @@ fn is_name(text: &str) -> bool {
         .bytes()
         .next()
         .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-    first
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    first && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// A path seen from a folder, without `.`, `..` and double slashes.

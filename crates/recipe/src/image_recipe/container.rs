@@ -36,8 +36,7 @@ pub fn parse_container_recipe(text: &str) -> (Option<ImageRecipe>, Diagnostics) 
         yaml::deny_tags(&document, &mut Cx::new(&mut diags));
         let inline = resources::inline_of(ResourceKind::ContainerRecipe, &document)
             .and_then(|node| Inline::of_scalar(node, text));
-        let dockerfile =
-            inline.and_then(|inline| resources::dockerfile(&inline, None, &mut diags));
+        let dockerfile = inline.and_then(|inline| resources::dockerfile(&inline, None, &mut diags));
         fields(document, dockerfile, false, &mut diags)
     });
     (recipe.filter(|_| !diags.has_errors()), diags)
@@ -75,23 +74,21 @@ fn fields(
     let parent = fields
         .peek("parentImage")
         .and_then(|n| Some((sources::container_parent(n, cx)?, n.span)));
-    let components = fields
-        .peek("components")
-        .map(|n| recipe::components(n, cx));
+    let components = fields.peek("components").map(|n| recipe::components(n, cx));
     let working_directory = fields
         .peek("workingDirectory")
         .map(|n| recipe::working_directory(n, cx));
     let description = fields
         .peek("description")
         .and_then(|n| decode::limited(n, cx, 1024));
-    let tags = fields
-        .peek("tags")
-        .and_then(|n| decode::tag_map(n, cx, 50));
+    let tags = fields.peek("tags").and_then(|n| decode::tag_map(n, cx, 50));
     let amiforge = fields
         .peek("amiforge")
         .map(|n| settings::container_settings(n, cx));
     let repository = fields.peek("targetRepository").and_then(|n| {
-        let name = n.get("repositoryName").or_else(|| n.get("RepositoryName"))?;
+        let name = n
+            .get("repositoryName")
+            .or_else(|| n.get("RepositoryName"))?;
         decode::filled(name, cx)
     });
     let template = ["dockerfileTemplateData", "dockerfileTemplateUri"]

@@ -144,11 +144,10 @@ impl Template {
             };
             // Images go first: that is what is built of a template with both when nothing is said.
             let mut images = active(ResourceKind::ImageRecipe).peekable();
-            let mut recipes: Box<dyn Iterator<Item = &TemplateResource>> =
-                match images.peek() {
-                    Some(_) => Box::new(images),
-                    None => Box::new(active(ResourceKind::ContainerRecipe)),
-                };
+            let mut recipes: Box<dyn Iterator<Item = &TemplateResource>> = match images.peek() {
+                Some(_) => Box::new(images),
+                None => Box::new(active(ResourceKind::ContainerRecipe)),
+            };
             return match (recipes.next(), recipes.next()) {
                 (None, _) => Err(TemplateError::NoRecipe),
                 (Some(only), None) => Ok(only),

@@ -182,12 +182,7 @@ pub(super) struct Member {
 
 impl Member {
     /// `first` is the first name of a hard-linked inode, when this is not it.
-    pub(super) fn new(
-        path: &[u8],
-        inode: &Inode,
-        first: Option<&Vec<u8>>,
-        reader: Reader,
-    ) -> Self {
+    pub(super) fn new(path: &[u8], inode: &Inode, first: Option<&Vec<u8>>, reader: Reader) -> Self {
         let mut name = path.to_vec();
         let mut link = Vec::new();
         let mut header = ::tar::Header::new_ustar();
