@@ -233,7 +233,7 @@ fn a_container_recipe_gives_an_image_that_other_programs_read() {
     assert_eq!(manifest["tests"].as_array().unwrap().len(), 3);
     assert_eq!(manifest["tests"][1]["outcome"], "skipped");
     let id = manifest["imageId"].as_str().unwrap();
-    assert!(end.stdout.starts_with(&format!("{id} ")), "{end}");
+    assert!(end.text().starts_with(&format!("{id} ")), "{end}");
     let entry = env
         .state()
         .join(format!("store/v1/catalog/images/{id}.json"));
@@ -266,7 +266,8 @@ fn what_no_build_follows_is_an_error_of_its_line_and_a_warning_of_the_document()
     let recipe = recipe(&env, &tiny, dockerfile, "");
     let end = build(&env, &recipe, &[]).expect_code(2);
     assert!(
-        end.stderr.contains("unsupported-instruction") && end.stderr.contains("container.yaml:12:3"),
+        end.stderr.contains("unsupported-instruction")
+            && end.stderr.contains("container.yaml:12:3"),
         "{end}"
     );
     assert!(!env.path("out").exists());
@@ -274,7 +275,10 @@ fn what_no_build_follows_is_an_error_of_its_line_and_a_warning_of_the_document()
     assert!(valid.stderr.contains("RUN runs a command"), "{valid}");
     // There is no disk to say anything of.
     let text = fs_err::read_to_string(&recipe).unwrap();
-    env.write("container.yaml", text.replace("amiforge:\n", "amiforge:\n  formats: [raw]\n"));
+    env.write(
+        "container.yaml",
+        text.replace("amiforge:\n", "amiforge:\n  formats: [raw]\n"),
+    );
     let end = finish(env.amiforge().arg("validate").arg(&recipe)).expect_code(2);
     assert!(end.stderr.contains("no field \"formats\""), "{end}");
 }
@@ -309,7 +313,10 @@ fn a_container_recipe_of_a_template_is_planned_without_a_kernel() {
     env.write("template.yaml", template.replace("        RUN true\n", ""));
     let planned = plan(&path).expect_code(0).json();
     let inputs = planned["plan"]["layers"][0]["inputs"].as_object().unwrap();
-    let packages: Vec<&String> = inputs.keys().filter(|k| k.starts_with("package.")).collect();
+    let packages: Vec<&String> = inputs
+        .keys()
+        .filter(|k| k.starts_with("package."))
+        .collect();
     assert_eq!(packages, ["package.tiny-a", "package.tiny-b"]);
     assert_eq!(planned["plan"]["layers"].as_array().unwrap().len(), 3);
 }

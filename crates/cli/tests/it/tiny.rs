@@ -59,11 +59,7 @@ impl<'e> Tiny<'e> {
         Self::with(env, packages, vec![("shell", root)])
     }
 
-    fn with(
-        env: &'e Env,
-        packages: Packages<'_>,
-        more: Vec<(&'static str, PathBuf)>,
-    ) -> Self {
+    fn with(env: &'e Env, packages: Packages<'_>, more: Vec<(&'static str, PathBuf)>) -> Self {
         let tiny = Self { env, more };
         fs_err::create_dir_all(env.path("gnupg")).unwrap();
         run(tool("chmod").arg("700").arg(env.path("gnupg")));

@@ -84,7 +84,7 @@ pub(super) fn apply(text: &str, diags: &mut Diagnostics) -> Dockerfile {
     }
     let end = |at: usize| {
         let line = cut.lines.get(at);
-        line.map_or_else(Span::default, |line| line.span(text, 0, line.text.len()))
+        line.map_or_else(super::beginning, |line| line.span(text, 0, line.text.len()))
     };
     if cut.too_many {
         let message = "the template has more instructions than are read";

@@ -16,7 +16,7 @@ mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use amiforge_types::{Diagnostic, Diagnostics};
+use amiforge_types::{Diagnostic, Diagnostics, Position, Span};
 
 /// Longest template that is read, in bytes: a template of 16,000 characters has at most four times as many.
 pub const MAX_DOCKERFILE_BYTES: usize = 64_000;
@@ -112,12 +112,22 @@ pub fn parse_dockerfile(text: &str) -> (Option<Dockerfile>, Diagnostics) {
     (file.filter(|_| !diags.has_errors()), diags)
 }
 
+/// The place of what has none of its own.
+fn beginning() -> Span {
+    let start = Position {
+        line: 1,
+        column: 1,
+        offset: 0,
+    };
+    Span { start, end: start }
+}
+
 /// Reads a Dockerfile template whatever is wrong with it.
 pub(crate) fn dockerfile(text: &str, diags: &mut Diagnostics) -> Option<Dockerfile> {
     if text.len() > MAX_DOCKERFILE_BYTES {
         diags.push(Diagnostic::error(
             "out-of-range",
-            amiforge_types::Span::default(),
+            beginning(),
             format!("a Dockerfile template has at most {MAX_DOCKERFILE_BYTES} bytes"),
         ));
         return None;
