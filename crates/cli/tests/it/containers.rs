@@ -71,23 +71,24 @@ phases:
 ";
 
 const DOCKERFILE: &str = "\
-  FROM {{{ imagebuilder:parentImage }}}
-  ENV GREETING=\"hello  there\"
-  {{{ imagebuilder:environments }}}
-  {{{ imagebuilder:components }}}
-  ENV LATER=yes
-  LABEL org.example.team=web
-  EXPOSE 80
-  USER 12:34
-  WORKDIR /opt
-  ENTRYPOINT [\"/opt/keep/tool\"]
-  CMD [\"true\"]
+FROM {{{ imagebuilder:parentImage }}}
+ENV GREETING=\"hello  there\"
+{{{ imagebuilder:environments }}}
+{{{ imagebuilder:components }}}
+ENV LATER=yes
+LABEL org.example.team=web
+EXPOSE 80
+USER 12:34
+WORKDIR /opt
+ENTRYPOINT [\"/opt/keep/tool\"]
+CMD [\"true\"]
 ";
 
 fn recipe(env: &Env, tiny: &Tiny<'_>, dockerfile: &str, settings: &str) -> PathBuf {
     env.write("first.yaml", FIRST);
     env.write("second.yaml", SECOND);
     let mirror = format!("file://{}", tiny.root().display());
+    let dockerfile: String = dockerfile.lines().map(|l| format!("  {l}\n")).collect();
     env.write(
         "container.yaml",
         format!(
@@ -96,7 +97,7 @@ fn recipe(env: &Env, tiny: &Tiny<'_>, dockerfile: &str, settings: &str) -> PathB
              components:\n  - componentArn: ./first.yaml\n  - componentArn: ./second.yaml\n\
              targetRepository: {{service: ECR, repositoryName: team/web}}\n\
              dockerfileTemplateData: |\n{dockerfile}\
-             amiforge:\n  apt: {{mirror: \"{mirror}\", keyring: tiny.gpg, variant: essential, packages: []}}\n{settings}"
+             amiforge:\n  apt: {{mirror: \"{mirror}\", keyring: tiny.gpg, variant: essential}}\n{settings}"
         ),
     )
 }
@@ -257,12 +258,7 @@ fn a_container_recipe_gives_an_image_that_other_programs_read() {
 fn what_no_build_follows_is_an_error_of_its_line_and_a_warning_of_the_document() {
     let env = Env::new();
     let tiny = Tiny::new(&env, &[("tiny-a", "1.0", "a")]);
-    let dockerfile = "\
-  FROM {{{ imagebuilder:parentImage }}}
-  RUN echo \\
-    more
-  {{{ imagebuilder:components }}}
-";
+    let dockerfile = "FROM {{{ imagebuilder:parentImage }}}\nRUN echo \\\n  more\n{{{ imagebuilder:components }}}\n";
     let recipe = recipe(&env, &tiny, dockerfile, "");
     let end = build(&env, &recipe, &[]).expect_code(2);
     assert!(
