@@ -72,13 +72,13 @@ pub(crate) fn is_dropped(path: &[u8]) -> bool {
         path.strip_prefix(dir.as_bytes())
             .is_some_and(|rest| rest.starts_with(b"/"))
     };
-    let removed = |name: &&str| path == name.as_bytes() || below(name);
+    let removed = |name: &str| path == name.as_bytes() || below(name);
     let (dir, prefix) = HOST_KEYS;
     let host_key = path
         .strip_prefix(dir.as_bytes())
         .and_then(|rest| rest.strip_prefix(b"/"))
         .is_some_and(|name| name.starts_with(prefix));
-    EMPTIED.iter().any(|dir| below(dir)) || REMOVED.iter().any(|name| removed(&name)) || host_key
+    EMPTIED.iter().any(|dir| below(dir)) || REMOVED.iter().any(|name| removed(name)) || host_key
 }
 
 impl Engine {

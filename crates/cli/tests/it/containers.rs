@@ -211,6 +211,18 @@ fn a_container_recipe_gives_an_image_that_other_programs_read() {
         assert!(id.contains("e3b0c44298fc1c14"), "{id}");
     }
 
+    // How the second component's layer says it, by GNU tar.
+    let manifest = json(out.join("manifest.json"));
+    let blob = |at: usize| {
+        let digest = manifest["layers"][at]["digest"].as_str().unwrap();
+        layout.join("blobs/sha256").join(digest)
+    };
+    let members = run(tool("tar").arg("-tzf").arg(blob(3))).text();
+    let members: Vec<&str> = members.lines().collect();
+    for name in ["opt/.wh.again", "opt/app/.wh..wh..opq", "opt/app/new"] {
+        assert!(members.contains(&name), "{name} in {members:?}");
+    }
+
     // The same, by umoci.
     let bundle = env.path("bundle");
     run(tool("umoci")
@@ -224,7 +236,6 @@ fn a_container_recipe_gives_an_image_that_other_programs_read() {
     assert_eq!(unpacked.text(), files(&layout, true));
 
     // The manifest tells what is there.
-    let manifest = json(out.join("manifest.json"));
     assert_eq!(manifest["kind"], "container");
     assert_eq!(manifest["reference"], "team/web:1.0.0");
     assert_eq!(
@@ -239,6 +250,17 @@ fn a_container_recipe_gives_an_image_that_other_programs_read() {
         .state()
         .join(format!("store/v1/catalog/images/{id}.json"));
     assert_eq!(json(entry)["manifest"], manifest);
+
+    // There is nothing to boot, and no disk to look into.
+    for verb in [&["test"][..], &["inspect"]] {
+        let mut command = env.amiforge();
+        command.args(verb).arg(&out);
+        if verb == ["inspect"] {
+            command.args(["ls", "/"]);
+        }
+        let refused = finish(&mut command).expect_code(2);
+        assert!(refused.stderr.contains("container image"), "{refused}");
+    }
 
     // Again: nothing to do. From nothing, elsewhere: the same bytes.
     let again = build(&env, &recipe, &[]).expect_code(0);
