@@ -86,15 +86,21 @@ pub(super) fn compressed<E: From<io::Error>>(
             .join()
             .map_err(|_| io::Error::other("a thread ended early"))??;
         produced?;
-        if let Compression::Zlib(_) = compression {
-            let mut end = DEFLATE_END.to_vec();
-            end.extend_from_slice(&crc.sum().to_le_bytes());
-            // Modulo 2^32, as is its length.
-            end.extend_from_slice(&crc.amount().to_le_bytes());
-            file.write_all(&end)?;
-            hasher_of_file.update(&end);
-            bytes += end.len() as u64;
-        }
+        let end = match compression {
+            Compression::Zlib(_) => {
+                let mut end = DEFLATE_END.to_vec();
+                end.extend_from_slice(&crc.sum().to_le_bytes());
+                // Modulo 2^32, as is its length.
+                end.extend_from_slice(&crc.amount().to_le_bytes());
+                end
+            }
+            // Nothing at all is no frame.
+            Compression::Zstd(_) if bytes == 0 => compress(&[], compression)?,
+            Compression::None | Compression::Zstd(_) => Vec::new(),
+        };
+        file.write_all(&end)?;
+        hasher_of_file.update(&end);
+        bytes += end.len() as u64;
         file.flush()?;
         Ok(Written {
             plain: hasher.finish(),
