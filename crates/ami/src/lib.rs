@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod boot_mode;
+mod container;
 mod device;
 mod ebs;
 mod id;
@@ -24,6 +25,9 @@ mod request;
 mod tests;
 
 pub use boot_mode::{BootMode, Firmware};
+pub use container::{
+    ContainerKind, ContainerLayer, ContainerManifest, ContainerManifestError, ContainerTest,
+};
 pub use device::{DeviceName, DeviceNameError};
 pub use ebs::{EbsError, EbsVolume, VolumeType};
 pub use id::{IdParseError, ImageId, SnapshotId};

@@ -63,6 +63,23 @@ const REMOVED: &[&str] = &[
 ];
 /// Paths whose files are removed where the name starts like this.
 const HOST_KEYS: (&str, &[u8]) = ("etc/ssh", b"ssh_host_");
+/// Stays as an empty file: the first boot gives every instance its own.
+pub(crate) const MACHINE_ID: &[u8] = b"etc/machine-id";
+
+/// Whether a finished image does not carry what is at this path.
+pub(crate) fn is_dropped(path: &[u8]) -> bool {
+    let below = |dir: &str| {
+        path.strip_prefix(dir.as_bytes())
+            .is_some_and(|rest| rest.starts_with(b"/"))
+    };
+    let removed = |name: &str| path == name.as_bytes() || below(name);
+    let (dir, prefix) = HOST_KEYS;
+    let host_key = path
+        .strip_prefix(dir.as_bytes())
+        .and_then(|rest| rest.strip_prefix(b"/"))
+        .is_some_and(|name| name.starts_with(prefix));
+    EMPTIED.iter().any(|dir| below(dir)) || REMOVED.iter().any(|name| removed(name)) || host_key
+}
 
 impl Engine {
     /// Makes a disk from a root file system.
@@ -146,8 +163,7 @@ pub(crate) fn image_tree(made: &Made) -> Result<Tree, EngineError> {
     {
         tree.remove(&[dir.as_bytes(), b"/", &name].concat());
     }
-    if let Some(ino) = tree.lookup(b"etc/machine-id") {
-        // Empty, as in a fresh installation: the first boot gives every instance its own.
+    if let Some(ino) = tree.lookup(MACHINE_ID) {
         tree.update(ino, |inode| {
             inode.kind = amiforge_tree::Kind::File(amiforge_tree::Content::default());
         })

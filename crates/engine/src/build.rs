@@ -5,8 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use amiforge_ami::{
-    Artifact, BootMode, ComponentRecord, CreationDate, LayerRecord, Manifest, ManifestSpec,
-    ParentImage, PartitionInfo, VolumeInfo, register_image_request, run_instances_mappings,
+    Artifact, BootMode, ComponentRecord, ContainerManifest, CreationDate, LayerRecord, Manifest,
+    ManifestSpec, ParentImage, PartitionInfo, VolumeInfo, register_image_request,
+    run_instances_mappings,
 };
 use amiforge_exec::DocumentSpec;
 use amiforge_plan::Plan;
@@ -18,6 +19,7 @@ use amiforge_types::{Arch, Digest, GIB, Seed};
 use serde::{Deserialize, Serialize};
 
 use crate::assemble::BootChoice;
+use crate::container::ContainerBuild;
 use crate::disks::Formats;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
@@ -71,7 +73,7 @@ pub struct BuildOutcome {
 }
 
 /// SHA-256 by file name; none for what is too large and too empty to hash.
-type Sums = Vec<(String, Option<Digest>)>;
+pub(crate) type Sums = Vec<(String, Option<Digest>)>;
 
 /// What an output folder held when it was finished; `record version 1`.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,13 +115,14 @@ impl Engine {
             request, &recipe, &store, &resolved, &plan, &version, &folder,
         );
         match result {
-            Ok((manifest, built, proven)) => {
+            Ok((built_image, built, proven)) => {
                 let out = folder.commit()?;
                 self.keep_output(&store, &out, &plan, proven)?;
                 self.keep_plan(&store, &plan)?;
-                self.register(&store, &manifest, &out)?;
+                let image = built_image.registered(&out)?;
+                self.register(&store, &image)?;
                 Ok(BuildOutcome {
-                    image_id: manifest.image_id.as_str().to_owned(),
+                    image_id: image.image_id,
                     out,
                     layers_built: built,
                     layers: plan.layers.len(),
@@ -151,7 +154,7 @@ impl Engine {
         plan: &Plan,
         version: &str,
         folder: &OutFolder,
-    ) -> Result<(Manifest, usize, bool), EngineError> {
+    ) -> Result<(BuiltImage, usize, bool), EngineError> {
         let internal = |what: &'static str| move || format!("cannot write {what}");
         folder.write(
             "plan.json",
@@ -182,7 +185,7 @@ impl Engine {
                 .or_fail(ErrorKind::Internal, internal(DOCUMENTS_FILE))?,
         )?;
         let jobs = request.jobs.unwrap_or_else(threads);
-        let made = self.make_layers(&Work {
+        let work = Work {
             store,
             recipe,
             resolved,
@@ -192,7 +195,8 @@ impl Engine {
             jobs,
             epoch: self.settings.source_date_epoch,
             logs,
-        })?;
+        };
+        let made = self.make_layers(&work)?;
         if made.built == 0 {
             self.stage(
                 "layers",
@@ -208,6 +212,25 @@ impl Engine {
         )?;
 
         let built = made.built;
+        if let Some(container) = &recipe.recipe.container {
+            let (mut manifest, sums) = self.write_container(&ContainerBuild {
+                recipe,
+                container,
+                version,
+                resolved,
+                plan,
+                made: &made,
+                folder,
+                jobs,
+            })?;
+            if request.test {
+                manifest.tests = self.test_container(&work, &made)?;
+            }
+            folder.write("manifest.json", &manifest.to_json())?;
+            folder.write_sums(&sums)?;
+            let image = BuiltImage::Container(Box::new(manifest));
+            return Ok((image, built, request.test));
+        }
         let (mut manifest, sums) = self.write_disks(
             recipe, store, version, resolved, plan, tree, made, folder, jobs,
         )?;
@@ -244,7 +267,7 @@ impl Engine {
             proven = true;
         }
         folder.write_sums(&sums)?;
-        Ok((manifest, built, proven))
+        Ok((BuiltImage::Ami(Box::new(manifest)), built, proven))
     }
 
     /// Lays the disk out once and writes it in every format, with the manifest of the result.
@@ -348,21 +371,7 @@ impl Engine {
                     crate::parent::digest(resolved)
                 ),
             },
-            components: plan
-                .components
-                .iter()
-                .map(|c| ComponentRecord {
-                    name: c.name.clone(),
-                    version: c.version.clone().unwrap_or_else(|| "0.0.0".to_owned()),
-                    digest: c.digest,
-                    parameters: c
-                        .parameters
-                        .iter()
-                        .map(|(k, v)| (k.clone(), vec![v.clone()]))
-                        .collect(),
-                    layer: c.layer,
-                })
-                .collect(),
+            components: component_records(plan),
             layers: records,
             recipe_digest: plan.recipe.digest,
             plan_id: plan.plan_id,
@@ -398,7 +407,7 @@ impl Engine {
         let Ok(bytes) = std::fs::read(target.join("manifest.json")) else {
             return Ok(None);
         };
-        let Ok(manifest) = Manifest::from_json(&bytes) else {
+        let Some(image_id) = built_id(&bytes) else {
             return Ok(None);
         };
         for layer in &plan.layers {
@@ -412,7 +421,7 @@ impl Engine {
             detail: format!("same plan {}, no step ran", &plan.plan_id.hex()[..12]),
         });
         Ok(Some(BuildOutcome {
-            image_id: manifest.image_id.as_str().to_owned(),
+            image_id,
             out: target,
             layers_built: 0,
             layers: plan.layers.len(),
@@ -441,16 +450,10 @@ impl Engine {
             .or_fail(ErrorKind::Failed, context)
     }
 
-    fn register(&self, store: &Store, manifest: &Manifest, out: &Path) -> Result<(), EngineError> {
-        let context = || "cannot register the image in the catalog".to_owned();
-        let image = CatalogImage {
-            image_id: manifest.image_id.as_str().to_owned(),
-            name: manifest.name.clone(),
-            version: manifest.version.clone(),
-            path: out.to_owned(),
-            manifest: serde_json::to_value(manifest).or_fail(ErrorKind::Internal, context)?,
-        };
-        store.put_image(&image).or_fail(ErrorKind::Failed, context)
+    fn register(&self, store: &Store, image: &CatalogImage) -> Result<(), EngineError> {
+        store.put_image(image).or_fail(ErrorKind::Failed, || {
+            "cannot register the image in the catalog".to_owned()
+        })
     }
 
     /// The store of this environment.
@@ -464,6 +467,66 @@ impl Engine {
         self.interruption.watch(store.session_dir());
         Ok(store)
     }
+}
+
+/// What a build made.
+enum BuiltImage {
+    Ami(Box<Manifest>),
+    Container(Box<ContainerManifest>),
+}
+
+impl BuiltImage {
+    /// Its entry in the catalog.
+    fn registered(&self, out: &Path) -> Result<CatalogImage, EngineError> {
+        let (image_id, name, version, manifest) = match self {
+            Self::Ami(m) => (
+                m.image_id.as_str(),
+                &m.name,
+                &m.version,
+                serde_json::to_value(m),
+            ),
+            Self::Container(m) => (
+                m.image_id.as_str(),
+                &m.name,
+                &m.version,
+                serde_json::to_value(m),
+            ),
+        };
+        Ok(CatalogImage {
+            image_id: image_id.to_owned(),
+            name: name.clone(),
+            version: version.clone(),
+            path: out.to_owned(),
+            manifest: manifest.or_fail(ErrorKind::Internal, || {
+                "the manifest cannot be written".to_owned()
+            })?,
+        })
+    }
+}
+
+/// The id of the image whose manifest this is, of either kind.
+pub(crate) fn built_id(bytes: &[u8]) -> Option<String> {
+    if let Ok(manifest) = Manifest::from_json(bytes) {
+        return Some(manifest.image_id.as_str().to_owned());
+    }
+    let manifest = ContainerManifest::from_json(bytes).ok()?;
+    Some(manifest.image_id)
+}
+
+/// The components of a plan, as manifests have them.
+pub(crate) fn component_records(plan: &Plan) -> Vec<ComponentRecord> {
+    let record = |c: &amiforge_plan::PlannedComponent| ComponentRecord {
+        name: c.name.clone(),
+        version: c.version.clone().unwrap_or_else(|| "0.0.0".to_owned()),
+        digest: c.digest,
+        parameters: c
+            .parameters
+            .iter()
+            .map(|(k, v)| (k.clone(), vec![v.clone()]))
+            .collect(),
+        layer: c.layer,
+    };
+    plan.components.iter().map(record).collect()
 }
 
 fn layer_records(made: &Made) -> Vec<LayerRecord> {
@@ -504,6 +567,15 @@ fn earlier_file(store: &Store, folder: &OutFolder, name: &str) -> Option<PathBuf
 }
 
 fn files_of(dir: &Path) -> BTreeMap<String, (u64, u64, i128)> {
+    let mut files = files_in(dir, "");
+    // The layout of a container has its data further down.
+    for below in ["oci/", "oci/blobs/sha256/"] {
+        files.extend(files_in(&dir.join(below), below));
+    }
+    files
+}
+
+fn files_in(dir: &Path, prefix: &str) -> BTreeMap<String, (u64, u64, i128)> {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return BTreeMap::new();
     };
@@ -513,7 +585,7 @@ fn files_of(dir: &Path) -> BTreeMap<String, (u64, u64, i128)> {
             let meta = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
             let changed = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
             Some((
-                entry.file_name().to_string_lossy().into_owned(),
+                format!("{prefix}{}", entry.file_name().to_string_lossy()),
                 (meta.len(), meta.ino(), changed),
             ))
         })

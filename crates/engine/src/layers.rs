@@ -4,6 +4,7 @@ mod overlay;
 mod phase;
 mod roots;
 mod sandbox;
+mod tested;
 #[cfg(test)]
 mod tests;
 mod validated;

@@ -8,6 +8,7 @@
 mod assemble;
 mod build;
 mod components;
+mod container;
 mod convert;
 mod diff;
 mod diskfiles;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use amiforge_exec::External;
 use amiforge_recipe::{
     Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, MAX_DOCUMENT_BYTES,
-    ParameterError, ParentImage, SecretParameter, Template, TemplateError, VersionPattern,
-    check_bytes, has_secret, kind_of, parse_component, parse_document, parse_recipe,
-    parse_template, recipe_components, secret_key, secret_mark,
+    ParameterError, ParentImage, ResourceKind, SecretParameter, Template, TemplateError,
+    VersionPattern, check_bytes, has_secret, kind_of, parse_component, parse_container_recipe,
+    parse_document, parse_recipe, parse_template, recipe_components, secret_key, secret_mark,
 };
 use amiforge_types::{Diagnostic, Diagnostics, Digest, Severity};
 use fs_err as fs;
@@ -34,6 +34,9 @@ pub struct RecipeRequest {
     /// Use nothing but the cache.
     pub offline: bool,
 }
+
+/// The kind of container recipes.
+const CONTAINER_RECIPE: DocumentKind = DocumentKind::Resource(ResourceKind::ContainerRecipe);
 
 /// A recipe that can be built.
 pub(crate) struct LoadedRecipe {
@@ -91,7 +94,20 @@ impl LoadedComponent {
     ) -> BTreeMap<String, String> {
         let texts = self.library.values().map(String::as_str);
         let texts = texts.chain([self.text.as_str()]);
-        variables::environment(texts, &recipe.name, &recipe.version.to_string(), stage)
+        let mut set =
+            variables::environment(texts, &recipe.name, &recipe.version.to_string(), stage);
+        // What the Dockerfile sets where the steps stand, or for a container of the image.
+        let container = recipe.container.as_ref();
+        if let Some(file) = container.and_then(|c| c.dockerfile.as_ref()) {
+            let own: BTreeMap<String, String> = match stage {
+                Stage::Building => file.step_env.clone(),
+                Stage::Testing => file.config.env.iter().cloned().collect(),
+            };
+            for (name, value) in own {
+                set.entry(name).or_insert(value);
+            }
+        }
+        set
     }
 }
 
@@ -265,7 +281,7 @@ fn validate_file(file: &Path, sources: &Sources) -> Vec<DocumentReport> {
         Err(error) => return vec![unreadable(file, &error)],
     };
     let (kind, _, diagnostics) = parse_document(&text);
-    if kind == Some(DocumentKind::ImageRecipe) {
+    if matches!(kind, Some(DocumentKind::ImageRecipe | CONTAINER_RECIPE)) {
         let request = RecipeRequest {
             recipe: path.clone(),
             resource: None,
@@ -316,7 +332,9 @@ pub(crate) fn load_text(
         diagnostics: Diagnostics::new(),
         reports: Vec::new(),
     };
-    let is_template = kind_of(&text) == Some(DocumentKind::Template);
+    let kind = kind_of(&text);
+    let is_template = kind == Some(DocumentKind::Template);
+    let is_container = kind == Some(CONTAINER_RECIPE);
     let (recipe, components) = if is_template {
         loader.template(&path, &text)?
     } else {
@@ -324,13 +342,15 @@ pub(crate) fn load_text(
             let message = format!("--resource {name}: {} is no template", path.display());
             return Err(EngineError::new(ErrorKind::Invalid, message));
         }
-        loader.recipe(&path, &text)
+        loader.recipe(&path, &text, is_container)
     };
     loader.unused_marks();
     let own = DocumentReport {
         path: path.clone(),
         kind: Some(if is_template {
             DocumentKind::Template
+        } else if is_container {
+            CONTAINER_RECIPE
         } else {
             DocumentKind::ImageRecipe
         }),
@@ -363,8 +383,17 @@ pub(crate) fn load_text(
 }
 
 impl Loader<'_> {
-    fn recipe(&mut self, path: &Path, text: &str) -> (Option<ImageRecipe>, Vec<LoadedComponent>) {
-        let (mut recipe, found) = parse_recipe(text);
+    fn recipe(
+        &mut self,
+        path: &Path,
+        text: &str,
+        is_container: bool,
+    ) -> (Option<ImageRecipe>, Vec<LoadedComponent>) {
+        let (mut recipe, found) = if is_container {
+            parse_container_recipe(text)
+        } else {
+            parse_recipe(text)
+        };
         self.diagnostics = found;
         self.mark(recipe.as_ref());
         // The components of a recipe with errors are checked too: one run tells all problems.
@@ -378,8 +407,47 @@ impl Loader<'_> {
             .collect();
         if let Some(recipe) = &mut recipe {
             self.parent(recipe);
+            self.dockerfile(recipe, false);
         }
         (recipe, components)
+    }
+
+    /// What the Dockerfile template of a container recipe has and no build follows. Of a template
+    /// of CloudFormation that was told as warnings, which now are errors.
+    fn dockerfile(&mut self, recipe: &ImageRecipe, in_template: bool) {
+        let Some(container) = &recipe.container else {
+            return;
+        };
+        let Some(file) = &container.dockerfile else {
+            let message = "the Dockerfile template at the URI is not fetched";
+            let problem = Diagnostic::error("unsupported-instruction", container.span, message);
+            self.missing(
+                problem,
+                "put its text into `dockerfileTemplateData`".to_owned(),
+            );
+            return;
+        };
+        if in_template {
+            let mut kept = Diagnostics::new();
+            let unsupported = |d: &Diagnostic| {
+                let mut known = file.unsupported.iter();
+                known.any(|u| u.span == d.span && u.message == d.message)
+            };
+            for d in self.diagnostics.iter().filter(|d| !unsupported(d)) {
+                kept.push(d.clone());
+            }
+            self.diagnostics = kept;
+        }
+        for problem in &file.unsupported {
+            let help = problem.help.clone().unwrap_or_default();
+            self.missing(problem.clone(), help);
+        }
+        if !file.has_components && !recipe.components.is_empty() {
+            let message = "the Dockerfile template has no place for the components";
+            let problem = Diagnostic::error("unsupported-instruction", container.span, message);
+            let help = "give `{{{ imagebuilder:components }}}` a line of its own".to_owned();
+            self.missing(problem, help);
+        }
     }
 
     /// The recipe that is meant of a template.
@@ -431,6 +499,7 @@ impl Loader<'_> {
         .collect();
         if let Some(recipe) = &mut recipe {
             self.parent(recipe);
+            self.dockerfile(recipe, true);
         }
         Ok((recipe, components))
     }
@@ -447,7 +516,11 @@ impl Loader<'_> {
         let help = self
             .sources
             .lines_to_add("parents", text, "debian:bookworm");
-        let message = format!("{text:?} is an image of AWS, and nothing stands for it here");
+        let what = match recipe.container {
+            Some(_) => "an image of AWS or of a registry",
+            None => "an image of AWS",
+        };
+        let message = format!("{text:?} is {what}, and nothing stands for it here");
         self.missing(
             Diagnostic::error("unresolved-parent", recipe.parent_span, message),
             help,

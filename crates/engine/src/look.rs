@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use amiforge_ami::{Manifest, ManifestError};
+use amiforge_ami::{ContainerManifest, Manifest, ManifestError};
 use amiforge_disk::{
     DiskInfo, FileSystemInfo, FileSystemKind, Format, OpenError, Opener, Part, PartitionInfo,
     TableInfo, Usage,
@@ -202,6 +202,8 @@ pub(crate) fn disk_file(image: &Path) -> Result<PathBuf, EngineError> {
 pub(crate) enum ManifestFileError {
     #[error("its manifest cannot be read")]
     File(#[from] FileError),
+    #[error("{}: it is the manifest of a container image, which has no disk and does not boot", path.display())]
+    Container { path: PathBuf },
     #[error("{}", path.display())]
     Manifest {
         path: PathBuf,
@@ -214,7 +216,13 @@ pub(crate) enum ManifestFileError {
 pub(crate) fn read_manifest(dir: &Path) -> Result<Manifest, ManifestFileError> {
     let path = dir.join("manifest.json");
     let bytes = read_file(&path, MAX_JSON)?;
-    Manifest::from_json(&bytes).map_err(|source| ManifestFileError::Manifest { path, source })
+    Manifest::from_json(&bytes).map_err(|source| {
+        if ContainerManifest::from_json(&bytes).is_ok() {
+            ManifestFileError::Container { path }
+        } else {
+            ManifestFileError::Manifest { path, source }
+        }
+    })
 }
 
 pub(crate) fn open_disk(file: &Path) -> Result<(Format, Box<dyn ReadAt>, u64), EngineError> {

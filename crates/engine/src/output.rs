@@ -172,6 +172,9 @@ impl OutFolder {
             if entry.file_name().to_string_lossy().starts_with("disk") {
                 let _ = std::fs::remove_file(entry.path());
             }
+            if entry.file_name() == "oci" {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
         }
         match std::fs::symlink_metadata(&failed) {
             // Somebody else's: the logs go beside it.
@@ -220,8 +223,7 @@ fn is_ours(dir: &Path) -> bool {
     let read = |name: &str| crate::files::read_file(&dir.join(name), crate::files::MAX_JSON);
     // A finished folder has a manifest that reads as one; a failed build leaves its plan.
     empty
-        || read("manifest.json")
-            .is_ok_and(|bytes| amiforge_ami::Manifest::from_json(&bytes).is_ok())
+        || read("manifest.json").is_ok_and(|bytes| crate::build::built_id(&bytes).is_some())
         || read("plan.json").is_ok_and(|bytes| serde_json::from_slice::<PlanMark>(&bytes).is_ok())
 }
 
@@ -245,7 +247,7 @@ fn foreign(kind: ErrorKind, target: &Path) -> EngineError {
 
 /// Names that a build gives the entries of its folder.
 fn is_our_name(name: &str) -> bool {
-    const NAMES: [&str; 10] = [
+    const NAMES: [&str; 11] = [
         "SHA256SUMS",
         "block-device-mappings.json",
         "boot-report.json",
@@ -253,6 +255,7 @@ fn is_our_name(name: &str) -> bool {
         "lock.json",
         "logs",
         "manifest.json",
+        "oci",
         "packages.json",
         "plan.json",
         "register-image.json",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use amiforge_recipe::{BlockDeviceMapping, Component, ImageRecipe};
+use amiforge_recipe::{BlockDeviceMapping, Component, Container, ImageRecipe};
 use amiforge_types::{Arch, Compression, Digest, LayerId, Timestamp};
 use serde_json::{Value, json};
 
@@ -212,6 +212,9 @@ fn component_layer(
 fn image_inputs(request: &PlanRequest<'_>) -> Result<BTreeMap<String, String>, CompileError> {
     let recipe = request.recipe;
     let settings = &recipe.amiforge;
+    if let Some(container) = &recipe.container {
+        return container_inputs(request, container);
+    }
     let formats: Vec<&str> = settings.formats.iter().map(|f| f.name()).collect();
     let mut inputs: BTreeMap<String, String> = [
         ("arch", request.arch.to_string()),
@@ -239,6 +242,34 @@ fn image_inputs(request: &PlanRequest<'_>) -> Result<BTreeMap<String, String>, C
     }
     if let Some(seed) = &settings.seed {
         inputs.insert("seed".to_owned(), seed.clone());
+    }
+    add(&mut inputs, &request.image_inputs)?;
+    Ok(inputs)
+}
+
+/// What decides a container image besides its layers.
+fn container_inputs(
+    request: &PlanRequest<'_>,
+    container: &Container,
+) -> Result<BTreeMap<String, String>, CompileError> {
+    let recipe = request.recipe;
+    let template = format!("{:?}", container.dockerfile);
+    let mut inputs: BTreeMap<String, String> = [
+        ("arch", request.arch.to_string()),
+        ("buildClock", clock_text(request.build_clock)),
+        ("compression", recipe.amiforge.compression.to_string()),
+        ("containerType", "DOCKER".to_owned()),
+        ("dockerfile", digest_text(Digest::of(template.as_bytes()))),
+        ("name", recipe.name.clone()),
+        ("repository", container.repository.clone()),
+        ("tags", text_of(&json!(recipe.tags))),
+        ("toolVersion", request.tool_version.to_owned()),
+        ("version", recipe.version.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    if let Some(description) = &recipe.description {
+        inputs.insert("description".to_owned(), description.clone());
     }
     add(&mut inputs, &request.image_inputs)?;
     Ok(inputs)

@@ -67,6 +67,10 @@ const CODES: &[(&str, &str)] = &[
         "The field is read and has no effect here, since it is about AWS.",
     ),
     (
+        "ignored-instruction",
+        "An instruction of a Dockerfile template has no effect here. The message says which, and what to do.",
+    ),
+    (
         "inputs-not-a-list",
         "The action takes a list of entries, and a single mapping stands there. It is read as a list of one; put `- ` before its first field.",
     ),
@@ -105,6 +109,10 @@ const CODES: &[(&str, &str)] = &[
     (
         "invalid-encoding",
         "There is no such encoding. `utf-8`, `utf-16`, `utf-32` (with `-LE` or `-BE`) and `ascii` are known.",
+    ),
+    (
+        "invalid-instruction",
+        "An instruction of a Dockerfile template cannot be read: `docker build` would refuse it as well. The message says what is missing or wrong.",
     ),
     (
         "invalid-intrinsic",
@@ -226,6 +234,10 @@ const CODES: &[(&str, &str)] = &[
         "A condition has one operator. Join several in a list below `and` or `or`.",
     ),
     (
+        "suspicious-command",
+        "A command of a Dockerfile template begins like a list and is none: its texts stand in single quotes, or something follows it. Docker then hands it to a shell as it is, brackets and all.",
+    ),
+    (
         "tab-indentation",
         "A tab stands where YAML counts blanks. Indent with blanks.",
     ),
@@ -264,6 +276,10 @@ const CODES: &[(&str, &str)] = &[
     (
         "unknown-field",
         "The field does not exist there. Letter case counts; the help names the nearest one, or all.",
+    ),
+    (
+        "unknown-instruction",
+        "A line of a Dockerfile template begins with a word that is no instruction. Where it continues the line before, that line ends with `\\`.",
     ),
     (
         "unknown-operator",
@@ -308,6 +324,10 @@ const CODES: &[(&str, &str)] = &[
     (
         "unsupported-component",
         "A component is named in a way that cannot be followed here, by a URL for example. Keep a copy beside the recipe.",
+    ),
+    (
+        "unsupported-instruction",
+        "A Dockerfile template has something that `docker build` follows and no build here does: files come from components, so `RUN`, `COPY`, `ADD` and further stages have no place. What only sets how a container is started is followed.",
     ),
     (
         "unsupported-intrinsic",

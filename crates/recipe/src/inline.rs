@@ -105,6 +105,55 @@ impl<'t> Inline<'t> {
         out
     }
 
+    /// Hands the text to `check` and tells the problems by their place in the file. For texts that are no
+    /// YAML.
+    pub(crate) fn check(&self, check: impl FnOnce(&str, &mut Diagnostics)) -> Diagnostics {
+        let mut found = Diagnostics::new();
+        check(&self.text, &mut found);
+        let mut out = Diagnostics::new();
+        for problem in found.iter() {
+            out.push(self.lifted(problem));
+        }
+        out
+    }
+
+    /// A problem of the text by itself, by its place in the file.
+    pub(crate) fn lifted(&self, problem: &Diagnostic) -> Diagnostic {
+        let mut problem = problem.clone();
+        if let (Place::Lines { padded, .. }, Some(span)) = (&self.place, &mut problem.span) {
+            // Line for line the same, with blanks before each; the lines before the text are blank.
+            let count = |text: &str| text.matches('\n').count();
+            let skipped = count(padded).saturating_sub(count(&self.text));
+            let lift = |at: Position| {
+                let line = usize::try_from(at.line).unwrap_or(usize::MAX);
+                let own = self.text.split('\n').nth(line.saturating_sub(1));
+                let mut start = 0;
+                let mut place = at;
+                for (number, outer) in padded.split('\n').enumerate() {
+                    if number + 1 == line.saturating_add(skipped) {
+                        let own = own.unwrap_or_default().len();
+                        let before = outer.len().saturating_sub(own);
+                        let inside = at.offset.saturating_sub(
+                            self.text[..at.offset.min(self.text.len())]
+                                .rfind('\n')
+                                .map_or(0, |n| n + 1),
+                        );
+                        let offset = (start + before + inside).min(padded.len());
+                        place = position(padded, offset);
+                        break;
+                    }
+                    start += outer.len() + 1;
+                }
+                place
+            };
+            *span = Span {
+                start: lift(span.start),
+                end: lift(span.end),
+            };
+        }
+        self.placed(&problem)
+    }
+
     fn placed(&self, problem: &Diagnostic) -> Diagnostic {
         let mut problem = problem.clone();
         problem.message = cleaned(&problem.message);

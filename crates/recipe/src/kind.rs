@@ -158,6 +158,7 @@ const SIGNATURES: &[Signature] = &[
             ("instanceConfiguration", 4),
             ("platformOverride", 4),
             ("imageOsVersionOverride", 4),
+            ("amiforge", 8),
             ("parentImage", 2),
             ("components", 1),
             ("semanticVersion", 1),

@@ -32,6 +32,7 @@ mod codes;
 mod component;
 pub mod condition;
 mod decode;
+mod dockerfile;
 mod export;
 mod image_recipe;
 mod inline;
@@ -55,6 +56,9 @@ pub use component::{
     Branch, Component, Constant, DELIMITERS, If, Loop, LoopOver, LoopValues, MAX_ITERATIONS,
     OnFailure, ParameterError, ParameterSpec, Phase, Step, parse_component,
 };
+pub use dockerfile::{
+    ContainerConfig, Dockerfile, HealthCheck, MAX_DOCKERFILE_BYTES, parse_dockerfile,
+};
 pub use export::{
     ComponentTarget, ComponentUse, Export, ExportParent, ExportedFile, ExportedFolder,
     ExportedText, MOST_INLINE, OwnComponent, component_platform, components_of, read_resource,
@@ -62,8 +66,9 @@ pub use export::{
 };
 pub use image_recipe::{
     AmiforgeSettings, AptSettings, AptVariant, BlockDeviceMapping, BootMode, ComponentRef,
-    ComponentSource, Ebs, ImageRecipe, OutputFormat, ParentImage, RootFilesystem, SecretParameter,
-    StepLimits, VolumeType, parse_recipe, recipe_components,
+    ComponentSource, Container, Ebs, ImageRecipe, OutputFormat, ParentImage, RootFilesystem,
+    SecretParameter, StepLimits, VolumeType, parse_container_recipe, parse_recipe,
+    recipe_components,
 };
 pub use kind::{Document, DocumentKind, detect_kind, kind_of, parse_document};
 pub use node::{Key, Node, NodeKind, Scalar, Style};

@@ -231,6 +231,16 @@ pub(super) static NEEDS: &[Need] = &[
         "builds under another clock, for the test of reproducibility",
     ),
     Need::test(
+        Program("skopeo"),
+        "skopeo",
+        "reads and copies the container images we write",
+    ),
+    Need::test(
+        Program("umoci"),
+        "umoci",
+        "unpacks the container images we write",
+    ),
+    Need::test(
         Program("openssl"),
         "openssl",
         "the certificate of a web server that downloads are tested with",

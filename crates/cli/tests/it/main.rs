@@ -6,6 +6,7 @@
 
 mod again;
 mod archives;
+mod containers;
 mod convert;
 mod diff;
 mod disks;

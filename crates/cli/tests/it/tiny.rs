@@ -7,15 +7,60 @@ use amiforge_testkit::{Env, run, tool};
 /// Packages and their contents.
 pub(crate) type Packages<'a> = &'a [(&'a str, &'a str, &'a str)];
 
+/// Fills the folder `$1`.
+const SHELL: &str = r#"
+cd "$1"
+mkdir -p usr/bin usr/sbin etc tmp
+ln -s usr/bin bin; ln -s usr/sbin sbin
+for link in lib lib64; do [ ! -L "/$link" ] || { mkdir -p "usr/$link"; ln -s "usr/$link" "$link"; }; done
+cp /bin/busybox usr/bin/busybox
+for name in $(usr/bin/busybox --list); do [ "$name" = busybox ] || ln -s busybox "usr/bin/$name"; done
+rm -f usr/bin/bash usr/bin/dpkg usr/bin/setcap
+for program in bash setcap; do
+    file=$(command -v "$program")
+    cp "$file" "usr/bin/$program"
+    for lib in $(ldd "$file" | grep -o '/[^ ]*'); do mkdir -p ".${lib%/*}"; cp -nL "$lib" ".$lib"; done
+done
+printf '#!/bin/sh
+exit 0
+' >usr/bin/dpkg
+printf '#!/bin/sh
+[ "$3" != dpkg ] || echo 1.0
+' >usr/bin/dpkg-query
+chmod 755 usr/bin/dpkg usr/bin/dpkg-query
+printf 'root:x:0:0:root:/root:/bin/bash
+' >etc/passwd
+printf 'root:x:0:
+' >etc/group
+"#;
+
 /// `repo` below the environment's folder. An image of it cannot be configured, since it has no shell.
 pub(crate) struct Tiny<'e> {
     env: &'e Env,
+    /// Of further packages, the name and what is in them.
+    more: Vec<(&'static str, PathBuf)>,
 }
 
 impl<'e> Tiny<'e> {
     /// A key and an archive with these packages: name, version, content of `/usr/share/<name>`.
     pub(crate) fn new(env: &'e Env, packages: Packages<'_>) -> Self {
-        let tiny = Self { env };
+        Self::with(env, packages, Vec::new())
+    }
+
+    /// The same with a package `shell`, by which an image can be configured and steps can run: the host's
+    /// bash and setcap with their libraries, busybox for the rest, and a `dpkg` that has nothing to do.
+    pub(crate) fn with_shell(env: &'e Env, packages: Packages<'_>) -> Self {
+        let root = env.path("build/shell-1.0");
+        fs_err::create_dir_all(&root).unwrap();
+        run(tool("sh")
+            .args(["-euc", SHELL, "sh"])
+            .arg(&root)
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"));
+        Self::with(env, packages, vec![("shell", root)])
+    }
+
+    fn with(env: &'e Env, packages: Packages<'_>, more: Vec<(&'static str, PathBuf)>) -> Self {
+        let tiny = Self { env, more };
         fs_err::create_dir_all(env.path("gnupg")).unwrap();
         run(tool("chmod").arg("700").arg(env.path("gnupg")));
         tiny.gpg(&[
@@ -47,7 +92,9 @@ impl<'e> Tiny<'e> {
         fs_err::create_dir_all(&index_dir).unwrap();
         fs_err::create_dir_all(repo.join("pool")).unwrap();
         let mut index = String::new();
-        for (name, version, content) in packages {
+        let texts = packages.iter().map(|p| (p.0, p.1, Some(p.2)));
+        let roots = self.more.iter().map(|(name, _)| (*name, "1.0", None));
+        for (name, version, content) in texts.chain(roots) {
             let control = format!(
                 "Package: {name}\nVersion: {version}\nArchitecture: all\nEssential: yes\n\
                  Maintainer: Nobody <nobody@example.org>\nDescription: tiny\n"
@@ -56,7 +103,9 @@ impl<'e> Tiny<'e> {
             fs_err::create_dir_all(root.join("DEBIAN")).unwrap();
             fs_err::create_dir_all(root.join("usr/share")).unwrap();
             fs_err::write(root.join("DEBIAN/control"), &control).unwrap();
-            fs_err::write(root.join("usr/share").join(name), content).unwrap();
+            if let Some(content) = content {
+                fs_err::write(root.join("usr/share").join(name), content).unwrap();
+            }
             let path = format!("pool/{name}_{version}_all.deb");
             run(tool("dpkg-deb")
                 .env("SOURCE_DATE_EPOCH", "1700000000")

@@ -1,10 +1,11 @@
 //! One phase of a component in the sandbox, its logs, and what it gave out.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use amiforge_exec::{
-    ChildEvent, DocumentSpec, PhaseResult, RootSpec, RunResult, RunSpec, Sandbox, ToeLog,
+    ChildEvent, DocumentSpec, External, PhaseResult, RootSpec, RunResult, RunSpec, Sandbox, ToeLog,
 };
 use amiforge_store::Store;
 use amiforge_types::{Digest, Timestamp};
@@ -12,11 +13,16 @@ use amiforge_types::{Digest, Timestamp};
 use super::sandbox::{sandbox_error, with_tail};
 use super::{Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::load::LoadedComponent;
 use crate::settings::Engine;
+use crate::sources::Sources;
 use crate::variables::{self, Stage};
 
 /// The phase that makes a component's layer.
 pub(super) const BUILD: &str = "build";
+
+/// The phase that looks at the finished image.
+pub(super) const TEST: &str = "test";
 
 /// Kind of the records that hold what the build phase of a layer's component gave out, for later
 /// phases that refer to it when the layer comes from the store.
@@ -45,8 +51,19 @@ impl Engine {
             .clone()
             .unwrap_or_else(|| component.component.digest().hex());
         let earlier = match &key {
-            Some(key) if phase != BUILD => build_results(work.store, key)?,
+            // A test is a run of its own: in the service, another machine.
+            Some(key) if phase != BUILD && phase != TEST => build_results(work.store, key)?,
             _ => Vec::new(),
+        };
+        let stage = if phase == TEST {
+            Stage::Testing
+        } else {
+            Stage::Building
+        };
+        let external = if phase == TEST {
+            self.external_of_test(component)?
+        } else {
+            component.external.clone()
         };
         let run = RunSpec {
             execution_id: format!("{}-{}-{phase}", &work.plan.plan_id.hex()[..12], index),
@@ -58,10 +75,10 @@ impl Engine {
                 working_directory: work.recipe.recipe.working_directory.clone(),
             }],
             phases: vec![phase.to_owned()],
-            env: component.environment(&work.recipe.recipe, Stage::Building),
+            env: component.environment(&work.recipe.recipe, stage),
             clock,
             context: variables::execution_id(Digest::of(of.as_bytes())),
-            external: component.external.clone(),
+            external,
             library: component.library.clone(),
         };
         let context = || format!("cannot write the logs of {}", component.name);
@@ -99,6 +116,19 @@ impl Engine {
                 format!("{}: the {phase} phase failed", component.name),
             )),
         }
+    }
+}
+
+impl Engine {
+    /// Values of the references to AWS in a component's test phase; what has none fails when a step needs it.
+    fn external_of_test(
+        &self,
+        loaded: &LoadedComponent,
+    ) -> Result<BTreeMap<String, External>, EngineError> {
+        let sources = Sources::load(self.settings.config_file.as_deref())?;
+        let variables = loaded.component.variables(&loaded.parameters);
+        let found = sources.external(&loaded.component, &variables, |phase| phase == TEST)?;
+        Ok(found.0)
     }
 }
 

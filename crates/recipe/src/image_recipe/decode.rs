@@ -115,6 +115,7 @@ fn fields(document: Node, cx: &mut Cx<'_>) -> Option<ImageRecipe> {
         working_directory: working_directory?,
         tags: tags?.unwrap_or_default(),
         ami_tags: ami_tags?.unwrap_or_default(),
+        container: None,
         amiforge,
         document: document.clone(),
     })

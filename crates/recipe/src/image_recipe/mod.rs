@@ -1,6 +1,7 @@
 //! Image recipes: the API's `CreateImageRecipe` input (camelCase) or CloudFormation's
 //! `AWS::ImageBuilder::ImageRecipe` properties (PascalCase), plus our one key `amiforge`.
 
+mod container;
 mod decode;
 mod devices;
 mod limits;
@@ -15,6 +16,8 @@ use crate::decode::Cx;
 use crate::node::Node;
 use crate::version::VersionPattern;
 
+pub(crate) use container::template_container;
+pub use container::{Container, parse_container_recipe};
 pub use decode::{parse_recipe, recipe_components};
 pub(crate) use decode::{recipe, template_recipe};
 pub use devices::{BlockDeviceMapping, Ebs, VolumeType};
@@ -48,6 +51,8 @@ pub struct ImageRecipe {
     pub tags: BTreeMap<String, String>,
     /// Tags of the resulting image.
     pub ami_tags: BTreeMap<String, String>,
+    /// Of a container recipe, what only it has; its disks and formats mean nothing.
+    pub container: Option<Container>,
     /// The settings below `amiforge`; the defaults when the key is absent.
     pub amiforge: AmiforgeSettings,
     /// The whole document as it was read.
@@ -85,6 +90,11 @@ impl ImageRecipe {
 /// Checks the mappings of another resource.
 pub(crate) fn block_device_mappings(node: &Node, cx: &mut Cx<'_>) {
     devices::mappings(node, cx);
+}
+
+/// Checks our settings of a container recipe.
+pub(crate) fn container_settings(node: &Node, cx: &mut Cx<'_>) {
+    settings::container_settings(node, cx);
 }
 
 /// Checks the components of another resource.

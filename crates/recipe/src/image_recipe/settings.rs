@@ -232,6 +232,59 @@ pub(super) fn settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings>
     })
 }
 
+/// What stands below `amiforge:` of a container recipe: there is no disk and nothing boots.
+pub(super) fn container_settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings> {
+    let mut fields = Fields::of(node, "`amiforge` of a container recipe", cx)?;
+    let compression = fields.optional("compression", cx, layer_compression);
+    let apt = fields.optional("apt", cx, apt);
+    let limits = fields.optional("limits", cx, limits::limits);
+    fields.deny_unknown(cx);
+    let mut apt = apt?.unwrap_or_default();
+    // Without a kernel and without what boots it.
+    apt.packages.get_or_insert_default();
+    Some(AmiforgeSettings {
+        compression: compression?.unwrap_or(GZIP),
+        apt,
+        limits: limits?.unwrap_or_default(),
+        ..AmiforgeSettings::default()
+    })
+}
+
+/// How layers of containers are compressed when nothing is said.
+const GZIP: Compression = Compression::Zlib(6);
+
+impl AmiforgeSettings {
+    /// Those of a container recipe that has none.
+    pub(super) fn of_container() -> Self {
+        Self {
+            compression: GZIP,
+            apt: AptSettings {
+                packages: Some(Vec::new()),
+                ..AptSettings::default()
+            },
+            ..Self::default()
+        }
+    }
+}
+
+/// `gzip`, in containers' words; `zlib` means the same.
+fn layer_compression(node: &Node, cx: &mut Cx<'_>) -> Option<Compression> {
+    let text = decode::filled(node, cx)?;
+    let known = match text.strip_prefix("gzip") {
+        Some("") => Ok(GZIP),
+        Some(level) => format!("zlib{level}").parse(),
+        None => text.parse(),
+    };
+    if known.is_err() {
+        let message = format!(
+            "{} is no compression of layers; write none, gzip, gzip:1 to gzip:9, zstd, or zstd:1 to zstd:19",
+            decode::shown(&text)
+        );
+        cx.error("invalid-choice", node.span, message);
+    }
+    known.ok()
+}
+
 /// `ext4`, or a mapping with its type and profile.
 fn root_filesystem(node: &Node, cx: &mut Cx<'_>) -> Option<RootFilesystem> {
     let types = [("ext4", RootFilesystem::Ext4)];

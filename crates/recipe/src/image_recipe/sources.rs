@@ -119,6 +119,18 @@ pub(super) fn parent_image(node: &Node, cx: &mut Cx<'_>) -> Option<ParentImage> 
     })
 }
 
+/// The parent of a container: of the registry names that it usually has, the user's configuration says what
+/// stands for them here.
+pub(super) fn container_parent(node: &Node, cx: &mut Cx<'_>) -> Option<ParentImage> {
+    let text = decode::filled(node, cx)?;
+    match text.strip_prefix("debian:") {
+        Some(suite) if is_suite(suite) && !node.is_opaque() => Some(ParentImage::Debian {
+            suite: suite.to_owned(),
+        }),
+        _ => Some(ParentImage::Aws(text)),
+    }
+}
+
 /// Whether a parent is named as AWS does; warns of names that AWS cannot have given.
 fn is_of_aws(text: &str, node: &Node, cx: &mut Cx<'_>) -> bool {
     let unusual = |what: &str, cx: &mut Cx<'_>| {

@@ -11,41 +11,6 @@ pub(crate) fn any_text(node: &Node, cx: &mut Cx<'_>) {
     decode::text(node, cx);
 }
 
-/// The variables of a Dockerfile template.
-const DOCKERFILE_VARIABLES: [&str; 3] = [
-    "imagebuilder:parentImage",
-    "imagebuilder:environments",
-    "imagebuilder:components",
-];
-
-/// A Dockerfile with `{{{ imagebuilder:… }}}`.
-pub(crate) fn dockerfile(node: &Node, cx: &mut Cx<'_>) {
-    let Some(text) = decode::limited(node, cx, 16_000) else {
-        return;
-    };
-    if node.is_opaque() {
-        return;
-    }
-    let mut rest = text.as_str();
-    while let Some((_, after)) = rest.split_once("{{{") {
-        let Some((name, next)) = after.split_once("}}}") else {
-            return;
-        };
-        let name = name.trim();
-        if name.starts_with("imagebuilder:") && !DOCKERFILE_VARIABLES.contains(&name) {
-            let help = crate::suggest::did_you_mean(name, DOCKERFILE_VARIABLES)
-                .unwrap_or_else(|| format!("known are {}", DOCKERFILE_VARIABLES.join(", ")));
-            cx.error_help(
-                "unknown-variable",
-                node.span,
-                format!("there is no variable {}", decode::shown(name)),
-                Some(help),
-            );
-        }
-        rest = next;
-    }
-}
-
 /// A Region can have one entry.
 pub(crate) fn regions_once(fields: &Fields<'_>, cx: &mut Cx<'_>) {
     let Some(NodeKind::Seq(items)) = fields.peek("distributions").map(|n| &n.kind) else {

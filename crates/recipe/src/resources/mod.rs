@@ -11,10 +11,11 @@ pub(crate) mod schedule;
 pub(crate) mod schema;
 pub(crate) mod tables;
 
-use amiforge_types::Diagnostics;
+use amiforge_types::{Diagnostics, Severity};
 
 use crate::component::Component;
 use crate::decode::Cx;
+use crate::dockerfile::Dockerfile;
 use crate::inline::Inline;
 use crate::node::Node;
 use crate::workflow::{self, Stage};
@@ -171,18 +172,84 @@ pub(crate) fn resource(
     diags: &mut Diagnostics,
 ) -> Option<Resource> {
     yaml::deny_tags(&document, &mut Cx::new(diags));
-    let data = document.get("data").or_else(|| document.get("Data"));
-    let inline = data.and_then(|node| Inline::of_scalar(node, text));
-    let component = check(kind, &document, inline.as_ref(), false, diags);
+    let inline = inline_of(kind, &document).and_then(|node| Inline::of_scalar(node, text));
+    let inner = check(kind, &document, inline.as_ref(), false, diags);
     Some(Resource {
         kind,
-        component,
+        component: inner.component,
         document,
     })
 }
 
+/// The field that holds a document.
+pub(crate) fn inline_of(kind: ResourceKind, document: &Node) -> Option<&Node> {
+    let names = match kind {
+        ResourceKind::Component | ResourceKind::Workflow => ["data", "Data"],
+        ResourceKind::ContainerRecipe => ["dockerfileTemplateData", "DockerfileTemplateData"],
+        _ => return None,
+    };
+    names.iter().find_map(|name| document.get(name))
+}
+
+/// What stands inside a resource, without errors.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Inner {
+    pub(crate) component: Option<Component>,
+    pub(crate) dockerfile: Option<Dockerfile>,
+}
+
+/// Reads a Dockerfile template; what is right and not supported is told as `severity`, or not at all.
+pub(crate) fn dockerfile(
+    inline: &Inline<'_>,
+    unsupported: Option<Severity>,
+    diags: &mut Diagnostics,
+) -> Option<Dockerfile> {
+    if inline.is_open() {
+        // Nothing can be said of its lines before their values are known.
+        return None;
+    }
+    let mut file = None;
+    let found = inline.check(|text, found| file = crate::dockerfile::dockerfile(text, found));
+    found.iter().for_each(|problem| diags.push(problem.clone()));
+    let mut file: Dockerfile = file.filter(|_| !found.has_errors())?;
+    for problem in &mut file.unsupported {
+        *problem = inline.lifted(problem);
+        if let Some(severity) = unsupported {
+            let mut told = problem.clone();
+            told.severity = severity;
+            diags.push(told);
+        }
+    }
+    Some(file)
+}
+
 /// Checks the fields of a resource, with the document that stands in it.
 pub(crate) fn check(
+    kind: ResourceKind,
+    node: &Node,
+    inline: Option<&Inline<'_>>,
+    pascal: bool,
+    diags: &mut Diagnostics,
+) -> Inner {
+    if kind == ResourceKind::ContainerRecipe {
+        if let Some(table) = kind.table() {
+            let mut cx = Cx::new(diags);
+            cx.pascal = pascal;
+            schema::check(node, table, &mut cx);
+        }
+        let dockerfile = inline.and_then(|i| dockerfile(i, Some(Severity::Warning), diags));
+        return Inner {
+            component: None,
+            dockerfile,
+        };
+    }
+    Inner {
+        component: with_document(kind, node, inline, pascal, diags),
+        dockerfile: None,
+    }
+}
+
+fn with_document(
     kind: ResourceKind,
     node: &Node,
     inline: Option<&Inline<'_>>,

@@ -3,7 +3,7 @@
 
 use super::schema::{Field, Object, Relation, Rule, UNLIMITED, may, must};
 use super::{arn, checks, forms, schedule};
-use crate::image_recipe::{block_device_mappings, component_refs};
+use crate::image_recipe::{block_device_mappings, component_refs, container_settings};
 
 const NAME: Field = must("name", Rule::Is(forms::resource_name));
 const DESCRIPTION: Field = may("description", Rule::Text(1024));
@@ -108,7 +108,7 @@ pub(crate) static CONTAINER_RECIPE: Object = Object {
         must("parentImage", Rule::Text(1024)),
         may("components", Rule::Is(component_refs)),
         must("targetRepository", Rule::Object(&TARGET_REPOSITORY)),
-        may("dockerfileTemplateData", Rule::Is(checks::dockerfile)),
+        may("dockerfileTemplateData", Rule::Text(16_000)),
         may("dockerfileTemplateUri", Rule::Form(&forms::S3_URI)),
         may(
             "instanceConfiguration",
@@ -117,6 +117,8 @@ pub(crate) static CONTAINER_RECIPE: Object = Object {
         may("platformOverride", Rule::Choice(PLATFORMS)),
         may("imageOsVersionOverride", Rule::Text(1024)),
         may("workingDirectory", Rule::Text(1024)),
+        // Ours.
+        may("amiforge", Rule::Is(container_settings)),
         DESCRIPTION,
         KMS_KEY,
         TAGS,

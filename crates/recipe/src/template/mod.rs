@@ -18,6 +18,7 @@ use amiforge_types::{Diagnostic, Diagnostics, Severity, Span};
 
 use crate::component::Component;
 use crate::decode::{self, Cx, Fields, shown};
+use crate::dockerfile::Dockerfile;
 use crate::image_recipe::{self, ImageRecipe};
 use crate::inline::Inline;
 use crate::node::{Key, Node, NodeKind, Style};
@@ -91,6 +92,8 @@ pub struct TemplateResource {
     pub data_is_open: bool,
     /// Of a component, its document when that has no errors.
     pub component: Option<Component>,
+    /// Of a container recipe, its Dockerfile template when that has no errors and no open values.
+    pub dockerfile: Option<Dockerfile>,
 }
 
 /// Why a template does not say which recipe to build.
@@ -98,10 +101,10 @@ pub struct TemplateResource {
 #[non_exhaustive]
 pub enum TemplateError {
     /// There is no image recipe.
-    #[error("the template has no image recipe")]
+    #[error("the template has no recipe of an image or a container")]
     NoRecipe,
     /// There are several, and none was named.
-    #[error("the template has several image recipes: {}", .ids.join(", "))]
+    #[error("the template has several recipes: {}", .ids.join(", "))]
     Several {
         /// Their logical ids.
         ids: Vec<String>,
@@ -115,7 +118,7 @@ pub enum TemplateError {
         ids: Vec<String>,
     },
     /// The resource leads to no image recipe of the template.
-    #[error("{id} is {what}; it leads to no image recipe of this template")]
+    #[error("{id} is {what}; it leads to no recipe of this template")]
     NotARecipe {
         /// The logical id.
         id: String,
@@ -131,17 +134,23 @@ impl Template {
         self.resources.iter().find(|resource| resource.id == id)
     }
 
-    /// The image recipe that is meant: the one called `name`, the one that a pipeline or image called
-    /// `name` is made from, or without a name the only one.
+    /// The recipe that is meant: the one called `name`, the one that a pipeline or image called
+    /// `name` is made from, or without a name the only one of an image, else the only one of a container.
     ///
     /// # Errors
     /// When that is none or several.
     pub fn recipe(&self, name: Option<&str>) -> Result<&TemplateResource, TemplateError> {
         let Some(name) = name else {
-            let mut recipes = self
-                .resources
-                .iter()
-                .filter(|r| r.kind == ResourceKind::ImageRecipe && r.active != Some(false));
+            let active = |kind| {
+                let all = self.resources.iter();
+                all.filter(move |r| r.kind == kind && r.active != Some(false))
+            };
+            // Images go first: that is what is built of a template with both when nothing is said.
+            let mut images = active(ResourceKind::ImageRecipe).peekable();
+            let mut recipes: Box<dyn Iterator<Item = &TemplateResource>> = match images.peek() {
+                Some(_) => Box::new(images),
+                None => Box::new(active(ResourceKind::ContainerRecipe)),
+            };
             return match (recipes.next(), recipes.next()) {
                 (None, _) => Err(TemplateError::NoRecipe),
                 (Some(only), None) => Ok(only),
@@ -157,14 +166,16 @@ impl Template {
             name: name.to_owned(),
             ids: self.resources.iter().map(|r| r.id.clone()).collect(),
         })?;
-        if resource.kind == ResourceKind::ImageRecipe {
+        if resource.is_recipe() {
             return Ok(resource);
         }
-        let named = resource.properties.get("ImageRecipeArn");
+        let named = ["ImageRecipeArn", "ContainerRecipeArn"]
+            .iter()
+            .find_map(|name| resource.properties.get(name));
         named
             .and_then(Node::resource)
             .and_then(|(_, id)| self.resource(id))
-            .filter(|r| r.kind == ResourceKind::ImageRecipe)
+            .filter(|r| r.is_recipe())
             .ok_or_else(|| TemplateError::NotARecipe {
                 id: resource.id.clone(),
                 what: resource.kind.with_article(),
@@ -199,12 +210,26 @@ fn map(span: Span, fields: Vec<(Key, Node)>) -> Node {
 }
 
 impl TemplateResource {
+    /// Whether it is a recipe: of an image or of a container.
+    #[must_use]
+    pub fn is_recipe(&self) -> bool {
+        matches!(
+            self.kind,
+            ResourceKind::ImageRecipe | ResourceKind::ContainerRecipe
+        )
+    }
+
     /// The recipe that this resource is, for a build: everything that it is made from must be known.
     /// The recipe is there exactly when no problem is an error.
     #[must_use]
     pub fn image_recipe(&self) -> (Option<ImageRecipe>, Diagnostics) {
         let mut diags = Diagnostics::new();
-        let recipe = image_recipe::template_recipe(self.properties.clone(), &mut diags);
+        let recipe = if self.kind == ResourceKind::ContainerRecipe {
+            let properties = self.properties.clone();
+            image_recipe::template_container(properties, self.dockerfile.clone(), &mut diags)
+        } else {
+            image_recipe::template_recipe(self.properties.clone(), &mut diags)
+        };
         if let NodeKind::Map(fields) = &self.properties.kind {
             for (key, value) in fields {
                 if key.text != "Components" {
@@ -213,7 +238,12 @@ impl TemplateResource {
                 // What only AWS looks at may stay open.
                 if !matches!(
                     key.text.as_str(),
-                    "Tags" | "AmiTags" | "Description" | "AdditionalInstanceConfiguration"
+                    "Tags"
+                        | "AmiTags"
+                        | "Description"
+                        | "AdditionalInstanceConfiguration"
+                        | "InstanceConfiguration"
+                        | "KmsKeyId"
                 ) {
                     open_values(value, &mut diags);
                 }
@@ -451,8 +481,12 @@ fn resource<'t>(
     };
     // Our settings, where CloudFormation lets anything stand.
     let settings = node.get("Metadata").and_then(|m| m.get("amiforge"));
-    if let (ResourceKind::ImageRecipe, Some(settings), NodeKind::Map(fields)) =
-        (kind, settings, &mut properties.kind)
+    let is_recipe = matches!(
+        kind,
+        ResourceKind::ImageRecipe | ResourceKind::ContainerRecipe
+    );
+    if let (true, Some(settings), NodeKind::Map(fields)) =
+        (is_recipe, settings, &mut properties.kind)
     {
         let name = Key {
             text: "Amiforge".to_owned(),
@@ -461,12 +495,11 @@ fn resource<'t>(
         fields.push((name, resolver.node(settings)?));
     }
     let inline = raw
-        .and_then(|raw| raw.get("Data"))
-        .filter(|_| matches!(kind, ResourceKind::Component | ResourceKind::Workflow))
+        .and_then(|raw| resources::inline_of(kind, raw))
         .and_then(|data| resolver.inline(data, text));
-    let component = if kind == ResourceKind::ImageRecipe {
+    let inner = if kind == ResourceKind::ImageRecipe {
         image_recipe::template_recipe(properties.clone(), resolver.diags());
-        None
+        resources::Inner::default()
     } else {
         resources::check(kind, &properties, inline.as_ref(), true, resolver.diags())
     };
@@ -478,7 +511,8 @@ fn resource<'t>(
         properties,
         data: inline.as_ref().map(Inline::text),
         data_is_open: inline.is_some_and(|inline| inline.is_open()),
-        component,
+        component: inner.component,
+        dockerfile: inner.dockerfile,
     })
 }
 

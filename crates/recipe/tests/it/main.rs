@@ -6,6 +6,7 @@
 )]
 
 mod codes;
+mod dockerfiles;
 mod fixtures;
 mod hostile;
 mod properties;

@@ -5,6 +5,7 @@
 //! - [`read_stream`] reads any archive front to back, plain or compressed with gzip, zstd or xz, and
 //!   writes file data once to a spool; the tree points into the spool.
 //! - [`write()`] writes a tree as a PAX archive whose bytes depend on the tree alone.
+//! - [`write_changes`] writes a layer the way OCI images have theirs.
 //!
 //! What is read: v7, ustar, GNU (long names, old sparse headers) and PAX (`path`, `linkpath`,
 //! `size`, `mtime`, `uid`, `gid`, `SCHILY.xattr.*`, `SCHILY.acl.*`,
@@ -26,6 +27,7 @@ mod acl;
 mod compression;
 mod header;
 mod input;
+mod oci;
 mod pax;
 mod read;
 mod sparse;
@@ -34,6 +36,7 @@ mod tests;
 mod write;
 
 pub use compression::Compression;
+pub use oci::{ChangesSummary, write_changes};
 pub use write::{TarWriteError, WriteSummary, write};
 
 use crate::Tree;

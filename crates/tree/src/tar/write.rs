@@ -7,7 +7,7 @@ use amiforge_types::BlobTable;
 
 use super::acl;
 use super::header::{BLOCK, BLOCK_BYTES};
-use crate::{Content, Inode, Kind, Tree};
+use crate::{Content, DataExtent, Inode, Kind, Tree};
 
 /// An archive that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,23 @@ pub enum TarWriteError {
     /// The sink failed.
     #[error("writing the archive failed")]
     Write(#[source] io::Error),
+    /// Something that an archive of this kind cannot hold.
+    #[error("{:?} cannot be written: {what}", String::from_utf8_lossy(path))]
+    Entry {
+        /// Path in the image.
+        path: Vec<u8>,
+        /// Why not.
+        what: &'static str,
+    },
+}
+
+/// Who reads the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// GNU tar and libarchive.
+    Tar,
+    /// What unpacks the layers of containers: it knows attributes under `SCHILY.xattr.` alone.
+    Container,
 }
 
 /// What was written.
@@ -59,7 +76,7 @@ pub fn write(
         }
         let first = &mut first_name[ino.index()];
         match first {
-            Some(first) => Member::new(&path, &inode, Some(first))
+            Some(first) => Member::new(&path, &inode, Some(first), Reader::Tar)
                 .write(out)
                 .map_err(TarWriteError::Write)?,
             None => {
@@ -81,7 +98,7 @@ fn write_member(
     blobs: &BlobTable,
     out: &mut dyn Write,
 ) -> Result<(), TarWriteError> {
-    let mut member = Member::new(path, inode, None);
+    let mut member = Member::new(path, inode, None, Reader::Tar);
     let Kind::File(content) = &inode.kind else {
         return member.write(out).map_err(TarWriteError::Write);
     };
@@ -99,23 +116,36 @@ fn write_member(
     member.size = data_len;
     member.write(out).map_err(TarWriteError::Write)?;
     out.write_all(&map).map_err(TarWriteError::Write)?;
-    let mut buf = Vec::new();
     for extent in &content.extents {
-        buf.resize(crate::DATA_CHUNK, 0);
-        let mut done = 0;
-        while done < extent.len {
-            let n = usize::try_from((extent.len - done).min(buf.len() as u64)).unwrap_or(0);
-            extent
-                .read_exact(blobs, &mut buf[..n], done)
-                .map_err(|source| TarWriteError::Read {
-                    path: path.to_vec(),
-                    source,
-                })?;
-            out.write_all(&buf[..n]).map_err(TarWriteError::Write)?;
-            done += n as u64;
-        }
+        copy(extent, path, blobs, out)?;
     }
     pad(data_len, out).map_err(TarWriteError::Write)
+}
+
+/// The bytes of one run of a file.
+pub(super) fn copy(
+    extent: &DataExtent,
+    path: &[u8],
+    blobs: &BlobTable,
+    out: &mut dyn Write,
+) -> Result<(), TarWriteError> {
+    let chunk = usize::try_from(extent.len)
+        .unwrap_or(crate::DATA_CHUNK)
+        .min(crate::DATA_CHUNK);
+    let mut buf = vec![0; chunk];
+    let mut done = 0;
+    while done < extent.len {
+        let n = usize::try_from((extent.len - done).min(buf.len() as u64)).unwrap_or(0);
+        extent
+            .read_exact(blobs, &mut buf[..n], done)
+            .map_err(|source| TarWriteError::Read {
+                path: path.to_vec(),
+                source,
+            })?;
+        out.write_all(&buf[..n]).map_err(TarWriteError::Write)?;
+        done += n as u64;
+    }
+    Ok(())
 }
 
 fn sparse_map(content: &Content) -> Vec<u8> {
@@ -136,23 +166,23 @@ fn sparse_map(content: &Content) -> Vec<u8> {
     map
 }
 
-fn pad(len: u64, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn pad(len: u64, out: &mut dyn Write) -> io::Result<()> {
     let padding = len.next_multiple_of(BLOCK_BYTES) - len;
     out.write_all(&[0; BLOCK][..usize::try_from(padding).unwrap_or(0)])
 }
 
 /// One header, in ustar with the rest in PAX records.
-struct Member {
+pub(super) struct Member {
     name: Vec<u8>,
     link: Vec<u8>,
-    size: u64,
+    pub(super) size: u64,
     header: ::tar::Header,
     records: Vec<u8>,
 }
 
 impl Member {
     /// `first` is the first name of a hard-linked inode, when this is not it.
-    fn new(path: &[u8], inode: &Inode, first: Option<&Vec<u8>>) -> Self {
+    pub(super) fn new(path: &[u8], inode: &Inode, first: Option<&Vec<u8>>, reader: Reader) -> Self {
         let mut name = path.to_vec();
         let mut link = Vec::new();
         let mut header = ::tar::Header::new_ustar();
@@ -203,8 +233,12 @@ impl Member {
                     acl::DEFAULT => Some(b"SCHILY.acl.default"),
                     _ => None,
                 };
+                let acl_key = acl_key.filter(|_| reader == Reader::Tar);
                 match acl_key.zip(acl::to_text(value)) {
                     Some((key, text)) => member.pax(key, text.as_bytes()),
+                    None if reader == Reader::Container => {
+                        member.pax(&[b"SCHILY.xattr.", attr.as_slice()].concat(), value);
+                    }
                     None => {
                         let key = [b"SCHILY.xattr.", encode_name(attr).as_slice()].concat();
                         member.pax(&key, value);
@@ -241,7 +275,7 @@ impl Member {
         push_record(&mut self.records, key, value);
     }
 
-    fn write(mut self, out: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn write(mut self, out: &mut dyn Write) -> io::Result<()> {
         let mut records = Vec::new();
         // Names that do not fit, and names that are not text: PAX values are UTF-8 unless said
         // otherwise.

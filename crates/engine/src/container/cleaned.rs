@@ -1,0 +1,131 @@
+//! Layers without what an image does not keep: the same files that a disk image is made without, here
+//! taken out of every layer, since what a layer holds can be read from it whatever the layers above hide.
+
+use std::borrow::Cow;
+
+use amiforge_tree::{Content, Kind, LayerDiff, LayerEntry};
+
+use crate::assemble;
+
+/// The layer without them.
+pub(super) fn cleaned(diff: &LayerDiff) -> Cow<'_, LayerDiff> {
+    let touched = |(path, entry): (&Vec<u8>, &LayerEntry)| {
+        assemble::is_dropped(path) || (is_machine_id(path) && has_data(entry))
+    };
+    if !diff.entries.iter().any(touched) {
+        return Cow::Borrowed(diff);
+    }
+    let mut out = LayerDiff::default();
+    // First names that went, and which name is now the first.
+    let mut moved: Vec<(&[u8], &[u8])> = Vec::new();
+    for (path, entry) in &diff.entries {
+        if assemble::is_dropped(path) {
+            continue;
+        }
+        let entry = match entry {
+            LayerEntry::Link(target) if assemble::is_dropped(target) => {
+                match moved.iter().find(|(gone, _)| *gone == target.as_slice()) {
+                    Some((_, first)) => LayerEntry::Link(first.to_vec()),
+                    None => {
+                        moved.push((target, path));
+                        let Some(first) = diff.entries.get(target) else {
+                            continue;
+                        };
+                        first.clone()
+                    }
+                }
+            }
+            entry => entry.clone(),
+        };
+        out.entries.insert(path.clone(), emptied(path, entry));
+    }
+    Cow::Owned(out)
+}
+
+fn is_machine_id(path: &[u8]) -> bool {
+    path == assemble::MACHINE_ID
+}
+
+fn has_data(entry: &LayerEntry) -> bool {
+    matches!(entry, LayerEntry::Put(inode) if matches!(&inode.kind, Kind::File(content) if content.size > 0))
+}
+
+/// The id of a machine stays as an empty file.
+fn emptied(path: &[u8], mut entry: LayerEntry) -> LayerEntry {
+    if let (true, LayerEntry::Put(inode)) = (is_machine_id(path), &mut entry)
+        && let Kind::File(content) = &mut inode.kind
+    {
+        *content = Content::default();
+    }
+    entry
+}
+
+#[cfg(test)]
+mod tests {
+    use amiforge_tree::{DataExtent, DataSource, Inode, Stat};
+    use amiforge_types::Timestamp;
+
+    use super::*;
+
+    fn file(text: &str) -> LayerEntry {
+        let stat = Stat {
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp::default(),
+        };
+        let content = Content {
+            size: text.len() as u64,
+            extents: vec![DataExtent {
+                offset: 0,
+                len: text.len() as u64,
+                source: DataSource::Bytes(text.as_bytes().into()),
+            }],
+            digest: None,
+        };
+        LayerEntry::Put(Inode::new(stat, Kind::File(content)))
+    }
+
+    fn diff(entries: Vec<(&str, LayerEntry)>) -> LayerDiff {
+        LayerDiff {
+            entries: entries
+                .into_iter()
+                .map(|(path, entry)| (path.as_bytes().to_vec(), entry))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn what_an_image_does_not_keep_is_in_no_layer() {
+        let link = |to: &str| LayerEntry::Link(to.as_bytes().to_vec());
+        let before = diff(vec![
+            ("etc/machine-id", file("0123")),
+            ("etc/ssh/ssh_host_rsa_key", file("secret")),
+            ("etc/ssh/sshd_config", file("kept")),
+            ("tmp/a", file("shared")),
+            ("usr/b", link("tmp/a")),
+            ("usr/c", link("tmp/a")),
+        ]);
+        let after = cleaned(&before);
+        let LayerEntry::Put(id) = &after.entries[b"etc/machine-id".as_slice()] else {
+            panic!("{after:?}");
+        };
+        assert_eq!(id.kind, Kind::File(Content::default()));
+        let mut rest = after.into_owned();
+        rest.entries.remove(b"etc/machine-id".as_slice());
+        assert_eq!(
+            rest,
+            diff(vec![
+                ("etc/ssh/sshd_config", file("kept")),
+                ("usr/b", file("shared")),
+                ("usr/c", link("usr/b")),
+            ])
+        );
+    }
+
+    #[test]
+    fn a_layer_without_them_is_not_copied() {
+        let before = diff(vec![("usr/b", file("x")), ("tmpx", file("y"))]);
+        assert!(matches!(cleaned(&before), Cow::Borrowed(_)));
+    }
+}
