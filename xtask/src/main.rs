@@ -12,6 +12,7 @@
 mod bench;
 mod demo;
 mod fuzz;
+mod schema;
 mod setup;
 mod test;
 mod tidy;
@@ -28,6 +29,7 @@ Development tasks of amiforge.
   cargo xtask test                install what the tests need, then every check and test (what CI runs)
   cargo xtask setup [demo|test]   only the installing part
   cargo xtask tidy                only the house rules
+  cargo xtask schema              write the JSON Schemas of docs/schema from the decoders
   cargo xtask fuzz [TARGET] [SECONDS]  run the fuzz targets on their seeds, and on for that long each
   cargo xtask bench [disk|build]  compare with the peers; writes docs/benchmarks.md
 ";
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(),
         ["test"] => test::run(),
         ["tidy"] => tidy::run(),
+        ["schema"] => schema::run_task(),
         ["bench"] | ["bench", "all"] => bench::run(bench::What::All),
         ["bench", "disk"] => bench::run(bench::What::Disk),
         ["bench", "build"] => bench::run(bench::What::Build),

@@ -15,8 +15,8 @@ use crate::decode::Cx;
 use crate::node::Node;
 use crate::version::VersionPattern;
 
+pub(crate) use decode::{fields, recipe, template_recipe};
 pub use decode::{parse_recipe, recipe_components};
-pub(crate) use decode::{recipe, template_recipe};
 pub use devices::{BlockDeviceMapping, Ebs, VolumeType};
 pub use limits::StepLimits;
 pub use settings::{

@@ -6,6 +6,7 @@ use super::limits::{self, StepLimits};
 use super::sources::is_suite;
 use crate::decode::{self, Cx, Fields};
 use crate::node::{Node, NodeKind};
+use crate::trace::Asked;
 
 /// Settings that an AWS recipe does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,8 +235,16 @@ fn root_filesystem(node: &Node, cx: &mut Cx<'_>) -> Option<RootFilesystem> {
         .map(|(kind, profile)| profile.unwrap_or(kind))
 }
 
+/// The spellings of [`Compression`].
+const COMPRESSIONS: &str =
+    "`none`, `zlib` or `zlib:1` to `zlib:9`, `zstd` or `zstd:1` to `zstd:19`";
+
 fn compression(node: &Node, cx: &mut Cx<'_>) -> Option<(Compression, Span)> {
     let text = decode::filled(node, cx)?;
+    cx.asks(node.span, || Asked::Hint(COMPRESSIONS));
+    cx.asks(node.span, || {
+        Asked::Pattern(r"^(none|zlib(:\+?0*[1-9])?|zstd(:\+?0*([1-9]|1[0-9]))?)$")
+    });
     match text.parse() {
         Ok(compression) => Some((compression, node.span)),
         Err(error) => {
