@@ -461,14 +461,14 @@ fn a_template_gives_the_layers_of_the_same_recipe() {
 fn schemas_are_printed_as_they_are_published() {
     let env = Env::new();
     let schema = |kind: &str| finish(env.amiforge().args(["schema", kind]));
-    let kinds = env.run(env.amiforge().arg("schema")).stdout;
+    let kinds = env.run(env.amiforge().arg("schema")).text();
     let folder = workspace_root().join("docs/schema");
     let published = fs_err::read_dir(&folder).unwrap().count();
     assert_eq!(kinds.lines().count(), published, "{kinds}");
     for line in kinds.lines() {
         let kind = line.split_whitespace().next().unwrap();
         let text = fs_err::read_to_string(folder.join(format!("{kind}.schema.json"))).unwrap();
-        assert_eq!(schema(kind).expect_code(0).stdout, text, "{kind}");
+        assert_eq!(schema(kind).expect_code(0).text(), text, "{kind}");
     }
     says(
         &schema("recipe").expect_code(2),

@@ -10,6 +10,7 @@ pub(crate) mod forms;
 pub(crate) mod schedule;
 pub(crate) mod schema;
 pub(crate) mod tables;
+mod timezone;
 
 use amiforge_types::Diagnostics;
 
