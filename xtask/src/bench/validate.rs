@@ -77,7 +77,7 @@ pub(super) fn run(bench: &Bench) -> Result<Table> {
                 &all,
                 "PyYAML with libyaml, loading alone",
                 median(&loads),
-                Some(5.0),
+                Some(1.0),
             ),
             row(
                 "the same",
