@@ -12,6 +12,7 @@
 mod bench;
 mod demo;
 mod fuzz;
+mod schema;
 mod setup;
 mod test;
 mod tidy;
@@ -28,8 +29,9 @@ Development tasks of amiforge.
   cargo xtask test                install what the tests need, then every check and test (what CI runs)
   cargo xtask setup [demo|test]   only the installing part
   cargo xtask tidy                only the house rules
+  cargo xtask schema              write the JSON Schemas of docs/schema from the decoders
   cargo xtask fuzz [TARGET] [SECONDS]  run the fuzz targets on their seeds, and on for that long each
-  cargo xtask bench [disk|build]  compare with the peers; writes docs/benchmarks.md
+  cargo xtask bench [disk|build|validate]  compare with the peers; writes docs/benchmarks.md
 ";
 
 fn main() -> ExitCode {
@@ -41,9 +43,11 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(),
         ["test"] => test::run(),
         ["tidy"] => tidy::run(),
+        ["schema"] => schema::run_task(),
         ["bench"] | ["bench", "all"] => bench::run(bench::What::All),
         ["bench", "disk"] => bench::run(bench::What::Disk),
         ["bench", "build"] => bench::run(bench::What::Build),
+        ["bench", "validate"] => bench::run(bench::What::Validate),
         ["fuzz"] => fuzz::run(None, 0),
         ["fuzz", word] => match word.parse() {
             Ok(seconds) => fuzz::run(None, seconds),

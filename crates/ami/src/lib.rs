@@ -12,6 +12,9 @@
 //! [`Manifest::from_json`]; both check every rule, so a `Manifest` in hand is a valid one.
 #![forbid(unsafe_code)]
 
+/// The JSON Schema of `manifest.json`, as it is published.
+pub const MANIFEST_SCHEMA: &str = include_str!("../../../docs/schema/manifest.schema.json");
+
 mod boot_mode;
 mod container;
 mod device;

@@ -38,6 +38,11 @@ pub(crate) enum Command {
         /// The code; without one, all of them.
         code: Option<String>,
     },
+    /// Print the JSON Schema of a kind of document, for an editor.
+    Schema {
+        /// The kind, for example `component`; without one, all of them.
+        kind: Option<String>,
+    },
     /// The built-in components, and component documents without an image.
     #[command(subcommand)]
     Component(crate::component::Component),

@@ -132,6 +132,26 @@ pub(crate) fn explain(code: Option<&str>) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The JSON Schema of a kind of document; without one, the kinds.
+pub(crate) fn schema(kind: Option<&str>) -> Outcome {
+    let Some(kind) = kind else {
+        for (kind, name) in engine::schemas() {
+            print_line(&format!("{kind:32}{name}"))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Some(text) = engine::schema(kind) else {
+        let error = EngineError::new(
+            ErrorKind::Invalid,
+            format!("there is no schema of {kind:?}"),
+        );
+        let help = "`amiforge schema` lists the kinds that have one";
+        return Err(error.with_hint(help).into());
+    };
+    print_line(text.trim_end())?;
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(crate) fn test(engine: &Engine, args: &args::Test) -> Outcome {
     let firmware = match args.firmware {
         FirmwareArg::Bios => engine::FirmwareChoice::Bios,

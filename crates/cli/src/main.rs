@@ -89,6 +89,7 @@ fn run(command: Command, progress: &Arc<Progress>) -> Result<ExitCode, CommandEr
     match command {
         Command::Completions { shell } => return commands::completions(shell),
         Command::Explain { code } => return commands::explain(code.as_deref()),
+        Command::Schema { kind } => return commands::schema(kind.as_deref()),
         _ => {}
     }
     let engine = Engine::new(Settings::from_environment(
@@ -112,6 +113,7 @@ fn run(command: Command, progress: &Arc<Progress>) -> Result<ExitCode, CommandEr
         Command::Plan(args) => commands::plan(&engine, &args),
         Command::Validate(args) => commands::validate(&engine, &args),
         Command::Explain { code } => commands::explain(code.as_deref()),
+        Command::Schema { kind } => commands::schema(kind.as_deref()),
         Command::Component(command) => component::component(&engine, command),
         Command::Test(args) => commands::test(&engine, &args),
         Command::Export(args) => export::export(&engine, args),

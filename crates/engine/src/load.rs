@@ -254,7 +254,12 @@ impl Engine {
         let sources = Sources::load(self.settings.config_file.as_deref())?;
         let found: Vec<Vec<DocumentReport>> = files
             .par_iter()
-            .map(|file| validate_file(file, &sources))
+            .map(|file| {
+                validate_file(file, &sources)
+                    .into_iter()
+                    .map(slim)
+                    .collect()
+            })
             .collect();
         let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
         let mut reports = Vec::new();
@@ -267,6 +272,14 @@ impl Engine {
         }
         Ok(reports)
     }
+}
+
+/// Without the text when nothing of it is shown: of very many documents that is most.
+fn slim(mut report: DocumentReport) -> DocumentReport {
+    if report.diagnostics.is_empty() {
+        report.text = String::new();
+    }
+    report
 }
 
 /// The problems of a file, and of the components when it is a recipe.

@@ -298,6 +298,10 @@ const CODES: &[(&str, &str)] = &[
         "There is no such type of resource in Image Builder.",
     ),
     (
+        "unknown-timezone",
+        "The IANA database of time zones has no such name. Names are those of a region and a city, such as `Europe/Berlin`, in this letter case. A name that is like none of the table may be younger than it, so that is a warning only.",
+    ),
+    (
         "unknown-variable",
         "There is no such variable in names and tags of images, or in a workflow.",
     ),

@@ -9,6 +9,7 @@ use std::fmt;
 
 use crate::decode::{self, Cx, Fields, shown};
 use crate::node::Node;
+use crate::trace::Asked;
 
 /// Levels of `and`, `or` and `not`.
 const MOST_LEVELS: usize = 4;
@@ -295,7 +296,7 @@ impl Decimal {
     }
 }
 
-const LOGICAL: &[&str] = &["and", "or", "not"];
+pub(crate) const LOGICAL: &[&str] = &["and", "or", "not"];
 
 const EQUAL: &[Ordering] = &[Ordering::Equal];
 const LESS: &[Ordering] = &[Ordering::Less];
@@ -338,6 +339,17 @@ const ALGORITHMS: &[Algorithm] = &[
     Algorithm::Sha512,
 ];
 
+/// The names of all operators.
+pub(crate) fn operators() -> impl Iterator<Item = &'static str> {
+    LOGICAL
+        .iter()
+        .copied()
+        .chain(TEXTS.iter().chain(NUMBERS).map(|(name, _)| *name))
+        .chain(TEXT_ALONE.iter().chain(PATH_ALONE).map(|(name, _)| *name))
+        .chain(ALGORITHMS.iter().map(|algorithm| algorithm.operator()))
+        .chain(["patternMatches"])
+}
+
 /// A mapping with one operator.
 pub(crate) fn condition(node: &Node, cx: &mut Cx<'_>) -> Option<Condition> {
     at_level(node, 1, cx)
@@ -345,16 +357,9 @@ pub(crate) fn condition(node: &Node, cx: &mut Cx<'_>) -> Option<Condition> {
 
 fn at_level(node: &Node, level: usize, cx: &mut Cx<'_>) -> Option<Condition> {
     let mut fields = Fields::of(node, "a condition", cx)?;
-    let names = LOGICAL
-        .iter()
-        .copied()
-        .chain(TEXTS.iter().chain(NUMBERS).map(|(name, _)| *name))
-        .chain(TEXT_ALONE.iter().chain(PATH_ALONE).map(|(name, _)| *name))
-        .chain(ALGORITHMS.iter().map(|algorithm| algorithm.operator()))
-        .chain(["patternMatches"]);
     let mut found: Option<(&'static str, &Node)> = None;
     let mut sound = true;
-    for name in names {
+    for name in operators() {
         let Some(operand) = fields.node(name, cx) else {
             continue;
         };
@@ -480,6 +485,7 @@ fn logical(name: &str, operand: &Node, level: usize, cx: &mut Cx<'_>) -> Option<
 
 fn number(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
     let text = decode::text(node, cx)?;
+    cx.asks(node.span, || Asked::Number);
     if !cx.defers(&text) && Decimal::of(&text).is_none() {
         let message = format!("{} is not a number", shown(&text));
         cx.error("wrong-type", node.span, message);

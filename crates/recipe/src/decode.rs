@@ -7,6 +7,7 @@ use amiforge_types::{Diagnostic, Diagnostics, Span};
 use crate::node::{Key, Node, NodeKind};
 use crate::reference;
 use crate::suggest;
+use crate::trace::{Asked, Trace};
 
 /// What decoding carries along: where problems go, and how far the text is resolved.
 pub(crate) struct Cx<'d> {
@@ -17,6 +18,8 @@ pub(crate) struct Cx<'d> {
     pub(crate) unresolved: bool,
     /// True inside a template, where only CloudFormation's spelling of fields counts.
     pub(crate) pascal: bool,
+    /// Where decoders leave what they ask for, when somebody wants to know.
+    pub(crate) trace: Option<&'d mut Trace>,
 }
 
 impl<'d> Cx<'d> {
@@ -25,6 +28,15 @@ impl<'d> Cx<'d> {
             diags,
             unresolved: false,
             pascal: false,
+            trace: None,
+        }
+    }
+
+    /// Leaves in the trace, if there is one, what is asked of the value at `span`.
+    pub(crate) fn asks(&mut self, span: Span, asked: impl FnOnce() -> Asked) {
+        let deferred = self.unresolved;
+        if let Some(trace) = &mut self.trace {
+            trace.push(span, deferred, asked());
         }
     }
 
@@ -65,7 +77,10 @@ impl<'d> Cx<'d> {
 /// The items of a list.
 pub(crate) fn seq<'n>(node: &'n Node, cx: &mut Cx<'_>) -> Option<&'n [Node]> {
     match &node.kind {
-        NodeKind::Seq(items) => Some(items),
+        NodeKind::Seq(items) => {
+            cx.asks(node.span, || Asked::List);
+            Some(items)
+        }
         _ if node.is_opaque() => Some(&[]),
         _ => {
             wrong_type(node, "a list", cx);
@@ -87,6 +102,7 @@ pub(crate) fn list<T>(
 
 /// Any text, also empty; a plain null is not text.
 pub(crate) fn text(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
+    cx.asks(node.span, || Asked::Text);
     match node.as_text() {
         Some(text) => Some(text.to_owned()),
         None => {
@@ -99,6 +115,7 @@ pub(crate) fn text(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
 /// Text with at least one character.
 pub(crate) fn filled(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
     let text = text(node, cx)?;
+    cx.asks(node.span, || Asked::Filled);
     if text.is_empty() && !node.is_opaque() {
         cx.error("empty-value", node.span, "this must not be empty");
         return None;
@@ -123,6 +140,7 @@ pub(crate) fn path(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
 /// Text of 1 to `most` characters.
 pub(crate) fn limited(node: &Node, cx: &mut Cx<'_>, most: usize) -> Option<String> {
     let text = filled(node, cx)?;
+    cx.asks(node.span, || Asked::AtMost(most));
     let count = text.chars().count();
     if count > most {
         let message = format!("this has {count} characters, at most {most} are allowed");
@@ -134,26 +152,28 @@ pub(crate) fn limited(node: &Node, cx: &mut Cx<'_>, most: usize) -> Option<Strin
 
 /// 3 to 128 of letters, digits, `-`, `_`; spaces only inside.
 pub(crate) fn resource_name(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
+    const HELP: &str = "use 3 to 128 letters, digits, `-`, `_`, and spaces inside";
     let text = filled(node, cx)?;
+    cx.asks(node.span, || Asked::Hint(HELP));
     let allowed = text
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b' '));
     let fits = allowed && (3..=128).contains(&text.len()) && text.trim() == text;
     if !fits && !node.is_opaque() {
         let message = format!("{} is not a resource name", shown(&text));
-        let help = Some("use 3 to 128 letters, digits, `-`, `_`, and spaces inside".to_owned());
-        cx.error_help("invalid-name", node.span, message, help);
+        cx.error_help("invalid-name", node.span, message, Some(HELP.to_owned()));
         return None;
     }
     Some(text)
 }
 
 /// A version, or a pattern of versions. `None` also for a value that is not known before deployment.
-pub(crate) fn parsed<T>(node: &Node, cx: &mut Cx<'_>, help: &str) -> Option<T>
+pub(crate) fn parsed<T>(node: &Node, cx: &mut Cx<'_>, help: &'static str) -> Option<T>
 where
     T: std::str::FromStr<Err = crate::version::VersionParseError>,
 {
     let text = filled(node, cx)?;
+    cx.asks(node.span, || Asked::Hint(help));
     if node.is_opaque() {
         return None;
     }
@@ -188,6 +208,7 @@ pub(crate) fn tag_map(
         cx.error_help("wrong-type", node.span, message, help);
         return None;
     };
+    cx.asks(node.span, || Asked::Named { most });
     let mut ok = true;
     if fields.len() > most {
         cx.error(
@@ -237,6 +258,7 @@ pub(crate) fn tag_map(
 /// `true` or `false` in the spellings of YAML 1.2, also when quoted.
 pub(crate) fn boolean(node: &Node, cx: &mut Cx<'_>) -> Option<bool> {
     let text = text(node, cx)?;
+    cx.asks(node.span, || Asked::Bool);
     match text.as_str() {
         "true" | "True" | "TRUE" => Some(true),
         "false" | "False" | "FALSE" => Some(false),
@@ -266,6 +288,7 @@ pub(crate) fn integer(
     range: std::ops::RangeInclusive<i64>,
 ) -> Option<i64> {
     let text = text(node, cx)?;
+    cx.asks(node.span, || Asked::Int(*range.start(), *range.end()));
     if cx.defers(&text) || node.is_opaque() {
         return Some(*range.start());
     }
@@ -295,6 +318,9 @@ pub(crate) fn integer(
 /// One of a few names; on a miss the names are listed, the nearest first suggested.
 pub(crate) fn choice<T: Copy>(node: &Node, cx: &mut Cx<'_>, choices: &[(&str, T)]) -> Option<T> {
     let text = text(node, cx)?;
+    cx.asks(node.span, || {
+        Asked::Choice(choices.iter().map(|(name, _)| (*name).to_owned()).collect())
+    });
     if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
         return Some(*value);
     }
@@ -374,7 +400,10 @@ impl<'n> Fields<'n> {
             opaque,
         };
         match &node.kind {
-            NodeKind::Map(fields) => Some(of(fields)),
+            NodeKind::Map(fields) => {
+                cx.asks(node.span, || Asked::Mapping(what));
+                Some(of(fields))
+            }
             _ if opaque => Some(of(&[])),
             _ => {
                 wrong_type(node, "a mapping", cx);
@@ -395,6 +424,9 @@ impl<'n> Fields<'n> {
         } else {
             Spelling::Either
         };
+        if spelling == Spelling::Either {
+            cx.asks(node.span, || Asked::EitherCase);
+        }
         Some(Self {
             spelling,
             ..Self::of(node, what, cx)?
@@ -412,6 +444,7 @@ impl<'n> Fields<'n> {
     /// The node of a field, present or not, null or not.
     pub(crate) fn node(&mut self, name: &'static str, cx: &mut Cx<'_>) -> Option<&'n Node> {
         self.known.push(name);
+        cx.asks(self.span, || Asked::Field(name));
         let mut found: Option<&'n (Key, Node)> = None;
         for field in self.fields {
             if !self.matches(&field.0.text, name) {
@@ -476,6 +509,7 @@ impl<'n> Fields<'n> {
         cx: &mut Cx<'_>,
     ) -> Option<&'n Node> {
         self.aliases.push((name, alias));
+        cx.asks(self.span, || Asked::Alias(name, alias));
         if self.spelling == Spelling::Pascal {
             self.known.push(alias);
             return self
@@ -535,6 +569,7 @@ impl<'n> Fields<'n> {
         if self.opaque {
             return;
         }
+        cx.asks(self.span, || Asked::Missing(name.to_owned()));
         let name = self.spelled(name);
         cx.error(
             "missing-field",
@@ -554,6 +589,7 @@ impl<'n> Fields<'n> {
     /// Reports the fields that nobody asked for; of very many, the first.
     pub(crate) fn deny_unknown(&self, cx: &mut Cx<'_>) {
         const MOST: usize = 20;
+        cx.asks(self.span, || Asked::Closed);
         // What is read under another name in a template is known by that name.
         let known = |key: &str| {
             self.known

@@ -10,14 +10,38 @@ pub(crate) fn nearest<'a>(
     if wrong.chars().count() > 64 {
         return None;
     }
-    let lower = wrong.to_lowercase();
+    let lower: Vec<char> = wrong.chars().flat_map(char::to_lowercase).collect();
+    let letters = letters(lower.iter().copied());
     let limit = (wrong.chars().count() / 3).max(1);
     candidates
         .into_iter()
-        .map(|candidate| (distance(&lower, &candidate.to_lowercase()), candidate))
+        .filter(|candidate| {
+            let (count, others) = (candidate.chars().count(), self::letters(lowered(candidate)));
+            // Each edit changes the length by one at most, and brings or takes one letter.
+            lower.len().abs_diff(count) <= limit
+                && bits(letters & !others) <= limit
+                && bits(others & !letters) <= limit
+        })
+        .map(|candidate| {
+            let other: Vec<char> = lowered(candidate).collect();
+            (distance(&lower, &other), candidate)
+        })
         .filter(|(d, _)| *d <= limit)
         .min_by_key(|(d, _)| *d)
         .map(|(_, candidate)| candidate)
+}
+
+fn lowered(text: &str) -> impl Iterator<Item = char> {
+    text.chars().flat_map(char::to_lowercase)
+}
+
+/// Which letters there are, as bits; several letters may share one.
+fn letters(word: impl Iterator<Item = char>) -> u64 {
+    word.fold(0, |all, letter| all | 1 << (u32::from(letter) % 64))
+}
+
+fn bits(letters: u64) -> usize {
+    usize::try_from(letters.count_ones()).unwrap_or(usize::MAX)
 }
 
 /// `did you mean "x"?`, when there is a near candidate.
@@ -29,21 +53,23 @@ pub(crate) fn did_you_mean<'a>(
 }
 
 /// Edits (insert, delete, replace, swap of neighbours) between two words.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before_last: Vec<usize> = Vec::new();
+fn distance(a: &[char], b: &[char]) -> usize {
+    // Three rows of the table, by turns.
+    let mut before_last = vec![0; b.len() + 1];
     let mut last: Vec<usize> = (0..=b.len()).collect();
+    let mut row = before_last.clone();
     for i in 0..a.len() {
-        let mut row = vec![i + 1];
+        row[0] = i + 1;
         for j in 0..b.len() {
             let replace = last[j] + usize::from(a[i] != b[j]);
             let mut best = replace.min(last[j + 1] + 1).min(row[j] + 1);
             if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
                 best = best.min(before_last[j - 1] + 1);
             }
-            row.push(best);
+            row[j + 1] = best;
         }
-        before_last = std::mem::replace(&mut last, row);
+        std::mem::swap(&mut before_last, &mut last);
+        std::mem::swap(&mut last, &mut row);
     }
     last[b.len()]
 }
@@ -59,7 +85,13 @@ mod tests {
         assert_eq!(nearest("updateos", names), Some("UpdateOS"));
         assert_eq!(nearest("Reticulate", names), None);
         assert_eq!(nearest(&"x".repeat(10_000_000), names), None);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "abc"), 3);
+        let between = |a: &str, b: &str| {
+            let chars = |text: &str| text.chars().collect::<Vec<char>>();
+            distance(&chars(a), &chars(b))
+        };
+        assert_eq!(between("kitten", "sitting"), 3);
+        assert_eq!(between("", "abc"), 3);
+        assert_eq!(between("ab", "ba"), 1);
+        assert_eq!(between("abcd", "acbd"), 1);
     }
 }

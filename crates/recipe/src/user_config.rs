@@ -21,6 +21,7 @@ use crate::decode::{self, Cx, Fields};
 use crate::image_recipe::{ComponentSource, ParentImage};
 use crate::node::{Node, NodeKind};
 use crate::reference::SECRET;
+use crate::trace::Asked;
 use crate::version::{Version, VersionPattern};
 use crate::yaml;
 
@@ -133,8 +134,11 @@ pub fn parse_config(text: &str) -> (Option<UserConfig>, Diagnostics) {
 }
 
 fn config(node: &Node, diags: &mut Diagnostics) -> Option<UserConfig> {
-    let mut cx = Cx::new(diags);
-    let cx = &mut cx;
+    decode_config(node, &mut Cx::new(diags))
+}
+
+/// The same; what is asked for goes into the trace of `cx`.
+pub(crate) fn decode_config(node: &Node, cx: &mut Cx<'_>) -> Option<UserConfig> {
     yaml::deny_tags(node, cx);
     let mut fields = Fields::of(node, "the configuration", cx)?;
     let parents = fields.optional("parents", cx, |n, cx| entries(n, cx, ParentImage::parse));
@@ -158,6 +162,7 @@ fn references(node: &Node, cx: &mut Cx<'_>) -> Option<BTreeMap<String, Reference
         decode::wrong_type(node, "a mapping", cx);
         return None;
     };
+    cx.asks(node.span, || Asked::Named { most: usize::MAX });
     let mut out = BTreeMap::new();
     for (key, value) in fields {
         if !["aws:ssm:", "aws:imds:", SECRET]
@@ -183,6 +188,7 @@ fn reference_value(node: &Node, cx: &mut Cx<'_>) -> Option<ReferenceValue> {
     let mut fields = Fields::of(node, "the value of a reference", cx)?;
     let env = fields.optional("env", cx, decode::filled);
     let file = fields.optional("file", cx, decode::path);
+    cx.asks(node.span, || Asked::OneOf(vec!["env", "file"]));
     fields.deny_unknown(cx);
     match (env?, file?) {
         (Some(name), None) => Some(ReferenceValue::Environment(name)),
@@ -207,6 +213,7 @@ fn entries<T>(
         decode::wrong_type(node, "a mapping", cx);
         return None;
     };
+    cx.asks(node.span, || Asked::Named { most: usize::MAX });
     let mut out = Vec::new();
     for (key, value) in fields {
         let Some(text) = decode::filled(value, cx) else {

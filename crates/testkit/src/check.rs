@@ -1,6 +1,7 @@
 //! The outside checkers. Each panics, with the tool's output, when the tool finds anything.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::process::{Finished, finish, run, tool};
 
@@ -136,6 +137,26 @@ pub fn fat_list(image: &Path) -> Vec<String> {
 #[track_caller]
 pub fn fat_cat(image: &Path, path: &str) -> Vec<u8> {
     run(tool("mtype").arg("-i").arg(image).arg(format!("::{path}"))).stdout
+}
+
+/// `jsonschema` of Python: a JSON file follows a JSON Schema of draft 7.
+///
+/// # Panics
+/// With every place where it does not.
+#[track_caller]
+pub fn json_schema(schema: &Path, file: &Path) {
+    const JUDGE: &str = "\
+import json, sys
+from jsonschema import Draft7Validator
+schema, document = (json.load(open(path)) for path in sys.argv[1:3])
+Draft7Validator.check_schema(schema)
+problems = [e.json_path + ': ' + e.message for e in Draft7Validator(schema).iter_errors(document)]
+sys.exit('\\n'.join(problems) or 0)";
+    let python = crate::venv_program("python3");
+    run(Command::new(python)
+        .args(["-c", JUDGE])
+        .arg(schema)
+        .arg(file));
 }
 
 #[cfg(test)]

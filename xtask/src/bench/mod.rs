@@ -9,6 +9,7 @@ mod build;
 mod disk;
 mod measure;
 mod report;
+mod validate;
 
 use std::path::PathBuf;
 
@@ -24,7 +25,9 @@ pub(crate) enum What {
     Disk,
     /// `build` of the minimal recipe.
     Build,
-    /// Both.
+    /// `validate` of many documents.
+    Validate,
+    /// All of them.
     All,
 }
 
@@ -36,16 +39,22 @@ pub(crate) fn run(what: What) -> Result<()> {
     })?;
     let bench = Bench::new()?;
     let mut sections = report::read()?;
-    if what != What::Build {
+    if matches!(what, What::Disk | What::All) {
         sections.insert(
             report::Section::Disk,
             step("disk assemble", || disk::run(&bench))?,
         );
     }
-    if what != What::Disk {
+    if matches!(what, What::Build | What::All) {
         sections.insert(
             report::Section::Build,
             step("build", || build::run(&bench))?,
+        );
+    }
+    if matches!(what, What::Validate | What::All) {
+        sections.insert(
+            report::Section::Validate,
+            step("validate", || validate::run(&bench))?,
         );
     }
     report::write(&sections)

@@ -11,7 +11,7 @@ use crate::util::{output, root, stdout};
 const HEAD: &str = "\
 # Benchmarks
 
-`cargo xtask bench [disk|build|all]` writes this file. Every row compares two programs that ran one after the other, several
+`cargo xtask bench [disk|build|validate|all]` writes this file. Every row compares two programs that ran one after the other, several
 times in the same run, on the same input, with inputs and outputs in a memory-backed folder; the numbers are medians of
 wall-clock seconds. Only the ratios mean anything on another machine. Memory is the largest sum of proportional set
 sizes over the program and all its children, from a run of its own.
@@ -22,15 +22,17 @@ sizes over the program and all its children, from a run of its own.
 pub(super) enum Section {
     Disk,
     Build,
+    Validate,
 }
 
 impl Section {
-    const ALL: [Self; 2] = [Self::Disk, Self::Build];
+    const ALL: [Self; 3] = [Self::Disk, Self::Build, Self::Validate];
 
     const fn title(self) -> &'static str {
         match self {
             Self::Disk => "disk assemble",
             Self::Build => "build",
+            Self::Validate => "validate",
         }
     }
 }
@@ -180,6 +182,10 @@ fn machine() -> Result<String> {
         first("mtools", &["--version"]),
         first("qemu-img", &["--version"]),
         first("mmdebstrap", &["--version"]),
+        first(
+            "python3",
+            &["-c", "import yaml; print('PyYAML', yaml.__version__)"],
+        ),
     ];
     let tools: Vec<_> = tools.into_iter().flatten().collect();
     let gib = total_kib.div_ceil(1 << 20);

@@ -195,6 +195,11 @@ pub(super) static NEEDS: &[Need] = &[
         "indexes the tiny package archives of the tests",
     ),
     Need::test(
+        Python("yaml"),
+        "python3-yaml",
+        "loads the documents that `validate` is measured on",
+    ),
+    Need::test(
         Program("apt-ftparchive"),
         "apt-utils",
         "indexes the tiny package archives of the tests",

@@ -9,11 +9,11 @@ use crate::example;
 /// Reads the schema's path from its argument and one instance per line; prints the errors of each.
 const VALIDATE: &str = r#"
 import json, sys
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator
 schema = json.load(open(sys.argv[1]))
-Draft202012Validator.check_schema(schema)
+Draft7Validator.check_schema(schema)
 for line in sys.stdin:
-    errors = Draft202012Validator(schema).iter_errors(json.loads(line))
+    errors = Draft7Validator(schema).iter_errors(json.loads(line))
     print(json.dumps(sorted(e.json_path + ": " + e.message for e in errors)))
 "#;
 
@@ -87,7 +87,7 @@ fn the_schema_describes_nothing_that_is_not_written() {
     let written: Vec<_> = manifest.as_object().unwrap().keys().collect();
     assert_eq!(described, written, "top-level members and their order");
     let text = String::from_utf8(example::manifest().to_json()).unwrap();
-    for (name, def) in schema["$defs"].as_object().unwrap() {
+    for (name, def) in schema["definitions"].as_object().unwrap() {
         for key in def["properties"]
             .as_object()
             .into_iter()
@@ -95,7 +95,7 @@ fn the_schema_describes_nothing_that_is_not_written() {
         {
             assert!(
                 text.contains(&format!("{key:?}:")),
-                "$defs/{name} has {key}, which the example never writes"
+                "definitions/{name} has {key}, which the example never writes"
             );
         }
     }

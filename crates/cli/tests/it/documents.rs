@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use amiforge_testkit::{Env, Finished, finish};
+use amiforge_testkit::{Env, Finished, finish, workspace_root};
 
 const RECIPE: &str = "\
 name: bad-recipe
@@ -509,5 +509,24 @@ fn a_secret_parameter_is_in_no_plan() {
             "shows the value of the secret parameter Token",
             "secret:nothing.Token",
         ],
+    );
+}
+
+#[test]
+fn schemas_are_printed_as_they_are_published() {
+    let env = Env::new();
+    let schema = |kind: &str| finish(env.amiforge().args(["schema", kind]));
+    let kinds = env.run(env.amiforge().arg("schema")).text();
+    let folder = workspace_root().join("docs/schema");
+    let published = fs_err::read_dir(&folder).unwrap().count();
+    assert_eq!(kinds.lines().count(), published, "{kinds}");
+    for line in kinds.lines() {
+        let kind = line.split_whitespace().next().unwrap();
+        let text = fs_err::read_to_string(folder.join(format!("{kind}.schema.json"))).unwrap();
+        assert_eq!(schema(kind).expect_code(0).text(), text, "{kind}");
+    }
+    says(
+        &schema("recipe").expect_code(2),
+        &["no schema of \"recipe\"", "amiforge schema"],
     );
 }

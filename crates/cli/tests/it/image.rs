@@ -1,6 +1,6 @@
 //! What a build leaves, and what the outside checkers and a guest say of it.
 
-use amiforge_testkit::{Env, check, disk, finish};
+use amiforge_testkit::{Env, check, disk, finish, workspace_root};
 use std::path::Path;
 
 use crate::web::{Web, names, recipe, steps, verify_sums};
@@ -51,6 +51,8 @@ fn image_output_folder_has_every_file_and_says_what_was_proven() {
 
     let report = json(out.join("boot-report.json"));
     let manifest = json(out.join("manifest.json"));
+    let schema = workspace_root().join("docs/schema/manifest.schema.json");
+    check::json_schema(&schema, &out.join("manifest.json"));
     assert_eq!(report["passed"], true);
     assert_eq!(report["imageId"], manifest["imageId"]);
     for firmware in ["bios", "uefi"] {

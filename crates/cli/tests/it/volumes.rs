@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use amiforge_testkit::{check, finish, run, tool};
+use amiforge_testkit::{check, finish, run, tool, workspace_root};
 
 use crate::web::{Web, build, recipe, steps, verify_sums};
 
@@ -67,6 +67,8 @@ fn image_further_volumes_have_files_digests_and_a_place_in_the_requests() {
             assert_eq!(volume["size"], gib << 30);
         }
     }
+    let schema = workspace_root().join("docs/schema/manifest.schema.json");
+    check::json_schema(&schema, &out.join("manifest.json"));
     check::qemu_img_compare(
         &out.join("disk-sdf.raw"),
         "raw",

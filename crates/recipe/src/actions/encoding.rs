@@ -4,6 +4,7 @@
 use super::Fields;
 use crate::decode::{self, Cx};
 use crate::node::Node;
+use crate::trace::Asked;
 
 /// A text encoding; none writes a byte order mark of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,9 +166,24 @@ impl Encoding {
     }
 }
 
+/// The names of the reference; in any letter case, and also without the first `-`.
+const NAMES: [&str; 8] = [
+    "utf-8",
+    "utf-16",
+    "utf-16-LE",
+    "utf-16-BE",
+    "utf-32",
+    "utf-32-LE",
+    "utf-32-BE",
+    "ascii",
+];
+
 /// The value of an `encoding` field.
 pub(super) fn encoding(node: &Node, cx: &mut Cx<'_>) -> Option<Encoding> {
     let text = decode::filled(node, cx)?;
+    cx.asks(node.span, || {
+        Asked::Usual(NAMES.map(str::to_owned).to_vec())
+    });
     if cx.defers(&text) {
         return Some(Encoding::Utf8);
     }

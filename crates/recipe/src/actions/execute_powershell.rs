@@ -7,6 +7,7 @@ use super::execute_bash::commands;
 use super::{Inputs, required_inputs};
 use crate::decode::{self, Cx, Fields, shown};
 use crate::node::Node;
+use crate::trace::Asked;
 
 /// What PowerShell runs. Output: `stdout`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,7 @@ impl Inputs for ExecutePowerShell {
         let commands = fields.optional("commands", cx, commands);
         let file = fields.optional("file", cx, file);
         fields.deny_unknown(cx);
+        cx.asks(node.span, || Asked::OneOf(vec!["commands", "file"]));
         let given = |name: &str| node.get(name).is_some();
         if given("commands") == given("file") {
             let message = "ExecutePowerShell needs one of the fields `commands` and `file`";

@@ -110,7 +110,7 @@ macro_rules! actions {
                 match self { $(Self::$variant => $outputs,)* }
             }
 
-            fn decode_cx(self, inputs: Option<&Node>, step: Span, cx: &mut Cx<'_>) -> Option<ActionInputs> {
+            pub(crate) fn decode_cx(self, inputs: Option<&Node>, step: Span, cx: &mut Cx<'_>) -> Option<ActionInputs> {
                 match self {
                     $(Self::$variant => {
                         <$inputs as Inputs>::decode_inputs(inputs, step, cx).map(ActionInputs::$variant)

@@ -8,6 +8,7 @@ use amiforge_types::Span;
 use super::{Inputs, required_inputs};
 use crate::decode::{self, Cx, Fields, shown};
 use crate::node::{Node, NodeKind};
+use crate::trace::Asked;
 
 /// Letters of `logOptions`.
 const LOG_OPTIONS: &str = "iwearucmopvx+!*";
@@ -108,6 +109,7 @@ fn properties(node: &Node, cx: &mut Cx<'_>) -> Option<BTreeMap<String, String>> 
         decode::wrong_type(node, "a mapping", cx);
         return None;
     };
+    cx.asks(node.span, || Asked::Named { most: usize::MAX });
     let pairs: Vec<Option<(String, String)>> = fields
         .iter()
         .map(|(key, value)| Some((key.text.clone(), decode::text(value, cx)?)))

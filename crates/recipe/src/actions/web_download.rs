@@ -5,6 +5,7 @@ use super::Entry;
 use super::web_url::{WebUrl, WebUrlError};
 use crate::decode::{self, Cx, Fields, shown};
 use crate::node::Node;
+use crate::trace::Asked;
 
 /// One file to download. Output: `destination`, the path it was written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,6 +202,9 @@ fn checksum(
 
 fn algorithm(node: &Node, cx: &mut Cx<'_>) -> Option<ChecksumAlgorithm> {
     let text = decode::filled(node, cx)?;
+    cx.asks(node.span, || {
+        Asked::Usual(ChecksumAlgorithm::ALL.map(|a| a.name().to_owned()).to_vec())
+    });
     if cx.defers(&text) {
         return Some(ChecksumAlgorithm::Sha256);
     }

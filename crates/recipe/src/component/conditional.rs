@@ -30,6 +30,9 @@ pub enum Branch {
 }
 
 impl Branch {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Execute, Self::Skip, Self::Abort];
+
     /// The spelling of documents.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -77,12 +80,9 @@ pub(super) fn conditional(node: &Node, cx: &mut Cx<'_>) -> Option<If> {
     {
         *below = branches.take(below, cx);
     }
-    let mut unresolved = Cx {
-        diags: &mut *cx.diags,
-        unresolved: true,
-        pascal: cx.pascal,
-    };
-    let sound = condition(&condition_node, &mut unresolved).is_some() && branches.sound;
+    let resolved = !std::mem::replace(&mut cx.unresolved, true);
+    let sound = condition(&condition_node, cx).is_some() && branches.sound;
+    cx.unresolved = !resolved;
     sound.then_some(If {
         condition: condition_node,
         then: branches.then.unwrap_or(Branch::Execute),
@@ -136,7 +136,7 @@ impl Branches {
             self.sound = false;
             return true;
         }
-        let choices = [Branch::Execute, Branch::Skip, Branch::Abort].map(|b| (b.name(), b));
+        let choices = Branch::ALL.map(|b| (b.name(), b));
         *slot = decode::choice(value, cx, &choices);
         self.sound &= slot.is_some();
         true

@@ -11,6 +11,7 @@ use crate::actions::ActionKind;
 use crate::decode::{self, Cx, Fields, shown};
 use crate::node::{Key, Node, NodeKind};
 use crate::reference::{VARIABLE_NAME_CHARS, is_name};
+use crate::trace::Asked;
 use crate::{suggest, yaml};
 
 /// Default of `timeoutSeconds`.
@@ -28,8 +29,11 @@ pub fn parse_component(text: &str) -> (Option<Component>, Diagnostics) {
 }
 
 pub(crate) fn component(document: Node, text: &str, diags: &mut Diagnostics) -> Option<Component> {
-    let mut cx = Cx::new(diags);
-    let cx = &mut cx;
+    decode_document(document, text, &mut Cx::new(diags))
+}
+
+/// The same; what is asked for goes into the trace of `cx`.
+pub(crate) fn decode_document(document: Node, text: &str, cx: &mut Cx<'_>) -> Option<Component> {
     yaml::deny_tags(&document, cx);
     let mut fields = Fields::of(&document, "a component document", cx)?;
     let name = fields.optional("name", cx, decode::text);
@@ -68,6 +72,7 @@ pub(crate) fn component(document: Node, text: &str, diags: &mut Diagnostics) -> 
 
 fn schema_version(node: &Node, cx: &mut Cx<'_>) -> Option<()> {
     let text = decode::text(node, cx)?;
+    cx.asks(node.span, || Asked::words(&["1.0", "1"]));
     // AWS's own examples write both.
     if text != "1.0" && text != "1" {
         let message = format!("schema version {} is not supported", shown(&text));
@@ -107,6 +112,7 @@ fn declarations<T>(
             ok = false;
             continue;
         }
+        cx.asks(item.span, || Asked::Named { most: 1 });
         for (key, value) in fields {
             check_variable_name(key, cx);
             if let Some(first) = names.get(&key.text) {
@@ -141,6 +147,7 @@ fn check_variable_name(key: &Key, cx: &mut Cx<'_>) {
 
 fn string_type(node: &Node, cx: &mut Cx<'_>) -> Option<()> {
     let text = decode::text(node, cx)?;
+    cx.asks(node.span, || Asked::words(&["string"]));
     if text != "string" {
         let message = format!("type {} is not supported", shown(&text));
         cx.error_help(
@@ -383,6 +390,14 @@ fn key_span(node: &Node, key: &str) -> Span {
 
 fn action(node: &Node, cx: &mut Cx<'_>) -> Option<ActionKind> {
     let text = decode::filled(node, cx)?;
+    cx.asks(node.span, || {
+        Asked::Choice(
+            ActionKind::ALL
+                .iter()
+                .map(|kind| kind.name().to_owned())
+                .collect(),
+        )
+    });
     if let Some(kind) = ActionKind::from_name(&text) {
         return Some(kind);
     }

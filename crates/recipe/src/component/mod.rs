@@ -15,8 +15,8 @@ use crate::reference::{self, Piece, Reference, secret_key};
 use crate::scope::ssm_key;
 
 pub use conditional::{Branch, If};
-pub(crate) use decode::component;
 pub use decode::parse_component;
+pub(crate) use decode::{component, decode_document};
 pub use repeat::{DELIMITERS, Loop, LoopOver, LoopValues, MAX_ITERATIONS};
 
 /// A component document without errors.

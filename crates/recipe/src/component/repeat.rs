@@ -9,6 +9,7 @@ use super::decode::part_name;
 use crate::decode::{self, Cx, Fields, shown};
 use crate::node::{Node, NodeKind};
 use crate::scope::{ResolveError, Scope};
+use crate::trace::Asked;
 
 /// Iterations that a loop has at most.
 pub const MAX_ITERATIONS: u64 = 1_000_000;
@@ -172,6 +173,7 @@ pub(super) fn repeat(
         .zip(node.get("forEach"))
         .map(|(_, second)| second.span);
     let neither = node.get("for").is_none() && node.get("forEach").is_none();
+    cx.asks(node.span, || Asked::OneOf(vec!["for", "forEach"]));
     fields.deny_unknown(cx);
     if let Some(span) = both {
         cx.error(
@@ -273,6 +275,9 @@ fn delimited(node: &Node, cx: &mut Cx<'_>) -> Option<LoopOver> {
 
 fn delimiter(node: &Node, cx: &mut Cx<'_>) -> Option<char> {
     let text = decode::text(node, cx)?;
+    cx.asks(node.span, || {
+        Asked::Choice(DELIMITERS.iter().map(ToString::to_string).collect())
+    });
     let mut chars = text.chars();
     match (chars.next(), chars.next()) {
         (Some(one), None) if DELIMITERS.contains(&one) => Some(one),

@@ -41,12 +41,12 @@ pub fn read_resource(
     };
     yaml::deny_tags(&document, &mut Cx::new(&mut diags));
     names_to_references(&mut document, kind, known);
-    let data = document.get("data").or_else(|| document.get("Data"));
-    let inline = data.and_then(|node| Inline::of_scalar(node, text));
-    let component = resources::check(kind, &document, inline.as_ref(), false, &mut diags);
+    let inline =
+        resources::inline_of(kind, &document).and_then(|node| Inline::of_scalar(node, text));
+    let inner = resources::check(kind, &document, inline.as_ref(), false, &mut diags);
     let resource = Resource {
         kind,
-        component,
+        component: inner.component,
         document,
     };
     (Some(resource).filter(|_| !diags.has_errors()), diags)

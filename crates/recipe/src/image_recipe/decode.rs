@@ -49,7 +49,8 @@ pub(crate) fn template_recipe(properties: Node, diags: &mut Diagnostics) -> Opti
     fields(properties, &mut cx)
 }
 
-fn fields(document: Node, cx: &mut Cx<'_>) -> Option<ImageRecipe> {
+/// Reads a recipe; what is asked for goes into the trace of `cx`.
+pub(crate) fn fields(document: Node, cx: &mut Cx<'_>) -> Option<ImageRecipe> {
     let mut fields = Fields::of_either_case(&document, "an image recipe", cx)?;
     let name = fields.required("name", cx, decode::resource_name);
     let description = fields.optional("description", cx, |n, cx| decode::limited(n, cx, 1024));

@@ -18,8 +18,8 @@ use crate::version::VersionPattern;
 
 pub(crate) use container::template_container;
 pub use container::{Container, parse_container_recipe};
+pub(crate) use decode::{fields, recipe, template_recipe};
 pub use decode::{parse_recipe, recipe_components};
-pub(crate) use decode::{recipe, template_recipe};
 pub use devices::{BlockDeviceMapping, Ebs, VolumeType};
 pub use limits::StepLimits;
 pub use settings::{

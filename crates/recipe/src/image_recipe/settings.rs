@@ -8,6 +8,7 @@ use super::limits::{self, StepLimits};
 use super::sources::is_suite;
 use crate::decode::{self, Cx, Fields};
 use crate::node::{Node, NodeKind};
+use crate::trace::Asked;
 
 /// Settings that an AWS recipe does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -238,6 +239,7 @@ pub(super) fn container_settings(node: &Node, cx: &mut Cx<'_>) -> Option<Amiforg
     let compression = fields.optional("compression", cx, layer_compression);
     let apt = fields.optional("apt", cx, apt);
     let limits = fields.optional("limits", cx, limits::limits);
+    let secret_parameters = fields.optional("secretParameters", cx, secret_parameters);
     fields.deny_unknown(cx);
     let mut apt = apt?.unwrap_or_default();
     // Without a kernel and without what boots it.
@@ -246,6 +248,7 @@ pub(super) fn container_settings(node: &Node, cx: &mut Cx<'_>) -> Option<Amiforg
         compression: compression?.unwrap_or(GZIP),
         apt,
         limits: limits?.unwrap_or_default(),
+        secret_parameters: secret_parameters?.unwrap_or_default(),
         ..AmiforgeSettings::default()
     })
 }
@@ -318,8 +321,16 @@ fn secret_parameters(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<SecretParameter
     })
 }
 
+/// The spellings of [`Compression`].
+const COMPRESSIONS: &str =
+    "`none`, `zlib` or `zlib:1` to `zlib:9`, `zstd` or `zstd:1` to `zstd:19`";
+
 fn compression(node: &Node, cx: &mut Cx<'_>) -> Option<(Compression, Span)> {
     let text = decode::filled(node, cx)?;
+    cx.asks(node.span, || Asked::Hint(COMPRESSIONS));
+    cx.asks(node.span, || {
+        Asked::Pattern(r"^(none|zlib(:\+?0*[1-9])?|zstd(:\+?0*([1-9]|1[0-9]))?)$")
+    });
     match text.parse() {
         Ok(compression) => Some((compression, node.span)),
         Err(error) => {

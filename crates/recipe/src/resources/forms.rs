@@ -4,6 +4,7 @@
 use super::schema::Form;
 use crate::decode::{self, Cx, shown};
 use crate::node::{Node, NodeKind};
+use crate::trace::Asked;
 use crate::version::{Version, VersionPattern};
 
 /// 3 to 128 of letters, digits, `-`, `_`; spaces only inside.
@@ -213,6 +214,7 @@ pub(crate) static S3_URI: Form = Form {
 
 /// `noDevice: ""`.
 pub(crate) fn empty(node: &Node, cx: &mut Cx<'_>) {
+    cx.asks(node.span, || Asked::words(&[""]));
     if node.as_text().is_some_and(|text| !text.is_empty()) && !node.is_opaque() {
         cx.error(
             "wrong-type",

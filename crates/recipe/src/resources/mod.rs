@@ -10,11 +10,12 @@ pub(crate) mod forms;
 pub(crate) mod schedule;
 pub(crate) mod schema;
 pub(crate) mod tables;
+mod timezone;
 
 use amiforge_types::{Diagnostics, Severity};
 
 use crate::component::Component;
-use crate::decode::Cx;
+use crate::decode::{Cx, Fields};
 use crate::dockerfile::Dockerfile;
 use crate::inline::Inline;
 use crate::node::Node;
@@ -223,6 +224,20 @@ pub(crate) fn dockerfile(
     Some(file)
 }
 
+/// Checks the fields of a resource; of one that holds a document, that text comes back too.
+pub(crate) fn check_fields<'n>(
+    kind: ResourceKind,
+    node: &'n Node,
+    cx: &mut Cx<'_>,
+) -> Option<(Fields<'n>, Option<String>)> {
+    let fields = schema::check(node, kind.table()?, cx)?;
+    if !matches!(kind, ResourceKind::Component | ResourceKind::Workflow) {
+        return None;
+    }
+    let text = crate::decode::limited(fields.peek("data")?, cx, 16_000);
+    Some((fields, text))
+}
+
 /// Checks the fields of a resource, with the document that stands in it.
 pub(crate) fn check(
     kind: ResourceKind,
@@ -258,12 +273,7 @@ fn with_document(
 ) -> Option<Component> {
     let mut cx = Cx::new(diags);
     cx.pascal = pascal;
-    let fields = schema::check(node, kind.table()?, &mut cx)?;
-    if !matches!(kind, ResourceKind::Component | ResourceKind::Workflow) {
-        return None;
-    }
-    let data = fields.peek("data")?;
-    let text = crate::decode::limited(data, &mut cx, 16_000);
+    let (fields, text) = check_fields(kind, node, &mut cx)?;
     let is_script = fields.peek("format").is_some();
     let (Some(inline), Some(_), false) = (inline, text, is_script) else {
         return None;

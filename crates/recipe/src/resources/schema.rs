@@ -2,6 +2,7 @@
 
 use crate::decode::{self, Cx, Fields, shown};
 use crate::node::Node;
+use crate::trace::Asked;
 
 /// The fields of a mapping and how they depend on each other.
 pub(crate) struct Object {
@@ -154,6 +155,7 @@ impl Form {
         let Some(text) = decode::filled(node, cx) else {
             return;
         };
+        cx.asks(node.span, || Asked::Hint(self.help));
         if !node.is_opaque() && !(self.fits)(&text) {
             let help = (!self.help.is_empty()).then(|| self.help.to_owned());
             let message = format!("{} is not {}", shown(&text), self.what);
@@ -166,6 +168,7 @@ fn list(node: &Node, cx: &mut Cx<'_>, (least, most): (usize, usize), item: &Rule
     let Some(items) = decode::seq(node, cx) else {
         return;
     };
+    cx.asks(node.span, || Asked::Items(least, most));
     let count = items.len();
     if count < least && !node.is_opaque() {
         let message = if count == 0 {
@@ -186,6 +189,7 @@ impl Relation {
     fn check(&self, fields: &Fields<'_>, what: &str, cx: &mut Cx<'_>) {
         match self {
             Self::ExactlyOne(names) => {
+                cx.asks(fields.span(), || Asked::OneOf(names.to_vec()));
                 let given = given(fields, names);
                 let open = names.iter().any(|name| maybe(fields, name));
                 if given.is_empty() && !open && !fields.is_unknown() {
@@ -203,6 +207,7 @@ impl Relation {
                 }
             }
             Self::NamedUnless(arn) => {
+                cx.asks(fields.span(), || Asked::OneOf(vec!["name", arn]));
                 if fields.peek("name").is_none() && fields.peek(arn).is_none() {
                     fields.missing("name", cx);
                 }

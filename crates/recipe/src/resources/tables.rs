@@ -2,7 +2,7 @@
 //! Source: the API's model of 2019-12-02; CloudFormation's words where they differ.
 
 use super::schema::{Field, Object, Relation, Rule, UNLIMITED, may, must};
-use super::{arn, checks, forms, schedule};
+use super::{arn, checks, forms, schedule, timezone};
 use crate::image_recipe::{block_device_mappings, component_refs, container_settings};
 
 const NAME: Field = must("name", Rule::Is(forms::resource_name));
@@ -395,7 +395,7 @@ static SCHEDULE: Object = Object {
     what: "`schedule`",
     fields: &[
         may("scheduleExpression", Rule::Is(schedule::expression)),
-        may("timezone", Rule::Form(&forms::TIMEZONE)),
+        may("timezone", Rule::Is(timezone::timezone)),
         may(
             "pipelineExecutionStartCondition",
             Rule::Choice(&[

@@ -10,6 +10,7 @@
 
 mod parameters;
 mod resolve;
+mod sections;
 mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -329,6 +330,8 @@ pub(crate) fn template(
     let mappings = section("Mappings", cx);
     let conditions = section("Conditions", cx);
     let resources = section("Resources", cx);
+    let outputs = section("Outputs", cx);
+    let rules = section("Rules", cx);
     for name in SECTIONS {
         fields.node(name, cx);
     }
@@ -361,16 +364,22 @@ pub(crate) fn template(
         return None;
     }
     let declared = parameters::declared(parameters, given, cx);
-    let names = declared.keys().map(|name| (*name).to_owned()).collect();
+    let names: Vec<String> = declared.keys().map(|name| (*name).to_owned()).collect();
     let secrets = declared
         .iter()
         .filter_map(|(name, parameter)| Some(((*name).to_owned(), parameter.secret()?.to_owned())))
         .collect();
+    if let Some(rules) = rules {
+        sections::rules(rules, &names, cx.diags);
+    }
     let mut resolver = Resolver::new(declared, mappings, conditions, ids(entries), cx.diags);
     resolver.check_conditions();
     let mut list = Vec::new();
     for (key, node) in entries {
         list.extend(resource(key, node, text, &mut resolver));
+    }
+    if let (Some(outputs), false) = (outputs, sections::has_macros(document, entries)) {
+        sections::outputs(outputs, &mut resolver);
     }
     let defaults = resolver.into_defaults();
     if let (true, Some(section)) = (list.is_empty() && !found.has_errors(), resources) {

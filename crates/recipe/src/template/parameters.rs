@@ -85,8 +85,19 @@ fn parameter(
     let values = (limit("MinValue", cx), limit("MaxValue", cx));
     let no_echo = fields.optional("NoEcho", cx, decode::boolean);
     let is_secret = no_echo.flatten() == Some(true);
-    for free in ["Description", "AllowedPattern", "ConstraintDescription"] {
+    for free in ["Description", "ConstraintDescription"] {
         fields.optional(free, cx, decode::text);
+    }
+    let pattern = fields
+        .optional("AllowedPattern", cx, decode::text)
+        .flatten();
+    for (name, (least, most)) in [("Length", lengths), ("Value", values)] {
+        if let (Some(least), Some(most)) = (least, most)
+            && least > most
+        {
+            let message = format!("`Min{name}` is above `Max{name}`: no value fits");
+            cx.error("out-of-range", fields.span(), message);
+        }
     }
     fields.deny_unknown(cx);
 
@@ -107,6 +118,16 @@ fn parameter(
         if kind == "Number" && text.trim().parse::<f64>().is_err() {
             faults.push("is not a number".to_owned());
         }
+        if let Some(pattern) = pattern.as_deref().and_then(whole) {
+            let parts: Vec<&str> = if is_list(&kind) {
+                text.split(',').map(str::trim).collect()
+            } else {
+                vec![text]
+            };
+            if !parts.into_iter().all(|part| pattern.is_match(part)) {
+                faults.push("does not match `AllowedPattern`".to_owned());
+            }
+        }
         let within = |number: f64, (least, most): (Option<f64>, Option<f64>)| {
             least.is_none_or(|l| number >= l) && most.is_none_or(|m| number <= m)
         };
@@ -125,12 +146,17 @@ fn parameter(
         for fault in faults {
             let what = if is_default { "default" } else { "value" };
             let span = at.map_or(node.span, |n| n.span);
-            let text = match is_secret {
+            let shown = match is_secret {
                 true => "(not shown)".to_owned(),
                 false => shown(text),
             };
-            let message = format!("the {what} {text} of parameter `{name}` {fault}");
-            cx.error("invalid-parameter", span, message);
+            let message = format!("the {what} {shown} of parameter `{name}` {fault}");
+            if is_default && text.is_empty() {
+                let help = "who deploys the template has to give a value";
+                cx.warning("invalid-parameter", span, message, help);
+            } else {
+                cx.error("invalid-parameter", span, message);
+            }
         }
     }
     let unknown = || Value::Unknown(format!("${{{name}}}"));
@@ -151,6 +177,16 @@ fn parameter(
         is_default,
         is_secret,
     })
+}
+
+/// A pattern that all of a value has to match. CloudFormation has Java's; what only those can say (a look ahead,
+/// a reference back) is not checked, nor is a pattern that would take much memory.
+fn whole(pattern: &str) -> Option<regex::Regex> {
+    const MOST_BYTES: usize = 1 << 20;
+    regex::RegexBuilder::new(&format!(r"\A(?:{pattern})\z"))
+        .size_limit(MOST_BYTES)
+        .build()
+        .ok()
 }
 
 fn is_list(kind: &str) -> bool {

@@ -87,15 +87,15 @@ pub(super) struct Resolver<'t, 'd> {
 }
 
 /// A call of a function.
-struct Call<'t> {
-    name: &'t str,
-    arg: &'t Node,
+pub(super) struct Call<'t> {
+    pub(super) name: &'t str,
+    pub(super) arg: &'t Node,
     /// True when the function is the tag of `arg`, which then is no call itself.
-    bare: bool,
+    pub(super) bare: bool,
 }
 
 /// The call that a node is.
-fn call(node: &Node) -> Option<Call<'_>> {
+pub(super) fn call(node: &Node) -> Option<Call<'_>> {
     if let Some(name) = node.tag.as_deref().and_then(|tag| tag.strip_prefix('!')) {
         return Some(Call {
             name,

@@ -5,7 +5,7 @@ use super::Stage;
 
 /// What the value of an input must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Text,
     Bool,
     List,
@@ -16,20 +16,20 @@ pub(super) enum Kind {
     Any,
 }
 
-pub(super) struct Input {
-    pub(super) name: &'static str,
-    pub(super) required: bool,
-    pub(super) kind: Kind,
+pub(crate) struct Input {
+    pub(crate) name: &'static str,
+    pub(crate) required: bool,
+    pub(crate) kind: Kind,
 }
 
-pub(super) struct Action {
-    pub(super) name: &'static str,
-    pub(super) inputs: &'static [Input],
-    pub(super) outputs: &'static [&'static str],
+pub(crate) struct Action {
+    pub(crate) name: &'static str,
+    pub(crate) inputs: &'static [Input],
+    pub(crate) outputs: &'static [&'static str],
     /// The longest time a step may get, in minutes.
-    pub(super) most_minutes: i64,
+    pub(crate) most_minutes: i64,
     /// Where it runs; empty is everywhere.
-    pub(super) stages: &'static [Stage],
+    pub(crate) stages: &'static [Stage],
 }
 
 const fn must(name: &'static str, kind: Kind) -> Input {
@@ -67,7 +67,7 @@ const fn on_instance(
 }
 
 /// All actions, in the order of their names.
-pub(super) static ACTIONS: &[Action] = &[
+pub(crate) static ACTIONS: &[Action] = &[
     Action {
         name: "ApplyImageConfigurations",
         inputs: &[
@@ -198,7 +198,7 @@ pub(super) static ACTIONS: &[Action] = &[
 ];
 
 /// What `$.imagebuilder.` holds.
-pub(super) const SYSTEM_VARIABLES: &[&str] = &[
+pub(crate) const SYSTEM_VARIABLES: &[&str] = &[
     "cloudWatchLogGroup",
     "cloudWatchLogStream",
     "collectImageMetadata",

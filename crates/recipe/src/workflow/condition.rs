@@ -17,6 +17,17 @@ const NUMBERS: &[&str] = &[
     "numberLessThanEquals",
 ];
 
+/// Operators that compare `value` with their operand.
+pub(crate) fn comparisons() -> impl Iterator<Item = &'static str> {
+    NUMBERS
+        .iter()
+        .copied()
+        .chain(["booleanEquals", "stringEquals"])
+}
+
+/// Operators that join conditions.
+pub(crate) const LOGICAL: [&str; 3] = ["and", "or", "not"];
+
 pub(super) fn check(node: &Node, cx: &mut Cx<'_>) {
     condition(node, 0, cx);
 }
@@ -44,7 +55,7 @@ fn condition(node: &Node, level: usize, cx: &mut Cx<'_>) {
     }
     let value = node.get("value");
     match key.text.as_str() {
-        "and" | "or" | "not" => {
+        name if LOGICAL.contains(&name) => {
             if level >= MOST_LEVELS {
                 let message = format!("conditions nest deeper than {MOST_LEVELS} levels");
                 cx.error("nested-too-deep", key.span, message);
@@ -61,13 +72,7 @@ fn condition(node: &Node, level: usize, cx: &mut Cx<'_>) {
             }
         }
         name => {
-            let known = NUMBERS.iter().copied().chain([
-                "and",
-                "or",
-                "not",
-                "booleanEquals",
-                "stringEquals",
-            ]);
+            let known = comparisons().chain(LOGICAL);
             let help = suggest::did_you_mean(name, known);
             let message = format!("there is no operator {} in workflows", shown(name));
             cx.error_help("unknown-operator", key.span, message, help);

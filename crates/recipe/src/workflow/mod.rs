@@ -2,8 +2,8 @@
 //! distribution. They are checked and not run: here a build has one fixed order.
 //! Source: Image Builder user guide, create a YAML workflow document.
 
-mod actions;
-mod condition;
+pub(crate) mod actions;
+pub(crate) mod condition;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use amiforge_types::{Diagnostics, Span};
 
 use crate::decode::{self, Cx, Fields, shown};
 use crate::node::{Key, Node, NodeKind};
+use crate::trace::Asked;
 use crate::{suggest, yaml};
 use actions::{ACTIONS, Action, Kind, SYSTEM_VARIABLES};
 
@@ -58,8 +59,11 @@ struct Names<'n> {
 
 /// Checks a workflow document; `stage` is known where a resource says it.
 pub(crate) fn check(document: &Node, stage: Option<Stage>, diags: &mut Diagnostics) {
-    let mut cx = Cx::new(diags);
-    let cx = &mut cx;
+    check_document(document, stage, &mut Cx::new(diags));
+}
+
+/// The same; what is asked for goes into the trace of `cx`.
+pub(crate) fn check_document(document: &Node, stage: Option<Stage>, cx: &mut Cx<'_>) {
     yaml::deny_tags(document, cx);
     let Some(mut fields) = Fields::of(document, "a workflow document", cx) else {
         return;
@@ -86,6 +90,7 @@ pub(crate) fn check(document: &Node, stage: Option<Stage>, diags: &mut Diagnosti
 
 fn schema_version(node: &Node, cx: &mut Cx<'_>) -> Option<()> {
     let text = decode::text(node, cx)?;
+    cx.asks(node.span, || Asked::words(&["1.0", "1"]));
     if text != "1.0" && text != "1" && !node.is_opaque() {
         let message = format!("schema version {} is not supported", shown(&text));
         let help = Some("write `schemaVersion: 1.0`".to_owned());
@@ -218,6 +223,14 @@ fn step<'n>(node: &'n Node, names: &mut Names<'n>, stage: Option<Stage>, cx: &mu
 
 fn action(node: &Node, cx: &mut Cx<'_>) -> Option<&'static Action> {
     let text = decode::filled(node, cx)?;
+    cx.asks(node.span, || {
+        Asked::Choice(
+            ACTIONS
+                .iter()
+                .map(|action| action.name.to_owned())
+                .collect(),
+        )
+    });
     let found = ACTIONS.iter().find(|action| action.name == text);
     if found.is_none() && !node.is_opaque() {
         let names = ACTIONS.iter().map(|action| action.name);
@@ -242,7 +255,10 @@ fn on_stage(action: &Action, stage: Option<Stage>, at: &Node, cx: &mut Cx<'_>) {
 }
 
 fn timeout(node: &Node, action: Option<&Action>, cx: &mut Cx<'_>) -> Option<()> {
-    let most = action.map_or(DAY, |action| action.most_minutes * 60);
+    // Of an action that is not known, whatever one can get.
+    let longest = || ACTIONS.iter().map(|action| action.most_minutes).max();
+    let most = action.map_or_else(longest, |action| Some(action.most_minutes));
+    let most = most.map_or(DAY, |minutes| minutes * 60);
     let seconds = decode::integer(node, cx, 1..=most.max(DAY))?;
     if seconds > most {
         let message = format!("the action gets at most {most} seconds, not {seconds}");
@@ -384,6 +400,7 @@ fn outputs(node: &Node, names: &Names<'_>, cx: &mut Cx<'_>) {
         }
         // A value may also be a reference under `value.$`, as inputs have it.
         let dynamic = fields.node("value.$", cx);
+        cx.asks(item.span, || Asked::OneOf(vec!["value", "value.$"]));
         match fields.node("value", cx).or(dynamic) {
             None => fields.missing("value", cx),
             Some(value) => references(value, names, cx),

@@ -13,7 +13,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn cases(folder: &str) -> Vec<PathBuf> {
+pub(crate) fn cases(folder: &str) -> Vec<PathBuf> {
     let folder = root().join("fixtures").join(folder);
     let mut cases: Vec<PathBuf> = fs::read_dir(&folder)
         .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
@@ -25,7 +25,7 @@ fn cases(folder: &str) -> Vec<PathBuf> {
     cases
 }
 
-fn document(case: &Path) -> Vec<u8> {
+pub(crate) fn document(case: &Path) -> Vec<u8> {
     let files = fs::read_dir(case)
         .unwrap()
         .map(|entry| entry.unwrap().path());

@@ -1,0 +1,28 @@
+//! The JSON Schemas that the program brings along.
+
+use amiforge_recipe::json_schema::SchemaKind;
+
+/// What the manifest's schema is called.
+const MANIFEST: &str = "manifest";
+
+/// Every kind that has a schema: the word for it, and what people call it.
+#[must_use]
+pub fn schemas() -> Vec<(&'static str, &'static str)> {
+    SchemaKind::all()
+        .into_iter()
+        .map(|kind| (kind.id(), kind.name()))
+        .chain([(MANIFEST, "manifest of a build")])
+        .collect()
+}
+
+/// The schema of a kind, as JSON.
+#[must_use]
+pub fn schema(kind: &str) -> Option<String> {
+    if kind == MANIFEST {
+        return Some(amiforge_ami::MANIFEST_SCHEMA.to_owned());
+    }
+    SchemaKind::all()
+        .into_iter()
+        .find(|one| one.id() == kind)?
+        .schema()
+}
