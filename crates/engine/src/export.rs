@@ -475,7 +475,8 @@ impl Collector<'_> {
                     let target = ComponentTarget::Amazon(name.clone());
                     return Some((target, Some(component), name.clone()));
                 }
-                for arn in library::needed_by(&component).keys() {
+                let given = component.resolve_parameters(&reference.parameters);
+                for arn in library::needed_by(&component, &given.unwrap_or_default()).keys() {
                     self.export.note(format!(
                         "{name} runs {arn}, which on AWS is Amazon's component"
                     ));

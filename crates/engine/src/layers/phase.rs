@@ -61,7 +61,7 @@ impl Engine {
             Stage::Building
         };
         let external = if phase == TEST {
-            self.external_of_test(component)?
+            self.external_of_test(component, &work.recipe.secrets)?
         } else {
             component.external.clone()
         };
@@ -124,10 +124,13 @@ impl Engine {
     fn external_of_test(
         &self,
         loaded: &LoadedComponent,
+        secrets: &BTreeMap<String, String>,
     ) -> Result<BTreeMap<String, External>, EngineError> {
         let sources = Sources::load(self.settings.config_file.as_deref())?;
         let variables = loaded.component.variables(&loaded.parameters);
-        let found = sources.external(&loaded.component, &variables, |phase| phase == TEST)?;
+        let found = sources.external(&loaded.component, &variables, secrets, |phase| {
+            phase == TEST
+        })?;
         Ok(found.0)
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! Source: CloudFormation user guide, template anatomy and intrinsic functions.
 
+mod base64;
 mod parameters;
 mod resolve;
 mod sections;
