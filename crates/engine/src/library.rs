@@ -240,8 +240,9 @@ mod tests {
         let text = "schemaVersion: 1.0\nparameters:\n  - Name: {type: string, default: hello-world-linux}\n\
             constants:\n  - From: {type: string, value: 'arn:aws:imagebuilder:eu-west-1:aws:component'}\n\
             phases:\n  - name: build\n    steps:\n      \
+            - {name: Zero, action: ExecuteBash, inputs: {commands: [echo arn]}}\n      \
             - {name: One, action: ExecuteDocument, inputs: {document: '{{ From }}/{{ Name }}/x.x.x'}}\n      \
-            - {name: Two, action: ExecuteDocument, inputs: {document: '{{ build.One.outputs.stdout }}'}}\n";
+            - {name: Two, action: ExecuteDocument, inputs: {document: '{{ build.Zero.outputs.stdout }}'}}\n";
         let component = parse_component(text).0.unwrap();
         let named = |given: &[(&str, &str)]| {
             let given = given

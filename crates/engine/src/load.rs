@@ -1,6 +1,8 @@
 //! From a path to a checked recipe with its components. Every problem of every document is found
 //! in one go.
 
+mod secrets;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -738,65 +740,6 @@ impl Loader<'_> {
         Some(found)
     }
 
-    /// Takes note of the parameters that a recipe calls secret.
-    fn mark(&mut self, recipe: Option<&ImageRecipe>) {
-        let secret = recipe.map(|recipe| recipe.amiforge.secret_parameters.clone());
-        let secret = secret.unwrap_or_default().into_iter();
-        self.marked = secret.map(|parameter| (parameter, false)).collect();
-    }
-
-    /// Warns of secret parameters that no component has: their values are somewhere else, in the open.
-    fn unused_marks(&mut self) {
-        for (parameter, used) in std::mem::take(&mut self.marked) {
-            if !used {
-                let message = format!("no component has the parameter {}", parameter.name);
-                self.diagnostics.push(Diagnostic::warning(
-                    "undeclared-parameter",
-                    parameter.span,
-                    message,
-                ));
-            }
-        }
-    }
-
-    /// The secret parameters of a component. One that nobody gave a value gets the mark of what the configuration has.
-    fn secret_parameters(
-        &mut self,
-        name: &str,
-        component: &Component,
-        reference: &ComponentRef,
-        given: &mut BTreeMap<String, String>,
-    ) -> Vec<String> {
-        let mut found = Vec::new();
-        for (marked, used) in &mut self.marked {
-            if !component.parameters.iter().any(|p| p.name == marked.name) {
-                continue;
-            }
-            *used = true;
-            found.push(marked.name.clone());
-            let own = format!("{name}.{}", marked.name);
-            let key = secret_key(&own);
-            // In a template it may be the mark of a parameter with `NoEcho`.
-            let open = reference.parameters.get(&marked.name);
-            if open.is_some_and(|text| !has_secret(text)) {
-                let message = format!(
-                    "the recipe shows the value of the secret parameter {}",
-                    marked.name
-                );
-                let help = self.sources.lines_to_add("references", &key, "{env: NAME}");
-                let help = format!("give it with --param {own}=VALUE, or {help}");
-                self.diagnostics.push(
-                    Diagnostic::error("conflicting-fields", reference.span, message)
-                        .with_help(help),
-                );
-            }
-            if !given.contains_key(&marked.name) && self.sources.has_value(&key) {
-                given.insert(marked.name.clone(), secret_mark(&own));
-            }
-        }
-        found
-    }
-
     /// Gives the parameters their values.
     fn finish(
         &mut self,
@@ -820,18 +763,24 @@ impl Loader<'_> {
                 .and_then(|rest| rest.strip_prefix('.'))
                 .unwrap_or(key);
             if component.parameters.iter().any(|p| p.name == own) {
-                given.insert(own.to_owned(), value.clone());
-                self.used[at] = true;
+                // A secret of a template is named like the parameter that it is given to, more often than not.
+                let taken = self.used[at] && given.get(own).is_some_and(|text| has_secret(text));
+                if !taken {
+                    given.insert(own.to_owned(), value.clone());
+                    self.used[at] = true;
+                }
             }
         }
         let secret = self.secret_parameters(&name, &component, reference, &mut given);
         match component.resolve_parameters(&given) {
             Ok(mut parameters) => {
-                for parameter in secret {
+                for parameter in &secret {
                     let own = format!("{name}.{parameter}");
-                    let value = parameters.insert(parameter, secret_mark(&own));
-                    // What is configured already has its mark here.
-                    if let Some(value) = value.filter(|value| *value != secret_mark(&own)) {
+                    // What is configured has its mark already, and so has a secret of a template.
+                    if let Some(value) = parameters.get_mut(parameter)
+                        && !has_secret(value)
+                    {
+                        let value = std::mem::replace(value, secret_mark(&own));
                         self.secrets.insert(secret_key(&own), value);
                     }
                 }
@@ -847,7 +796,12 @@ impl Loader<'_> {
                     external,
                 })
             }
-            Err(error) => {
+            Err(mut error) => {
+                if let ParameterError::NotAllowed { name, value, .. } = &mut error
+                    && secret.contains(name)
+                {
+                    "(not shown)".clone_into(value);
+                }
                 self.diagnostics
                     .push(parameter_problem(reference, &name, &error));
                 None

@@ -10,7 +10,7 @@ use amiforge_recipe::{
 };
 use amiforge_types::Span;
 
-use crate::error::{DocumentReport, EngineError, ErrorKind};
+use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
 use crate::load::{folder_of, read};
 use crate::settings::variable;
 
@@ -108,10 +108,7 @@ impl Sources {
                 ReferenceValue::File(path) => {
                     let folder = self.path.as_deref().map_or(Path::new("."), folder_of);
                     let text = read(&folder.join(path))
-                        .map_err(|e| {
-                            let message = format!("{}: {e}", context());
-                            EngineError::new(ErrorKind::Invalid, message)
-                        })?
+                        .or_fail(ErrorKind::Invalid, context)?
                         .map_err(|report| EngineError::Documents(vec![report]))?;
                     text.strip_suffix('\n').unwrap_or(&text).to_owned()
                 }

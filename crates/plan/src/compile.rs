@@ -253,13 +253,13 @@ fn container_inputs(
     container: &Container,
 ) -> Result<BTreeMap<String, String>, CompileError> {
     let recipe = request.recipe;
-    let template = format!("{:?}", container.dockerfile);
+    let template = canonical_json(&json!(container.dockerfile));
     let mut inputs: BTreeMap<String, String> = [
         ("arch", request.arch.to_string()),
         ("buildClock", clock_text(request.build_clock)),
         ("compression", recipe.amiforge.compression.to_string()),
         ("containerType", "DOCKER".to_owned()),
-        ("dockerfile", digest_text(Digest::of(template.as_bytes()))),
+        ("dockerfile", digest_text(Digest::of(&template))),
         ("name", recipe.name.clone()),
         ("repository", container.repository.clone()),
         ("tags", text_of(&json!(recipe.tags))),

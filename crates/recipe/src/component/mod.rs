@@ -11,7 +11,7 @@ use amiforge_types::{Diagnostics, Digest, Span};
 
 use crate::actions::{ActionInputs, ActionKind};
 use crate::node::Node;
-use crate::reference::{self, Piece, Reference, secret_key};
+use crate::reference::{self, Piece, Reference, has_secret, secret_key};
 use crate::scope::ssm_key;
 
 pub use conditional::{Branch, If};
@@ -170,7 +170,9 @@ impl Component {
             let value = value.ok_or_else(|| ParameterError::NoValue {
                 name: spec.name.clone(),
             })?;
-            if let Some(allowed) = spec.allowed_values.as_ref().filter(|a| !a.contains(value)) {
+            // A secret was looked at when its mark was put in its place.
+            let allowed = spec.allowed_values.as_ref();
+            if let Some(allowed) = allowed.filter(|a| !has_secret(value) && !a.contains(value)) {
                 let (name, value, allowed) = (spec.name.clone(), value.clone(), allowed.clone());
                 return Err(ParameterError::NotAllowed {
                     name,

@@ -24,8 +24,8 @@ pub const MAX_DOCKERFILE_BYTES: usize = 64_000;
 /// What programs are looked for in, in an image of Debian.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What a Dockerfile says of its image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a Dockerfile says of its image. What decides the image is serialized, and is an input of its plan.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Dockerfile {
     /// Who keeps the image (`MAINTAINER`).
     pub author: Option<String>,
@@ -38,11 +38,12 @@ pub struct Dockerfile {
     /// Whether the components have a place.
     pub has_components: bool,
     /// Instructions that are right and that no build here follows, each as an error.
+    #[serde(skip)]
     pub unsupported: Vec<Diagnostic>,
 }
 
 /// How a container of an image is started.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct ContainerConfig {
     /// `USER`.
     pub user: Option<String>,
@@ -87,7 +88,7 @@ impl ContainerConfig {
 }
 
 /// `HEALTHCHECK`; times in nanoseconds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct HealthCheck {
     /// `NONE`, or `CMD` or `CMD-SHELL` and the command.
     pub test: Vec<String>,

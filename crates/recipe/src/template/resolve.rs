@@ -690,6 +690,8 @@ impl<'t, 'd> Resolver<'t, 'd> {
         };
         let delimiter = self.value(delimiter).into_plain();
         let text = self.value(text).into_plain();
+        // A secret is not cut: its mark has other characters.
+        let text = text.filter(|text| !has_secret(text));
         let (Some(delimiter), Some(text)) = (delimiter, text) else {
             return unknown;
         };
