@@ -141,10 +141,12 @@ pub fn pieces(text: &str) -> Vec<Piece<'_>> {
             .map_or(open, |i| open + 2 + i);
         let (source, inner) = (&text[open..close + 2], &text[open + 2..close]);
         marked(&text[literal..open], &mut out);
-        out.push(match Reference::parse(inner) {
-            Some(reference) => Piece::Reference(source, reference),
-            None => Piece::Foreign(source),
-        });
+        match Reference::parse(inner) {
+            Some(reference) => out.push(Piece::Reference(source, reference)),
+            // Braces of somebody else's templates may have a secret in them.
+            None if has_secret(source) => marked(source, &mut out),
+            None => out.push(Piece::Foreign(source)),
+        }
         literal = close + 2;
         at = literal;
     }

@@ -34,6 +34,12 @@ fn marks_stand_for_secrets_wherever_they_are() {
             secret
         ]
     );
+    let foreign = format!("{{{{ \"{mark}\" | quote }}}}");
+    let pieces_of_it = pieces(&foreign);
+    assert!(pieces_of_it.contains(&Piece::Reference(
+        &mark,
+        Reference::Secret("web.Token".into())
+    )));
     // One that does not end is text.
     let open = &mark[..mark.len() - 1];
     assert_eq!(pieces(open), [Piece::Literal(open)]);

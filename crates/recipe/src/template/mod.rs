@@ -255,6 +255,19 @@ impl TemplateResource {
     }
 }
 
+/// Makes every text with a secret one that no check looks at, but in the components of a recipe, which have a use for it.
+fn hide_secrets(node: &mut Node, is_recipe: bool) {
+    match &mut node.kind {
+        NodeKind::Seq(items) => items.iter_mut().for_each(|n| hide_secrets(n, false)),
+        NodeKind::Map(fields) => fields
+            .iter_mut()
+            .filter(|(key, _)| !is_recipe || key.text != "Components")
+            .for_each(|(_, n)| hide_secrets(n, false)),
+        NodeKind::Scalar(scalar) if has_secret(&scalar.text) => scalar.style = Style::Opaque,
+        NodeKind::Scalar(_) => {}
+    }
+}
+
 /// Reports every secret that an image would show.
 fn shown_secrets(node: &Node, diags: &mut Diagnostics) {
     match &node.kind {
@@ -284,7 +297,8 @@ fn open_values(node: &Node, diags: &mut Diagnostics) {
             .for_each(|(_, n)| open_values(n, diags)),
         NodeKind::Scalar(scalar) => {
             // Resources of this template are no open values.
-            if scalar.style == Style::Opaque && node.resource().is_none() {
+            let is_open = scalar.style == Style::Opaque && !has_secret(&scalar.text);
+            if is_open && node.resource().is_none() {
                 let message = format!("{} has no value before deployment", shown(&scalar.text));
                 let help = "give parameters of the template a value: --param NAME=VALUE";
                 diags.push(
@@ -495,6 +509,7 @@ fn resource<'t>(
         kind,
         ResourceKind::ImageRecipe | ResourceKind::ContainerRecipe
     );
+    hide_secrets(&mut properties, is_recipe);
     if let (true, Some(settings), NodeKind::Map(fields)) =
         (is_recipe, settings, &mut properties.kind)
     {

@@ -286,3 +286,12 @@ fn a_secret_cannot_be_part_of_an_image() {
         ]
     );
 }
+
+#[test]
+fn a_secret_passes_every_check_of_what_it_is_a_part_of() {
+    let text = "Parameters:\n  Topic: {Type: String, NoEcho: true, Default: 'a:b'}\nResources:\n  I:\n    Type: AWS::ImageBuilder::InfrastructureConfiguration\n    Properties:\n      Name: web\n      InstanceProfileName: web\n      SnsTopicArn: !Ref Topic\n      SubnetId: !Select [1, !Split [':', !Ref Topic]]\n";
+    let (template, problems) = read(text, &[]);
+    assert!(problems.is_empty(), "{problems:?}");
+    let properties = &template.resource("I").unwrap().properties;
+    assert!(properties.get("SnsTopicArn").unwrap().is_opaque());
+}
