@@ -1,5 +1,7 @@
 //! Instructions, one after the other, to the configuration that they make.
 
+use std::collections::BTreeMap;
+
 use amiforge_types::{Diagnostic, Diagnostics, Span};
 
 use super::lines::{self, Line};
@@ -65,6 +67,7 @@ pub(super) fn apply(text: &str, diags: &mut Diagnostics) -> Dockerfile {
         has_cmd: false,
         early_args: Variables::new(),
         args: Variables::new(),
+        env_places: BTreeMap::new(),
         bytes: 0,
         user_before: None,
         file: Dockerfile {
@@ -78,6 +81,9 @@ pub(super) fn apply(text: &str, diags: &mut Diagnostics) -> Dockerfile {
     };
     if let Some((span, message)) = cut.bad_directive {
         state.tell(Diagnostic::error("invalid-instruction", span, message));
+    }
+    for (place, (name, _)) in state.file.config.env.iter().enumerate() {
+        state.env_places.insert(name.clone(), place);
     }
     for line in &cut.lines {
         state.line(line);
@@ -120,6 +126,8 @@ struct State<'a> {
     /// `ARG`s before `FROM`.
     early_args: Variables,
     args: Variables,
+    /// Where in `file.config.env` a name is: there can be many.
+    env_places: BTreeMap<String, usize>,
     /// Bytes of values that were kept.
     bytes: usize,
     /// A `USER` other than root before the components.
@@ -192,18 +200,31 @@ impl State<'_> {
 
     /// A line that begins with `{{{`.
     fn variable(&mut self, line: &Line) {
-        let text = line.text.as_str();
-        let span = line.span(self.source, 0, text.len());
-        let inner = text.strip_prefix("{{{").and_then(|t| t.split_once("}}}"));
-        let Some((name, after)) = inner else {
-            let message = "`{{{` is not closed";
+        let span = line.span(self.source, 0, line.text.len());
+        let mut text = line.text.as_str();
+        let mut several = false;
+        while !text.is_empty() {
+            let inner = text.strip_prefix("{{{");
+            let message = match inner.and_then(|t| t.split_once("}}}")) {
+                Some((name, after)) => {
+                    self.variable_named(name.trim(), span);
+                    text = after.trim();
+                    several |= !text.is_empty();
+                    continue;
+                }
+                None if inner.is_some() => "`{{{` is not closed",
+                None => "nothing but variables can follow a variable on its line",
+            };
             return self.tell(Diagnostic::error("invalid-instruction", span, message));
-        };
-        match name.trim() {
-            _ if !after.trim().is_empty() => {
-                let message = "nothing can follow a variable on its line";
-                self.tell(Diagnostic::error("invalid-instruction", span, message));
-            }
+        }
+        if several {
+            let message = "several variables stand on one line".to_owned();
+            self.unsupported(span, message, "write each on a line of its own");
+        }
+    }
+
+    fn variable_named(&mut self, name: &str, span: Span) {
+        match name {
             "imagebuilder:environments" => {}
             "imagebuilder:components" if self.stages == 0 => {
                 let message = "components stand before FROM";
@@ -231,15 +252,29 @@ impl State<'_> {
         }
     }
 
-    /// Values of variables: `ENV` goes over `ARG`.
-    fn variables(&self) -> Variables {
-        let mut all = self.args.clone();
-        all.extend(self.file.config.env.iter().cloned());
-        all
+    /// The value of a variable: `ENV` goes over `ARG`. Before `FROM` there is no image that could have variables.
+    fn value_of(&self, name: &str) -> Option<&str> {
+        if self.stages == 0 {
+            let early = self.early_args.get(name).map(String::as_str);
+            return early.or_else(|| of_platform(name));
+        }
+        let env = self.env_places.get(name);
+        let env = env.and_then(|place| self.file.config.env.get(*place));
+        let arg = || self.args.get(name);
+        env.map(|(_, value)| value).or_else(arg).map(String::as_str)
     }
 
-    fn expanded(&mut self, word: Word<'_>, variables: &Variables) -> Result<String, Problem> {
-        let value = expand(word, self.escape, variables)?;
+    fn set_env(&mut self, name: String, value: String) {
+        let env = &mut self.file.config.env;
+        let place = *self.env_places.entry(name.clone()).or_insert(env.len());
+        match env.get_mut(place) {
+            Some((_, old)) => *old = value,
+            None => env.push((name, value)),
+        }
+    }
+
+    fn expanded(&mut self, word: Word<'_>) -> Result<String, Problem> {
+        let value = expand(word, self.escape, &|name| self.value_of(name))?;
         self.bytes = self.bytes.saturating_add(value.len());
         if self.bytes > MOST_BYTES {
             return Err(Problem::new(
@@ -280,12 +315,16 @@ impl State<'_> {
             "FROM" => self.from(rest, base, line)?,
             "ARG" => self.arg(rest, base)?,
             "ENV" => {
-                for (name, value) in self.pairs(rest, base, false)? {
-                    self.file.config.set_env(&name, value);
+                for (name, value) in self.pairs(rest, base)? {
+                    if name.contains('=') {
+                        let what = format!("{} cannot be a name", crate::decode::shown(&name));
+                        return Err(Problem::new(base, what));
+                    }
+                    self.set_env(name, value);
                 }
             }
             "LABEL" => {
-                let pairs = self.pairs(rest, base, true)?;
+                let pairs = self.pairs(rest, base)?;
                 self.file.config.labels.extend(pairs);
             }
             "CMD" => {
@@ -325,7 +364,6 @@ impl State<'_> {
                 self.file.config.working_directory = Some(joined(old.unwrap_or("/"), &path));
             }
             "VOLUME" => {
-                let variables = self.variables();
                 let list = match form(rest, base)? {
                     Form::Exec(list) => list,
                     Form::Shell(_) => words(rest, base, self.escape)?
@@ -334,13 +372,10 @@ impl State<'_> {
                         .collect(),
                 };
                 for text in list {
-                    let path = self.expanded(
-                        Word {
-                            at: base,
-                            text: &text,
-                        },
-                        &variables,
-                    )?;
+                    let path = self.expanded(Word {
+                        at: base,
+                        text: &text,
+                    })?;
                     if path.trim().is_empty() {
                         return Err(Problem::new(base, "a volume needs a path"));
                     }
@@ -457,25 +492,21 @@ impl State<'_> {
                 Some((name, value)) => (name, Some((name.len() + 1, value))),
                 None => (word.text, None),
             };
-            if !is_name(name) {
-                return Err(Problem::new(
-                    word.at,
-                    format!(
-                        "{} is not the name of a variable",
-                        crate::decode::shown(name)
-                    ),
-                ));
+            let at = word.at;
+            let name = self.expanded(Word { at, text: name })?;
+            if !is_name(&name) {
+                let shown = crate::decode::shown(&name);
+                let what = format!("{shown} is not the name of a variable");
+                return Err(Problem::new(at, what));
             }
             let value = match default {
-                Some((at, text)) => {
-                    let at = word.at + at;
-                    let variables = self.variables();
-                    Some(self.expanded(Word { at, text }, &variables)?)
+                Some((offset, text)) => {
+                    let at = at + offset;
+                    Some(self.expanded(Word { at, text })?)
                 }
                 None => {
-                    let platform = PLATFORM.iter().find(|(known, _)| *known == name);
-                    let early = self.early_args.get(name).cloned();
-                    early.or(platform.map(|(_, value)| (*value).to_owned()))
+                    let early = self.early_args.get(&name).map(String::as_str);
+                    early.or_else(|| of_platform(&name)).map(str::to_owned)
                 }
             };
             let args = if self.stages == 0 {
@@ -484,22 +515,16 @@ impl State<'_> {
                 &mut self.args
             };
             if let Some(value) = value {
-                args.insert(name.to_owned(), value);
+                args.insert(name, value);
             }
         }
         Ok(())
     }
 
     /// `name=value name="value"`, or the old form `name value`.
-    fn pairs(
-        &mut self,
-        rest: &str,
-        base: usize,
-        keys: bool,
-    ) -> Result<Vec<(String, String)>, Problem> {
+    /// Variables have the values of before the instruction, also in its later pairs.
+    fn pairs(&mut self, rest: &str, base: usize) -> Result<Vec<(String, String)>, Problem> {
         let all = words(rest, base, self.escape)?;
-        // Values of before this instruction, also for its later pairs.
-        let variables = self.variables();
         let mut out = Vec::new();
         let Some(first) = all.first() else {
             return Ok(out);
@@ -510,8 +535,8 @@ impl State<'_> {
                 return Err(Problem::new(first.at, "a name and its value are needed"));
             }
             let at = base + (rest.len() - tail.len());
-            let value = self.expanded(Word { at, text: tail }, &variables)?;
-            out.push((first.text.to_owned(), value));
+            let name = self.one(*first)?;
+            out.push((name, self.expanded(Word { at, text: tail })?));
             return Ok(out);
         }
         for word in all {
@@ -525,22 +550,14 @@ impl State<'_> {
                 ));
             };
             let at = word.at + name.len() + 1;
-            let name = if keys {
-                self.expanded(
-                    Word {
-                        at: word.at,
-                        text: name,
-                    },
-                    &variables,
-                )?
-            } else {
-                name.to_owned()
-            };
             if name.is_empty() {
                 return Err(Problem::new(word.at, "there is no name before `=`"));
             }
-            let value = self.expanded(Word { at, text: value }, &variables)?;
-            out.push((name, value));
+            let name = self.one(Word {
+                at: word.at,
+                text: name,
+            })?;
+            out.push((name, self.expanded(Word { at, text: value })?));
         }
         Ok(out)
     }
@@ -550,7 +567,12 @@ impl State<'_> {
         match form(rest, base)? {
             Form::Exec(list) => Ok(list),
             Form::Shell(text) => {
-                if text.starts_with('[') {
+                // `[ -e /run/x ] && exec y` is the shell's test.
+                let like_list = text.starts_with('[')
+                    && (text.trim_end().ends_with(']')
+                        || text.contains("[\"")
+                        || text.contains("['"));
+                if like_list {
                     let help = "a list holds texts in double quotes, and nothing follows it";
                     let message = "this is no list, so a shell gets it as it is";
                     let at = line.span(self.source, base, base + text.len());
@@ -567,9 +589,8 @@ impl State<'_> {
     }
 
     fn expose(&mut self, rest: &str, base: usize) -> Result<(), Problem> {
-        let variables = self.variables();
         for word in words(rest, base, self.escape)? {
-            let text = self.expanded(word, &variables)?;
+            let text = self.expanded(word)?;
             for text in text.split_whitespace() {
                 self.port(text, word.at)?;
             }
@@ -615,8 +636,7 @@ impl State<'_> {
 
     /// The whole rest as one value.
     fn one(&mut self, word: Word<'_>) -> Result<String, Problem> {
-        let variables = self.variables();
-        let value = self.expanded(word, &variables)?;
+        let value = self.expanded(word)?;
         if value.trim().is_empty() {
             // The parent may set the variable.
             return Err(Problem {
@@ -626,6 +646,11 @@ impl State<'_> {
         }
         Ok(value)
     }
+}
+
+fn of_platform(name: &str) -> Option<&'static str> {
+    let known = PLATFORM.iter().find(|(known, _)| *known == name);
+    known.map(|(_, value)| *value)
 }
 
 fn is_name(text: &str) -> bool {

@@ -78,13 +78,6 @@ impl ContainerConfig {
             ..Self::default()
         }
     }
-
-    fn set_env(&mut self, name: &str, value: String) {
-        match self.env.iter_mut().find(|(known, _)| known == name) {
-            Some((_, old)) => *old = value,
-            None => self.env.push((name.to_owned(), value)),
-        }
-    }
 }
 
 /// `HEALTHCHECK`; times in nanoseconds.

@@ -58,6 +58,26 @@ fn what_is_too_much_is_refused_and_not_made() {
     assert!(parse_dockerfile(&ports).0.is_none());
 }
 
+#[test]
+fn each_of_many_variables_sees_those_before_it() {
+    let mut text = format!("{FROM}ARG a0=x");
+    for n in 1..3_000 {
+        text.push_str(&format!(" a{n}=$a{}", n - 1));
+    }
+    text.push_str("\nENV LAST=$a2999");
+    for n in 0..2_000 {
+        text.push_str(&format!(" e{n}=$a{n}"));
+    }
+    text.push_str("\nENV e1999=y e0=$e1999\n");
+    let (file, problems) = parse_dockerfile(&text);
+    assert!(problems.is_empty(), "{problems:?}");
+    let env = file.unwrap().config.env;
+    assert_eq!(env.len(), 2_002);
+    let value = |at: usize| (env[at].0.as_str(), env[at].1.as_str());
+    let found = [value(1), value(2), value(2_001)];
+    assert_eq!(found, [("LAST", "x"), ("e0", "x"), ("e1999", "y")]);
+}
+
 proptest! {
     #[test]
     fn nothing_panics(text in "(FROM |ENV |CMD |LABEL |RUN |HEALTHCHECK |\\{\\{\\{|\\}\\}\\}|imagebuilder:components|A|=|\\$|\\{|\\}|\"|'|\\\\|`|:-|\\[|\\]|<<E|ä|\u{feff}| |\t|\n|\r){0,60}") {

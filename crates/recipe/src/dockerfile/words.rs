@@ -78,34 +78,37 @@ pub(super) fn words(text: &str, base: usize, escape: char) -> Result<Vec<Word<'_
 /// Values of variables.
 pub(super) type Variables = BTreeMap<String, String>;
 
+/// Says what value a variable has.
+type ValueOf<'v> = dyn Fn(&str) -> Option<&'v str> + 'v;
+
 /// Takes quotes and escapes away and puts values in the place of variables.
-pub(super) fn expand(
+pub(super) fn expand<'v>(
     word: Word<'_>,
     escape: char,
-    variables: &Variables,
+    value_of: &ValueOf<'v>,
 ) -> Result<String, Problem> {
     let mut expander = Expander {
         chars: word.text.char_indices().collect(),
         at: 0,
         base: word.at,
         escape,
-        variables,
+        value_of,
         used: 0,
     };
     expander.until(None, 0)
 }
 
-struct Expander<'v> {
+struct Expander<'e, 'v> {
     chars: Vec<(usize, char)>,
     at: usize,
     base: usize,
     escape: char,
-    variables: &'v Variables,
+    value_of: &'e ValueOf<'v>,
     /// Bytes made so far, also those that were not taken.
     used: usize,
 }
 
-impl Expander<'_> {
+impl Expander<'_, '_> {
     fn peek(&self) -> Option<char> {
         self.chars.get(self.at).map(|(_, c)| *c)
     }
@@ -206,14 +209,14 @@ impl Expander<'_> {
             if name.is_empty() {
                 return Ok("$".to_owned());
             }
-            return Ok(self.variables.get(&name).cloned().unwrap_or_default());
+            return Ok((self.value_of)(&name).unwrap_or_default().to_owned());
         }
         self.at += 1;
         let name = self.name();
         if name.is_empty() {
             return Err(self.problem(self.at, "`${` needs the name of a variable"));
         }
-        let value = self.variables.get(&name).cloned();
+        let value = (self.value_of)(&name).map(str::to_owned);
         let operator = self.at;
         match self.next() {
             Some('}') => Ok(value.unwrap_or_default()),

@@ -15,7 +15,41 @@ fn is_known(text: &str) -> bool {
     NAMES.lines().any(|name| name == text)
 }
 
-/// The zone of a schedule. A slip is an error; a name that is like none may be younger than the table.
+/// Whether some edits (insert, delete, replace, swap of neighbours) make one word the other. At most two are asked for.
+fn within(slips: usize, a: &[char], b: &[char]) -> bool {
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let (a, b) = (&a[same..], &b[same..]);
+    let Some(left) = slips.checked_sub(1) else {
+        return a.is_empty() && b.is_empty();
+    };
+    match (a, b) {
+        ([], []) => true,
+        ([_, rest @ ..], []) | ([], [_, rest @ ..]) => rest.len() <= left,
+        ([x, after_a @ ..], [y, after_b @ ..]) => {
+            let swapped = after_a.first() == Some(y) && after_b.first() == Some(x);
+            within(left, after_a, after_b)
+                || within(left, after_a, b)
+                || within(left, a, after_b)
+                || (swapped && within(left, &after_a[1..], &after_b[1..]))
+        }
+    }
+}
+
+/// Whether a name can only be a slip: one per six letters of the place, two at most. `Asia/Tomsk` came when there was
+/// `Asia/Omsk`, and `Europe/Kyiv` beside `Europe/Kiev`.
+fn is_slip(text: &str, name: &str) -> bool {
+    if text.eq_ignore_ascii_case(name) {
+        return true;
+    }
+    let letters = |text: &str| text.to_lowercase().chars().collect::<Vec<_>>();
+    let (area, place) = text.rsplit_once('/').unwrap_or(("", text));
+    let (other_area, other) = name.rsplit_once('/').unwrap_or(("", name));
+    let (place, other) = (letters(place), letters(other));
+    let slips = (place.len().max(other.len()) / 6).min(2);
+    area.eq_ignore_ascii_case(other_area) && within(slips, &place, &other)
+}
+
+/// The zone of a schedule. A slip is an error; any other name may be younger than the table.
 pub(crate) fn timezone(node: &Node, cx: &mut Cx<'_>) {
     let form: &Form = &forms::TIMEZONE;
     cx.asks(node.span, || Asked::Hint(form.help));
@@ -27,13 +61,13 @@ pub(crate) fn timezone(node: &Node, cx: &mut Cx<'_>) {
     }
     let message = format!("{} is not the name of a time zone", shown(text));
     let same = NAMES.lines().find(|name| name.eq_ignore_ascii_case(text));
-    let help = match same {
-        Some(name) => Some(format!("did you mean `{name}`?")),
-        None => suggest::did_you_mean(text, NAMES.lines()),
-    };
-    match help {
-        Some(help) => cx.error_help("unknown-timezone", node.span, message, Some(help)),
-        None => cx.warning("unknown-timezone", node.span, message, form.help),
+    let near = same.or_else(|| suggest::nearest(text, NAMES.lines()));
+    let help = near.map(|name| format!("did you mean `{name}`?"));
+    if near.is_some_and(|name| is_slip(text, name)) {
+        cx.error_help("unknown-timezone", node.span, message, help);
+    } else {
+        let help = help.as_deref().unwrap_or(form.help);
+        cx.warning("unknown-timezone", node.span, message, help);
     }
 }
 
@@ -60,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_is_an_error_and_a_name_like_none_a_warning() {
+    fn a_slip_is_an_error_and_a_name_that_may_be_young_a_warning() {
         let found = |text: &str| {
             let mut diags = Diagnostics::new();
             timezone(&Node::text(Span::default(), text), &mut Cx::new(&mut diags));
@@ -71,6 +105,12 @@ mod tests {
             ("Europe/Berln", "Europe/Berlin"),
             ("europe/berlin", "Europe/Berlin"),
             ("America/NewYork", "America/New_York"),
+            ("Europe/Lodnon", "Europe/London"),
+            (
+                "America/Argentina/Buenos_Ayrees",
+                "America/Argentina/Buenos_Aires",
+            ),
+            ("eire", "Eire"),
         ] {
             let problem = found(text).unwrap();
             assert_eq!(
@@ -79,8 +119,32 @@ mod tests {
             );
             assert_eq!(problem.help, Some(format!("did you mean `{meant}`?")));
         }
-        let problem = found("Atlantis/Poseidonis").unwrap();
-        assert_eq!(problem.severity, Severity::Warning);
+        // As they were before the database got them, and what is too far from all names.
+        for young in [
+            "Atlantis/Poseidonis",
+            "Asia/Tomks",
+            "America/Nuk",
+            "Europe/Wien",
+            "Europe/Amsterdamned",
+            "Asia/Berlin",
+        ] {
+            let problem = found(young).unwrap();
+            assert_eq!(problem.severity, Severity::Warning, "{young}");
+        }
+        for (young, old) in [
+            ("Europe/Saratov", "Europe/Sarajevo"),
+            ("Europe/Kyiv", "Europe/Kiev"),
+            ("Asia/Tomsk", "Asia/Omsk"),
+            ("Asia/Qostanay", "Asia/Qatar"),
+        ] {
+            assert!(!is_slip(young, old), "{young}");
+        }
+        for (wrong, name) in [
+            ("Europe/Amsterdame", "Europe/Amsterdam"),
+            ("Europe/msterdam", "Europe/Amsterdam"),
+        ] {
+            assert!(is_slip(wrong, name), "{wrong}");
+        }
         assert_eq!(found("No such zone").unwrap().code, "invalid-name");
     }
 }

@@ -226,13 +226,15 @@ impl TemplateResource {
     #[must_use]
     pub fn image_recipe(&self) -> (Option<ImageRecipe>, Diagnostics) {
         let mut diags = Diagnostics::new();
+        let mut properties = self.properties.clone();
         let recipe = if self.kind == ResourceKind::ContainerRecipe {
-            let properties = self.properties.clone();
-            image_recipe::template_container(properties, self.dockerfile.clone(), &mut diags)
+            name_repository(&mut properties);
+            let dockerfile = self.dockerfile.clone();
+            image_recipe::template_container(properties.clone(), dockerfile, &mut diags)
         } else {
-            image_recipe::template_recipe(self.properties.clone(), &mut diags)
+            image_recipe::template_recipe(properties.clone(), &mut diags)
         };
-        if let NodeKind::Map(fields) = &self.properties.kind {
+        if let NodeKind::Map(fields) = &properties.kind {
             for (key, value) in fields {
                 if key.text != "Components" {
                     shown_secrets(value, &mut diags);
@@ -268,6 +270,31 @@ fn hide_secrets(node: &mut Node, is_recipe: bool) {
     }
 }
 
+/// A repository that deployment makes has no name before. It is only part of an image's name: the recipe's own does.
+fn name_repository(properties: &mut Node) {
+    let name = properties.get("Name").cloned();
+    let NodeKind::Map(fields) = &mut properties.kind else {
+        return;
+    };
+    let mut target = fields.iter_mut().filter(|f| f.0.text == "TargetRepository");
+    if let Some((_, target)) = target.next()
+        && let NodeKind::Map(fields) = &mut target.kind
+    {
+        for (key, value) in fields {
+            if key.text == "RepositoryName"
+                && value.is_opaque()
+                && let Some(name) = &name
+            {
+                let span = value.span;
+                *value = Node {
+                    span,
+                    ..name.clone()
+                };
+            }
+        }
+    }
+}
+
 /// Reports every secret that an image would show.
 fn shown_secrets(node: &Node, diags: &mut Diagnostics) {
     match &node.kind {
@@ -292,7 +319,9 @@ fn open_values(node: &Node, diags: &mut Diagnostics) {
                 // A name that the user's configuration may know.
                 let ssm = value.as_text().is_some_and(|text| text.starts_with("ssm:"));
                 let parent = key.text == "ParentImage" && ssm;
-                !parent && !matches!(key.text.as_str(), "KmsKeyId" | "SnapshotId")
+                // Where the name of a repository is open, that of the recipe stands, which is looked at itself.
+                let known = ["KmsKeyId", "SnapshotId", "RepositoryName"];
+                !parent && !known.contains(&key.text.as_str())
             })
             .for_each(|(_, n)| open_values(n, diags)),
         NodeKind::Scalar(scalar) => {

@@ -180,13 +180,40 @@ fn parameter(
 }
 
 /// A pattern that all of a value has to match. CloudFormation has Java's; what only those can say (a look ahead,
-/// a reference back) is not checked, nor is a pattern that would take much memory.
+/// a reference back) is not checked, nor is a pattern that would take much memory or that means something else there.
 fn whole(pattern: &str) -> Option<regex::Regex> {
     const MOST_BYTES: usize = 1 << 20;
+    if has_set_operation(pattern) {
+        return None;
+    }
     regex::RegexBuilder::new(&format!(r"\A(?:{pattern})\z"))
         .size_limit(MOST_BYTES)
         .build()
         .ok()
+}
+
+/// Whether a class of characters has `--`, `~~` or `&&`: here operations of sets, in Java two characters, a range
+/// from `-`, or an operation of another precedence.
+fn has_set_operation(pattern: &str) -> bool {
+    let mut depth = 0_usize;
+    let mut chars = pattern.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => {
+                chars.next();
+            }
+            '[' => {
+                depth += 1;
+                chars.next_if_eq(&'^');
+                // The first one is a character.
+                chars.next_if_eq(&']');
+            }
+            ']' => depth = depth.saturating_sub(1),
+            '-' | '~' | '&' if depth > 0 && chars.peek() == Some(&c) => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 fn is_list(kind: &str) -> bool {

@@ -268,6 +268,27 @@ fn a_parameter_with_no_echo_is_nowhere_but_in_its_list() {
 }
 
 #[test]
+fn a_repository_without_a_name_yet_takes_the_recipes_for_a_build() {
+    let text = "Resources:\n  Repo: {Type: AWS::ECR::Repository}\n  R:\n    Type: AWS::ImageBuilder::ContainerRecipe\n    Properties:\n      Name: web\n      Version: 1.0.0\n      ContainerType: DOCKER\n      ParentImage: debian:bookworm\n      TargetRepository: {Service: ECR, RepositoryName: !Ref Repo}\n      DockerfileTemplateData: 'FROM {{{ imagebuilder:parentImage }}}'\n";
+    let build = |text: &str| {
+        let (template, _) = read(text, &[]);
+        template.resource("R").unwrap().image_recipe()
+    };
+    let (recipe, problems) = build(text);
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!(recipe.unwrap().container.unwrap().repository, "web");
+    // A name that is known stays, and the recipe's own has to be known.
+    let known = text.replace("!Ref Repo", "front");
+    let recipe = build(&known).0.unwrap();
+    assert_eq!(recipe.container.unwrap().repository, "front");
+    let open = text.replace("Name: web", "Name: !Ref Repo");
+    let (recipe, problems) = build(&open);
+    assert_eq!(recipe, None);
+    let codes: Vec<_> = problems.iter().map(|p| p.code).collect();
+    assert_eq!(codes, ["unresolved-value"]);
+}
+
+#[test]
 fn a_secret_cannot_be_part_of_an_image() {
     let text = "Parameters:\n  Token: {Type: String, NoEcho: true, Default: hunter2}\nResources:\n  R:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Properties:\n      Name: !Sub 'web-${Token}'\n      Version: 1.0.0\n      ParentImage: debian:bookworm\n      Tags: {token: !Ref Token}\n";
     let (template, _) = read(text, &[]);
