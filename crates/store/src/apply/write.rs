@@ -183,7 +183,6 @@ impl Writer<'_> {
         let fd = open_itself(dir, self.spare.as_bytes()).map_err(errno("open", path))?;
         let stat = status(&fd, path)?;
         let ours = FileType::from_raw_mode(stat.st_mode) == file_type(kind)
-            && stat.st_uid == rustix::process::geteuid().as_raw()
             && (kind == &Kind::Dir || stat.st_nlink == 1);
         match ours {
             true => Ok(fd),
@@ -237,6 +236,10 @@ impl Writer<'_> {
         // What a directory hands down to new files is not asked for.
         now.xattrs.retain(|attr, _| xattr::belongs_to_image(attr));
         self.attributes(place, &now, inode)?;
+        // A rename can reach the disk before the data: then a power failure would leave neither file.
+        if change.old.is_some() && matches!(inode.kind, Kind::File(_)) {
+            retry(|| rustix::fs::fsync(&made)).map_err(FolderError::io("sync", path))?;
+        }
         Ok(made)
     }
 
@@ -253,10 +256,6 @@ impl Writer<'_> {
             .map_err(errno("create", path))?;
         let target = FileTarget::from_file(File::from(fd));
         fill(&target, content, self.blobs).map_err(FolderError::io("write", path))?;
-        // A rename can reach the disk before the data: then a power failure would leave neither file.
-        if change.old.is_some() {
-            retry(|| rustix::fs::fsync(target.file())).map_err(FolderError::io("sync", path))?;
-        }
         let fd = target.file().try_clone();
         Ok(fd.map_err(FolderError::io("write", path))?.into())
     }
