@@ -583,6 +583,10 @@ fn mounts_and_places_inside_of_the_folder_are_refused() {
     );
     let end = end.expect_code(2);
     assert!(end.stderr.contains("--log-dir"), "{}", end.stderr);
+    let home = root.join("srv/home");
+    let end = finish(case.command().env("AMIFORGE_HOME", &home)).expect_code(2);
+    assert!(end.stderr.contains("the store"), "{}", end.stderr);
+    assert!(!home.exists());
     let end = finish(&mut case.command_on(&case.env.path("document.yaml"))).expect_code(2);
     assert!(end.stderr.contains("not a folder"), "{}", end.stderr);
 }
@@ -711,6 +715,8 @@ fn somebody_elses_mode_of_a_folder_is_not_reverted() {
         end.stderr
     );
     assert!(!case.root().join("srv/added").exists());
+    let records = case.env.state().join("store/v1/records/folder-runs");
+    assert_eq!(fs_err::read_dir(records).unwrap().count(), 0);
 }
 
 #[test]

@@ -184,6 +184,10 @@ impl<'e> Folder<'e> {
             apply_changes(self.lock.dir(), &old, &new, &self.blobs, &spare)
         });
         let report = report.map_err(|error: FolderError| {
+            if error.nothing_written() && !matches!(error, FolderError::Remove(_)) {
+                // A record too many is no reason to hide what went wrong.
+                let _ = self.forget_spare();
+            }
             let hint = match error.nothing_written() {
                 true => "nothing was written: the folder is as it was before the run",
                 false => "a part of the changes is in the folder",
