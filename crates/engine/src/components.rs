@@ -2,6 +2,7 @@
 //! document.
 
 mod folder;
+mod lent;
 mod mounts;
 
 use std::collections::BTreeMap;

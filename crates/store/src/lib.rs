@@ -44,7 +44,7 @@ mod session;
 mod store;
 mod target;
 
-pub use apply::{FolderError, FolderReport, Owners, apply_changes, remove_below};
+pub use apply::{FolderError, FolderReport, HostTrees, Owners, apply_changes, remove_below};
 pub use atomic::write_atomic;
 pub use blob::FileBlob;
 pub use catalog::CatalogImage;

@@ -25,6 +25,17 @@ impl Store {
         }
     }
 
+    /// Removes a record; content when it is not there.
+    pub fn remove_record(&self, kind: &str, key: &str) -> Result<(), StoreError> {
+        let path = self.record_path(kind, key)?;
+        match fs_err::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(StoreError::io("remove", &path)(e))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Keys of all records of a kind, sorted.
     pub fn record_keys(&self, kind: &str) -> Result<Vec<String>, StoreError> {
         check_key(kind)?;

@@ -523,7 +523,7 @@ fn a_killed_run_leaves_old_or_new_files_and_the_next_one_clears_up() {
         key.dev(),
         key.ino()
     ));
-    assert!(record.is_file());
+    assert!(!record.exists());
     fs_err::write(&record, r#"{"version": 1, "spare": ".amiforge-left"}"#).unwrap();
     case.env.write("root/srv/.amiforge-left", "half");
     finish(&mut case.command()).expect_code(0);
@@ -583,6 +583,10 @@ fn mounts_and_places_inside_of_the_folder_are_refused() {
     );
     let end = end.expect_code(2);
     assert!(end.stderr.contains("--log-dir"), "{}", end.stderr);
+    let home = root.join("srv/home");
+    let end = finish(case.command().env("AMIFORGE_HOME", &home)).expect_code(2);
+    assert!(end.stderr.contains("the store"), "{}", end.stderr);
+    assert!(!home.exists());
     let end = finish(&mut case.command_on(&case.env.path("document.yaml"))).expect_code(2);
     assert!(end.stderr.contains("not a folder"), "{}", end.stderr);
 }
@@ -616,4 +620,115 @@ fn what_may_not_be_changed_is_found_before_anything_is_written() {
         .expect_code(0);
     assert_eq!(fs_err::metadata(&closed).unwrap().mode() & 0o7777, 0o555);
     assert!(closed.join("added").is_file() && !closed.join("a").exists());
+}
+
+#[test]
+fn files_that_the_sandbox_lends_are_not_left_in_the_folder() {
+    let case = Case::new(None);
+    let root = case.root();
+    fs_err::create_dir_all(root.join("usr/sbin")).unwrap();
+    case.env
+        .write("root/etc/resolv.conf", "nameserver 192.0.2.1\n");
+    case.age();
+    let before = case.listing(&root);
+    let script = "chown -R 0:0 /etc; chmod -R go-w /usr/sbin; touch /sbin/policy-rc.d /etc/resolv.conf; test -x /sbin/policy-rc.d";
+    case.run(&[script]).expect_code(0);
+    similar(&case.listing(&root), &before);
+    // What a step writes itself stays, also through a link among the directories.
+    fs_err::remove_dir(root.join("usr/sbin")).unwrap();
+    symlink("bin", root.join("usr/sbin")).unwrap();
+    run(tool("setfattr")
+        .args(["-n", "user.kept", "-v", "3"])
+        .arg(root.join("usr/bin")));
+    case.run(&["echo 'nameserver 192.0.2.2' > /etc/resolv.conf; touch /usr/bin/new; chmod 755 /sbin/policy-rc.d"])
+        .expect_code(0);
+    let text = fs_err::read_to_string(root.join("etc/resolv.conf")).unwrap();
+    assert_eq!(text, "nameserver 192.0.2.2\n");
+    assert!(root.join("usr/bin/new").exists() && !root.join("usr/bin/policy-rc.d").exists());
+    let kept = run(tool("getfattr")
+        .args(["-n", "user.kept", "--only-values"])
+        .arg(root.join("usr/bin")));
+    assert_eq!(kept.text(), "3");
+}
+
+#[test]
+fn a_tree_with_a_folder_of_somebody_else_is_removed_whole_or_not_at_all() {
+    let case = Case::new(Some(ordinary()));
+    chown(case.root().join("srv/folder/a"), Some(0), Some(0)).unwrap();
+    let before = case.stamps();
+    let end = case.run(&["rm -rf /srv/folder"]).expect_code(1);
+    assert!(
+        end.stderr.contains("may not write to \"srv/folder/a\"")
+            && end.stderr.contains("nothing was written"),
+        "{}",
+        end.stderr
+    );
+    assert_eq!(case.stamps(), before);
+}
+
+#[test]
+fn what_a_killed_run_left_and_cannot_be_removed_is_told_and_hidden() {
+    let case = Case::new(Some(ordinary()));
+    case.run(&["echo x > /srv/added"]).expect_code(0);
+    let key = fs_err::metadata(case.root()).unwrap();
+    let records = case.env.state().join("store/v1/records/folder-runs");
+    let record = records.join(format!("{}-{}.json", key.dev(), key.ino()));
+    fs_err::write(&record, r#"{"version": 1, "spare": ".amiforge-left"}"#).unwrap();
+    let left = "srv/folder/.amiforge-left/x";
+    case.env.write(format!("root/{left}"), "");
+    for path in ["srv/folder/.amiforge-left", left] {
+        chown(case.root().join(path), Some(0), Some(0)).unwrap();
+    }
+    for _ in 0..2 {
+        let end = case
+            .run(&["test ! -e /srv/folder/.amiforge-left; echo y >> /srv/added"])
+            .expect_code(0);
+        assert!(
+            end.stderr.contains("srv/folder/.amiforge-left")
+                && end.stderr.contains("cannot be removed"),
+            "{}",
+            end.stderr
+        );
+    }
+    // One of another version is none.
+    fs_err::write(&record, r#"{"version": 2, "spare": "motd"}"#).unwrap();
+    run(tool("rm")
+        .arg("-r")
+        .arg(case.root().join("srv/folder/.amiforge-left")));
+    case.run(&["echo z >> /srv/added"]).expect_code(0);
+    assert!(case.root().join("etc/motd").exists() && !record.exists());
+}
+
+#[test]
+fn somebody_elses_mode_of_a_folder_is_not_reverted() {
+    let case = Case::new(None);
+    case.document(&["echo ready; echo x > /srv/added; while test ! -e /run/x; do sleep 1; test $((++n)) -lt 8 || break; done"]);
+    let mut running = Running::spawn(&mut case.command());
+    running.wait_for_stderr("ready", Duration::from_secs(60));
+    let private = std::fs::Permissions::from_mode(0o700);
+    fs_err::set_permissions(case.root().join("srv"), private).unwrap();
+    let end = running.wait(Duration::from_secs(60)).expect_code(1);
+    assert!(
+        end.stderr.contains("somebody else changed it")
+            && end.stderr.contains("nothing was written"),
+        "{}",
+        end.stderr
+    );
+    assert!(!case.root().join("srv/added").exists());
+    let records = case.env.state().join("store/v1/records/folder-runs");
+    assert_eq!(fs_err::read_dir(records).unwrap().count(), 0);
+}
+
+#[test]
+fn moved_files_whose_owner_the_sandbox_does_not_have_are_told() {
+    let case = Case::new(None);
+    for name in ["moved", "keep"] {
+        chown(case.root().join("srv").join(name), Some(123_456), Some(7)).unwrap();
+    }
+    let end = case
+        .run(&["mv /srv/moved /srv/moved2; chmod 600 /srv/keep"])
+        .expect_code(0);
+    assert!(end.stderr.contains("1 files of"), "{}", end.stderr);
+    let uid = |name: &str| fs_err::metadata(case.root().join(name)).unwrap().uid();
+    assert_eq!((uid("srv/moved2"), uid("srv/keep")), (65_534, 123_456));
 }

@@ -4,20 +4,23 @@
 //! The folder itself is never mounted or written to by a step, so nothing that a step does there leads anywhere
 //! else. See `docs/sandbox.md`.
 
+use std::ffi::OsStr;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use amiforge_exec::{ChildEvent, Limits, Outside, RunResult, RunSpec, Sandbox};
+use amiforge_exec::{ChildEvent, Limits, Outside, RootSpec, RunResult, RunSpec, Sandbox};
 use amiforge_store::{
-    FileBlob, FolderError, FolderLock, FolderReport, LayerWriter, Owners, Store, apply_changes,
-    read_folder,
+    FileBlob, FolderError, FolderLock, FolderReport, HostTrees, LayerWriter, Owners, Store,
+    apply_changes, read_folder,
 };
 use amiforge_tree::{Ino, LayerDiff, Stat, Tree};
 use amiforge_types::{BlobId, BlobTable, Digest, LayerId, Timestamp};
 
+use super::lent::{self, Lent};
 use super::{ComponentRequest, mounts};
-use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::error::{Contextual, EngineError, ErrorKind, chain};
 use crate::layers::{component_shims, root_spec, sandbox_error};
 use crate::settings::Engine;
 
@@ -36,12 +39,16 @@ pub(super) struct Folder<'e> {
     /// The same with those of the sandbox, as the run finds it.
     lower: Tree,
     blobs: BlobTable,
+    /// Names that killed runs made files under, and that could not be removed.
+    left: Vec<String>,
     /// Where the data of both is, until this is dropped.
     _layer: LayerWriter,
     /// Of the layers, which never get a place in the store.
     id: LayerId,
-    /// Directories that the sandbox lays files of its own over.
-    covered: Vec<Vec<u8>>,
+    /// What the run works on.
+    root: RootSpec,
+    /// What it is lent.
+    lent: Vec<Lent>,
 }
 
 /// The directories of the run, which belong to ids of the sandbox.
@@ -72,6 +79,8 @@ impl<'e> Folder<'e> {
             .or_fail(ErrorKind::Invalid, || context(&request.root))?;
         check_mounts(&path)?;
         outside_of(&path, &request.log_dir, "--log-dir")?;
+        // Before it is made.
+        outside_of(&path, &engine.settings.home.store, "the store")?;
         let lock = FolderLock::take(&path)
             .or_fail(ErrorKind::Failed, || context(&path))?
             .ok_or_else(|| {
@@ -80,13 +89,12 @@ impl<'e> Folder<'e> {
                     .with_hint("one run at a time: wait for the other one")
             })?;
         let store = engine.open_store()?;
-        outside_of(&path, store.path(), "the store")?;
         engine.clear_leftovers(&store);
         let sandbox = Sandbox::new(engine.settings.helper.clone()).map_err(sandbox_error)?;
         engine.stage("read", path.display().to_string());
         let spool = tempfile::tempfile_in(store.session_dir())
             .or_fail(ErrorKind::Failed, || context(&path))?;
-        let (read, spooled) = read(&store, &lock, &path, spool)?;
+        let (read, spooled, left) = read(engine, &store, &lock, &path, spool)?;
 
         let running = engine.interruption.job();
         let owners = Owners::of_caller();
@@ -125,6 +133,13 @@ impl<'e> Folder<'e> {
                 running.cancel(),
             )
             .map_err(sandbox_error)?;
+        let root = root_spec(
+            vec![scratch.dir.join("lower")],
+            &scratch.dir,
+            component_shims(),
+            Limits::default(),
+        );
+        let lent = lent::lent(&root, &lower);
         Ok(Self {
             engine,
             path,
@@ -133,10 +148,12 @@ impl<'e> Folder<'e> {
             owners,
             read,
             lower,
+            left,
             blobs,
             _layer: layer,
             id,
-            covered: covered(),
+            root,
+            lent,
         })
     }
 
@@ -148,16 +165,9 @@ impl<'e> Folder<'e> {
         on_event: &mut dyn FnMut(ChildEvent),
     ) -> Result<RunResult, EngineError> {
         let running = self.engine.interruption.job();
-        let scratch = &self.scratch;
-        let root = root_spec(
-            vec![scratch.dir.join("lower")],
-            &scratch.dir,
-            component_shims(),
-            Limits::default(),
-        );
-        scratch
-            .sandbox
-            .run_component_with(&root, run, outside, running.cancel(), on_event)
+        let sandbox = &self.scratch.sandbox;
+        sandbox
+            .run_component_with(&self.root, run, outside, running.cancel(), on_event)
             .map_err(sandbox_error)
     }
 
@@ -165,7 +175,7 @@ impl<'e> Folder<'e> {
     pub(super) fn bring(&mut self, result: &RunResult) -> Result<(), EngineError> {
         let shown = self.path.display().to_string();
         let failed = || format!("cannot bring the changes to {shown}");
-        let (old, new) = self.trees()?;
+        let HostTrees { old, new, disowned } = self.trees()?;
         check_mounts(&self.path)?;
         let spare = self.spare()?;
         // Ctrl-C waits for the end of this, or comes before it.
@@ -174,6 +184,10 @@ impl<'e> Folder<'e> {
             apply_changes(self.lock.dir(), &old, &new, &self.blobs, &spare)
         });
         let report = report.map_err(|error: FolderError| {
+            if error.nothing_written() && !matches!(error, FolderError::Remove(_)) {
+                // A record too many is no reason to hide what went wrong.
+                let _ = self.forget_spare();
+            }
             let hint = match error.nothing_written() {
                 true => "nothing was written: the folder is as it was before the run",
                 false => "a part of the changes is in the folder",
@@ -189,11 +203,16 @@ impl<'e> Folder<'e> {
             ));
         }
         self.tell(&report, &shown);
+        if disowned > 0 {
+            self.engine.warn(format!(
+                "{disowned} files of {shown} were moved or written anew whose owner the sandbox does not have (65536 and above): they are nobody's (65534) now"
+            ));
+        }
         Ok(())
     }
 
     /// The folder before and after the run.
-    fn trees(&mut self) -> Result<(Tree, Tree), EngineError> {
+    fn trees(&mut self) -> Result<HostTrees, EngineError> {
         let scratch = &self.scratch;
         let failed = || {
             format!(
@@ -209,7 +228,7 @@ impl<'e> Folder<'e> {
         scratch
             .sandbox
             .harvest(
-                &scratch.dir.join("fs"),
+                &self.root.upper,
                 writer.path(),
                 Timestamp::default(),
                 None,
@@ -223,15 +242,17 @@ impl<'e> Folder<'e> {
             .or_fail(ErrorKind::Failed, failed)?;
         let mut changed = self.lower.clone();
         changed.apply(&diff).or_fail(ErrorKind::Failed, failed)?;
+        lent::take_back(&self.lent, &self.lower, &mut changed, &self.blobs)
+            .or_fail(ErrorKind::Failed, failed)?;
+        let covered = lent::covered(&self.lent);
         self.owners
-            .outside(&self.read, &self.lower, &changed, &self.covered)
+            .outside(&self.read, &self.lower, &changed, &covered)
             .or_fail(ErrorKind::Failed, failed)
     }
 
     /// A name for files in the making. Nobody can have foreseen it, and the store knows it, so that the next run
     /// finds what a killed one left.
     fn spare(&self) -> Result<String, EngineError> {
-        use std::os::unix::ffi::OsStrExt as _;
         let now = Engine::wall_clock();
         let seed = [
             self.scratch.dir.as_os_str().as_bytes(),
@@ -240,21 +261,29 @@ impl<'e> Folder<'e> {
         ]
         .concat();
         let name = format!(".amiforge-{}", &Digest::of(&seed).hex()[..24]);
-        let record = serde_json::json!({ "version": 1, "spare": name });
-        self.put_record(&record)?;
+        let key = self.key()?;
+        let record = serde_json::json!({ "version": 1, "spare": name, "left": self.left });
+        self.scratch
+            .store
+            .put_record(RUNS, &key, &record)
+            .or_fail(ErrorKind::Failed, || context(&self.path))?;
         Ok(name)
     }
 
     fn forget_spare(&self) -> Result<(), EngineError> {
-        self.put_record(&serde_json::json!({ "version": 1 }))
+        let (store, key) = (&self.scratch.store, self.key()?);
+        let done = match self.left.is_empty() {
+            true => store.remove_record(RUNS, &key),
+            false => {
+                let record = serde_json::json!({ "version": 1, "left": self.left });
+                store.put_record(RUNS, &key, &record)
+            }
+        };
+        done.or_fail(ErrorKind::Failed, || context(&self.path))
     }
 
-    fn put_record(&self, record: &serde_json::Value) -> Result<(), EngineError> {
-        let key = key_of(self.lock.dir()).or_fail(ErrorKind::Failed, || context(&self.path))?;
-        self.scratch
-            .store
-            .put_record(RUNS, &key, record)
-            .or_fail(ErrorKind::Failed, || context(&self.path))
+    fn key(&self) -> Result<String, EngineError> {
+        key_of(self.lock.dir()).or_fail(ErrorKind::Failed, || context(&self.path))
     }
 
     fn tell(&self, report: &FolderReport, shown: &str) {
@@ -282,22 +311,20 @@ fn context(path: &Path) -> String {
     format!("cannot work on {}", path.display())
 }
 
-/// What the folder holds, without what a killed run left in it.
+/// What the folder holds, without what killed runs left in it, and the names of what of that is still there.
 fn read(
+    engine: &Engine,
     store: &Store,
     lock: &FolderLock,
     path: &Path,
     spool: File,
-) -> Result<(Tree, BlobTable), EngineError> {
+) -> Result<(Tree, BlobTable, Vec<String>), EngineError> {
     let failed = || context(path);
     let key = key_of(lock.dir()).or_fail(ErrorKind::Failed, failed)?;
     let record = store
         .get_record(RUNS, &key)
         .or_fail(ErrorKind::Failed, failed)?;
-    let spare = record
-        .as_ref()
-        .and_then(|record| record["spare"].as_str())
-        .map(str::to_owned);
+    let spares = record.as_ref().map(spares).unwrap_or_default();
     let root = Stat {
         mode: 0o755,
         uid: 0,
@@ -306,24 +333,48 @@ fn read(
     };
     let tree = Tree::new(root);
     let mut tree = read_folder(lock.dir(), tree, &spool).or_fail(ErrorKind::Failed, failed)?;
-    if let Some(spare) = spare {
-        let left: Vec<Vec<u8>> = tree
+    let mut left = Vec::new();
+    if !spares.is_empty() {
+        let name_of = |path: &[u8]| {
+            let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+            spares.iter().find(|spare| spare.as_bytes() == name)
+        };
+        let found: Vec<(Vec<u8>, &String)> = tree
             .walk()
             .into_iter()
-            .map(|(path, _)| path)
-            .filter(|path| path.split(|b| *b == b'/').next_back() == Some(spare.as_bytes()))
+            .filter_map(|(path, _)| name_of(&path).map(|name| (path, name)))
             .collect();
-        for leftover in left {
-            amiforge_store::remove_below(lock.dir(), &leftover)
-                .or_fail(ErrorKind::Failed, failed)?;
+        for (leftover, name) in found {
+            if let Err(error) = amiforge_store::remove_below(lock.dir(), &leftover) {
+                let shown = path.join(OsStr::from_bytes(&leftover));
+                engine.warn(format!(
+                    "{} is of a run that did not end, and cannot be removed: {}",
+                    shown.display(),
+                    chain(&error)
+                ));
+                left.push(name.clone());
+            }
+            // Nothing that a step should see.
             tree.remove(&leftover);
         }
+        left.dedup();
     }
     let mut blobs = BlobTable::new();
     let blob = FileBlob::from_file(spool).or_fail(ErrorKind::Failed, failed)?;
     let id: BlobId = blobs.add(Arc::new(blob));
     tree.assign_blob(id);
-    Ok((tree, blobs))
+    Ok((tree, blobs, left))
+}
+
+/// The names that a record has, if it is of this version.
+fn spares(record: &serde_json::Value) -> Vec<String> {
+    if record["version"] != 1 {
+        return Vec::new();
+    }
+    let left = record["left"].as_array().into_iter().flatten();
+    left.chain([&record["spare"]])
+        .filter_map(|name| name.as_str().map(str::to_owned))
+        .collect()
 }
 
 /// The key of a folder's record.
@@ -362,19 +413,4 @@ fn outside_of(root: &Path, other: &Path, what: &str) -> Result<(), EngineError> 
     let message = format!("{what} ({}) is in {}", other.display(), root.display());
     Err(EngineError::new(ErrorKind::Invalid, message)
         .with_hint("choose a folder outside of the root file system"))
-}
-
-/// The directories above the files that the sandbox lends.
-fn covered() -> Vec<Vec<u8>> {
-    let lent = component_shims().into_iter().map(|shim| shim.path);
-    let mut dirs: Vec<Vec<u8>> = lent
-        .chain(["/etc/resolv.conf".to_owned()])
-        .flat_map(|path| {
-            let path = path.trim_start_matches('/').as_bytes().to_vec();
-            let ends: Vec<usize> = (0..path.len()).filter(|at| path[*at] == b'/').collect();
-            ends.into_iter().map(move |end| path[..end].to_vec())
-        })
-        .collect();
-    dirs.push(Vec::new());
-    dirs
 }

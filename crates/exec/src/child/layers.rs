@@ -70,7 +70,8 @@ pub(super) fn harvest(
         .write(true)
         .open(layer_file)
         .map_err(|e| ChildError::job(format!("cannot open {}", layer_file.display()), &e))?;
-    // Mounts and shims need no mention: they never show in an upper directory of ours.
+    // Mounts need no mention: they never show in an upper directory of ours. A shim does once a step has given it
+    // another mode, owner or time, since that copies it there.
     let options = HarvestOptions {
         newer_than: since.unwrap_or(Timestamp {
             secs: i64::MAX,

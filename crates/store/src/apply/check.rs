@@ -6,12 +6,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use amiforge_tree::{Ino, InodeFlags, Kind, Tree};
-use rustix::fs::{Access, AtFlags, Dir, FileType};
+use rustix::fs::{Access, AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
 
 use super::FolderError;
-use super::plan::Plan;
+use super::plan::{Action, Plan};
 use crate::dirfd::{open_dir_here, retry, split};
+
+/// Only the owner of an entry or of the directory may remove the entry.
+const STICKY: u32 = 0o1000;
 
 const LOCKED: InodeFlags = InodeFlags::IMMUTABLE.union(InodeFlags::APPEND_ONLY);
 
@@ -24,8 +27,10 @@ pub(super) fn check(root: BorrowedFd<'_>, old: &Tree, plan: &Plan) -> Result<(),
         let Some(was) = dir.old else { continue };
         let fd = open(root, &dir.path)?;
         flagged(was, &dir.path)?;
+        let stat = retry(|| rustix::fs::fstat(&fd)).map_err(FolderError::io("stat", &dir.path))?;
+        unchanged(&stat, old, was, &dir.path)?;
         if dir.names {
-            writable(&fd, &dir.path)?;
+            writable(&fd, &stat, &dir.path)?;
         }
     }
     for change in plan.changes() {
@@ -36,9 +41,12 @@ pub(super) fn check(root: BorrowedFd<'_>, old: &Tree, plan: &Plan) -> Result<(),
         };
         let parent = open(root, dir)?;
         flagged(was, &change.path)?;
-        if !old.is_dir(was) {
-            same(parent.as_fd(), name, old, was, &change.path)?;
-        } else {
+        let stat = same(parent.as_fd(), name, old, was, &change.path)?;
+        if !matches!(change.action, Action::Attributes(_)) {
+            let dir = retry(|| rustix::fs::fstat(&parent)).map_err(FolderError::io("stat", dir))?;
+            removable(&dir, &stat, &change.path)?;
+        }
+        if old.is_dir(was) {
             below(root, old, was, &change.path)?;
         }
     }
@@ -73,8 +81,7 @@ fn absent(root: BorrowedFd<'_>, old: &Tree, path: &[u8]) -> Result<(), FolderErr
 }
 
 /// Whether the caller may make and remove names in a directory, or may allow itself to.
-fn writable(dir: &OwnedFd, path: &[u8]) -> Result<(), FolderError> {
-    let stat = retry(|| rustix::fs::fstat(dir)).map_err(FolderError::io("stat", path))?;
+fn writable(dir: &OwnedFd, stat: &Stat, path: &[u8]) -> Result<(), FolderError> {
     let own = stat.st_uid == rustix::process::geteuid().as_raw();
     let access = Access::WRITE_OK | Access::EXEC_OK;
     match rustix::fs::accessat(dir, ".", access, AtFlags::EACCESS) {
@@ -87,25 +94,56 @@ fn writable(dir: &OwnedFd, path: &[u8]) -> Result<(), FolderError> {
     }
 }
 
-/// The entry is of the type, size, mode, owner and time that were read. Of a directory only the type counts.
+/// Whether the caller may remove or replace an entry of a directory that it may write to: in a sticky one only
+/// its own.
+fn removable(dir: &Stat, entry: &Stat, path: &[u8]) -> Result<(), FolderError> {
+    let caller = rustix::process::geteuid();
+    let own = [dir.st_uid, entry.st_uid].contains(&caller.as_raw());
+    match dir.st_mode & STICKY == 0 || own || caller.is_root() {
+        true => Ok(()),
+        false => Err(FolderError::NotWritable(path.to_vec())),
+    }
+}
+
+/// The entry is what was read.
 fn same(
     dir: BorrowedFd<'_>,
     name: &[u8],
     old: &Tree,
     was: Ino,
     path: &[u8],
-) -> Result<(), FolderError> {
+) -> Result<Stat, FolderError> {
     let found =
         retry(|| rustix::fs::statat(dir, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW));
-    let stat = match found {
-        Ok(stat) => stat,
+    match found {
+        Ok(stat) => unchanged(&stat, old, was, path).map(|()| stat),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(FolderError::Changed(path.to_vec()));
+            Err(FolderError::Changed(path.to_vec()))
         }
-        Err(error) => return Err(FolderError::io("stat", path)(error)),
-    };
+        Err(error) => Err(FolderError::io("stat", path)(error)),
+    }
+}
+
+/// It has the type, size, mode, owner and time that were read. The size and time of a directory do not count.
+pub(super) fn unchanged(stat: &Stat, old: &Tree, was: Ino, path: &[u8]) -> Result<(), FolderError> {
     let inode = old.inode(was);
-    let kind = match &inode.kind {
+    let kind = file_type(&inode.kind);
+    let size = match &inode.kind {
+        Kind::File(content) => u64::try_from(stat.st_size).ok() == Some(content.size),
+        _ => true,
+    };
+    let time = (inode.stat.mtime.secs, u64::from(inode.stat.mtime.nanos));
+    let rest = u32::from(inode.stat.mode) == stat.st_mode & 0o7777
+        && (inode.stat.uid, inode.stat.gid) == (stat.st_uid, stat.st_gid);
+    let time = kind == FileType::Directory || time == (stat.st_mtime, stat.st_mtime_nsec);
+    match FileType::from_raw_mode(stat.st_mode) == kind && size && rest && time {
+        true => Ok(()),
+        false => Err(FolderError::Changed(path.to_vec())),
+    }
+}
+
+pub(super) fn file_type(kind: &Kind) -> FileType {
+    match kind {
         Kind::Dir => FileType::Directory,
         Kind::File(_) => FileType::RegularFile,
         Kind::Symlink(_) => FileType::Symlink,
@@ -113,24 +151,10 @@ fn same(
         Kind::BlockDev { .. } => FileType::BlockDevice,
         Kind::Fifo => FileType::Fifo,
         Kind::Socket => FileType::Socket,
-    };
-    let size = match &inode.kind {
-        Kind::File(content) => u64::try_from(stat.st_size).ok() == Some(content.size),
-        _ => true,
-    };
-    let time = (inode.stat.mtime.secs, u64::from(inode.stat.mtime.nanos));
-    let rest = u32::from(inode.stat.mode) == stat.st_mode & 0o7777
-        && (inode.stat.uid, inode.stat.gid) == (stat.st_uid, stat.st_gid)
-        && time == (stat.st_mtime, stat.st_mtime_nsec);
-    let same = FileType::from_raw_mode(stat.st_mode) == kind
-        && (kind == FileType::Directory || (size && rest));
-    match same {
-        true => Ok(()),
-        false => Err(FolderError::Changed(path.to_vec())),
     }
 }
 
-/// A directory that goes holds what was read and nothing else, all the way down.
+/// A directory that goes holds what was read and nothing else, all the way down, and all of it may be removed.
 fn below(root: BorrowedFd<'_>, old: &Tree, top: Ino, path: &[u8]) -> Result<(), FolderError> {
     let mut todo = vec![(path.to_vec(), top)];
     while let Some((path, ino)) = todo.pop() {
@@ -138,6 +162,7 @@ fn below(root: BorrowedFd<'_>, old: &Tree, top: Ino, path: &[u8]) -> Result<(), 
         let Some(children) = old.children(ino) else {
             continue;
         };
+        let held = retry(|| rustix::fs::fstat(&dir)).map_err(FolderError::io("stat", &path))?;
         let mut listed = 0_usize;
         for entry in Dir::read_from(&dir).map_err(|e| FolderError::io("list", &path)(e.into()))? {
             let entry = entry.map_err(|e| FolderError::io("list", &path)(e.into()))?;
@@ -150,7 +175,8 @@ fn below(root: BorrowedFd<'_>, old: &Tree, top: Ino, path: &[u8]) -> Result<(), 
             let Some(was) = children.get(name) else {
                 return Err(FolderError::Changed(child));
             };
-            same(dir.as_fd(), name, old, was, &child)?;
+            let stat = same(dir.as_fd(), name, old, was, &child)?;
+            removable(&held, &stat, &child)?;
             match old.inode(was).flags.intersection(LOCKED).is_empty() {
                 false => return Err(FolderError::Flagged(child)),
                 true if old.is_dir(was) => todo.push((child, was)),
@@ -159,6 +185,9 @@ fn below(root: BorrowedFd<'_>, old: &Tree, top: Ino, path: &[u8]) -> Result<(), 
         }
         if listed != children.iter().count() {
             return Err(FolderError::Changed(path));
+        }
+        if listed > 0 {
+            writable(&dir, &held, &path)?;
         }
     }
     Ok(())

@@ -12,6 +12,7 @@
 mod check;
 mod owners;
 mod plan;
+mod probe;
 mod write;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use std::os::fd::AsFd;
 use amiforge_tree::Tree;
 use amiforge_types::BlobTable;
 
-pub use owners::Owners;
+pub use owners::{HostTrees, Owners};
 
 /// What was changed in a folder, and what could not be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,15 +39,23 @@ pub struct FolderReport {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FolderError {
-    /// Somebody else changed the folder. Nothing was written.
+    /// Somebody else changed the folder.
     #[error("{:?} is not what it was when the run began: somebody else changed it", String::from_utf8_lossy(.0))]
     Changed(Vec<u8>),
-    /// The caller may not write to a directory. Nothing was written.
+    /// The caller may not write to a directory, or remove what is in it.
     #[error("the caller may not write to {:?}", String::from_utf8_lossy(.0))]
     NotWritable(Vec<u8>),
-    /// A flag forbids the change. Nothing was written.
+    /// A flag forbids the change.
     #[error("{:?} is immutable or append-only (chattr)", String::from_utf8_lossy(.0))]
     Flagged(Vec<u8>),
+    /// The file system cannot do what keeps others' files from being lost.
+    #[error(
+        "the file system of the folder (NFS, 9p and the like) cannot rename files without replacing others: copy the folder to a local one"
+    )]
+    NoSafeRename,
+    /// Something failed while the changes were written: a part of them is in the folder.
+    #[error(transparent)]
+    Partly(Box<FolderError>),
     /// A system call failed.
     #[error("cannot {action} {:?}", String::from_utf8_lossy(path))]
     Io {
@@ -66,10 +75,7 @@ impl FolderError {
     /// Whether the folder is certainly as it was.
     #[must_use]
     pub fn nothing_written(&self) -> bool {
-        matches!(
-            self,
-            Self::Changed(_) | Self::NotWritable(_) | Self::Flagged(_)
-        )
+        !matches!(self, Self::Partly(_))
     }
 
     fn io(action: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> Self {
@@ -86,7 +92,7 @@ impl FolderError {
 /// that neither tree has anywhere; a process that is killed leaves at most one file or folder of it behind.
 ///
 /// # Errors
-/// See [`FolderError::nothing_written`]. After any other error a part of the changes is in the folder.
+/// After [`FolderError::Partly`] a part of the changes is in the folder, after any other error none.
 pub fn apply_changes(
     dir: impl AsFd,
     old: &Tree,
@@ -104,7 +110,9 @@ pub fn apply_changes(
         return Ok(report);
     }
     check::check(dir, old, &plan)?;
-    write::write(dir, (old, new), blobs, &plan, spare, &mut report)?;
+    probe::renames(dir, old, &plan, spare)?;
+    write::write(dir, (old, new), blobs, &plan, spare, &mut report)
+        .map_err(|error| FolderError::Partly(Box::new(error)))?;
     Ok(report)
 }
 

@@ -2,7 +2,10 @@
 //!
 //! For root the ids of the folder are those of the image. For everybody else the caller's own files are root's
 //! in the sandbox, as in a home-made root file system they are meant to be. Ids that the sandbox does not have
-//! are `nobody` (65534) in it. An owner that the run left alone stays what it is on the host.
+//! are `nobody` (65534) in it. An owner that the run left alone stays what it is on the host; a file that it moved
+//! is a new one, and stays nobody's.
+
+use std::collections::HashSet;
 
 use amiforge_tree::{Inode, Stat, Tree, TreeError};
 
@@ -19,6 +22,17 @@ const NOBODY: u32 = 65_534;
 pub struct Owners {
     uid: u32,
     gid: u32,
+}
+
+/// A folder before and after a run as the host has it.
+#[derive(Debug)]
+pub struct HostTrees {
+    /// Before.
+    pub old: Tree,
+    /// After.
+    pub new: Tree,
+    /// Files that root's run moved or copied, and whose owner the sandbox does not have: they are nobody's.
+    pub disowned: u64,
 }
 
 impl Owners {
@@ -67,14 +81,20 @@ impl Owners {
         lower: &Tree,
         changed: &Tree,
         covered: &[Vec<u8>],
-    ) -> Result<(Tree, Tree), TreeError> {
+    ) -> Result<HostTrees, TreeError> {
         let mut old = lower.clone();
+        let mut strangers = HashSet::new();
         for (path, ino) in lower.walk() {
             if let Some(there) = read.lookup(&path) {
                 let stat = read.stat(there);
                 old.update(ino, |inode| inode.stat = stat)?;
+                // For anybody else it is counted when it cannot be set.
+                if self.uid == 0 && (stat.uid >= IDS || stat.gid >= IDS) {
+                    strangers.insert((stat.mtime, stat.mode));
+                }
             }
         }
+        let mut disowned = 0;
         let mut new = changed.clone();
         let mut seen = vec![false; new.slots()];
         for (path, ino) in changed.walk() {
@@ -88,8 +108,16 @@ impl Owners {
             let before = was.map(|was| (lower.stat(was), old.inode(was)));
             let all = covered.contains(&path);
             new.update(ino, |inode| self.restore(inode, before, all))?;
+            // A move and a careful copy keep the time and the mode.
+            let now = new.stat(ino);
+            let nobodys = now.uid == NOBODY || now.gid == NOBODY;
+            let owner = |stat: Stat| (stat.uid, stat.gid);
+            let fresh = was.is_none_or(|was| owner(now) != owner(old.stat(was)));
+            if fresh && nobodys && strangers.contains(&(now.mtime, now.mode)) {
+                disowned += 1;
+            }
         }
-        Ok((old, new))
+        Ok(HostTrees { old, new, disowned })
     }
 
     fn restore(self, inode: &mut Inode, before: Option<(Stat, Inode)>, all: bool) {

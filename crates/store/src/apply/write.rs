@@ -9,9 +9,12 @@ use std::path::{Path, PathBuf};
 
 use amiforge_tree::{Content, Inode, InodeFlags, Kind, Tree};
 use amiforge_types::BlobTable;
-use rustix::fs::{AtFlags, FileType, Gid, IFlags, Mode, OFlags, RenameFlags, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, IFlags, Mode, OFlags, RenameFlags, Stat, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 
+use super::check::{file_type, unchanged};
 use super::plan::{Action, Change, Dir, Plan};
 use super::{FolderError, FolderReport};
 use crate::dirfd::{open_dir_here, proc_path, retry, split};
@@ -50,9 +53,9 @@ pub(super) fn write(
     }
     // Last of all, since they may forbid everything else.
     for (path, flags) in std::mem::take(&mut writer.flags) {
-        writer.set_flags(&path, flags)?;
+        writer.set_flags(&path, flags);
     }
-    // As safe from a power failure as from a kill.
+    // What took the place of another file is on disk already; this is for the rest.
     rustix::fs::syncfs(root).map_err(|e| FolderError::io("sync", b"/")(e.into()))
 }
 
@@ -102,12 +105,13 @@ impl Writer<'_> {
             Action::MakeDir => {
                 rustix::fs::mkdirat(dir, self.spare, Mode::RWXU)
                     .map_err(errno("create the directory", path))?;
-                self.place(dir, name, change)?;
+                let made = self.open_new(dir, change, &Kind::Dir)?;
+                self.place(dir, name, change, &made)?;
             }
             Action::Write(ino) => {
                 let inode = self.new.inode(*ino);
-                self.make(dir, name, change, &inode)?;
-                self.place(dir, name, change)?;
+                let made = self.make(dir, name, change, &inode)?;
+                self.place(dir, name, change, &made)?;
                 if !inode.flags.is_empty() {
                     self.flags.push((path.clone(), inode.flags));
                 }
@@ -115,15 +119,19 @@ impl Writer<'_> {
             Action::Link(to) => {
                 let (to_dir, to_name) = split(to);
                 let to_dir = open(self.root, to_dir)?;
+                let held = open_itself(to_dir.as_fd(), to_name).map_err(errno("open", to))?;
                 let to_name = OsStr::from_bytes(to_name);
                 rustix::fs::linkat(&to_dir, to_name, dir, self.spare, AtFlags::empty())
                     .map_err(errno("create the hard link", path))?;
-                self.place(dir, name, change)?;
+                self.place(dir, name, change, &held)?;
             }
             Action::Attributes(ino) => {
-                let old = change.old.unwrap_or(*ino);
-                let (old, new) = (self.old.inode(old), self.new.inode(*ino));
-                self.attributes(Place { dir, name, path }, &old, &new)?;
+                let was = change.old.unwrap_or(*ino);
+                let held = open_itself(dir, name).map_err(errno("open", path))?;
+                // It may have got another name since it was looked at.
+                unchanged(&status(&held, path)?, self.old, was, path)?;
+                let (old, new) = (self.old.inode(was), self.new.inode(*ino));
+                self.attributes(Place { fd: &held, path }, &old, &new)?;
                 if old.flags != new.flags {
                     self.flags.push((path.clone(), new.flags));
                 }
@@ -138,10 +146,22 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Gives what was made under the spare name its own, in the place of what was there.
-    fn place(&mut self, dir: BorrowedFd<'_>, name: &[u8], change: &Change) -> Result<()> {
+    /// Gives what was made under the spare name its own, in the place of what was there. `made` is what was made.
+    fn place(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &[u8],
+        change: &Change,
+        made: &OwnedFd,
+    ) -> Result<()> {
         let path = &change.path;
         let target = OsStr::from_bytes(name);
+        let held = status(made, path)?;
+        let found = rustix::fs::statat(dir, self.spare, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(errno("stat", path))?;
+        if (held.st_dev, held.st_ino) != (found.st_dev, found.st_ino) {
+            return Err(FolderError::Changed(path.clone()));
+        }
         let is_dir = change.action == Action::MakeDir;
         let failed = |e: Errno| FolderError::io("rename to", path)(e.into());
         let Some(old) = change.old else {
@@ -157,6 +177,19 @@ impl Writer<'_> {
         Ok(remove_tree_at(dir, self.spare.as_bytes())?)
     }
 
+    /// Opens what was made under the spare name, and sees that it is that.
+    fn open_new(&self, dir: BorrowedFd<'_>, change: &Change, kind: &Kind) -> Result<OwnedFd> {
+        let path = &change.path;
+        let fd = open_itself(dir, self.spare.as_bytes()).map_err(errno("open", path))?;
+        let stat = status(&fd, path)?;
+        let ours = FileType::from_raw_mode(stat.st_mode) == file_type(kind)
+            && (kind == &Kind::Dir || stat.st_nlink == 1);
+        match ours {
+            true => Ok(fd),
+            false => Err(FolderError::Changed(path.clone())),
+        }
+    }
+
     /// Makes a file of any type but a directory under the spare name, ready but for its flags.
     fn make(
         &mut self,
@@ -164,14 +197,15 @@ impl Writer<'_> {
         name: &[u8],
         change: &Change,
         inode: &Inode,
-    ) -> Result<()> {
+    ) -> Result<OwnedFd> {
         let path = change.path.as_slice();
         let spare = self.spare;
-        match &inode.kind {
-            Kind::File(content) => self.make_file(dir, path, content)?,
+        let made = match &inode.kind {
+            Kind::File(content) => self.make_file(dir, change, content)?,
             Kind::Symlink(target) => {
                 rustix::fs::symlinkat(OsStr::from_bytes(target), dir, spare)
                     .map_err(errno("create the symbolic link", path))?;
+                self.open_new(dir, change, &inode.kind)?
             }
             kind => {
                 let (kind, device) = match kind {
@@ -183,13 +217,10 @@ impl Writer<'_> {
                 let device = rustix::fs::makedev(device.0, device.1);
                 rustix::fs::mknodat(dir, spare, kind, Mode::RUSR | Mode::WUSR, device)
                     .map_err(errno("create the node", path))?;
+                self.open_new(dir, change, &inode.kind)?
             }
-        }
-        let place = Place {
-            dir,
-            name: spare.as_bytes(),
-            path,
         };
+        let place = Place { fd: &made, path };
         let mut now = self.found(&place, &inode.kind)?;
         // Labels of the host's: of the file that this one takes the place of.
         if let Some(old) = change.old
@@ -204,28 +235,38 @@ impl Writer<'_> {
         }
         // What a directory hands down to new files is not asked for.
         now.xattrs.retain(|attr, _| xattr::belongs_to_image(attr));
-        self.attributes(place, &now, inode)
+        self.attributes(place, &now, inode)?;
+        // A rename can reach the disk before the data: then a power failure would leave neither file.
+        if change.old.is_some() && matches!(inode.kind, Kind::File(_)) {
+            retry(|| rustix::fs::fsync(&made)).map_err(FolderError::io("sync", path))?;
+        }
+        Ok(made)
     }
 
-    fn make_file(&mut self, dir: BorrowedFd<'_>, path: &[u8], content: &Content) -> Result<()> {
+    fn make_file(
+        &self,
+        dir: BorrowedFd<'_>,
+        change: &Change,
+        content: &Content,
+    ) -> Result<OwnedFd> {
+        let path = change.path.as_slice();
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(dir, self.spare, flags, Mode::RUSR | Mode::WUSR)
             .map_err(errno("create", path))?;
-        fill(&FileTarget::from_file(File::from(fd)), content, self.blobs)
-            .map_err(FolderError::io("write", path))
+        let target = FileTarget::from_file(File::from(fd));
+        fill(&target, content, self.blobs).map_err(FolderError::io("write", path))?;
+        let fd = target.file().try_clone();
+        Ok(fd.map_err(FolderError::io("write", path))?.into())
     }
 
     /// The attributes that something new has.
     fn found(&self, place: &Place<'_>, kind: &Kind) -> Result<Inode> {
-        let name = OsStr::from_bytes(place.name);
-        let stat = retry(|| rustix::fs::statat(place.dir, name, AtFlags::SYMLINK_NOFOLLOW))
-            .map_err(FolderError::io("stat", place.path))?;
-        let stat = crate::harvest::stat_of(&stat);
+        let stat = crate::harvest::stat_of(&status(place.fd, place.path)?);
         let mut inode = Inode::new(stat, kind.clone());
-        let path = proc_path(place.dir, place.name);
-        for attr in xattr::list(&path, false).map_err(FolderError::io("list", place.path))? {
-            let value = xattr::get(&path, &attr, false)
+        let path = itself(place.fd);
+        for attr in xattr::list(&path, true).map_err(FolderError::io("list", place.path))? {
+            let value = xattr::get(&path, &attr, true)
                 .map_err(FolderError::io("read the attributes of", place.path))?;
             inode
                 .xattrs
@@ -237,8 +278,7 @@ impl Writer<'_> {
     fn finish_dir(&mut self, dir: &Dir) -> Result<()> {
         let fd = open(self.root, &dir.path)?;
         let place = Place {
-            dir: fd.as_fd(),
-            name: b".",
+            fd: &fd,
             path: &dir.path,
         };
         let new = self.new.inode(dir.new);
@@ -270,13 +310,11 @@ impl Writer<'_> {
     /// Sets what differs between `old`, which the file has, and `new`.
     fn attributes(&mut self, place: Place<'_>, old: &Inode, new: &Inode) -> Result<()> {
         let (was, is) = (&old.stat, &new.stat);
-        let name = OsStr::from_bytes(place.name);
-        let nofollow = AtFlags::SYMLINK_NOFOLLOW;
         let mut bits = is.mode;
         let mut owned = false;
         if (was.uid, was.gid) != (is.uid, is.gid) {
             let (uid, gid) = (Some(Uid::from_raw(is.uid)), Some(Gid::from_raw(is.gid)));
-            let set = |uid, gid| rustix::fs::chownat(place.dir, name, uid, gid, nofollow);
+            let set = |uid, gid| rustix::fs::chownat(place.fd, "", uid, gid, AtFlags::EMPTY_PATH);
             owned = true;
             match set(uid, gid) {
                 Ok(()) => {}
@@ -312,7 +350,8 @@ impl Writer<'_> {
             self.set_mode(&place, mode(&stat))?;
         }
         if was.mtime != is.mtime {
-            match rustix::fs::utimensat(place.dir, name, &times(is), nofollow) {
+            let path = itself(place.fd);
+            match rustix::fs::utimensat(CWD, path, &times(is), AtFlags::empty()) {
                 Ok(()) => {}
                 Err(Errno::PERM | Errno::ACCESS) => self.refuse("time"),
                 Err(e) => return Err(errno("set the time of", place.path)(e)),
@@ -321,14 +360,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Through a handle of the file itself: the call follows links.
     fn set_mode(&mut self, place: &Place<'_>, mode: Mode) -> Result<()> {
-        let fd = open_itself(place).map_err(errno("open", place.path))?;
-        let stat = retry(|| rustix::fs::fstat(&fd)).map_err(FolderError::io("stat", place.path))?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-            return Err(FolderError::Changed(place.path.to_vec()));
-        }
-        match rustix::fs::chmod(itself(&fd), mode) {
+        match rustix::fs::chmod(itself(place.fd), mode) {
             Ok(()) => Ok(()),
             Err(Errno::PERM) => {
                 self.refuse("mode");
@@ -344,11 +377,11 @@ impl Writer<'_> {
         attr: &[u8],
         value: Option<&[u8]>,
     ) -> Result<()> {
-        let path = proc_path(place.dir, place.name);
+        let path = itself(place.fd);
         let name = OsStr::from_bytes(attr);
         let done = retry(|| match value {
-            Some(value) => rustix::fs::lsetxattr(&path, name, value, XattrFlags::empty()),
-            None => rustix::fs::lremovexattr(&path, name),
+            Some(value) => rustix::fs::setxattr(&path, name, value, XattrFlags::empty()),
+            None => rustix::fs::removexattr(&path, name),
         });
         let Err(error) = done else { return Ok(()) };
         let errors = [Errno::PERM, Errno::ACCESS, Errno::OPNOTSUPP, Errno::NODATA];
@@ -365,25 +398,24 @@ impl Writer<'_> {
         }
     }
 
-    fn set_flags(&mut self, path: &[u8], flags: InodeFlags) -> Result<()> {
+    /// All else is done by now, so whatever goes wrong is told and no more.
+    fn set_flags(&mut self, path: &[u8], flags: InodeFlags) {
         let (dir, name) = split(path);
-        let dir = open(self.root, dir)?;
         let name = match name {
             [] => b".",
             name => name,
         };
         // Not every type can be opened, and none but these two has flags.
         let wanted = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let set = rustix::fs::openat(&dir, OsStr::from_bytes(name), wanted, Mode::empty())
-            .and_then(|fd| {
-                let now = rustix::fs::ioctl_getflags(&fd)?;
-                let flags = now | IFlags::from_bits_retain(flags.bits());
-                rustix::fs::ioctl_setflags(&fd, flags)
-            });
+        let set = open_dir_here(self.root, dir).and_then(|dir| {
+            let fd = rustix::fs::openat(&dir, OsStr::from_bytes(name), wanted, Mode::empty())?;
+            let now = rustix::fs::ioctl_getflags(&fd)?;
+            let flags = now | IFlags::from_bits_retain(flags.bits());
+            Ok(rustix::fs::ioctl_setflags(&fd, flags)?)
+        });
         if set.is_err() {
             self.refuse("flags");
         }
-        Ok(())
     }
 
     fn refuse(&mut self, what: &'static str) {
@@ -391,10 +423,10 @@ impl Writer<'_> {
     }
 }
 
-/// An entry of an open directory, and its path for messages.
+/// A file by a handle of its own, so that it is the same whatever its name leads to by now, and its path for
+/// messages.
 struct Place<'a> {
-    dir: BorrowedFd<'a>,
-    name: &'a [u8],
+    fd: &'a OwnedFd,
     path: &'a [u8],
 }
 
@@ -402,17 +434,18 @@ fn open(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
     open_dir_here(root, path).map_err(FolderError::io("open", path))
 }
 
-fn open_itself(place: &Place<'_>) -> rustix::io::Result<OwnedFd> {
+/// A handle of any file, links too.
+fn open_itself(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(
-        place.dir,
-        OsStr::from_bytes(place.name),
-        flags,
-        Mode::empty(),
-    )
+    rustix::fs::openat(dir, OsStr::from_bytes(name), flags, Mode::empty())
 }
 
-/// A path that leads to an open file, whatever its name leads to by now.
+fn status(fd: &OwnedFd, path: &[u8]) -> Result<Stat> {
+    retry(|| rustix::fs::fstat(fd)).map_err(FolderError::io("stat", path))
+}
+
+/// A path that leads to an open file for calls that do not take its handle. Where the file is a symbolic link, it
+/// leads to the link, and no further.
 fn itself(fd: &OwnedFd) -> PathBuf {
     use std::os::fd::AsRawFd as _;
     Path::new("/proc/self/fd").join(fd.as_raw_fd().to_string())
