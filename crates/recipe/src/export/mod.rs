@@ -479,7 +479,7 @@ impl Export {
                     .map_or(local.as_str(), |(_, rest)| rest),
             };
             let is_taken = |name: &str| taken(name) || names.iter().any(|n| n == name);
-            let name = naming::unique(word(tail), is_taken, "2");
+            let name = naming::unique(word(tail), is_taken, "");
             names.push(name);
         }
         names

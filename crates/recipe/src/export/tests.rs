@@ -254,8 +254,9 @@ fn another_version_of_an_exported_resource_stays_and_is_told() {
     let mut export = web(asked());
     let pipeline = |version: &str| {
         let text = format!(
-            "name: nightly {version}\nimageRecipeArn: arn:aws:imagebuilder:eu-central-1:123456789012:image-recipe/web-server/{version}\n\
-             infrastructureConfigurationArn: arn:aws:imagebuilder:eu-central-1:123456789012:infrastructure-configuration/machines\n"
+            "name: nightly {}\nimageRecipeArn: arn:aws:imagebuilder:eu-central-1:123456789012:image-recipe/web-server/{version}\n\
+             infrastructureConfigurationArn: arn:aws:imagebuilder:eu-central-1:123456789012:infrastructure-configuration/machines\n",
+            version.replace('.', "-")
         );
         read_resource(ResourceKind::ImagePipeline, &text, &[])
             .0
@@ -555,7 +556,7 @@ fn what_only_a_stack_knows_or_nobody_may_see_is_not_written() {
 #[test]
 fn secrets_are_not_written_into_documents_and_settings() {
     let component = "  Web:\n    Type: AWS::ImageBuilder::Component\n    Properties: {Name: web, Version: 1.0.0, Platform: Linux, Data: !Sub 'schemaVersion: 1.0\n\n      phases: [{name: build, steps: [{name: A, action: ExecuteBash, inputs: {commands: [\"echo ${Token}\"]}}]}]'}\n";
-    let recipe = "  Recipe:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Metadata: {amiforge: {hostname: !Ref Token}}\n    Properties: {Name: web, Version: 1.0.0, ParentImage: !Sub 'ssm:/images/base', Components: [{ComponentArn: !Ref Web, Parameters: [{Name: A, Value: [!Ref Token]}]}]}\n";
+    let recipe = "  Recipe:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Metadata: {amiforge: {apt: {keyring: !Ref Token}}}\n    Properties: {Name: web, Version: 1.0.0, ParentImage: !Sub 'ssm:/images/base', Components: [{ComponentArn: !Ref Web, Parameters: [{Name: A, Value: [!Ref Token]}]}]}\n";
     let found = problems(component, &[]);
     assert!(
         matches!(found.as_slice(), [only] if only.code == "unresolved-value"),
