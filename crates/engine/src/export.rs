@@ -1,13 +1,14 @@
 //! `export`: documents written back as AWS takes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use amiforge_recipe::{
     ComponentRef, ComponentSource, ComponentTarget, ComponentUse, DocumentKind, Export,
     ExportParent, ExportedFile, Node, NodeKind, OwnComponent, ParentImage, ResourceKind, Template,
-    component_platform, components_of, kind_of, parse_component, parse_document, parse_recipe,
-    parse_template, read_resource, resource_name_of,
+    TemplateId, TemplateResource, check_active, component_platform, components_of, kind_of,
+    left_of_template, parse_component, parse_document, parse_recipe, parse_template_for_export,
+    read_resource, resource_name_of, secret_key, secrets_of,
 };
 use amiforge_types::{Diagnostic, Diagnostics, Severity};
 use fs_err as fs;
@@ -61,11 +62,13 @@ pub enum Exported {
 }
 
 /// Codes of problems that only a build here has: something of AWS has no local equivalent.
-const ONLY_OF_BUILDS: [&str; 4] = [
+const ONLY_OF_BUILDS: [&str; 6] = [
     "unresolved-parent",
     "unresolved-component",
     "unresolved-reference",
     "ignored-field",
+    "unsupported-instruction",
+    "ignored-instruction",
 ];
 
 /// The version of a component of a document that is exported without a recipe.
@@ -88,6 +91,22 @@ struct Collector<'r> {
     own: BTreeMap<PathBuf, usize>,
     used_parameters: Vec<bool>,
     used_uris: Vec<bool>,
+    /// Whether something was said of `--parent`, or done with it.
+    used_parent: bool,
+    /// How many templates there were.
+    templates: usize,
+}
+
+/// Where components are named.
+struct Place<'a> {
+    path: &'a Path,
+    /// The version of the recipe, which components without one get.
+    version: String,
+    template: Option<&'a Template>,
+    /// Parameters whose values nobody may see.
+    secrets: Vec<String>,
+    /// How notes call the recipe.
+    recipe: String,
 }
 
 impl Engine {
@@ -109,6 +128,8 @@ impl Engine {
             own: BTreeMap::new(),
             used_parameters: vec![false; request.parameters.len()],
             used_uris: vec![false; request.uris.len()],
+            used_parent: false,
+            templates: 0,
         };
         collector.collect()?;
         let Collector {
@@ -231,8 +252,16 @@ fn is_same(path: &Path, file: &ExportedFile, force: bool) -> Result<bool, Engine
 impl Collector<'_> {
     fn collect(&mut self) -> Result<(), EngineError> {
         let mut inputs = Vec::new();
+        let mut seen = BTreeSet::new();
         for file in &self.request.files {
-            inputs.extend(self.input(file)?);
+            let Some(input) = self.input(file)? else {
+                continue;
+            };
+            // Two names of one file are one document.
+            let real = std::fs::canonicalize(&input.path).unwrap_or_else(|_| input.path.clone());
+            if seen.insert(real) {
+                inputs.push(input);
+            }
         }
         // Names by which documents may mean each other.
         let known: Vec<(ResourceKind, String)> = inputs
@@ -265,6 +294,11 @@ impl Collector<'_> {
                 }
             }
         }
+        if let (Some(parent), false) = (&self.request.parent, self.used_parent) {
+            self.export.note(format!(
+                "--parent {parent} is not needed: no image recipe here starts from something that AWS does not know"
+            ));
+        }
         Ok(())
     }
 
@@ -293,7 +327,7 @@ impl Collector<'_> {
 
     fn report(&mut self, input: &Input, mut diagnostics: Vec<Diagnostic>) {
         diagnostics.retain(|problem| !ONLY_OF_BUILDS.contains(&problem.code));
-        self.reports.push(DocumentReport {
+        self.tell(DocumentReport {
             path: input.path.clone(),
             kind: Some(input.kind),
             text: input.text.clone(),
@@ -301,52 +335,63 @@ impl Collector<'_> {
         });
     }
 
+    /// Keeps what was not told before: the check of a recipe and its export see the same document.
+    fn tell(&mut self, mut report: DocumentReport) {
+        report.diagnostics.retain(|problem| {
+            let of_file = self.reports.iter().filter(|told| told.path == report.path);
+            !ONLY_OF_BUILDS.contains(&problem.code)
+                && !of_file
+                    .flat_map(|told| &told.diagnostics)
+                    .any(|told| told == problem)
+        });
+        self.reports.push(report);
+    }
+
     /// A recipe with the documents that it names.
     fn recipe(&mut self, input: Input) -> Result<(), EngineError> {
         let (recipe, _) = parse_recipe(&input.text);
         let Some(recipe) = recipe else {
-            return self.check(&input, None);
+            return self.check(&input, None, Vec::new());
         };
-        let version = recipe.version.first().to_string();
+        let place = Place {
+            path: &input.path,
+            version: recipe.version.first().to_string(),
+            template: None,
+            secrets: secrets_of(&recipe.document),
+            recipe: recipe.name.clone(),
+        };
         let mut found = Diagnostics::new();
         let mut used = Vec::new();
-        let uses = self.uses(
-            &input.path,
-            &recipe.components,
-            &version,
-            None,
-            &mut used,
-            &mut found,
-        );
-        self.check(&input, Some(used))?;
+        let uses = self.uses(&place, &recipe.components, &mut used, &mut found);
+        self.check(&input, None, used)?;
         let parent = self.parent(&recipe.parent);
         self.keyring(&recipe.amiforge.apt.keyring, &input.path);
         self.export
-            .recipe(&recipe.document, &uses, parent, &mut found);
+            .recipe(None, &recipe.document, &uses, parent, &mut found);
         self.report(&input, found.into_sorted());
         Ok(())
     }
 
-    /// Checks a recipe as `validate` does, with the values of the parameters that its components have.
-    fn check(&mut self, input: &Input, used: Option<Vec<usize>>) -> Result<(), EngineError> {
+    /// Checks a recipe as `validate` does, with the values of the parameters that its components have. `resource`
+    /// says which one of a template.
+    fn check(
+        &mut self,
+        input: &Input,
+        resource: Option<String>,
+        used: Vec<usize>,
+    ) -> Result<(), EngineError> {
         let given = used
-            .unwrap_or_default()
             .into_iter()
             .filter_map(|at| self.request.parameters.get(at).cloned());
         let request = RecipeRequest {
             recipe: input.path.clone(),
-            resource: None,
+            resource,
             parameters: given.collect(),
             offline: true,
         };
         let (path, text) = (input.path.clone(), input.text.clone());
         let (_, reports) = load_text(&request, path, text, &self.sources, false)?;
-        for mut report in reports {
-            report
-                .diagnostics
-                .retain(|problem| !ONLY_OF_BUILDS.contains(&problem.code));
-            self.reports.push(report);
-        }
+        reports.into_iter().for_each(|report| self.tell(report));
         Ok(())
     }
 
@@ -369,6 +414,7 @@ impl Collector<'_> {
     /// What a recipe starts from on AWS: its own name for it, the one that was given, one that the configuration has
     /// for the same local parent, else somebody has to say.
     fn parent(&mut self, parent: &ParentImage) -> ExportParent {
+        self.used_parent = true;
         if let ParentImage::Aws(text) = parent {
             if self.request.parent.is_some() {
                 self.export.note(format!(
@@ -397,21 +443,18 @@ impl Collector<'_> {
     /// The components of a recipe. `used` gets the places of the parameters that they declare.
     fn uses(
         &mut self,
-        path: &Path,
+        place: &Place<'_>,
         components: &[ComponentRef],
-        version: &str,
-        template: Option<&Template>,
         used: &mut Vec<usize>,
         found: &mut Diagnostics,
     ) -> Vec<ComponentUse> {
         let mut uses = Vec::new();
         for reference in components {
-            let Some((target, component, name)) =
-                self.target(path, reference, version, template, found)
-            else {
+            let Some((target, component, name)) = self.target(place, reference, found) else {
                 continue;
             };
             let mut parameters = reference.parameters.clone();
+            let mut hidden = BTreeSet::new();
             for (at, (key, value)) in self.request.parameters.iter().enumerate() {
                 let own = key
                     .strip_prefix(&name)
@@ -421,12 +464,33 @@ impl Collector<'_> {
                     c.parameters.iter().any(|parameter| parameter.name == own)
                 };
                 if component.as_ref().is_some_and(declares) {
-                    parameters.insert(own.to_owned(), value.clone());
+                    if place.secrets.iter().any(|secret| secret == own) {
+                        hidden.insert(own.to_owned());
+                    } else {
+                        parameters.insert(own.to_owned(), value.clone());
+                    }
                     used.push(at);
                     if let Some(used) = self.used_parameters.get_mut(at) {
                         *used = true;
                     }
                 }
+            }
+            let configured = |own: &&String| {
+                let declares = component
+                    .as_ref()
+                    .is_some_and(|c| c.parameters.iter().any(|parameter| parameter.name == **own));
+                declares
+                    && self
+                        .sources
+                        .has_value(&secret_key(&format!("{name}.{own}")))
+            };
+            hidden.extend(place.secrets.iter().filter(configured).cloned());
+            for own in hidden {
+                self.export.note(format!(
+                    "the parameter {own} of component {name} is left out of recipe {}: its value is secret, and a file \
+                     shows it; give it on AWS, or let the step fetch it there",
+                    place.recipe
+                ));
             }
             if let ComponentTarget::Amazon(name) = &target
                 && !parameters.is_empty()
@@ -445,15 +509,14 @@ impl Collector<'_> {
     /// Which component a reference means on AWS, its document where that is known, and its name here.
     fn target(
         &mut self,
-        path: &Path,
+        place: &Place<'_>,
         reference: &ComponentRef,
-        version: &str,
-        template: Option<&Template>,
         found: &mut Diagnostics,
     ) -> Option<(ComponentTarget, Option<amiforge_recipe::Component>, String)> {
+        let version = place.version.as_str();
         match &reference.source {
             ComponentSource::Path(relative) => {
-                let file: PathBuf = folder_of(path).join(relative).components().collect();
+                let file: PathBuf = folder_of(place.path).join(relative).components().collect();
                 // What cannot be read is told by the check of the recipe.
                 let text = read(&file).ok()?.ok()?;
                 let (place, component, name) = self.file(&file, &text, version, found)?;
@@ -494,7 +557,8 @@ impl Collector<'_> {
                 Some((ComponentTarget::Arn(text.clone()), component, name))
             }
             ComponentSource::Resource(id) => {
-                let component = template
+                let component = place
+                    .template
                     .and_then(|template| template.resource(id))
                     .and_then(|resource| resource.component.clone());
                 let name = component.as_ref().and_then(|c| c.name.clone());
@@ -583,17 +647,19 @@ impl Collector<'_> {
                 ResourceKind::ContainerRecipe => components_of(&resource.document),
                 _ => Vec::new(),
             };
-            let version = version_of(&resource.document);
+            let place = Place {
+                path: &input.path,
+                version: version_of(&resource.document),
+                template: None,
+                secrets: secrets_of(&resource.document),
+                recipe: resource_name_of(&input.text).unwrap_or_default(),
+            };
             let mut used = Vec::new();
-            let uses = self.uses(
-                &input.path,
-                &references,
-                &version,
-                None,
-                &mut used,
-                &mut found,
-            );
+            let uses = self.uses(&place, &references, &mut used, &mut found);
             missing(&references, &uses, &mut found);
+            if kind == ResourceKind::ContainerRecipe {
+                self.check(&input, None, used)?;
+            }
             self.export
                 .resource(kind, None, &resource.document, &uses, &mut found);
         }
@@ -604,7 +670,7 @@ impl Collector<'_> {
     /// The resources of a template, with its parameters replaced by their values.
     fn template(&mut self, input: Input) -> Result<(), EngineError> {
         let given: BTreeMap<String, String> = self.request.parameters.iter().cloned().collect();
-        let (template, mut found) = parse_template(&input.text, &given);
+        let (template, mut found) = parse_template_for_export(&input.text, &given);
         let Some(template) = template else {
             self.report(&input, found.into_sorted());
             return Ok(());
@@ -612,31 +678,115 @@ impl Collector<'_> {
         for (at, (name, _)) in self.request.parameters.iter().enumerate() {
             if let Some(used) = self.used_parameters.get_mut(at) {
                 *used |= template.parameters.contains(name);
+                *used |= name.starts_with("AWS::") && input.text.contains(name.as_str());
             }
         }
+        let left = left_of_template(&input.text);
+        if !left.is_empty() {
+            self.export.note(format!(
+                "of {} is left out: {}",
+                input.path.display(),
+                left.join(", ")
+            ));
+        }
+        let number = self.templates;
+        self.templates += 1;
+        let mut checks = Vec::new();
         for resource in &template.resources {
-            if resource.active == Some(false) {
-                continue;
+            match resource.active {
+                Some(true) => {}
+                Some(false) => {
+                    self.export.note(format!(
+                        "of {} the resource {} is left out: its condition does not hold",
+                        input.path.display(),
+                        resource.id
+                    ));
+                    continue;
+                }
+                None => {
+                    let message = format!(
+                        "whether `{}` is made is not known before deployment",
+                        resource.id
+                    );
+                    let help = "give what its condition looks at a value: --param NAME=VALUE, --param AWS::Region=REGION";
+                    found.push(
+                        Diagnostic::error("unresolved-value", resource.span, message)
+                            .with_help(help),
+                    );
+                    continue;
+                }
             }
-            let document = &resource.properties;
-            let references = components_of(document);
-            let version = version_of(document);
-            let mut used = Vec::new();
-            let uses = self.uses(
-                &input.path,
-                &references,
-                &version,
-                Some(&template),
-                &mut used,
-                &mut found,
-            );
-            missing(&references, &uses, &mut found);
-            let id = Some(resource.id.as_str());
-            self.export
-                .resource(resource.kind, id, document, &uses, &mut found);
+            check_active(&resource.properties, &template, &mut found);
+            let used = self.template_resource(&input, number, &template, resource, &mut found);
+            if resource.is_recipe() {
+                checks.push((resource.id.clone(), used));
+            }
+        }
+        // What is open was told; the check would tell it again, and assumes where it is deployed.
+        if !found.has_errors() {
+            for (id, used) in checks {
+                self.check(&input, Some(id), used)?;
+            }
         }
         self.report(&input, found.into_sorted());
         Ok(())
+    }
+
+    /// A resource of a template; the places of the parameters that are for it.
+    fn template_resource(
+        &mut self,
+        input: &Input,
+        number: usize,
+        template: &Template,
+        resource: &TemplateResource,
+        found: &mut Diagnostics,
+    ) -> Vec<usize> {
+        let document = &resource.properties;
+        let references = components_of(document);
+        let mut secrets = secrets_of(document);
+        secrets.extend(template.secrets.keys().cloned());
+        let place = Place {
+            path: &input.path,
+            version: version_of(document),
+            template: Some(template),
+            secrets,
+            recipe: resource.id.clone(),
+        };
+        let mut used = Vec::new();
+        let uses = self.uses(&place, &references, &mut used, found);
+        missing(&references, &uses, found);
+        let id = TemplateId {
+            template: number,
+            id: resource.id.clone(),
+        };
+        let parent = document
+            .get("ParentImage")
+            .filter(|_| resource.kind == ResourceKind::ImageRecipe);
+        match parent
+            .filter(|parent| !parent.is_opaque())
+            .and_then(Node::as_text)
+        {
+            Some(text) => {
+                let parent =
+                    ParentImage::parse(text).unwrap_or_else(|_| ParentImage::Aws(text.to_owned()));
+                let parent = self.parent(&parent);
+                self.export
+                    .recipe(Some(&id), document, &uses, parent, found);
+            }
+            None => {
+                self.export
+                    .resource(resource.kind, Some(&id), document, &uses, found);
+            }
+        }
+        let of_template = self.request.parameters.iter().enumerate();
+        used.extend(
+            of_template
+                .filter(|(_, (name, _))| template.parameters.contains(name))
+                .map(|(at, _)| at),
+        );
+        used.sort_unstable();
+        used.dedup();
+        used
     }
 }
 
@@ -657,7 +807,12 @@ fn version_of(document: &Node) -> String {
     };
     let version = fields
         .iter()
-        .find(|(key, _)| matches!(key.text.as_str(), "semanticVersion" | "Version"))
+        .find(|(key, _)| {
+            matches!(
+                key.text.as_str(),
+                "semanticVersion" | "SemanticVersion" | "Version"
+            )
+        })
         .and_then(|(_, value)| value.as_text())
         .and_then(|text| text.parse::<amiforge_recipe::VersionPattern>().ok());
     version.map_or_else(

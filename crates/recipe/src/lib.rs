@@ -63,8 +63,8 @@ pub use dockerfile::{
 };
 pub use export::{
     ComponentTarget, ComponentUse, Export, ExportParent, ExportedFile, ExportedFolder,
-    ExportedText, MOST_INLINE, OwnComponent, component_platform, components_of, read_resource,
-    resource_name_of,
+    ExportedText, MOST_INLINE, OwnComponent, TemplateId, check_active, component_platform,
+    components_of, left_of_template, read_resource, resource_name_of, secrets_of,
 };
 pub use image_recipe::{
     AmiforgeSettings, AptSettings, AptVariant, BlockDeviceMapping, BootMode, ComponentRef,
@@ -80,7 +80,9 @@ pub use reference::{
 };
 pub use resources::{Resource, ResourceKind};
 pub use scope::{Iteration, ResolveError, Scope, StepRecord};
-pub use template::{Template, TemplateError, TemplateResource, parse_template};
+pub use template::{
+    Template, TemplateError, TemplateResource, parse_template, parse_template_for_export,
+};
 pub use user_config::{ReferenceValue, UserConfig, parse_config};
 pub use version::{Version, VersionParseError, VersionPattern};
 pub use yaml::{MAX_DOCUMENT_BYTES, check_bytes, parse_node};

@@ -660,3 +660,99 @@ fn parents_have_the_name_that_the_configuration_knows() {
     let end = export(&env, "cloudformation", &files, &["--param", "Greting=x"]).expect_code(2);
     assert!(end.stderr.contains("--param Greting"), "{end}");
 }
+
+/// A component with a required parameter, for recipes beside it.
+fn login(env: &Env) {
+    env.write(
+        "login.yaml",
+        "name: login\nschemaVersion: 1.0\nparameters:\n  - Pass: {type: string}\nphases:\n  - name: build\n    steps:\n      - name: A\n        action: ExecuteBash\n        inputs: {commands: ['echo \"{{ Pass }}\"']}\n",
+    );
+}
+
+#[test]
+fn secret_parameters_are_left_out_and_told() {
+    let env = Env::new();
+    login(&env);
+    let recipe = env.write(
+        "recipe.yaml",
+        "name: web\nsemanticVersion: 1.0.0\nparentImage: debian:bookworm\ncomponents: [{componentArn: ./login.yaml}]\namiforge: {secretParameters: [Pass]}\n",
+    );
+    let files = [recipe];
+    let told = "the parameter Pass of component login is left out of recipe web";
+    for name in ["Pass", "login.Pass"] {
+        let given = format!("{name}=hunter2");
+        let end = export(&env, "cloudformation", &files, &["--param", &given]).expect_code(0);
+        assert!(!end.text().contains("hunter2"), "{end}");
+        assert!(end.stderr.contains(told), "{end}");
+    }
+    env.write(
+        "state/config.yaml",
+        "references:\n  secret:login.Pass: {env: LOGIN_PASS}\n",
+    );
+    let end = export(&env, "cloudformation", &files, &[]).expect_code(0);
+    assert!(end.stderr.contains(told), "{end}");
+}
+
+#[test]
+fn recipes_of_containers_and_of_templates_are_checked() {
+    let env = Env::new();
+    login(&env);
+    let container = env.write(
+        "container.yaml",
+        "name: web\nsemanticVersion: 1.0.0\ncontainerType: DOCKER\nparentImage: debian:bookworm\ncomponents: [{componentArn: ./login.yaml}]\ntargetRepository: {service: ECR, repositoryName: web}\ndockerfileTemplateData: |\n  FROM {{{ imagebuilder:parentImage }}}\n  {{{ imagebuilder:environments }}}\n  {{{ imagebuilder:components }}}\n",
+    );
+    let template = env.write(
+        "template.yaml",
+        "Resources:\n  Recipe:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Properties: {Name: web, Version: 1.0.0, ParentImage: 'debian:bookworm', Components: [{ComponentArn: ./login.yaml}]}\n",
+    );
+    for file in [container, template.clone()] {
+        let files = [file];
+        let end = export(&env, "cloudformation", &files, &[]).expect_code(2);
+        assert!(end.stderr.contains("invalid-parameter"), "{end}");
+        let end = export(&env, "cloudformation", &files, &["--param", "Pass=x"]).expect_code(0);
+        assert!(
+            end.text().contains("Value:\n                - x\n"),
+            "{end}"
+        );
+    }
+    // The parent of a template is asked for like that of a recipe.
+    let files = [template];
+    let parent = ["--param", "Pass=x", "--parent", "ami-0123456789abcdef0"];
+    let end = export(&env, "cloudformation", &files, &parent[..2]).expect_code(0);
+    assert!(
+        end.text().contains("ParentImage: !Ref ParentImage"),
+        "{end}"
+    );
+    let end = export(&env, "cloudformation", &files, &parent).expect_code(0);
+    assert!(
+        end.text().contains("ParentImage: ami-0123456789abcdef0"),
+        "{end}"
+    );
+}
+
+#[test]
+fn what_a_template_has_beside_its_resources_is_told() {
+    let env = Env::new();
+    let template = env.write(
+        "template.yaml",
+        "Conditions:\n  Here: !Equals [!Ref 'AWS::Region', eu-central-1]\nResources:\n  Role: {Type: 'AWS::IAM::InstanceProfile'}\n  Machines:\n    Type: AWS::ImageBuilder::InfrastructureConfiguration\n    Condition: Here\n    DependsOn: Role\n    Properties: {Name: machines, InstanceProfileName: profile, Description: !Sub 'in ${AWS::Region}'}\n  Others:\n    Type: AWS::ImageBuilder::InfrastructureConfiguration\n    Properties: {Name: others, InstanceProfileName: profile}\nOutputs:\n  Arn: {Value: !Ref Machines}\n",
+    );
+    // One file named twice is one document.
+    let files = [template.clone(), template];
+    let end = export(&env, "cloudformation", &files, &[]).expect_code(2);
+    assert!(end.stderr.contains("whether `Machines` is made"), "{end}");
+    let with = |region: &str| {
+        let given = format!("AWS::Region={region}");
+        export(&env, "cloudformation", &files, &["--param", &given]).expect_code(0)
+    };
+    let end = with("eu-central-1");
+    assert!(
+        end.text().contains("Description: in eu-central-1\n"),
+        "{end}"
+    );
+    let left = "the resource Role (AWS::IAM::InstanceProfile), `DependsOn` of Machines, the section `Outputs`";
+    assert!(end.stderr.contains(left), "{end}");
+    let end = with("us-west-2");
+    assert!(!end.text().contains("Machines"), "{end}");
+    assert!(end.stderr.contains("its condition does not hold"), "{end}");
+}

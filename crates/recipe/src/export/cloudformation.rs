@@ -17,7 +17,11 @@ impl Export {
     #[must_use]
     pub fn cloudformation(&self) -> ExportedText {
         let mut notes = self.notes_of("CloudFormation", Field::cfn_word);
-        let names = self.parent_names(|tail| format!("ParentImage{}", super::naming::pascal(tail)));
+        // Parameters and resources share their ids.
+        let names = self.parent_names(
+            |tail| format!("ParentImage{}", super::naming::pascal(tail)),
+            |name| self.items.iter().any(|item| item.id == name),
+        );
         let mut sections = vec![(
             "AWSTemplateFormatVersion".to_owned(),
             Yaml::text("2010-09-09"),

@@ -129,10 +129,13 @@ impl Export {
     pub fn command_line(&self) -> ExportedFolder {
         let mut notes = self.notes_of("the API", Field::call_word);
         self.settings_left_out(&mut notes);
-        let parents = self.parent_names(|tail| match tail {
-            "" => "PARENT_IMAGE".to_owned(),
-            tail => format!("PARENT_IMAGE_{}", naming::snake(tail).to_ascii_uppercase()),
-        });
+        let parents = self.parent_names(
+            |tail| match tail {
+                "" => "PARENT_IMAGE".to_owned(),
+                tail => format!("PARENT_IMAGE_{}", naming::snake(tail).to_ascii_uppercase()),
+            },
+            |_| false,
+        );
         let mut files = Vec::new();
         let mut script = String::from("#!/bin/sh\n");
         script.push_str("# Written by `amiforge export cli`. Makes these resources of EC2 Image Builder, each from the file with its\n");

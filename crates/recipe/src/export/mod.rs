@@ -22,7 +22,7 @@
 //!     &mut problems,
 //! );
 //! let uses = [ComponentUse { target: ComponentTarget::Own(hello), parameters: Default::default() }];
-//! export.recipe(&recipe.document, &uses, ExportParent::Asked("debian:bookworm".to_owned()), &mut problems);
+//! export.recipe(None, &recipe.document, &uses, ExportParent::Asked("debian:bookworm".to_owned()), &mut problems);
 //! export.link();
 //! let template = export.cloudformation();
 //! assert!(template.text.contains("ComponentArn: !GetAtt HelloComponent.Arn"));
@@ -42,12 +42,16 @@ use std::collections::BTreeMap;
 use amiforge_types::{Diagnostic, Diagnostics, Span};
 
 use crate::node::{Key, Node, NodeKind};
+use crate::reference::has_secret;
 use crate::resources::{ResourceKind, parse_arn};
 use crate::version::{Version, VersionPattern};
 use shapes::{Field, Kind};
 use value::{Group, Value, get, text_of};
 
-pub use read::{component_platform, components_of, read_resource, resource_name_of};
+pub use read::{
+    check_active, component_platform, components_of, left_of_template, read_resource,
+    resource_name_of, secrets_of,
+};
 
 /// Most characters of a document inside a resource (the API's model).
 pub const MOST_INLINE: usize = 16_000;
@@ -61,14 +65,25 @@ pub struct Export {
     notes: Vec<String>,
 }
 
+/// The logical id that a resource has in its template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateId {
+    /// Which of the templates: each has ids of its own.
+    pub template: usize,
+    /// The logical id.
+    pub id: String,
+}
+
 /// One resource.
 struct Item {
     kind: ResourceKind,
     /// The logical id.
     id: String,
+    /// What the template that it comes from calls it.
+    origin: Option<TemplateId>,
     /// The label in Terraform and in file names; unique in its kind.
     label: String,
-    /// What other documents may call it.
+    /// What documents that are no templates, and ARNs, call it.
     names: Vec<String>,
     fields: Group,
     /// Our own settings.
@@ -260,15 +275,16 @@ impl Export {
             .any(|item| item.kind == ResourceKind::Component && item.name() == name)
     }
 
-    /// Adds an image recipe; `uses` are its components in their order.
+    /// Adds an image recipe; `uses` are its components in their order, `id` its logical id in its template.
     pub fn recipe(
         &mut self,
+        id: Option<&TemplateId>,
         document: &Node,
         uses: &[ComponentUse],
         parent: ExportParent,
         diags: &mut Diagnostics,
     ) {
-        let at = self.resource(ResourceKind::ImageRecipe, None, document, uses, diags);
+        let at = self.resource(ResourceKind::ImageRecipe, id, document, uses, diags);
         let parent = match parent {
             ExportParent::Named(text) => Value::Text(text),
             ExportParent::Asked(local) => {
@@ -291,7 +307,7 @@ impl Export {
     pub fn resource(
         &mut self,
         kind: ResourceKind,
-        id: Option<&str>,
+        id: Option<&TemplateId>,
         document: &Node,
         uses: &[ComponentUse],
         diags: &mut Diagnostics,
@@ -299,6 +315,17 @@ impl Export {
         let mut fields = value::group(document, shapes::of(kind), diags);
         if let Some((_, value)) = fields.iter_mut().find(|(f, _)| f.api == "components") {
             *value = components(uses);
+        }
+        // Values that were handed in beside the document.
+        let mut given = uses.iter().flat_map(|one| one.parameters.values());
+        if !diags.has_errors() && given.any(|value| has_secret(value)) {
+            let message =
+                "a parameter with `NoEcho` has no place in an export, whose files show every value";
+            diags.push(Diagnostic::error(
+                "unresolved-value",
+                document.span,
+                message,
+            ));
         }
         if kind != ResourceKind::Image && get(&fields, "name").is_none() {
             let message = format!("{} needs the field `name` to be made", kind.with_article());
@@ -315,13 +342,31 @@ impl Export {
         let settings = ["amiforge", "Amiforge"]
             .iter()
             .find_map(|key| document.get(key));
+        if let Some(settings) = settings {
+            value::settings(settings, diags);
+        }
+        if let Some(name) = text_of(&fields, "name")
+            && let Some(twin) = self.items.iter().find(|item| {
+                item.kind == kind
+                    && naming::slug(item.name()) == naming::slug(name)
+                    && item.version() == text_of(&fields, "semanticVersion")
+            })
+        {
+            let message = format!(
+                "{} is exported already: AWS tells resources of a kind by name and version",
+                twin.shown()
+            );
+            let help =
+                "name each document once, and give each a name of its own or another version";
+            diags.push(Diagnostic::error("duplicate-name", document.span, message).with_help(help));
+        }
         self.push(kind, id, fields, settings.cloned())
     }
 
     fn push(
         &mut self,
         kind: ResourceKind,
-        id: Option<&str>,
+        origin: Option<&TemplateId>,
         fields: Group,
         settings: Option<Node>,
     ) -> usize {
@@ -333,8 +378,14 @@ impl Export {
         } else {
             base + suffix
         };
-        let wanted = id.map_or(made, ToOwned::to_owned);
+        let wanted = origin.map_or(made, |origin| origin.id.clone());
         let id = naming::unique(wanted, |id| self.items.iter().any(|i| i.id == id), "");
+        if let Some(origin) = origin.filter(|origin| origin.id != id) {
+            self.note(format!(
+                "the resource {} of a template is called {id}: another one has its id",
+                origin.id
+            ));
+        }
         let label = naming::snake(if name.is_empty() { &id } else { &name });
         let label = naming::unique(
             label,
@@ -345,11 +396,12 @@ impl Export {
             },
             "_",
         );
-        let mut names = vec![id.clone(), naming::slug(&name), name];
+        let mut names = vec![naming::slug(&name), name];
         names.retain(|name| !name.is_empty());
         self.items.push(Item {
             kind,
             id,
+            origin: origin.cloned(),
             label,
             names,
             fields,
@@ -365,7 +417,8 @@ impl Export {
         let mut notes = Vec::new();
         for item in &mut self.items {
             let shown = item.shown();
-            link_group(&mut item.fields, &known, &shown, &mut notes);
+            let template = item.origin.as_ref().map(|origin| origin.template);
+            link_group(&mut item.fields, &known, template, &shown, &mut notes);
         }
         notes.into_iter().for_each(|note| self.note(note));
 
@@ -412,7 +465,11 @@ impl Export {
     }
 
     /// Names for the parents that are asked for: `word`, or `word` with what makes each another.
-    fn parent_names(&self, word: impl Fn(&str) -> String) -> Vec<String> {
+    fn parent_names(
+        &self,
+        word: impl Fn(&str) -> String,
+        taken: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         for local in &self.parents {
             let tail = match self.parents.len() {
@@ -421,7 +478,8 @@ impl Export {
                     .split_once(':')
                     .map_or(local.as_str(), |(_, rest)| rest),
             };
-            let name = naming::unique(word(tail), |name| names.iter().any(|n| n == name), "2");
+            let is_taken = |name: &str| taken(name) || names.iter().any(|n| n == name);
+            let name = naming::unique(word(tail), is_taken, "");
             names.push(name);
         }
         names
@@ -486,6 +544,7 @@ fn components(uses: &[ComponentUse]) -> Value {
 /// What is known of a resource when others look for it.
 struct Known {
     kind: ResourceKind,
+    origin: Option<TemplateId>,
     names: Vec<String>,
     version: Option<VersionPattern>,
 }
@@ -494,6 +553,7 @@ impl Known {
     fn of(item: &Item) -> Self {
         Self {
             kind: item.kind,
+            origin: item.origin.clone(),
             names: item.names.clone(),
             version: item.version().and_then(|text| text.parse().ok()),
         }
@@ -512,12 +572,24 @@ impl Known {
     }
 }
 
-fn link_group(group: &mut Group, known: &[Known], owner: &str, notes: &mut Vec<String>) {
+/// Links the fields of a resource. One of a template means others by the ids of this template.
+fn link_group(
+    group: &mut Group,
+    known: &[Known],
+    template: Option<usize>,
+    owner: &str,
+    notes: &mut Vec<String>,
+) {
     for (field, value) in group {
         let found = match (&*value, field.kind) {
-            (Value::Named(kind, name), _) => known
-                .iter()
-                .position(|k| k.kind == *kind && k.names.contains(name)),
+            (Value::Named(kind, name), _) => known.iter().position(|k| {
+                let is_meant = match (template, &k.origin) {
+                    (Some(template), Some(of)) => of.template == template && of.id == *name,
+                    (Some(_), None) => false,
+                    (None, _) => k.names.contains(name),
+                };
+                k.kind == *kind && is_meant
+            }),
             (Value::Text(text), Kind::Arn(kind)) => by_arn(text, kind, known, owner, notes),
             _ => None,
         };
@@ -526,10 +598,10 @@ fn link_group(group: &mut Group, known: &[Known], owner: &str, notes: &mut Vec<S
         }
         match value {
             Value::Named(_, name) => *value = Value::Text(name.clone()),
-            Value::One(group) => link_group(group, known, owner, notes),
+            Value::One(group) => link_group(group, known, template, owner, notes),
             Value::Many(groups) => groups
                 .iter_mut()
-                .for_each(|group| link_group(group, known, owner, notes)),
+                .for_each(|group| link_group(group, known, template, owner, notes)),
             _ => {}
         }
     }

@@ -1,6 +1,6 @@
 //! Reading documents that are exported together.
 
-use amiforge_types::Diagnostics;
+use amiforge_types::{Diagnostic, Diagnostics};
 
 use crate::component::Component;
 use crate::decode::Cx;
@@ -8,6 +8,7 @@ use crate::image_recipe::{ComponentRef, component_list};
 use crate::inline::Inline;
 use crate::node::{Node, NodeKind};
 use crate::resources::{self, Resource, ResourceKind};
+use crate::template::Template;
 use crate::{ActionKind, yaml};
 
 use super::naming;
@@ -105,6 +106,89 @@ pub fn components_of(document: &Node) -> Vec<ComponentRef> {
     components
         .and_then(|node| component_list(node, &mut Cx::new(&mut diags)))
         .unwrap_or_default()
+}
+
+/// Parameters of components whose values a recipe keeps secret.
+#[must_use]
+pub fn secrets_of(document: &Node) -> Vec<String> {
+    let settings = ["amiforge", "Amiforge"]
+        .iter()
+        .find_map(|key| document.get(key));
+    match settings
+        .and_then(|settings| settings.get("secretParameters"))
+        .map(|names| &names.kind)
+    {
+        Some(NodeKind::Seq(names)) => names
+            .iter()
+            .filter_map(|name| Some(name.as_text()?.to_owned()))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What a template has and an export of it has not, a line each: resources of other services, outputs, and what
+/// stands beside the properties of a resource.
+#[must_use]
+pub fn left_of_template(text: &str) -> Vec<String> {
+    let mut left = Vec::new();
+    let Some(node) = yaml::parse_node(text, &mut Diagnostics::new()) else {
+        return left;
+    };
+    let entries = |node: Option<&Node>| match node.map(|node| &node.kind) {
+        Some(NodeKind::Map(entries)) => entries.clone(),
+        _ => Vec::new(),
+    };
+    for (id, resource) in entries(node.get("Resources")) {
+        let id = &id.text;
+        let of = resource.get("Type").and_then(Node::as_text).unwrap_or("");
+        if !of.starts_with("AWS::ImageBuilder::") {
+            left.push(format!("the resource {id} ({of})"));
+            continue;
+        }
+        for (attribute, value) in entries(Some(&resource)) {
+            match attribute.text.as_str() {
+                "DependsOn"
+                | "DeletionPolicy"
+                | "UpdateReplacePolicy"
+                | "UpdatePolicy"
+                | "CreationPolicy" => left.push(format!("`{}` of {id}", attribute.text)),
+                "Metadata" => {
+                    let others = entries(Some(&value)).into_iter();
+                    for (key, _) in others.filter(|(key, _)| key.text != "amiforge") {
+                        left.push(format!("`Metadata.{}` of {id}", key.text));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    for section in ["Outputs", "Rules", "Description", "Metadata", "Transform"] {
+        if node.get(section).is_some() {
+            left.push(format!("the section `{section}`"));
+        }
+    }
+    left
+}
+
+/// Reports references of a resource to others of its template that are not made, since their conditions do not hold.
+pub fn check_active(node: &Node, template: &Template, diags: &mut Diagnostics) {
+    if let Some((_, id)) = node.resource() {
+        let active = template.resource(id).and_then(|resource| resource.active);
+        if active == Some(false) {
+            let message = format!("this names `{id}`, whose condition does not hold");
+            diags.push(Diagnostic::error("unresolved-value", node.span, message));
+        }
+        return;
+    }
+    match &node.kind {
+        NodeKind::Seq(items) => items
+            .iter()
+            .for_each(|item| check_active(item, template, diags)),
+        NodeKind::Map(fields) => fields
+            .iter()
+            .for_each(|(_, item)| check_active(item, template, diags)),
+        NodeKind::Scalar(_) => {}
+    }
 }
 
 /// The platform that a component's actions are for: Windows when some exist only there, and none only elsewhere.

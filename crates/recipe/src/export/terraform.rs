@@ -21,10 +21,13 @@ impl Export {
     pub fn terraform(&self) -> ExportedFolder {
         let mut notes = self.notes_of("Terraform's provider", Field::terraform_word);
         self.settings_left_out(&mut notes);
-        let names = self.parent_names(|tail| match tail {
-            "" => "parent_image".to_owned(),
-            tail => format!("parent_image_{}", super::naming::snake(tail)),
-        });
+        let names = self.parent_names(
+            |tail| match tail {
+                "" => "parent_image".to_owned(),
+                tail => format!("parent_image_{}", super::naming::snake(tail)),
+            },
+            |_| false,
+        );
         let mut files = Vec::new();
         let mut resources: Map<String, Json> = Map::new();
         for item in &self.items {

@@ -45,7 +45,7 @@ fn web(parent: ExportParent) -> Export {
             parameters: BTreeMap::new(),
         },
     ];
-    export.recipe(&recipe.document, &uses, parent, &mut diags);
+    export.recipe(None, &recipe.document, &uses, parent, &mut diags);
     assert!(diags.is_empty(), "{diags:?}");
     export
 }
@@ -220,7 +220,7 @@ distributionConfigurationArn: arn:aws:imagebuilder:eu-central-1:123456789012:dis
         target: ComponentTarget::Own(place),
         parameters: BTreeMap::new(),
     }];
-    export.recipe(&recipe.document, &uses, asked(), &mut diags);
+    export.recipe(None, &recipe.document, &uses, asked(), &mut diags);
     add(&mut export, machines.unwrap(), &mut diags);
     export.link();
     let ids: Vec<&str> = export.items.iter().map(|item| item.id.as_str()).collect();
@@ -254,8 +254,9 @@ fn another_version_of_an_exported_resource_stays_and_is_told() {
     let mut export = web(asked());
     let pipeline = |version: &str| {
         let text = format!(
-            "name: nightly\nimageRecipeArn: arn:aws:imagebuilder:eu-central-1:123456789012:image-recipe/web-server/{version}\n\
-             infrastructureConfigurationArn: arn:aws:imagebuilder:eu-central-1:123456789012:infrastructure-configuration/machines\n"
+            "name: nightly {}\nimageRecipeArn: arn:aws:imagebuilder:eu-central-1:123456789012:image-recipe/web-server/{version}\n\
+             infrastructureConfigurationArn: arn:aws:imagebuilder:eu-central-1:123456789012:infrastructure-configuration/machines\n",
+            version.replace('.', "-")
         );
         read_resource(ResourceKind::ImagePipeline, &text, &[])
             .0
@@ -386,11 +387,12 @@ fn an_update_of_something_has_no_name_to_make_it_by() {
 #[test]
 fn several_local_parents_are_several_questions() {
     let (mut export, mut diags) = (Export::new(), Diagnostics::new());
-    for suite in ["bookworm", "trixie", "bookworm"] {
-        let text = format!("name: {suite}\nsemanticVersion: 1.0.0\nparentImage: debian:{suite}\n");
+    for (at, suite) in ["bookworm", "trixie", "bookworm"].iter().enumerate() {
+        let text =
+            format!("name: {suite} {at}\nsemanticVersion: 1.0.0\nparentImage: debian:{suite}\n");
         let recipe = parse_recipe(&text).0.unwrap();
         let parent = ExportParent::Asked(format!("debian:{suite}"));
-        export.recipe(&recipe.document, &[], parent, &mut diags);
+        export.recipe(None, &recipe.document, &[], parent, &mut diags);
     }
     export.link();
     let text = export.cloudformation().text;
@@ -414,5 +416,168 @@ fn a_template_that_only_s3_can_hand_over_is_told() {
     assert!(
         matches!(notes.as_slice(), [only] if only.contains("--s3-bucket")),
         "{notes:?}"
+    );
+}
+
+/// Two templates call their resources alike and mean their own.
+#[test]
+fn resources_of_templates_mean_those_of_their_own_template() {
+    let (mut export, mut diags) = (Export::new(), Diagnostics::new());
+    for (template, name) in ["one", "two"].iter().enumerate() {
+        let text = format!(
+            "Resources:
+  Pipeline:
+    Type: AWS::ImageBuilder::ImagePipeline
+    Properties: {{Name: {name}, ImageRecipeArn: !Ref Recipe, InfrastructureConfigurationArn: !Ref Two}}
+  Recipe:
+    Type: AWS::ImageBuilder::ImageRecipe
+    Properties: {{Name: {name}, Version: 1.0.0, ParentImage: ami-0123456789abcdef0}}
+  Two:
+    Type: AWS::ImageBuilder::InfrastructureConfiguration
+    Properties: {{Name: {name} machines, InstanceProfileName: two}}
+"
+        );
+        let read = crate::parse_template_for_export(&text, &BTreeMap::new()).0;
+        for resource in read.unwrap().resources {
+            let id = TemplateId {
+                template,
+                id: resource.id,
+            };
+            let document = &resource.properties;
+            export.resource(resource.kind, Some(&id), document, &[], &mut diags);
+        }
+    }
+    assert!(diags.is_empty(), "{diags:?}");
+    export.link();
+    let text = export.cloudformation().text;
+    for one in [
+        "Name: one\n      ImageRecipeArn: !GetAtt Recipe.Arn\n      InfrastructureConfigurationArn: !GetAtt Two.Arn",
+        "Name: two\n      ImageRecipeArn: !GetAtt Recipe2.Arn\n      InfrastructureConfigurationArn: !GetAtt Two2.Arn",
+    ] {
+        assert!(text.contains(one), "{text}");
+    }
+}
+
+#[test]
+fn a_resource_is_exported_once() {
+    let text = "name: machines\ninstanceProfileName: profile\n";
+    let kind = ResourceKind::InfrastructureConfiguration;
+    let resource = read_resource(kind, text, &[]).0.unwrap();
+    let (mut export, mut diags) = (Export::new(), Diagnostics::new());
+    export.resource(kind, None, &resource.document, &[], &mut diags);
+    assert!(diags.is_empty(), "{diags:?}");
+    export.resource(kind, None, &resource.document, &[], &mut diags);
+    assert_eq!(diags.iter().next().unwrap().code, "duplicate-name");
+}
+
+#[test]
+fn the_question_for_a_parent_has_an_id_of_its_own() {
+    let mut export = web(asked());
+    let text = "name: machines\ninstanceProfileName: profile\n";
+    let kind = ResourceKind::InfrastructureConfiguration;
+    let resource = read_resource(kind, text, &[]).0.unwrap();
+    let id = TemplateId {
+        template: 0,
+        id: "ParentImage".to_owned(),
+    };
+    let mut diags = Diagnostics::new();
+    export.resource(kind, Some(&id), &resource.document, &[], &mut diags);
+    export.link();
+    let text = export.cloudformation().text;
+    assert!(text.contains("Parameters:\n  ParentImage2:\n"), "{text}");
+    assert!(text.contains("ParentImage: !Ref ParentImage2\n"), "{text}");
+}
+
+/// The problems that the resources of a template have when they are exported.
+fn problems(resources: &str, given: &[(&str, &str)]) -> Vec<Diagnostic> {
+    let text = format!(
+        "Parameters:
+  Token: {{Type: String, NoEcho: true, Default: hunter2}}
+  Subnet: {{Type: 'AWS::SSM::Parameter::Value<String>', Default: /net/subnet}}
+Resources:
+  Role: {{Type: 'AWS::IAM::InstanceProfile'}}
+{resources}"
+    );
+    let given = given
+        .iter()
+        .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+    let (template, found) = crate::parse_template_for_export(&text, &given.collect());
+    let template = template.unwrap_or_else(|| panic!("{found:?}"));
+    let (mut export, mut diags) = (Export::new(), Diagnostics::new());
+    for resource in template.resources {
+        let document = &resource.properties;
+        export.resource(resource.kind, None, document, &[], &mut diags);
+    }
+    diags.into_sorted()
+}
+
+fn infrastructure(field: &str) -> String {
+    format!(
+        "  Machines:\n    Type: AWS::ImageBuilder::InfrastructureConfiguration\n    Properties: {{Name: machines, {field}}}\n"
+    )
+}
+
+#[test]
+fn what_only_a_stack_knows_or_nobody_may_see_is_not_written() {
+    let profile = "InstanceProfileName: profile";
+    for (field, word) in [
+        (format!("{profile}, Description: !Ref Token"), "NoEcho"),
+        (
+            format!("{profile}, Description: !Sub 'a ${{Token}}'"),
+            "NoEcho",
+        ),
+        (
+            format!("{profile}, ResourceTags: {{a: !Ref Token}}"),
+            "NoEcho",
+        ),
+        (
+            format!("{profile}, Description: !Sub '${{AWS::Region}}'"),
+            "AWS::Region",
+        ),
+        (
+            format!("{profile}, SubnetId: !Ref Subnet"),
+            "ssm:/net/subnet",
+        ),
+        ("InstanceProfileName: !Ref Role".to_owned(), "${Role}"),
+    ] {
+        let found = problems(&infrastructure(&field), &[]);
+        let [only] = found.as_slice() else {
+            panic!("{field}: {found:?}");
+        };
+        assert_eq!(only.code, "unresolved-value", "{field}");
+        assert!(only.message.contains(word), "{field}: {only:?}");
+        assert!(!format!("{only:?}").contains("__amiforge"), "{only:?}");
+    }
+    let field = format!("{profile}, Description: !Sub '${{AWS::Region}}'");
+    let given = [("AWS::Region", "eu-central-1")];
+    assert_eq!(problems(&infrastructure(&field), &given), []);
+}
+
+#[test]
+fn secrets_are_not_written_into_documents_and_settings() {
+    let component = "  Web:\n    Type: AWS::ImageBuilder::Component\n    Properties: {Name: web, Version: 1.0.0, Platform: Linux, Data: !Sub 'schemaVersion: 1.0\n\n      phases: [{name: build, steps: [{name: A, action: ExecuteBash, inputs: {commands: [\"echo ${Token}\"]}}]}]'}\n";
+    let recipe = "  Recipe:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Metadata: {amiforge: {apt: {keyring: !Ref Token}}}\n    Properties: {Name: web, Version: 1.0.0, ParentImage: !Sub 'ssm:/images/base', Components: [{ComponentArn: !Ref Web, Parameters: [{Name: A, Value: [!Ref Token]}]}]}\n";
+    let found = problems(component, &[]);
+    assert!(
+        matches!(found.as_slice(), [only] if only.code == "unresolved-value"),
+        "{found:?}"
+    );
+    let found = problems(&format!("{component}{recipe}"), &[]);
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found.iter().all(|d| d.message.contains("NoEcho")));
+}
+
+#[test]
+fn what_an_export_leaves_of_a_template_is_listed() {
+    let text = "Resources:\n  Role: {Type: 'AWS::IAM::Role'}\n  Machines:\n    Type: AWS::ImageBuilder::InfrastructureConfiguration\n    DependsOn: Role\n    DeletionPolicy: Retain\n    Metadata: {amiforge: {}, other: {}}\nOutputs: {}\n";
+    assert_eq!(
+        left_of_template(text),
+        [
+            "the resource Role (AWS::IAM::Role)",
+            "`DependsOn` of Machines",
+            "`DeletionPolicy` of Machines",
+            "`Metadata.other` of Machines",
+            "the section `Outputs`"
+        ]
     );
 }

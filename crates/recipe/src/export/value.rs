@@ -6,6 +6,7 @@ use amiforge_types::{Diagnostic, Diagnostics};
 use super::shapes::{Field, Kind, Shape};
 use crate::decode::shown;
 use crate::node::{Node, NodeKind};
+use crate::reference::has_secret;
 use crate::resources::ResourceKind;
 
 /// Fields in the order of their shape.
@@ -59,7 +60,7 @@ pub(super) fn group(node: &Node, shape: &'static Shape, diags: &mut Diagnostics)
             .iter()
             .find(|(key, value)| field.is_spelled(&key.text) && !value.is_null());
         if let Some((_, value)) = found
-            && let Some(value) = value_of(value, field.kind, diags)
+            && let Some(value) = value_of(value, field, diags)
         {
             out.push((field, value));
         }
@@ -67,19 +68,20 @@ pub(super) fn group(node: &Node, shape: &'static Shape, diags: &mut Diagnostics)
     out
 }
 
-fn value_of(node: &Node, kind: Kind, diags: &mut Diagnostics) -> Option<Value> {
+fn value_of(node: &Node, field: &Field, diags: &mut Diagnostics) -> Option<Value> {
     if let Some((kind, name)) = node.resource() {
         return Some(Value::Named(kind, name.to_owned()));
     }
     if node.is_opaque() {
-        // A parameter of Systems Manager is a name that AWS takes.
-        let ssm = node.as_text().filter(|text| text.starts_with("ssm:"));
+        // The name of a parameter of Systems Manager is taken where an image is wanted, and nowhere else.
+        let image = matches!(field.api, "parentImage" | "image");
+        let ssm = node.as_text().filter(|text| image && is_ssm(text));
         if ssm.is_none() {
             open(node, diags);
         }
         return ssm.map(|text| Value::Text(text.to_owned()));
     }
-    Some(match kind {
+    Some(match field.kind {
         Kind::Text | Kind::Document | Kind::Arn(_) => Value::Text(text(node, diags)?),
         Kind::Mark => Value::Text(String::new()),
         Kind::Bool => Value::Bool(text(node, diags)?.eq_ignore_ascii_case("true")),
@@ -125,9 +127,38 @@ fn text(node: &Node, diags: &mut Diagnostics) -> Option<String> {
         return None;
     }
     match &node.kind {
+        NodeKind::Scalar(scalar) if has_secret(&scalar.text) => {
+            secret(node, diags);
+            None
+        }
         NodeKind::Scalar(scalar) => Some(scalar.text.clone()),
         _ => None,
     }
+}
+
+/// True for the name of a parameter of Systems Manager, without anything that is put together.
+fn is_ssm(text: &str) -> bool {
+    text.strip_prefix("ssm:")
+        .is_some_and(|name| !name.contains("${") && !has_secret(name))
+}
+
+/// Reports everything in our own settings that cannot be written.
+pub(super) fn settings(node: &Node, diags: &mut Diagnostics) {
+    match &node.kind {
+        NodeKind::Seq(items) => items.iter().for_each(|item| settings(item, diags)),
+        NodeKind::Map(fields) => fields.iter().for_each(|(_, item)| settings(item, diags)),
+        NodeKind::Scalar(_) => {
+            text(node, diags);
+        }
+    }
+}
+
+/// Reports the value of a parameter that is never shown: a file is read by whoever can.
+fn secret(node: &Node, diags: &mut Diagnostics) {
+    let message =
+        "a parameter with `NoEcho` has no place in an export, whose files show every value";
+    let help = "let the step fetch the value on AWS, from Secrets Manager or Systems Manager";
+    diags.push(Diagnostic::error("unresolved-value", node.span, message).with_help(help));
 }
 
 /// Reports a value of a template that is not known before it is deployed.
@@ -136,7 +167,16 @@ fn open(node: &Node, diags: &mut Diagnostics) {
         NodeKind::Scalar(scalar) => scalar.text.as_str(),
         _ => "",
     };
+    if has_secret(text) {
+        return secret(node, diags);
+    }
     let message = format!("{} has no value before deployment", shown(text));
-    let help = "give parameters of the template a value: --param NAME=VALUE";
+    let help = if text.contains("${AWS::") {
+        "an export says nothing of the place where it is deployed; say it here: --param AWS::Region=REGION, \
+         and AWS::AccountId, AWS::Partition, AWS::StackName, AWS::URLSuffix likewise"
+    } else {
+        "give parameters of the template a value: --param NAME=VALUE; for what a resource of another service \
+         yields, write its name, or declare a parameter for it"
+    };
     diags.push(Diagnostic::error("unresolved-value", node.span, message).with_help(help));
 }

@@ -351,11 +351,33 @@ pub fn parse_template(
     (template.filter(|_| !diags.has_errors()), diags)
 }
 
+/// Reads a template of which nothing is assumed: pseudo parameters are open, save those that `given` has a value of.
+#[must_use]
+pub fn parse_template_for_export(
+    text: &str,
+    given: &BTreeMap<String, String>,
+) -> (Option<Template>, Diagnostics) {
+    let mut diags = Diagnostics::new();
+    let template = yaml::parse_node(text, &mut diags)
+        .and_then(|node| read(&node, text, given, true, &mut diags));
+    (template.filter(|_| !diags.has_errors()), diags)
+}
+
 /// Reads a template whatever else is wrong with it.
 pub(crate) fn template(
     document: &Node,
     text: &str,
     given: &BTreeMap<String, String>,
+    diags: &mut Diagnostics,
+) -> Option<Template> {
+    read(document, text, given, false, diags)
+}
+
+fn read(
+    document: &Node,
+    text: &str,
+    given: &BTreeMap<String, String>,
+    to_export: bool,
     diags: &mut Diagnostics,
 ) -> Option<Template> {
     let mut found = Diagnostics::new();
@@ -417,6 +439,9 @@ pub(crate) fn template(
         sections::rules(rules, &names, cx.diags);
     }
     let mut resolver = Resolver::new(declared, mappings, conditions, ids(entries), cx.diags);
+    if to_export {
+        resolver.assume_nothing(given);
+    }
     resolver.check_conditions();
     let mut list = Vec::new();
     for (key, node) in entries {

@@ -83,6 +83,8 @@ pub(super) struct Resolver<'t, 'd> {
     defaults: BTreeSet<usize>,
     /// Values are only compared, so secret ones are taken as they are.
     comparing: bool,
+    /// Given values of pseudo parameters, when none is assumed.
+    pseudo: Option<BTreeMap<String, String>>,
     bytes: usize,
     problems: usize,
 }
@@ -139,9 +141,15 @@ impl<'t, 'd> Resolver<'t, 'd> {
             open: BTreeSet::new(),
             defaults: BTreeSet::new(),
             comparing: false,
+            pseudo: None,
             bytes: 0,
             problems: 0,
         }
+    }
+
+    /// Leaves pseudo parameters open that have no value in `given`.
+    pub(super) fn assume_nothing(&mut self, given: &BTreeMap<String, String>) {
+        self.pseudo = Some(given.clone());
     }
 
     pub(super) fn push(&mut self, problem: Diagnostic) {
@@ -314,7 +322,13 @@ impl<'t, 'd> Resolver<'t, 'd> {
             return Value::Absent;
         }
         if let Some((_, value)) = PSEUDO.iter().find(|(pseudo, _)| *pseudo == name) {
-            return Value::text(vec![Part::known(*value)]);
+            return match &self.pseudo {
+                None => Value::text(vec![Part::known(*value)]),
+                Some(given) => given.get(name).map_or_else(
+                    || Value::unknown(format!("${{{name}}}")),
+                    |value| Value::text(vec![Part::known(value)]),
+                ),
+            };
         }
         if OPEN_PSEUDO.contains(&name) {
             return Value::unknown(format!("${{{name}}}"));
