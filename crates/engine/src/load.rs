@@ -763,8 +763,9 @@ impl Loader<'_> {
                 .and_then(|rest| rest.strip_prefix('.'))
                 .unwrap_or(key);
             if component.parameters.iter().any(|p| p.name == own) {
-                // A secret of a template is named like the parameter that it is given to, more often than not.
-                let taken = self.used[at] && given.get(own).is_some_and(|text| has_secret(text));
+                // A secret of a template is named like the parameter that it is given to, more often than not; the template
+                // says what that gets.
+                let taken = own == key && self.secrets.contains_key(&secret_key(key));
                 if !taken {
                     given.insert(own.to_owned(), value.clone());
                     self.used[at] = true;

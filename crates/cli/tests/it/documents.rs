@@ -512,6 +512,29 @@ fn a_secret_parameter_is_in_no_plan() {
     );
 }
 
+/// The same of a template, whose secret is given to a parameter of its own name.
+#[test]
+fn a_secret_of_a_template_is_in_no_plan() {
+    let env = Env::new();
+    let tiny = crate::tiny::Tiny::new(&env, &[("base", "1.0", "base")]);
+    let mirror = format!("file://{}", tiny.root().display());
+    let template = env.write(
+        "template.yaml",
+        format!(
+            "Parameters:\n  Token: {{Type: String, NoEcho: true}}\nResources:\n  Web:\n    Type: AWS::ImageBuilder::Component\n    Properties:\n      Name: web\n      Version: 1.0.0\n      Platform: Linux\n      Data: |\n        schemaVersion: 1.0\n        parameters:\n          - Token: {{type: string, allowedValues: [canary-1, canary-2]}}\n        phases:\n          - name: build\n            steps:\n              - {{name: Run, action: ExecuteBash, inputs: {{commands: ['echo {{{{ Token }}}}']}}}}\n  Recipe:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Metadata:\n      amiforge:\n        apt: {{mirror: \"{mirror}\", keyring: tiny.gpg, variant: essential, packages: [base]}}\n    Properties:\n      Name: tiny\n      Version: 1.0.0\n      ParentImage: debian:tiny\n      Components: [{{ComponentArn: !GetAtt Web.Arn, Parameters: [{{Name: Token, Value: [!Ref Token]}}]}}]\n"
+        ),
+    );
+    let plan = |token: &str| {
+        let mut command = env.amiforge();
+        command.args(["plan", "--json"]).arg(&template);
+        finish(command.args(["--param", &format!("Token={token}")])).expect_code(0)
+    };
+    let (one, two) = (plan("canary-1"), plan("canary-2"));
+    assert_eq!(one.json(), two.json());
+    let shown = format!("{}{}", one.text(), one.stderr);
+    assert!(!shown.contains("canary"), "{shown}");
+}
+
 #[test]
 fn schemas_are_printed_as_they_are_published() {
     let env = Env::new();
