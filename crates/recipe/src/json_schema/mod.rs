@@ -1,7 +1,7 @@
 //! JSON Schemas of the documents, for editors (draft 7, which is the one that all of them know).
 //!
-//! They are made by running the decoders and noting what they ask for ([`explore`]): so a schema has every
-//! field that is read, and no other. Words for people are in [`texts`].
+//! They are made by running the decoders and noting what they ask for (`explore`): so a schema has every
+//! field that is read, and no other. Words for people are in `texts`.
 //!
 //! A schema is wider than the decoder: what fields demand of each other and the forms of texts are left to
 //! `amiforge validate`. It must never refuse what the decoder takes.
