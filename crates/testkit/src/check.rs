@@ -159,6 +159,21 @@ sys.exit('\\n'.join(problems) or 0)";
         .arg(file));
 }
 
+/// Bytes of a file that are no hole. `st_blocks` also counts what the file system itself needs for the file, which depends
+/// on how full and how scattered it is.
+#[must_use]
+pub fn data_bytes(file: &Path) -> u64 {
+    use rustix::fs::{SeekFrom, seek};
+    let file = fs_err::File::open(file).expect("the file opens");
+    let (mut at, mut bytes) = (0, 0);
+    // At the end of the last data there is an error, ENXIO.
+    while let Ok(data) = seek(&file, SeekFrom::Data(at)) {
+        at = seek(&file, SeekFrom::Hole(data)).expect("data ends");
+        bytes += at - data;
+    }
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
