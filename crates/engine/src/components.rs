@@ -2,7 +2,6 @@
 //! document.
 
 mod folder;
-mod lent;
 mod mounts;
 
 use std::collections::BTreeMap;

@@ -26,7 +26,7 @@ use crate::load::LoadedRecipe;
 use crate::parent;
 use crate::settings::Engine;
 
-pub(crate) use self::overlay::{component_shims, root_spec};
+pub(crate) use self::overlay::{Scratch, component_shims, root_spec};
 use self::phase::BUILD;
 pub(crate) use self::sandbox::sandbox_error;
 use self::sandbox::with_tail;
@@ -34,7 +34,7 @@ use self::validated::validated_on;
 
 /// Version of what unpacks packages, runs steps and harvests their results; an input of every layer's id. Raise it
 /// when the same inputs would give other bytes.
-pub(crate) const EXECUTOR_VERSION: &str = "4";
+pub(crate) const EXECUTOR_VERSION: &str = "5";
 
 /// What making layers needs to know.
 pub(crate) struct Work<'a> {
@@ -180,7 +180,7 @@ impl Engine {
             LayerKind::ParentConfigured => {
                 let sandbox = self.sandbox(sandbox)?;
                 let script = parent::configure_script(work.resolved, made.clock);
-                self.in_overlay(work, sandbox, at, planned, made.clock, |root, cancel| {
+                self.in_overlay(work, sandbox, planned, made, |root, cancel| {
                     let spec = ScriptSpec {
                         interpreter: vec!["/bin/bash".to_owned()],
                         text: script,
@@ -218,7 +218,7 @@ impl Engine {
             }
             LayerKind::Component { index } => {
                 let sandbox = self.sandbox(sandbox)?;
-                self.in_overlay(work, sandbox, at, planned, made.clock, |root, cancel| {
+                self.in_overlay(work, sandbox, planned, made, |root, cancel| {
                     let result =
                         self.run_phase(work, sandbox, index, BUILD, root, made.clock, cancel)?;
                     Ok(result.start)

@@ -20,6 +20,7 @@ mod export;
 mod files;
 mod inspect;
 mod layers;
+mod lent;
 mod library;
 mod load;
 mod lock;

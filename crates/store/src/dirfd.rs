@@ -12,6 +12,14 @@ use rustix::io::Errno;
 /// Longest path handed to one system call: `PATH_MAX` is 4,096 with the final zero.
 const MAX_CALL: usize = 4000;
 
+/// The path of `name` in the directory `dir`, which is empty for the root.
+pub(crate) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    match dir {
+        [] => name.to_vec(),
+        dir => [dir, b"/", name].concat(),
+    }
+}
+
 /// Opens `path` (relative, without `.` and `..`; empty means the directory itself) below `root`.
 /// No component may be a symbolic link.
 pub(crate) fn open_beneath(

@@ -112,13 +112,8 @@ impl Store {
         blobs: &BlobTable,
     ) -> Result<LayerInfo, PutLayerError> {
         let writer = self.layer_writer(id)?;
-        let info =
-            write_layer(diff, blobs, writer.file()).map_err(|source| PutLayerError::Layer {
-                path: writer.temp.clone(),
-                source,
-            })?;
-        writer.commit()?;
-        Ok(info)
+        writer.write(diff, blobs)?;
+        Ok(writer.commit()?)
     }
 
     /// Removes a layer and is content when it is not there. Its root directory has to be removed
@@ -269,6 +264,10 @@ impl LayerWriter {
 
     /// What was written, whose data is then in `blobs`. The file goes with the writer, unless it is committed.
     pub fn read(&self, blobs: &mut BlobTable) -> Result<LayerDiff, StoreError> {
+        Ok(self.load(blobs)?.0)
+    }
+
+    fn load(&self, blobs: &mut BlobTable) -> Result<(LayerDiff, LayerInfo), StoreError> {
         let path = &self.temp;
         let copy = self
             .file
@@ -276,27 +275,17 @@ impl LayerWriter {
             .map_err(StoreError::io("read", path))?;
         let blob = Arc::new(FileBlob::from_file(copy).map_err(StoreError::io("read", path))?);
         let id = blobs.add(blob.clone());
-        let (diff, _) = layer::read(&*blob, id).map_err(|source| StoreError::Layer {
+        layer::read(&*blob, id).map_err(|source| StoreError::Layer {
             path: path.clone(),
             source,
-        })?;
-        Ok(diff)
+        })
     }
 
     /// Checks the index of what was written, makes it durable and gives it its name. A layer of
     /// the same id is replaced.
     pub fn commit(self) -> Result<LayerInfo, StoreError> {
         let path = &self.temp;
-        let copy = self
-            .file
-            .try_clone()
-            .map_err(StoreError::io("read", path))?;
-        let blob = Arc::new(FileBlob::from_file(copy).map_err(StoreError::io("read", path))?);
-        let id = BlobTable::new().add(blob.clone());
-        let (_, info) = layer::read(&*blob, id).map_err(|source| StoreError::Layer {
-            path: path.clone(),
-            source,
-        })?;
+        let (_, info) = self.load(&mut BlobTable::new())?;
         self.file.sync_all().map_err(StoreError::io("sync", path))?;
         fs_err::rename(path, &self.target)
             .map_err(StoreError::io("rename a layer to", &self.target))?;

@@ -1,5 +1,7 @@
 //! Layers as changes: apply one to a tree, and find the one between two trees.
 
+use std::collections::BTreeMap;
+
 use crate::{Ino, Inode, Kind, LayerDiff, LayerEntry, Tree, TreeError};
 
 /// A layer that does not fit the tree it is applied to.
@@ -164,6 +166,37 @@ impl LayerDiff {
             }
         }
         diff
+    }
+}
+
+impl LayerDiff {
+    /// The layer without the entries at the paths that `goes` names. An inode whose first name goes is put under the
+    /// first of those that stay.
+    #[must_use]
+    pub fn without(&self, goes: impl Fn(&[u8]) -> bool) -> Self {
+        let mut out = Self::default();
+        // First names that went, and which name is now the first.
+        let mut moved: BTreeMap<&[u8], &[u8]> = BTreeMap::new();
+        for (path, entry) in &self.entries {
+            if goes(path) {
+                continue;
+            }
+            let entry = match entry {
+                LayerEntry::Link(target) if goes(target) => match moved.get(target.as_slice()) {
+                    Some(first) => LayerEntry::Link(first.to_vec()),
+                    None => {
+                        moved.insert(target, path);
+                        match self.entries.get(target) {
+                            Some(first) => first.clone(),
+                            None => continue,
+                        }
+                    }
+                },
+                entry => entry.clone(),
+            };
+            out.entries.insert(path.clone(), entry);
+        }
+        out
     }
 }
 

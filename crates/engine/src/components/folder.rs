@@ -18,10 +18,10 @@ use amiforge_store::{
 use amiforge_tree::{Ino, LayerDiff, Stat, Tree};
 use amiforge_types::{BlobId, BlobTable, Digest, LayerId, Timestamp};
 
-use super::lent::{self, Lent};
 use super::{ComponentRequest, mounts};
 use crate::error::{Contextual, EngineError, ErrorKind, chain};
-use crate::layers::{component_shims, root_spec, sandbox_error};
+use crate::layers::{Scratch, component_shims, root_spec, sandbox_error};
+use crate::lent::{self, Lent};
 use crate::settings::Engine;
 
 /// Kind of the records that say under which name a run makes files in a folder, by the folder.
@@ -33,6 +33,7 @@ pub(super) struct Folder<'e> {
     path: PathBuf,
     lock: FolderLock,
     scratch: Scratch,
+    store: Store,
     owners: Owners,
     /// What the folder holds, with the ids of the host.
     read: Tree,
@@ -49,24 +50,6 @@ pub(super) struct Folder<'e> {
     root: RootSpec,
     /// What it is lent.
     lent: Vec<Lent>,
-}
-
-/// The directories of the run, which belong to ids of the sandbox.
-struct Scratch {
-    sandbox: Sandbox,
-    dir: PathBuf,
-    store: Store,
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let names = ["new", "lower", "fs", "work"];
-        // What cannot be removed is a leftover of the store and goes when it is opened next.
-        let _ = self
-            .sandbox
-            .remove_trees(&names.map(|name| self.dir.join(name)));
-        let _ = std::fs::remove_dir(&self.dir);
-    }
 }
 
 impl<'e> Folder<'e> {
@@ -116,14 +99,7 @@ impl<'e> Folder<'e> {
             .or_fail(ErrorKind::Failed, || context(&path))?;
         let lower = Tree::from_layers(read.stat(Ino::ROOT), [&diff])
             .or_fail(ErrorKind::Failed, || context(&path))?;
-        let dir = store
-            .temp_dir("folder")
-            .or_fail(ErrorKind::Failed, || context(&path))?;
-        let scratch = Scratch {
-            sandbox,
-            dir,
-            store,
-        };
+        let scratch = Scratch::new(&store, &sandbox, "folder")?;
         scratch
             .sandbox
             .materialise(
@@ -145,6 +121,7 @@ impl<'e> Folder<'e> {
             path,
             lock,
             scratch,
+            store,
             owners,
             read,
             lower,
@@ -221,7 +198,7 @@ impl<'e> Folder<'e> {
             )
         };
         let running = self.engine.interruption.job();
-        let writer = scratch
+        let writer = self
             .store
             .layer_writer(self.id)
             .or_fail(ErrorKind::Failed, failed)?;
@@ -240,10 +217,11 @@ impl<'e> Folder<'e> {
         let diff = writer
             .read(&mut self.blobs)
             .or_fail(ErrorKind::Failed, failed)?;
+        let diff = lent::without(&self.lent, &self.lower, &diff, &self.blobs)
+            .or_fail(ErrorKind::Failed, failed)?
+            .unwrap_or(diff);
         let mut changed = self.lower.clone();
         changed.apply(&diff).or_fail(ErrorKind::Failed, failed)?;
-        lent::take_back(&self.lent, &self.lower, &mut changed, &self.blobs)
-            .or_fail(ErrorKind::Failed, failed)?;
         let covered = lent::covered(&self.lent);
         self.owners
             .outside(&self.read, &self.lower, &changed, &covered)
@@ -263,15 +241,14 @@ impl<'e> Folder<'e> {
         let name = format!(".amiforge-{}", &Digest::of(&seed).hex()[..24]);
         let key = self.key()?;
         let record = serde_json::json!({ "version": 1, "spare": name, "left": self.left });
-        self.scratch
-            .store
+        self.store
             .put_record(RUNS, &key, &record)
             .or_fail(ErrorKind::Failed, || context(&self.path))?;
         Ok(name)
     }
 
     fn forget_spare(&self) -> Result<(), EngineError> {
-        let (store, key) = (&self.scratch.store, self.key()?);
+        let (store, key) = (&self.store, self.key()?);
         let done = match self.left.is_empty() {
             true => store.remove_record(RUNS, &key),
             false => {

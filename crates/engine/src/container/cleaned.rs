@@ -7,57 +7,23 @@ use amiforge_tree::{Content, Kind, LayerDiff, LayerEntry};
 
 use crate::assemble;
 
-/// The layer without them.
+/// The layer without them. The id of a machine stays as an empty file.
 pub(super) fn cleaned(diff: &LayerDiff) -> Cow<'_, LayerDiff> {
-    let touched = |(path, entry): (&Vec<u8>, &LayerEntry)| {
-        assemble::is_dropped(path) || (is_machine_id(path) && has_data(entry))
-    };
-    if !diff.entries.iter().any(touched) {
+    let has_id = diff.entries.get(assemble::MACHINE_ID).is_some_and(has_data);
+    if !has_id && !diff.entries.keys().any(|path| assemble::is_dropped(path)) {
         return Cow::Borrowed(diff);
     }
-    let mut out = LayerDiff::default();
-    // First names that went, and which name is now the first.
-    let mut moved: Vec<(&[u8], &[u8])> = Vec::new();
-    for (path, entry) in &diff.entries {
-        if assemble::is_dropped(path) {
-            continue;
-        }
-        let entry = match entry {
-            LayerEntry::Link(target) if assemble::is_dropped(target) => {
-                match moved.iter().find(|(gone, _)| *gone == target.as_slice()) {
-                    Some((_, first)) => LayerEntry::Link(first.to_vec()),
-                    None => {
-                        moved.push((target, path));
-                        let Some(first) = diff.entries.get(target) else {
-                            continue;
-                        };
-                        first.clone()
-                    }
-                }
-            }
-            entry => entry.clone(),
-        };
-        out.entries.insert(path.clone(), emptied(path, entry));
-    }
-    Cow::Owned(out)
-}
-
-fn is_machine_id(path: &[u8]) -> bool {
-    path == assemble::MACHINE_ID
-}
-
-fn has_data(entry: &LayerEntry) -> bool {
-    matches!(entry, LayerEntry::Put(inode) if matches!(&inode.kind, Kind::File(content) if content.size > 0))
-}
-
-/// The id of a machine stays as an empty file.
-fn emptied(path: &[u8], mut entry: LayerEntry) -> LayerEntry {
-    if let (true, LayerEntry::Put(inode)) = (is_machine_id(path), &mut entry)
+    let mut out = diff.without(assemble::is_dropped);
+    if let Some(LayerEntry::Put(inode)) = out.entries.get_mut(assemble::MACHINE_ID)
         && let Kind::File(content) = &mut inode.kind
     {
         *content = Content::default();
     }
-    entry
+    Cow::Owned(out)
+}
+
+fn has_data(entry: &LayerEntry) -> bool {
+    matches!(entry, LayerEntry::Put(inode) if matches!(&inode.kind, Kind::File(content) if content.size > 0))
 }
 
 #[cfg(test)]

@@ -6,14 +6,16 @@ use std::sync::atomic::AtomicBool;
 use amiforge_exec::{Limits, RootSpec, Sandbox, Shim};
 use amiforge_plan::{LayerKind, LayerPlan};
 use amiforge_recipe::StepLimits;
+use amiforge_store::{LayerWriter, Store};
 use amiforge_tree::layer::LayerInfo;
+use amiforge_tree::{Stat, Tree};
 use amiforge_types::{GIB, Timestamp};
 
 use super::sandbox::sandbox_error;
-use super::{Work, store_context};
+use super::{Made, Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
-use crate::parent;
 use crate::settings::Engine;
+use crate::{lent, parent};
 
 /// Files of a layer that differ from run to run and that the guest makes again: they stay out of
 /// layers, so that the same inputs give the same bytes.
@@ -38,18 +40,13 @@ const EPHEMERAL: &[&str] = &[
     "var/log/dpkg.log",
 ];
 
-/// Programs that stand aside while steps run: bound over the image's own, they leave no trace. While
-/// the parent is configured, that includes the one that would make an initrd for every package.
-pub(super) fn shims(kind: &LayerKind) -> Vec<Shim> {
-    lent(matches!(kind, LayerKind::ParentConfigured))
-}
-
-/// The same for steps alone.
+/// Programs that stand aside while steps run: laid over the image's own, they leave no trace.
 pub(crate) fn component_shims() -> Vec<Shim> {
-    lent(false)
+    shims(false)
 }
 
-fn lent(configuring: bool) -> Vec<Shim> {
+/// While the parent is configured, that includes the one that would make an initrd for every package.
+fn shims(configuring: bool) -> Vec<Shim> {
     parent::shims(configuring)
         .into_iter()
         .map(|(path, text)| Shim {
@@ -60,37 +57,56 @@ fn lent(configuring: bool) -> Vec<Shim> {
         .collect()
 }
 
+/// What an overlay is for.
+#[derive(Clone, Copy)]
+pub(super) enum Purpose {
+    /// The packages of the parent are configured.
+    Parent,
+    /// Steps of a component run.
+    Steps,
+}
+
 impl Engine {
+    /// A root over the first `layers` of a plan, and the folder of what is changed in it, which goes with the value.
+    pub(super) fn overlay(
+        &self,
+        work: &Work<'_>,
+        sandbox: &Sandbox,
+        layers: usize,
+        purpose: Purpose,
+    ) -> Result<(Scratch, RootSpec), EngineError> {
+        let lowers = self.lowers(work, sandbox, layers)?;
+        let scratch = Scratch::new(work.store, sandbox, "overlay")?;
+        let (shims, limits) = match purpose {
+            Purpose::Steps => (
+                component_shims(),
+                step_limits(&work.recipe.recipe.amiforge.limits),
+            ),
+            // The parent is the same whatever recipe it is made for.
+            Purpose::Parent => (shims(true), Limits::default()),
+        };
+        let root = root_spec(lowers, &scratch.dir, shims, limits);
+        Ok((scratch, root))
+    }
+
     /// Runs `job` on an overlay over the layers below, and makes a layer of what it changed.
     pub(super) fn in_overlay(
         &self,
         work: &Work<'_>,
         sandbox: &Sandbox,
-        at: usize,
         planned: &LayerPlan,
-        clock: Timestamp,
+        below: &Made,
         job: impl FnOnce(&RootSpec, &AtomicBool) -> Result<Timestamp, EngineError>,
     ) -> Result<LayerInfo, EngineError> {
         let running = self.interruption.job();
         let cancel = running.cancel();
-        let lowers = self.lowers(work, sandbox, at)?;
         // Its upper is not kept as the layer's root: what steps see must follow from the layer alone,
         // and the upper has wall-clock times and files that layers leave out.
-        let dir = work
-            .store
-            .temp_dir("layer")
-            .or_fail(ErrorKind::Failed, store_context)?;
-        let scratch = Scratch { sandbox, dir };
-        let root = root_spec(
-            lowers,
-            &scratch.dir,
-            shims(&planned.kind),
-            match planned.kind {
-                LayerKind::Component { .. } => step_limits(&work.recipe.recipe.amiforge.limits),
-                // The parent is the same whatever recipe it is made for.
-                _ => Limits::default(),
-            },
-        );
+        let purpose = match planned.kind {
+            LayerKind::Component { .. } => Purpose::Steps,
+            _ => Purpose::Parent,
+        };
+        let (_scratch, root) = self.overlay(work, sandbox, below.layers.len(), purpose)?;
         let since = job(&root, cancel)?;
         let writer = work
             .store
@@ -100,15 +116,13 @@ impl Engine {
             .harvest(
                 &root.upper,
                 writer.path(),
-                clock,
+                below.clock,
                 Some(since),
                 EPHEMERAL,
                 cancel,
             )
             .map_err(sandbox_error)?;
-        let info = writer.commit().or_fail(ErrorKind::Failed, || {
-            format!("cannot keep the layer {}", planned.title)
-        })?;
+        let info = keep(work.store, planned, below, &root, writer)?;
         // A root of this name was made from another file.
         if work.store.root(planned.id).is_some() {
             sandbox
@@ -119,24 +133,77 @@ impl Engine {
     }
 }
 
-/// A directory with files of mapped ids, removed in the sandbox when it is dropped.
-pub(super) struct Scratch<'a> {
-    pub(super) sandbox: &'a Sandbox,
-    pub(super) dir: PathBuf,
+/// Keeps a layer, without what its job was lent.
+fn keep(
+    store: &Store,
+    planned: &LayerPlan,
+    below: &Made,
+    root: &RootSpec,
+    writer: LayerWriter,
+) -> Result<LayerInfo, EngineError> {
+    let context = || format!("cannot keep the layer {}", planned.title);
+    let mut blobs = below.blobs.clone();
+    let diff = writer
+        .read(&mut blobs)
+        .or_fail(ErrorKind::Failed, context)?;
+    if lent::may_have(root, &diff) {
+        let stat = Stat {
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: below.clock,
+        };
+        let lower = Tree::from_layers(stat, below.layers.iter().map(|layer| &*layer.diff))
+            .or_fail(ErrorKind::Failed, context)?;
+        let lent = lent::lent(root, &lower);
+        let own =
+            lent::without(&lent, &lower, &diff, &blobs).or_fail(ErrorKind::Failed, context)?;
+        if let Some(own) = own {
+            return store
+                .put_layer(planned.id, &own, &blobs)
+                .or_fail(ErrorKind::Failed, context);
+        }
+    }
+    writer.commit().or_fail(ErrorKind::Failed, context)
 }
 
-impl Drop for Scratch<'_> {
+/// A directory of the store with files of mapped ids, removed in the sandbox when it is dropped.
+pub(crate) struct Scratch {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) dir: PathBuf,
+}
+
+impl Scratch {
+    /// Makes one; `purpose` is a part of its name.
+    pub(crate) fn new(
+        store: &Store,
+        sandbox: &Sandbox,
+        purpose: &str,
+    ) -> Result<Self, EngineError> {
+        let dir = store
+            .temp_dir(purpose)
+            .or_fail(ErrorKind::Failed, store_context)?;
+        Ok(Self {
+            sandbox: sandbox.clone(),
+            dir,
+        })
+    }
+}
+
+impl Drop for Scratch {
     fn drop(&mut self) {
+        let Ok(entries) = std::fs::read_dir(&self.dir) else {
+            return;
+        };
+        let below: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         // What cannot be removed is a leftover of the store and goes when it is opened next.
-        let _ = self
-            .sandbox
-            .remove_trees(&[self.dir.join("fs"), self.dir.join("work")]);
+        let _ = self.sandbox.remove_trees(&below);
         let _ = std::fs::remove_dir(&self.dir);
     }
 }
 
 /// What the steps of a component may use, by the recipe.
-pub(super) fn step_limits(asked: &StepLimits) -> Limits {
+fn step_limits(asked: &StepLimits) -> Limits {
     Limits {
         processes: asked.processes.unwrap_or(Limits::PROCESSES),
         open_files: asked.open_files,

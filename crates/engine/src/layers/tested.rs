@@ -1,12 +1,11 @@
 //! Test phases of a container's components: on its finished root, with an upper that is thrown away.
 
-use amiforge_plan::LayerKind;
 use amiforge_types::Timestamp;
 
-use super::overlay::{Scratch, root_spec, shims, step_limits};
+use super::Work;
+use super::overlay::Purpose;
 use super::phase::TEST;
-use super::{Work, store_context};
-use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::error::EngineError;
 use crate::settings::Engine;
 
 impl Engine {
@@ -27,18 +26,8 @@ impl Engine {
         }
         let mut sandbox = None;
         let sandbox = self.sandbox(&mut sandbox)?;
-        let lowers = self.lowers(work, sandbox, work.plan.layers.len())?;
-        let dir = work
-            .store
-            .temp_dir("test")
-            .or_fail(ErrorKind::Failed, store_context)?;
-        let scratch = Scratch { sandbox, dir };
-        let root = root_spec(
-            lowers,
-            &scratch.dir,
-            shims(&LayerKind::Component { index: 0 }),
-            step_limits(&work.recipe.recipe.amiforge.limits),
-        );
+        let layers = work.plan.layers.len();
+        let (_scratch, root) = self.overlay(work, sandbox, layers, Purpose::Steps)?;
         let running = self.interruption.job();
         for index in &tested {
             self.run_phase(work, sandbox, *index, TEST, &root, clock, running.cancel())?;

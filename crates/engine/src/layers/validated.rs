@@ -6,7 +6,7 @@ use amiforge_exec::Sandbox;
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
 use amiforge_types::Timestamp;
 
-use super::overlay::{Scratch, root_spec, shims, step_limits};
+use super::overlay::Purpose;
 use super::{Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
@@ -49,18 +49,7 @@ impl Engine {
             return Ok(());
         }
         let sandbox = self.sandbox(sandbox)?;
-        let lowers = self.lowers(work, sandbox, at + 1)?;
-        let dir = work
-            .store
-            .temp_dir("validate")
-            .or_fail(ErrorKind::Failed, store_context)?;
-        let scratch = Scratch { sandbox, dir };
-        let root = root_spec(
-            lowers,
-            &scratch.dir,
-            shims(&planned.kind),
-            step_limits(&work.recipe.recipe.amiforge.limits),
-        );
+        let (_scratch, root) = self.overlay(work, sandbox, at + 1, Purpose::Steps)?;
         let running = self.interruption.job();
         self.run_phase(
             work,

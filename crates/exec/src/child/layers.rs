@@ -71,7 +71,7 @@ pub(super) fn harvest(
         .open(layer_file)
         .map_err(|e| ChildError::job(format!("cannot open {}", layer_file.display()), &e))?;
     // Mounts need no mention: they never show in an upper directory of ours. A shim does once a step has given it
-    // another mode, owner or time, since that copies it there.
+    // another mode, owner or time, since that copies it there: who lent it takes it out of the layer.
     let options = HarvestOptions {
         newer_than: since.unwrap_or(Timestamp {
             secs: i64::MAX,

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::FolderError;
 use super::plan::{Action, Plan};
-use crate::dirfd::{open_dir_here, retry, split};
+use crate::dirfd::{join, open_dir_here, retry, split};
 
 /// Only the owner of an entry or of the directory may remove the entry.
 const STICKY: u32 = 0o1000;
@@ -171,7 +171,7 @@ fn below(root: BorrowedFd<'_>, old: &Tree, top: Ino, path: &[u8]) -> Result<(), 
                 continue;
             }
             listed += 1;
-            let child = [&path, &b"/"[..], name].concat();
+            let child = join(&path, name);
             let Some(was) = children.get(name) else {
                 return Err(FolderError::Changed(child));
             };

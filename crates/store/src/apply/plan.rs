@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use amiforge_tree::{Ino, Inode, Kind, Tree};
 
+use crate::dirfd::join;
+
 /// Something that happens to one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
@@ -232,13 +234,6 @@ impl Planner<'_> {
         if self.counts[was.index()] > along {
             self.plan.split += 1;
         }
-    }
-}
-
-fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    match dir {
-        [] => name.to_vec(),
-        dir => [dir, b"/", name].concat(),
     }
 }
 

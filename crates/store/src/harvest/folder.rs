@@ -21,7 +21,7 @@ use super::flags::FlagReader;
 use super::walk::{FileState, kind_of, stat_of};
 use super::{Form, HOLE_BLOCK, HOLE_BYTES, HarvestError, xattr};
 use crate::FileTarget;
-use crate::dirfd::{open_dir, retry};
+use crate::dirfd::{join, open_dir, retry};
 
 /// Files, and bytes of them, that are copied at once.
 const BATCH_FILES: usize = 4096;
@@ -82,13 +82,6 @@ struct Job {
 impl Job {
     fn path(&self) -> Vec<u8> {
         join(&self.dir, &self.name)
-    }
-}
-
-fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    match dir {
-        [] => name.to_vec(),
-        dir => [dir, b"/", name].concat(),
     }
 }
 

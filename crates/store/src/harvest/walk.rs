@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, Dir, FileType};
 
 use super::flags::FlagReader;
 use super::{Form, HarvestError, HarvestOptions, xattr};
-use crate::dirfd::{open_dir, retry};
+use crate::dirfd::{join, open_dir, retry};
 
 /// What identifies a state of a regular file, to notice that it changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,12 +148,7 @@ impl Walker<'_> {
             if name == b"." || name == b".." {
                 continue;
             }
-            let mut child = Vec::with_capacity(path.len() + 1 + name.len());
-            child.extend_from_slice(path);
-            if !path.is_empty() {
-                child.push(b'/');
-            }
-            child.extend_from_slice(name);
+            let child = join(path, name);
             if !self.options.exclude.contains(&child) {
                 self.entry(fd.as_fd(), name, child)?;
             }

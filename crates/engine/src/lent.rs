@@ -1,0 +1,321 @@
+//! Files that the sandbox lends to a job, kept out of what becomes of the job.
+//!
+//! Whatever a step does to a lent file, be it a new mode, copies it to the upper directory, text and all. What is
+//! there with the lent bytes is not the step's: a layer is made without it, so that the image and the folder keep
+//! their own, and nothing of this host gets into them.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use amiforge_exec::RootSpec;
+use amiforge_tree::{Content, Kind, LayerDiff, LayerEntry, Tree};
+use amiforge_types::BlobTable;
+
+/// Symbolic links followed on the way to one file, as the sandbox does.
+const MAX_LINKS: usize = 40;
+
+/// A lent file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lent {
+    /// Names on the way to it, links among its directories followed.
+    path: Vec<Vec<u8>>,
+    text: Vec<u8>,
+}
+
+/// A file that may be a lent one could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {:?}", String::from_utf8_lossy(path))]
+pub(crate) struct LentError {
+    path: Vec<u8>,
+    source: io::Error,
+}
+
+/// Paths of the image and their texts.
+fn lent_texts(root: &RootSpec) -> impl Iterator<Item = (&str, &[u8])> {
+    let resolver = root.resolv_conf.iter();
+    let resolver = resolver.map(|text| ("/etc/resolv.conf", text.as_bytes()));
+    let shims = root.shims.iter();
+    shims
+        .map(|shim| (shim.path.as_str(), shim.text.as_bytes()))
+        .chain(resolver)
+}
+
+/// Whether a layer has a file that may be a lent one, by its name and size.
+pub(crate) fn may_have(root: &RootSpec, diff: &LayerDiff) -> bool {
+    let last = |path: &[u8]| path.rsplit(|b| *b == b'/').next().map(<[u8]>::to_vec);
+    let lent: BTreeMap<Vec<u8>, u64> = lent_texts(root)
+        .filter_map(|(path, text)| Some((last(path.as_bytes())?, text.len() as u64)))
+        .collect();
+    diff.entries.keys().any(|path| {
+        let size = last(path).and_then(|name| lent.get(&name).copied());
+        size.is_some() && content_at(diff, path).is_some_and(|content| Some(content.size) == size)
+    })
+}
+
+/// The data of the file that a layer puts at a path.
+fn content_at<'d>(diff: &'d LayerDiff, path: &[u8]) -> Option<&'d Content> {
+    let entry = match diff.entries.get(path)? {
+        LayerEntry::Link(first) => diff.entries.get(first)?,
+        entry => entry,
+    };
+    match entry {
+        LayerEntry::Put(inode) => match &inode.kind {
+            Kind::File(content) => Some(content),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What `root` lends to a job on the files of `tree`.
+pub(crate) fn lent(root: &RootSpec, tree: &Tree) -> Vec<Lent> {
+    lent_texts(root)
+        .filter_map(|(path, text)| {
+            // A circle of links: the sandbox has refused it.
+            let path = resolve(tree, path.as_bytes())?;
+            let text = text.to_vec();
+            Some(Lent { path, text })
+        })
+        .collect()
+}
+
+/// The directories that the sandbox lays files of its own over.
+pub(crate) fn covered(lent: &[Lent]) -> Vec<Vec<u8>> {
+    let mut dirs: Vec<Vec<u8>> = lent
+        .iter()
+        .flat_map(|lent| (0..lent.path.len()).map(|depth| lent.path[..depth].join(&b'/')))
+        .collect();
+    dirs.sort_unstable();
+    dirs.dedup();
+    dirs
+}
+
+/// A layer over `lower` without the lent files that a job left in it, and without directories that it has for their
+/// sake alone; `None` when there are none. What `lower` has in their place stays.
+pub(crate) fn without(
+    lent: &[Lent],
+    lower: &Tree,
+    diff: &LayerDiff,
+    blobs: &BlobTable,
+) -> Result<Option<LayerDiff>, LentError> {
+    let mut found: Vec<(&Lent, Vec<u8>)> = Vec::new();
+    for file in lent {
+        let path = file.path.join(&b'/');
+        let content = content_at(diff, &path);
+        let Some(content) = content.filter(|content| content.size == file.text.len() as u64) else {
+            continue;
+        };
+        let is_lent = match content.read_to_vec(blobs, content.size) {
+            Ok(bytes) => bytes == file.text,
+            Err(source) => return Err(LentError { path, source }),
+        };
+        if is_lent {
+            found.push((file, path));
+        }
+    }
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let mut out = diff.without(|path| found.iter().any(|(_, lent)| lent == path));
+    for (file, path) in &found {
+        let Some((_, above)) = file.path.split_last() else {
+            continue;
+        };
+        match lower.lookup(path).filter(|own| !lower.is_dir(*own)) {
+            // In a directory that was made anew nothing shows through.
+            Some(own) if is_hidden(&out, above) => {
+                let own = LayerEntry::Put(lower.inode(own));
+                out.entries.insert(path.clone(), own);
+            }
+            Some(_) => {}
+            None => remove_empty(above, lower, &mut out),
+        }
+    }
+    Ok(Some(out))
+}
+
+/// Whether a layer has one of the directories on the way anew.
+fn is_hidden(diff: &LayerDiff, path: &[Vec<u8>]) -> bool {
+    (1..=path.len()).any(|depth| {
+        let entry = diff.entries.get(&path[..depth].join(&b'/'));
+        matches!(entry, Some(LayerEntry::PutOpaque(_)))
+    })
+}
+
+/// Removes directories that were made for a lent file alone.
+fn remove_empty(path: &[Vec<u8>], lower: &Tree, diff: &mut LayerDiff) {
+    for depth in (1..=path.len()).rev() {
+        let dir = path[..depth].join(&b'/');
+        let below = [&dir[..], b"/"].concat();
+        let mut rest = diff.entries.range(below.clone()..);
+        let is_empty = rest
+            .next()
+            .is_none_or(|(path, _)| !path.starts_with(&below));
+        if lower.lookup(&dir).is_some() || !is_empty {
+            return;
+        }
+        diff.entries.remove(&dir);
+    }
+}
+
+/// The names on the way to `path` with the symbolic links among its directories followed, by the rule of the
+/// sandbox's own: a link in the last place is covered by what is lent.
+fn resolve(tree: &Tree, path: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let parts = |path: &[u8]| -> Vec<Vec<u8>> {
+        path.split(|b| *b == b'/')
+            .rev()
+            .filter(|part| !part.is_empty() && *part != b".")
+            .map(<[u8]>::to_vec)
+            .collect()
+    };
+    let mut todo = parts(path);
+    let mut done: Vec<Vec<u8>> = Vec::new();
+    let mut links = 0;
+    while let Some(name) = todo.pop() {
+        if name == b".." {
+            done.pop();
+            continue;
+        }
+        done.push(name);
+        if todo.is_empty() {
+            break;
+        }
+        let here = tree.lookup(&done.join(&b'/'));
+        if let Some(target) = here.and_then(|ino| tree.target(ino)) {
+            links += 1;
+            if links > MAX_LINKS {
+                return None;
+            }
+            match target.starts_with(b"/") {
+                true => done.clear(),
+                false => drop(done.pop()),
+            }
+            todo.extend(parts(target));
+        }
+    }
+    Some(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use amiforge_tree::{Inode, Stat};
+    use amiforge_types::Timestamp;
+
+    use super::*;
+
+    fn inode(kind: Kind) -> Inode {
+        let stat = Stat {
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp::default(),
+        };
+        Inode::new(stat, kind)
+    }
+
+    fn file(text: &str) -> Inode {
+        inode(Kind::File(Content::bytes(text.as_bytes())))
+    }
+
+    /// `/usr/sbin` is a link to `bin`, and `/etc/resolv.conf` is the folder's own.
+    fn folder() -> Tree {
+        let mut tree = Tree::new(inode(Kind::Dir).stat);
+        for dir in ["usr", "usr/bin", "etc"] {
+            tree.insert(dir.as_bytes(), inode(Kind::Dir)).unwrap();
+        }
+        let link = inode(Kind::Symlink(b"bin".to_vec()));
+        tree.insert(b"usr/sbin", link).unwrap();
+        tree.insert(b"etc/resolv.conf", file("own")).unwrap();
+        tree
+    }
+
+    fn at(path: &str, text: &str) -> Lent {
+        Lent {
+            path: resolve(&folder(), path.as_bytes()).unwrap(),
+            text: text.into(),
+        }
+    }
+
+    #[test]
+    fn directories_reached_through_links_are_covered() {
+        let dirs = covered(&[at("/usr/sbin/tool", ""), at("/etc/resolv.conf", "")]);
+        assert_eq!(
+            dirs,
+            [&b""[..], b"etc", b"usr", b"usr/bin"].map(<[u8]>::to_vec)
+        );
+    }
+
+    #[test]
+    fn a_circle_of_links_leads_nowhere() {
+        let mut tree = folder();
+        let link = inode(Kind::Symlink(b"/usr/loop".to_vec()));
+        tree.insert(b"usr/loop", link).unwrap();
+        assert_eq!(resolve(&tree, b"/usr/loop/tool"), None);
+    }
+
+    #[test]
+    fn what_has_the_lent_text_goes_and_what_a_step_wrote_stays() {
+        let lower = folder();
+        let lent = [
+            at("/etc/resolv.conf", "lent"),
+            at("/usr/sbin/tool", "tool"),
+            at("/usr/sbin/other", "other"),
+            at("/new/dir/tool", "tool"),
+        ];
+        let mut diff = LayerDiff::default();
+        let mut put = |path: &str, entry| diff.entries.insert(path.into(), entry);
+        put("etc/resolv.conf", LayerEntry::Put(file("lent")));
+        put("etc/saved", LayerEntry::Link(b"etc/resolv.conf".to_vec()));
+        put("usr/bin/tool", LayerEntry::Put(file("tool")));
+        put("usr/bin/other", LayerEntry::Put(file("ours!")));
+        put("new", LayerEntry::Put(inode(Kind::Dir)));
+        put("new/dir", LayerEntry::Put(inode(Kind::Dir)));
+        put("new/dir/tool", LayerEntry::Put(file("tool")));
+        let left = without(&lent, &lower, &diff, &BlobTable::new()).unwrap();
+        let left = left.unwrap().entries;
+        let names: Vec<_> = left
+            .keys()
+            .map(|path| path.escape_ascii().to_string())
+            .collect();
+        assert_eq!(names, ["etc/saved", "usr/bin/other"]);
+        assert_eq!(left[&b"etc/saved"[..]], LayerEntry::Put(file("lent")));
+        let again = LayerDiff { entries: left };
+        let again = without(&lent, &lower, &again, &BlobTable::new()).unwrap();
+        assert_eq!(again, None);
+    }
+
+    /// `cp -a /etc /x; rm -r /etc; mv /x /etc`, say.
+    #[test]
+    fn a_directory_that_is_made_anew_has_the_own_file() {
+        let lower = folder();
+        let mut diff = LayerDiff::default();
+        let mut put = |path: &str, entry| diff.entries.insert(path.into(), entry);
+        put("etc", LayerEntry::PutOpaque(inode(Kind::Dir)));
+        put("etc/resolv.conf", LayerEntry::Put(file("lent")));
+        let lent = [at("/etc/resolv.conf", "lent")];
+        let left = without(&lent, &lower, &diff, &BlobTable::new()).unwrap();
+        let own = &left.unwrap().entries[&b"etc/resolv.conf"[..]];
+        assert_eq!(*own, LayerEntry::Put(file("own")));
+    }
+
+    #[test]
+    fn only_a_layer_with_a_file_of_that_name_and_size_is_looked_at() {
+        let root = RootSpec {
+            lowers: Vec::new(),
+            upper: "upper".into(),
+            work: "work".into(),
+            shims: Vec::new(),
+            resolv_conf: Some("lent".to_owned()),
+            network: true,
+            limits: amiforge_exec::Limits::default(),
+        };
+        let has = |path: &str, text: &str| {
+            let entry = LayerEntry::Put(file(text));
+            let entries = [(path.as_bytes().to_vec(), entry)].into();
+            may_have(&root, &LayerDiff { entries })
+        };
+        assert!(has("run/etc/resolv.conf", "tnel"));
+        assert!(!has("etc/resolv.conf", "of another length"));
+        assert!(!has("etc/resolv", "lent"));
+    }
+}
