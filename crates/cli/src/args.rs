@@ -40,7 +40,7 @@ pub(crate) enum Command {
     },
     /// Print the JSON Schema of a kind of document, for an editor.
     Schema {
-        /// The kind, for example `component`; without one, all of them.
+        /// The kind, for example `component`; without one, the kinds are listed.
         kind: Option<String>,
     },
     /// The built-in components, and component documents without an image.
@@ -69,7 +69,7 @@ pub(crate) enum Command {
 /// A recipe and the values for its parameters.
 #[derive(Debug, Args)]
 pub(crate) struct RecipeArgs {
-    /// The recipe: a YAML or JSON file, a CloudFormation template, or a folder with a `recipe.yaml`.
+    /// The image or container recipe: a YAML or JSON file, a CloudFormation template, or a folder with a `recipe.yaml`.
     pub(crate) recipe: PathBuf,
     /// Of a template, the recipe to build: its logical id, or that of a pipeline that uses it.
     #[arg(long, value_name = "NAME")]

@@ -19,7 +19,7 @@ use amiforge_types::{Arch, Digest, GIB, Seed};
 use serde::{Deserialize, Serialize};
 
 use crate::assemble::BootChoice;
-use crate::container::ContainerBuild;
+use crate::container::{ContainerBuild, LAYOUT_DIR};
 use crate::disks::Formats;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
@@ -569,8 +569,9 @@ fn earlier_file(store: &Store, folder: &OutFolder, name: &str) -> Option<PathBuf
 fn files_of(dir: &Path) -> BTreeMap<String, (u64, u64, i128)> {
     let mut files = files_in(dir, "");
     // The layout of a container has its data further down.
-    for below in ["oci/", "oci/blobs/sha256/"] {
-        files.extend(files_in(&dir.join(below), below));
+    for below in ["", "blobs/sha256/"] {
+        let below = format!("{LAYOUT_DIR}/{below}");
+        files.extend(files_in(&dir.join(&below), &below));
     }
     files
 }

@@ -25,7 +25,7 @@ use crate::plans::TOOL_VERSION;
 use crate::settings::Engine;
 
 /// Folder of the layout in the output folder.
-const LAYOUT_DIR: &str = "oci";
+pub(crate) const LAYOUT_DIR: &str = "oci";
 
 /// What a build of a container hands in.
 pub(crate) struct ContainerBuild<'a> {

@@ -165,7 +165,6 @@ fn runs_of(component: &Component, parameters: &BTreeMap<String, String>) -> Vec<
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     fn pattern(text: &str) -> VersionPattern {

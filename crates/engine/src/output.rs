@@ -7,6 +7,7 @@ use amiforge_types::{Digest, Hasher};
 use fs_err as fs;
 use rustix::fs::{FlockOperation, RenameFlags};
 
+use crate::container::LAYOUT_DIR;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Interruption;
 
@@ -172,7 +173,7 @@ impl OutFolder {
             if entry.file_name().to_string_lossy().starts_with("disk") {
                 let _ = std::fs::remove_file(entry.path());
             }
-            if entry.file_name() == "oci" {
+            if entry.file_name() == LAYOUT_DIR {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
         }
@@ -255,7 +256,7 @@ fn is_our_name(name: &str) -> bool {
         "lock.json",
         "logs",
         "manifest.json",
-        "oci",
+        LAYOUT_DIR,
         "packages.json",
         "plan.json",
         "register-image.json",

@@ -492,11 +492,8 @@ impl<'n> Fields<'n> {
 
     /// A field's name as it is spelled here.
     pub(crate) fn spelled(&self, name: &str) -> String {
-        let mut chars = name.chars();
-        match (self.spelling, chars.next()) {
-            (Spelling::Pascal, Some(first)) => {
-                format!("{}{}", first.to_ascii_uppercase(), chars.as_str())
-            }
+        match self.spelling {
+            Spelling::Pascal => capitalized(name),
             _ => name.to_owned(),
         }
     }
@@ -677,4 +674,11 @@ fn is_pascal_of(key: &str, name: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// With a capital first letter: CloudFormation's spelling of a name of the API.
+pub(crate) fn capitalized(name: &str) -> String {
+    let mut chars = name.chars();
+    let first = chars.next().map(|c| c.to_ascii_uppercase());
+    first.into_iter().chain(chars).collect()
 }

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use amiforge_testkit::{Env, Finished, finish, workspace_root};
 
+use crate::tiny::planned_layers;
+
 const RECIPE: &str = "\
 name: bad-recipe
 semanticVersion: 1.0.0
@@ -437,24 +439,10 @@ fn a_template_gives_the_layers_of_the_same_recipe() {
             "Parameters:\n  Suite: {{Type: String}}\nResources:\n  Nothing:\n    Type: AWS::ImageBuilder::Component\n    Properties:\n      Name: nothing\n      Version: 1.0.0\n      Platform: Linux\n      Data: |\n{inline}\x20\x20Recipe:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Metadata:\n      amiforge:\n        formats: [raw]\n        apt: {{mirror: \"{mirror}\", keyring: tiny.gpg, variant: essential, packages: [base]}}\n    Properties:\n      Name: tiny\n      Version: 1.0.0\n      ParentImage: !Sub 'debian:${{Suite}}'\n      Components: [{{ComponentArn: !GetAtt Nothing.Arn}}]\n      BlockDeviceMappings: [{{DeviceName: /dev/xvda, Ebs: {{VolumeSize: 1, VolumeType: gp3}}}}]\n"
         ),
     );
-    let layers = |document: &Path, more: &[&str]| {
-        let end = env.run(
-            env.amiforge()
-                .args(["plan", "--json"])
-                .arg(document)
-                .args(more),
-        );
-        let ids: Vec<String> = end.json()["layers"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|layer| layer["id"].as_str().unwrap().to_owned())
-            .collect();
-        ids
-    };
-    let of_recipe = layers(&recipe, &[]);
+    let of_recipe = planned_layers(&env, &recipe, &[]);
     assert_eq!(of_recipe.len(), 3);
-    assert_eq!(layers(&template, &["--param", "Suite=tiny"]), of_recipe);
+    let args = ["--param", "Suite=tiny"];
+    assert_eq!(planned_layers(&env, &template, &args), of_recipe);
 }
 
 /// A secret parameter decides no id and stands in no plan; where the recipe shows it, that is an error.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use amiforge_testkit::{Env, Finished, finish, run, tool, venv_program, workspace_root};
 use serde_json::Value;
 
-use crate::tiny::Tiny;
+use crate::tiny::{Tiny, planned_layers};
 
 /// The judges, in one Python program.
 const JUDGES: &str = "crates/cli/tests/it/export/judges.py";
@@ -296,19 +296,7 @@ fn an_exported_template_gives_the_layers_of_its_recipe() {
         let mut args = vec!["--out", as_str(&template)];
         args.extend(more);
         export(&env, "cloudformation", std::slice::from_ref(&recipe), &args).expect_code(0);
-        let layers = |document: &Path, more: &[&str]| {
-            let mut command = env.amiforge();
-            command.args(["plan", "--json"]).arg(document).args(more);
-            let end = env.run(&mut command);
-            let ids: Vec<String> = end.json()["layers"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|layer| layer["id"].as_str().unwrap().to_owned())
-                .collect();
-            ids
-        };
-        let of_recipe = layers(&recipe, &[]);
+        let of_recipe = planned_layers(&env, &recipe, &[]);
         assert_eq!(of_recipe.len(), 4);
         let args = [
             "--resource",
@@ -316,7 +304,7 @@ fn an_exported_template_gives_the_layers_of_its_recipe() {
             "--param",
             "ParentImage=debian:tiny",
         ];
-        assert_eq!(layers(&template, &args), of_recipe);
+        assert_eq!(planned_layers(&env, &template, &args), of_recipe);
     }
 }
 

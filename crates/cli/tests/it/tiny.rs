@@ -1,6 +1,6 @@
 //! A signed archive of a few tiny packages in a folder, made with the real tools, and a recipe for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use amiforge_testkit::{Env, run, tool};
 
@@ -158,7 +158,18 @@ impl<'e> Tiny<'e> {
     }
 }
 
-fn sum_and_size(path: &std::path::Path) -> (String, u64) {
+fn sum_and_size(path: &Path) -> (String, u64) {
     let sum = run(tool("sha256sum").arg(path)).text();
     (sum[..64].to_owned(), fs_err::metadata(path).unwrap().len())
+}
+
+/// The ids of the layers that a document is planned with.
+pub(crate) fn planned_layers(env: &Env, document: &Path, more: &[&str]) -> Vec<String> {
+    let mut command = env.amiforge();
+    command.args(["plan", "--json"]).arg(document).args(more);
+    let plan = env.run(&mut command).json();
+    let layers = plan["layers"].as_array().unwrap().iter();
+    layers
+        .map(|layer| layer["id"].as_str().unwrap().to_owned())
+        .collect()
 }

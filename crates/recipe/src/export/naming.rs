@@ -1,5 +1,6 @@
 //! Names: of resources in AWS, logical ids of templates, labels of Terraform, variables of a shell.
 
+use crate::decode::capitalized;
 use crate::resources::ResourceKind;
 
 /// The words of a name: runs of ASCII letters and digits.
@@ -10,12 +11,7 @@ fn words(name: &str) -> impl Iterator<Item = &str> {
 
 /// `debian-web 2` → `DebianWeb2`; inner capitals stay.
 pub(super) fn pascal(name: &str) -> String {
-    words(name)
-        .map(|word| {
-            let (first, rest) = word.split_at(1);
-            format!("{}{rest}", first.to_ascii_uppercase())
-        })
-        .collect()
+    words(name).map(capitalized).collect()
 }
 
 /// `Debian-Web 2` → `debian_web_2`, which begins with a letter or `_`.

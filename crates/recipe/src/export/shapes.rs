@@ -4,6 +4,7 @@
 //! Sources: the API's model of 2019-12-02; CloudFormation's resource schemas `AWS::ImageBuilder::*`; the schema of
 //! Terraform's provider hashicorp/aws 6.62.0, and its documentation, `website/docs/r/imagebuilder_*.html.markdown`.
 
+use crate::decode::capitalized;
 use crate::resources::ResourceKind;
 
 /// The fields of a mapping, in the order in which they are written.
@@ -115,7 +116,7 @@ impl Field {
     /// CloudFormation's word.
     pub(super) fn cfn_word(&self) -> Option<String> {
         match self.cfn {
-            Word::Same => Some(pascal(self.api)),
+            Word::Same => Some(capitalized(self.api)),
             Word::Is(word) => Some(word.to_owned()),
             Word::Absent => None,
         }
@@ -133,17 +134,9 @@ impl Field {
     /// True when a document may have spelled the field so.
     pub(super) fn is_spelled(&self, key: &str) -> bool {
         key == self.api
-            || key == pascal(self.api)
+            || key == capitalized(self.api)
             || self.cfn_word().is_some_and(|word| key == word)
     }
-}
-
-/// With an upper-case first letter.
-fn pascal(word: &str) -> String {
-    let mut chars = word.chars();
-    chars.next().map_or_else(String::new, |first| {
-        format!("{}{}", first.to_ascii_uppercase(), chars.as_str())
-    })
 }
 
 /// `blockDeviceMappings` → `block_device_mappings`.

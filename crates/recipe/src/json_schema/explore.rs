@@ -10,7 +10,7 @@ use amiforge_types::{Diagnostics, Position, Severity, Span};
 use serde_json::{Map, Value, json};
 
 use super::texts;
-use crate::decode::Cx;
+use crate::decode::{Cx, capitalized};
 use crate::node::{Key, Node, NodeKind, Scalar, Style};
 use crate::trace::{Asked, Heard, Trace};
 
@@ -450,9 +450,8 @@ fn what(run: &Run) -> Option<&'static str> {
 /// Every way to write a field; the one that is offered first.
 fn spellings(name: &str, run: &Run) -> Vec<String> {
     let mut all = vec![name.to_owned()];
-    let mut chars = name.chars();
-    if let (true, Some(first)) = (run.asks(&Asked::EitherCase), chars.next()) {
-        all.push(format!("{}{}", first.to_ascii_uppercase(), chars.as_str()));
+    if run.asks(&Asked::EitherCase) {
+        all.push(capitalized(name));
     }
     for one in &run.heard {
         if let Asked::Alias(main, alias) = one.asked
@@ -513,9 +512,8 @@ fn slug(what: &str) -> String {
 
 /// `use 3 letters` → `Use 3 letters.`
 fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => format!("{}{}.", first.to_ascii_uppercase(), chars.as_str()),
-        None => String::new(),
+    match text {
+        "" => String::new(),
+        text => capitalized(text) + ".",
     }
 }

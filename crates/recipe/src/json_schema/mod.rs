@@ -14,7 +14,7 @@ use amiforge_types::Span;
 use serde_json::{Map, Value, json};
 
 use crate::actions::ActionKind;
-use crate::decode::Cx;
+use crate::decode::{Cx, capitalized};
 use crate::kind::DocumentKind;
 use crate::node::Node;
 use crate::resources::{self, ResourceKind};
@@ -89,19 +89,13 @@ impl SchemaKind {
         let mut schema = Map::new();
         let dialect = "http://json-schema.org/draft-07/schema#";
         schema.insert("$schema".to_owned(), json!(dialect));
-        schema.insert("title".to_owned(), json!(capital(self.name())));
+        schema.insert("title".to_owned(), json!(capitalized(self.name())));
         schema.extend(defs.resolved(root));
         schema.insert("definitions".to_owned(), defs.into_value());
         let mut text = serde_json::to_string_pretty(&schema).ok()?;
         text.push('\n');
         Some(text)
     }
-}
-
-fn capital(name: &str) -> String {
-    let mut chars = name.chars();
-    let first = chars.next().map(|c| c.to_ascii_uppercase());
-    first.into_iter().chain(chars).collect()
 }
 
 fn plain(defs: &mut Definitions, decode: &dyn Fn(&Node, &mut Cx<'_>)) -> Value {
