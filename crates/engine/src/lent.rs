@@ -7,12 +7,9 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use amiforge_exec::RootSpec;
+use amiforge_exec::{RootSpec, lent_place};
 use amiforge_tree::{Content, Kind, LayerDiff, LayerEntry, Tree};
 use amiforge_types::BlobTable;
-
-/// Symbolic links followed on the way to one file, as the sandbox does.
-const MAX_LINKS: usize = 40;
 
 /// A lent file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,21 +27,12 @@ pub(crate) struct LentError {
     source: io::Error,
 }
 
-/// Paths of the image and their texts.
-fn lent_texts(root: &RootSpec) -> impl Iterator<Item = (&str, &[u8])> {
-    let resolver = root.resolv_conf.iter();
-    let resolver = resolver.map(|text| ("/etc/resolv.conf", text.as_bytes()));
-    let shims = root.shims.iter();
-    shims
-        .map(|shim| (shim.path.as_str(), shim.text.as_bytes()))
-        .chain(resolver)
-}
-
 /// Whether a layer has a file that may be a lent one, by its name and size.
 pub(crate) fn may_have(root: &RootSpec, diff: &LayerDiff) -> bool {
     let last = |path: &[u8]| path.rsplit(|b| *b == b'/').next().map(<[u8]>::to_vec);
-    let lent: BTreeMap<Vec<u8>, u64> = lent_texts(root)
-        .filter_map(|(path, text)| Some((last(path.as_bytes())?, text.len() as u64)))
+    let lent: BTreeMap<Vec<u8>, u64> = root
+        .lent()
+        .filter_map(|(path, text, _)| Some((last(path.as_bytes())?, text.len() as u64)))
         .collect();
     diff.entries.keys().any(|path| {
         let size = last(path).and_then(|name| lent.get(&name).copied());
@@ -69,10 +57,11 @@ fn content_at<'d>(diff: &'d LayerDiff, path: &[u8]) -> Option<&'d Content> {
 
 /// What `root` lends to a job on the files of `tree`.
 pub(crate) fn lent(root: &RootSpec, tree: &Tree) -> Vec<Lent> {
-    lent_texts(root)
-        .filter_map(|(path, text)| {
-            // A circle of links: the sandbox has refused it.
-            let path = resolve(tree, path.as_bytes())?;
+    let link = |path: &[u8]| Some(tree.target(tree.lookup(path)?)?.to_vec());
+    root.lent()
+        .filter_map(|(path, text, _)| {
+            // What has no place was not lent: the sandbox has refused it.
+            let path = lent_place(path, link).ok()?;
             let text = text.to_vec();
             Some(Lent { path, text })
         })
@@ -158,44 +147,6 @@ fn remove_empty(path: &[Vec<u8>], lower: &Tree, diff: &mut LayerDiff) {
     }
 }
 
-/// The names on the way to `path` with the symbolic links among its directories followed, by the rule of the
-/// sandbox's own: a link in the last place is covered by what is lent.
-fn resolve(tree: &Tree, path: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let parts = |path: &[u8]| -> Vec<Vec<u8>> {
-        path.split(|b| *b == b'/')
-            .rev()
-            .filter(|part| !part.is_empty() && *part != b".")
-            .map(<[u8]>::to_vec)
-            .collect()
-    };
-    let mut todo = parts(path);
-    let mut done: Vec<Vec<u8>> = Vec::new();
-    let mut links = 0;
-    while let Some(name) = todo.pop() {
-        if name == b".." {
-            done.pop();
-            continue;
-        }
-        done.push(name);
-        if todo.is_empty() {
-            break;
-        }
-        let here = tree.lookup(&done.join(&b'/'));
-        if let Some(target) = here.and_then(|ino| tree.target(ino)) {
-            links += 1;
-            if links > MAX_LINKS {
-                return None;
-            }
-            match target.starts_with(b"/") {
-                true => done.clear(),
-                false => drop(done.pop()),
-            }
-            todo.extend(parts(target));
-        }
-    }
-    Some(done)
-}
-
 #[cfg(test)]
 mod tests {
     use amiforge_tree::{Inode, Stat};
@@ -230,9 +181,24 @@ mod tests {
     }
 
     fn at(path: &str, text: &str) -> Lent {
-        Lent {
-            path: resolve(&folder(), path.as_bytes()).unwrap(),
-            text: text.into(),
+        let mut root = root();
+        root.shims = vec![amiforge_exec::Shim {
+            path: path.to_owned(),
+            text: text.to_owned(),
+            mode: 0o755,
+        }];
+        lent(&root, &folder()).remove(0)
+    }
+
+    fn root() -> RootSpec {
+        RootSpec {
+            lowers: Vec::new(),
+            upper: "upper".into(),
+            work: "work".into(),
+            shims: Vec::new(),
+            resolv_conf: None,
+            network: true,
+            limits: amiforge_exec::Limits::default(),
         }
     }
 
@@ -243,14 +209,6 @@ mod tests {
             dirs,
             [&b""[..], b"etc", b"usr", b"usr/bin"].map(<[u8]>::to_vec)
         );
-    }
-
-    #[test]
-    fn a_circle_of_links_leads_nowhere() {
-        let mut tree = folder();
-        let link = inode(Kind::Symlink(b"/usr/loop".to_vec()));
-        tree.insert(b"usr/loop", link).unwrap();
-        assert_eq!(resolve(&tree, b"/usr/loop/tool"), None);
     }
 
     #[test]
@@ -301,13 +259,8 @@ mod tests {
     #[test]
     fn only_a_layer_with_a_file_of_that_name_and_size_is_looked_at() {
         let root = RootSpec {
-            lowers: Vec::new(),
-            upper: "upper".into(),
-            work: "work".into(),
-            shims: Vec::new(),
             resolv_conf: Some("lent".to_owned()),
-            network: true,
-            limits: amiforge_exec::Limits::default(),
+            ..root()
         };
         let has = |path: &str, text: &str| {
             let entry = LayerEntry::Put(file(text));

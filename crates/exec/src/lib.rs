@@ -43,7 +43,7 @@ pub use executor::{Executed, Journal, run as run_here, run_until_restart};
 pub use logs::ToeLog;
 pub use outside::Outside;
 pub use sandbox::{Helper, OnEvent, Probe, ProbeEntry, Sandbox};
-pub use spec::{ID_COUNT, IdMap, Limits, RootSpec, ScriptSpec, Shim};
+pub use spec::{ID_COUNT, IdMap, Limits, PlaceError, RootSpec, ScriptSpec, Shim, lent_place};
 
 /// The argument with which a program is asked to play the child of a [`Sandbox`].
 pub const CHILD_ARG: &str = "__sandbox";

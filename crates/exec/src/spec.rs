@@ -29,6 +29,86 @@ pub struct RootSpec {
     pub limits: Limits,
 }
 
+/// Symbolic links followed on the way to one lent file, as many as the kernel does.
+const MAX_LINKS: usize = 40;
+
+impl RootSpec {
+    /// The files that a job is lent: absolute path in the image, content, permission bits.
+    pub fn lent(&self) -> impl Iterator<Item = (&str, &[u8], u32)> {
+        let resolv_conf = self.resolv_conf.iter();
+        let resolv_conf = resolv_conf.map(|text| ("/etc/resolv.conf", text.as_bytes(), 0o644));
+        let shims = self.shims.iter();
+        shims
+            .map(|shim| (shim.path.as_str(), shim.text.as_bytes(), shim.mode))
+            .chain(resolv_conf)
+    }
+}
+
+/// The names on the way to where a lent file lies: the symbolic links among the *directories* of its path followed
+/// inside the image, since a shim for `/sbin/x` must land in `/usr/sbin` where `/sbin` is a link, or it would
+/// replace the link. A link in the last place is covered by the shim. `link` says where what is at a path
+/// without leading slash leads, if it is a link.
+///
+/// # Errors
+/// [`PlaceError`]
+pub fn lent_place(
+    path: &str,
+    mut link: impl FnMut(&[u8]) -> Option<Vec<u8>>,
+) -> Result<Vec<Vec<u8>>, PlaceError> {
+    let mut todo: Vec<Vec<u8>> = image_path(path).ok_or(PlaceError::Path)?;
+    todo.reverse();
+    let mut done: Vec<Vec<u8>> = Vec::new();
+    let mut links = 0;
+    while let Some(name) = todo.pop() {
+        if name == b".." {
+            done.pop();
+            continue;
+        }
+        done.push(name);
+        if todo.is_empty() {
+            break;
+        }
+        let Some(target) = link(&done.join(&b'/')) else {
+            continue;
+        };
+        links += 1;
+        if links > MAX_LINKS {
+            return Err(PlaceError::Loop);
+        }
+        match target.starts_with(b"/") {
+            true => done.clear(),
+            false => drop(done.pop()),
+        }
+        let parts = target
+            .split(|b| *b == b'/')
+            .filter(|part| !part.is_empty() && *part != b".");
+        todo.extend(parts.rev().map(<[u8]>::to_vec));
+    }
+    Ok(done)
+}
+
+/// A lent file has no place in an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    /// Not an absolute path without `..`.
+    #[error("it is not a path in an image")]
+    Path,
+    /// Symbolic links lead in a circle.
+    #[error("too many symbolic links on the way")]
+    Loop,
+}
+
+/// The names of an absolute path without `..`.
+pub(crate) fn image_path(path: &str) -> Option<Vec<Vec<u8>>> {
+    let rest = path.strip_prefix('/')?;
+    let parts: Vec<Vec<u8>> = rest
+        .split('/')
+        .filter(|p| !p.is_empty() && *p != ".")
+        .map(|p| p.as_bytes().to_vec())
+        .collect();
+    (!parts.is_empty() && parts.iter().all(|p| p != b".." && !p.contains(&0))).then_some(parts)
+}
+
 /// What the commands of a job may use at most. A limit that the caller itself has and that is lower
 /// stays in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

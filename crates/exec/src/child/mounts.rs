@@ -66,16 +66,7 @@ pub(super) fn enter(root: &RootSpec, opened: Opened) -> Result<(), ChildError> {
     }
     let shims_dir = open_at(&stage, "shims")?;
     let image = view(&stage, &lowers)?;
-    let resolv_conf = root
-        .resolv_conf
-        .as_deref()
-        .map(|text| ("/etc/resolv.conf", text.as_bytes(), 0o644));
-    let files = root
-        .shims
-        .iter()
-        .map(|s| (s.path.as_str(), s.text.as_bytes(), s.mode))
-        .chain(resolv_conf)
-        .collect();
+    let files = root.lent().collect();
     shims::build(
         shims_dir.as_fd(),
         image.as_fd(),

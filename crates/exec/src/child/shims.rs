@@ -14,9 +14,7 @@ use rustix::io::Errno;
 use rustix::thread::{Gid, Uid};
 
 use super::ChildError;
-
-/// Symbolic links followed on the way to one file.
-const MAX_LINKS: usize = 40;
+use crate::spec::{PlaceError, image_path, lent_place};
 
 /// What to lend.
 pub(super) struct Lent<'a> {
@@ -43,7 +41,7 @@ pub(super) fn build(
         builder.file(&real, text, *mode).map_err(fail)?;
     }
     for path in lent.dirs {
-        let parts = split(path)
+        let parts = image_path(path)
             .ok_or_else(|| ChildError::plain(format!("{path} is not a path in an image")))?;
         let fail = |e: Errno| ChildError::job(format!("cannot lend {path} to the image"), &e);
         match rustix::fs::statat(
@@ -166,53 +164,16 @@ fn copy_attributes(from: Option<&OwnedFd>, to: &OwnedFd) -> Result<Option<Timesp
     }))
 }
 
-/// The path with the symbolic links among its *directories* followed inside the image: a shim
-/// for `/sbin/x` must land in `/usr/sbin` where `/sbin` is a link, or it would replace the link. A
-/// link in the last place is covered by the shim.
+/// The place of a lent file in the image.
 fn resolve(image: BorrowedFd<'_>, path: &str) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut todo: Vec<Vec<u8>> = split(path).ok_or(Errno::INVAL)?.into_iter().rev().collect();
-    let mut done: Vec<Vec<u8>> = Vec::new();
-    let mut links = 0;
-    while let Some(name) = todo.pop() {
-        if name == b".." {
-            done.pop();
-            continue;
-        }
-        if !todo.is_empty() {
-            let mut here = done.join(&b'/');
-            if !here.is_empty() {
-                here.push(b'/');
-            }
-            here.extend_from_slice(&name);
-            if let Ok(target) = rustix::fs::readlinkat(image, here, Vec::new()) {
-                links += 1;
-                if links > MAX_LINKS {
-                    return Err(Errno::LOOP);
-                }
-                let target = target.to_bytes();
-                if target.starts_with(b"/") {
-                    done.clear();
-                }
-                let parts = target
-                    .split(|b| *b == b'/')
-                    .filter(|p| !p.is_empty() && *p != b".");
-                todo.extend(parts.rev().map(<[u8]>::to_vec));
-                continue;
-            }
-        }
-        done.push(name);
-    }
-    Ok(done)
-}
-
-fn split(path: &str) -> Option<Vec<Vec<u8>>> {
-    let rest = path.strip_prefix('/')?;
-    let parts: Vec<Vec<u8>> = rest
-        .split('/')
-        .filter(|p| !p.is_empty() && *p != ".")
-        .map(|p| p.as_bytes().to_vec())
-        .collect();
-    (!parts.is_empty() && parts.iter().all(|p| p != b".." && !p.contains(&0))).then_some(parts)
+    let link = |path: &[u8]| {
+        let target = rustix::fs::readlinkat(image, path, Vec::new()).ok()?;
+        Some(target.into_bytes())
+    };
+    lent_place(path, link).map_err(|error| match error {
+        PlaceError::Path => Errno::INVAL,
+        PlaceError::Loop => Errno::LOOP,
+    })
 }
 
 #[cfg(test)]
