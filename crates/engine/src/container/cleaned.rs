@@ -28,7 +28,7 @@ fn has_data(entry: &LayerEntry) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use amiforge_tree::{DataExtent, DataSource, Inode, Stat};
+    use amiforge_tree::{Inode, Stat};
     use amiforge_types::Timestamp;
 
     use super::*;
@@ -40,15 +40,7 @@ mod tests {
             gid: 0,
             mtime: Timestamp::default(),
         };
-        let content = Content {
-            size: text.len() as u64,
-            extents: vec![DataExtent {
-                offset: 0,
-                len: text.len() as u64,
-                source: DataSource::Bytes(text.as_bytes().into()),
-            }],
-            digest: None,
-        };
+        let content = Content::bytes(text.as_bytes());
         LayerEntry::Put(Inode::new(stat, Kind::File(content)))
     }
 
