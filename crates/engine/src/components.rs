@@ -7,7 +7,7 @@ mod mounts;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use amiforge_exec::{DocumentSpec, RunResult, RunSpec, ToeLog};
+use amiforge_exec::{DocumentSpec, RunResult, RunSpec, ToeLog, works_on_files};
 use amiforge_recipe::{Component, ComponentSource, DocumentKind};
 use amiforge_types::{Digest, Timestamp};
 use fs_err as fs;
@@ -66,6 +66,7 @@ impl Engine {
         let (mut phases, mut needed) = (request.phases.clone(), BTreeMap::new());
         let sources = Sources::load(self.settings.config_file.as_deref())?;
         let mut external = BTreeMap::new();
+        let mut on_files = true;
         for (name, text, component, parameters) in documents {
             needed.extend(library::needed_by(&component, &parameters));
             let variables = component.variables(&parameters);
@@ -76,6 +77,8 @@ impl Engine {
                     .external(&component, &variables, &BTreeMap::new(), wanted)?
                     .0,
             );
+            let run = component.phases.iter().filter(|phase| wanted(&phase.name));
+            on_files &= run.into_iter().all(|phase| works_on_files(&phase.steps));
             if request.phases.is_empty() {
                 phases.extend(component.phases.iter().map(|phase| phase.name.clone()));
             }
@@ -101,7 +104,7 @@ impl Engine {
         };
         let mut folder = match here {
             true => None,
-            false => Some(Folder::open(self, request)?),
+            false => Some(Folder::open(self, request, on_files)?),
         };
         let logs = || "cannot write the logs".to_owned();
         let mut log = ToeLog::create(&request.log_dir, &run).or_fail(ErrorKind::Failed, logs)?;
@@ -121,7 +124,7 @@ impl Engine {
             }
             self.child_event(&document, event, started);
         };
-        let result = match &folder {
+        let result = match &mut folder {
             None => amiforge_exec::run_here(&run, &outside, &mut on_event),
             Some(folder) => folder.run(&run, &outside, &mut on_event)?,
         };

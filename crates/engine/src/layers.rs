@@ -1,5 +1,6 @@
 //! Makes the layers of a plan, or takes them from the store.
 
+mod on_tree;
 mod overlay;
 mod phase;
 mod roots;
@@ -27,14 +28,14 @@ use crate::parent;
 use crate::settings::Engine;
 
 pub(crate) use self::overlay::{Scratch, component_shims, root_spec};
-use self::phase::BUILD;
+use self::phase::{BUILD, Phase};
 pub(crate) use self::sandbox::sandbox_error;
 use self::sandbox::with_tail;
 use self::validated::validated_on;
 
 /// Version of what unpacks packages, runs steps and harvests their results; an input of every layer's id. Raise it
 /// when the same inputs would give other bytes.
-pub(crate) const EXECUTOR_VERSION: &str = "5";
+pub(crate) const EXECUTOR_VERSION: &str = "6";
 
 /// What making layers needs to know.
 pub(crate) struct Work<'a> {
@@ -123,7 +124,7 @@ impl Engine {
             }
             made.layers.push(layer);
             for index in validated_on(work.plan, at) {
-                self.validate_component(work, at, index, made.clock, &mut sandbox)?;
+                self.validate_component(work, at, index, &made, &mut sandbox)?;
             }
         }
         Ok(made)
@@ -217,12 +218,21 @@ impl Engine {
                 })?
             }
             LayerKind::Component { index } => {
-                let sandbox = self.sandbox(sandbox)?;
-                self.in_overlay(work, sandbox, planned, made, |root, cancel| {
-                    let result =
-                        self.run_phase(work, sandbox, index, BUILD, root, made.clock, cancel)?;
-                    Ok(result.start)
-                })?
+                let run = self.phase_run(work, index, BUILD, made.clock)?;
+                let of = Phase {
+                    index,
+                    phase: BUILD,
+                    run: &run,
+                };
+                match self.run_on_tree(work, of, made)? {
+                    Some(diff) => self.put_diff(work, sandbox, planned, made, &diff)?,
+                    None => {
+                        let sandbox = self.sandbox(sandbox)?;
+                        self.in_overlay(work, sandbox, planned, made, |root, cancel| {
+                            Ok(self.run_phase(work, sandbox, of, root, cancel)?.start)
+                        })?
+                    }
+                }
             }
         };
         self.emit(Event::LayerFinished {

@@ -27,6 +27,7 @@ mod logs;
 mod net;
 mod outside;
 pub mod protocol;
+mod root;
 mod sandbox;
 mod spec;
 #[cfg(test)]
@@ -39,9 +40,12 @@ pub use event::{
     ChildEvent, DocumentResult, DocumentSpec, External, Failure, PhaseResult, RunResult, RunSpec,
     RunSummary, ScriptResult, Status, StepResult,
 };
-pub use executor::{Executed, Journal, run as run_here, run_until_restart};
+pub use executor::{
+    Executed, Journal, run as run_here, run_on_tree, run_until_restart, works_on_files,
+};
 pub use logs::ToeLog;
 pub use outside::Outside;
+pub use root::{TreeRoot, TreeRootError};
 pub use sandbox::{Helper, OnEvent, Probe, ProbeEntry, Sandbox};
 pub use spec::{ID_COUNT, IdMap, Limits, PlaceError, RootSpec, ScriptSpec, Shim, lent_place};
 

@@ -29,6 +29,52 @@ pub struct RootSpec {
     pub limits: Limits,
 }
 
+/// Directories that every root has mounts on.
+pub(crate) const MOUNT_POINTS: &[&str] = &["/dev", "/proc", "/sys", "/run", "/tmp"];
+
+/// A device that a sandbox has.
+pub(crate) struct Device {
+    /// Its name in `/dev`.
+    pub(crate) name: &'static str,
+    /// Major and minor number.
+    pub(crate) number: (u32, u32),
+    /// Whether a job can do without.
+    pub(crate) optional: bool,
+}
+
+/// The devices of a sandbox.
+pub(crate) const DEVICES: &[Device] = &[
+    device("full", (1, 7)),
+    device("null", (1, 3)),
+    device("random", (1, 8)),
+    Device {
+        optional: true,
+        ..device("tty", (5, 0))
+    },
+    device("urandom", (1, 9)),
+    device("zero", (1, 5)),
+];
+
+const fn device(name: &'static str, number: (u32, u32)) -> Device {
+    Device {
+        name,
+        number,
+        optional: false,
+    }
+}
+
+/// Links in `/dev`, by their names.
+pub(crate) const DEVICE_LINKS: &[(&str, &str)] = &[
+    ("fd", "/proc/self/fd"),
+    ("ptmx", "pts/ptmx"),
+    ("stderr", "/proc/self/fd/2"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+];
+
+/// Name of the machine that steps run on.
+pub(crate) const HOST_NAME: &str = "localhost";
+
 /// Symbolic links followed on the way to one lent file, as many as the kernel does.
 const MAX_LINKS: usize = 40;
 

@@ -1,5 +1,6 @@
 //! Reading the bytes of a file: extents in order, holes as zeros.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 
 use amiforge_types::{BlobId, BlobTable, Digest, Hasher};
@@ -70,12 +71,13 @@ impl Content {
     /// A reader over the whole content, holes as zeros.
     #[must_use]
     pub fn reader<'a>(&'a self, blobs: &'a BlobTable) -> ContentReader<'a> {
-        ContentReader {
-            content: self,
-            blobs,
-            at: 0,
-            next: 0,
-        }
+        ContentReader::new(Cow::Borrowed(self), blobs)
+    }
+
+    /// The same, with the content in the reader.
+    #[must_use]
+    pub fn into_reader(self, blobs: &BlobTable) -> ContentReader<'_> {
+        ContentReader::new(Cow::Owned(self), blobs)
     }
 
     /// The whole content in memory; an error of kind `FileTooLarge` above `limit` bytes.
@@ -190,10 +192,21 @@ impl LayerDiff {
 /// Reads a [`Content`] from start to end; see [`Content::reader`].
 #[derive(Debug)]
 pub struct ContentReader<'a> {
-    content: &'a Content,
+    content: Cow<'a, Content>,
     blobs: &'a BlobTable,
     at: u64,
     next: usize,
+}
+
+impl<'a> ContentReader<'a> {
+    fn new(content: Cow<'a, Content>, blobs: &'a BlobTable) -> Self {
+        Self {
+            content,
+            blobs,
+            at: 0,
+            next: 0,
+        }
+    }
 }
 
 impl Read for ContentReader<'_> {

@@ -3,6 +3,7 @@
 
 mod actions;
 mod harm;
+mod on_tree;
 mod ordinary;
 mod root;
 mod run;

@@ -26,6 +26,8 @@ pub(crate) struct Bench {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) sandbox: Sandbox,
     pub(crate) lower: PathBuf,
+    /// What is in it.
+    pub(crate) entries: BTreeMap<Vec<u8>, LayerEntry>,
     uppers: std::cell::Cell<u32>,
 }
 
@@ -45,17 +47,23 @@ impl Bench {
 
     /// A root with further entries.
     pub(crate) fn with(extra: &BTreeMap<Vec<u8>, LayerEntry>) -> Self {
+        let mut entries = programs();
+        entries.extend(extra.clone());
+        Self::of(entries)
+    }
+
+    /// A root of nothing but these entries.
+    pub(crate) fn of(entries: BTreeMap<Vec<u8>, LayerEntry>) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("amiforge-test-")
             .tempdir()
             .unwrap();
         let sandbox = Sandbox::new(helper()).unwrap();
-        let mut entries = programs();
-        entries.extend(extra.clone());
         let mut bench = Self {
             dir,
             sandbox,
             lower: PathBuf::new(),
+            entries: entries.clone(),
             uppers: 0.into(),
         };
         bench.lower = bench.lower("lower", entries);
@@ -205,7 +213,7 @@ pub(crate) fn link(target: &str) -> LayerEntry {
 }
 
 /// The programs with the libraries they load, at the paths of the test machine.
-fn programs() -> BTreeMap<Vec<u8>, LayerEntry> {
+pub(crate) fn programs() -> BTreeMap<Vec<u8>, LayerEntry> {
     let mut entries = BTreeMap::from([
         (b"".to_vec(), dir(0o755)),
         (b"etc".to_vec(), dir(0o755)),

@@ -1,5 +1,5 @@
-//! A run of components on a folder that holds a root file system: in the sandbox, on a copy, whose changes are
-//! brought to the folder when the run is over.
+//! A run of components on a folder that holds a root file system: on a copy, in the sandbox or, when the steps need
+//! nothing but files, in memory. Its changes are brought to the folder when the run is over.
 //!
 //! The folder itself is never mounted or written to by a step, so nothing that a step does there leads anywhere
 //! else. See `docs/sandbox.md`.
@@ -10,7 +10,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use amiforge_exec::{ChildEvent, Limits, Outside, RootSpec, RunResult, RunSpec, Sandbox};
+use amiforge_exec::{
+    ChildEvent, Limits, Outside, RootSpec, RunResult, RunSpec, Sandbox, SandboxError, TreeRoot,
+    TreeRootError, run_on_tree,
+};
 use amiforge_store::{
     FileBlob, FolderError, FolderLock, FolderReport, HostTrees, LayerWriter, Owners, Store,
     apply_changes, read_folder,
@@ -32,7 +35,6 @@ pub(super) struct Folder<'e> {
     engine: &'e Engine,
     path: PathBuf,
     lock: FolderLock,
-    scratch: Scratch,
     store: Store,
     owners: Owners,
     /// What the folder holds, with the ids of the host.
@@ -42,21 +44,35 @@ pub(super) struct Folder<'e> {
     blobs: BlobTable,
     /// Names that killed runs made files under, and that could not be removed.
     left: Vec<String>,
-    /// Where the data of both is, until this is dropped.
-    _layer: LayerWriter,
     /// Of the layers, which never get a place in the store.
     id: LayerId,
-    /// What the run works on.
+    way: Way,
+}
+
+/// What a run works on.
+enum Way {
+    /// The files as they were read; then, what it changed in them.
+    Tree(LayerDiff),
+    /// A copy of them in the sandbox.
+    Sandbox(Box<Copied>),
+}
+
+/// A copy for the sandbox.
+struct Copied {
+    scratch: Scratch,
+    /// Where the data of the files is, until this is dropped.
+    _layer: LayerWriter,
     root: RootSpec,
-    /// What it is lent.
+    /// What the run is lent.
     lent: Vec<Lent>,
 }
 
 impl<'e> Folder<'e> {
-    /// Reads the folder, and makes of it what a run finds.
+    /// Reads the folder, and makes of it what a run finds. `on_files`: whether its steps need nothing but files.
     pub(super) fn open(
         engine: &'e Engine,
         request: &ComponentRequest,
+        on_files: bool,
     ) -> Result<Self, EngineError> {
         let path = fs_err::canonicalize(&request.root)
             .or_fail(ErrorKind::Invalid, || context(&request.root))?;
@@ -73,35 +89,54 @@ impl<'e> Folder<'e> {
             })?;
         let store = engine.open_store()?;
         engine.clear_leftovers(&store);
-        let sandbox = Sandbox::new(engine.settings.helper.clone()).map_err(sandbox_error)?;
         engine.stage("read", path.display().to_string());
         let spool = tempfile::tempfile_in(store.session_dir())
             .or_fail(ErrorKind::Failed, || context(&path))?;
-        let (read, spooled, left) = read(engine, &store, &lock, &path, spool)?;
-
-        let running = engine.interruption.job();
+        let (read, blobs, left) = read(engine, &store, &lock, &path, spool)?;
         let owners = Owners::of_caller();
-        let mut inside = read.clone();
+        let mut lower = read.clone();
         owners
-            .inside(&mut inside)
+            .inside(&mut lower)
             .or_fail(ErrorKind::Failed, || context(&path))?;
         let id = LayerId(Digest::of(path.as_os_str().as_encoded_bytes()));
-        let layer = store
-            .layer_writer(id)
-            .or_fail(ErrorKind::Failed, || context(&path))?;
+        let mut folder = Self {
+            engine,
+            path,
+            lock,
+            store,
+            owners,
+            read,
+            lower,
+            blobs,
+            left,
+            id,
+            way: Way::Tree(LayerDiff::default()),
+        };
+        if !on_files {
+            folder.copy()?;
+        }
+        Ok(folder)
+    }
+
+    /// Makes a copy for the sandbox.
+    fn copy(&mut self) -> Result<(), EngineError> {
+        let failed = || context(&self.path);
+        let engine = self.engine;
+        let sandbox = Sandbox::new(engine.settings.helper.clone()).map_err(sandbox_error)?;
+        let running = engine.interruption.job();
+        let layer = self
+            .store
+            .layer_writer(self.id)
+            .or_fail(ErrorKind::Failed, failed)?;
         layer
-            .write(&LayerDiff::from_tree(&inside), &spooled)
-            .or_fail(ErrorKind::Failed, || context(&path))?;
-        drop((inside, spooled));
+            .write(&LayerDiff::from_tree(&self.lower), &self.blobs)
+            .or_fail(ErrorKind::Failed, failed)?;
         let mut blobs = BlobTable::new();
-        let diff = layer
-            .read(&mut blobs)
-            .or_fail(ErrorKind::Failed, || context(&path))?;
-        let lower = Tree::from_layers(read.stat(Ino::ROOT), [&diff])
-            .or_fail(ErrorKind::Failed, || context(&path))?;
-        let scratch = Scratch::new(&store, &sandbox, "folder")?;
-        scratch
-            .sandbox
+        let diff = layer.read(&mut blobs).or_fail(ErrorKind::Failed, failed)?;
+        let lower = Tree::from_layers(self.read.stat(Ino::ROOT), [&diff])
+            .or_fail(ErrorKind::Failed, failed)?;
+        let scratch = Scratch::new(&self.store, &sandbox, "folder")?;
+        sandbox
             .materialise(
                 layer.path(),
                 &scratch.dir.join("new"),
@@ -116,35 +151,49 @@ impl<'e> Folder<'e> {
             Limits::default(),
         );
         let lent = lent::lent(&root, &lower);
-        Ok(Self {
-            engine,
-            path,
-            lock,
+        (self.lower, self.blobs) = (lower, blobs);
+        self.way = Way::Sandbox(Box::new(Copied {
             scratch,
-            store,
-            owners,
-            read,
-            lower,
-            left,
-            blobs,
             _layer: layer,
-            id,
             root,
             lent,
-        })
+        }));
+        Ok(())
     }
 
     /// Runs the phases. The folder is what it was.
     pub(super) fn run(
-        &self,
+        &mut self,
         run: &RunSpec,
         outside: &Outside,
         on_event: &mut dyn FnMut(ChildEvent),
     ) -> Result<RunResult, EngineError> {
         let running = self.engine.interruption.job();
-        let sandbox = &self.scratch.sandbox;
+        if let Way::Tree(changes) = &mut self.way {
+            let clock = Engine::wall_clock();
+            let root = TreeRoot::new(&self.lower, &self.blobs, clock, running.cancel());
+            let root = root.without_files_of(Owners::NOBODY);
+            let mut events = Vec::new();
+            let result = run_on_tree(run, &root, &mut |event| events.push(event));
+            match root.changes(&[]) {
+                Ok(made) => {
+                    *changes = made;
+                    events.into_iter().for_each(on_event);
+                    return Ok(result);
+                }
+                Err(TreeRootError::Cancelled) => {
+                    return Err(sandbox_error(SandboxError::Cancelled));
+                }
+                Err(TreeRootError::NeedsSandbox(_)) => self.copy()?,
+            }
+        }
+        let Way::Sandbox(copied) = &self.way else {
+            let message = "the folder has no copy for the sandbox".to_owned();
+            return Err(EngineError::new(ErrorKind::Internal, message));
+        };
+        let sandbox = &copied.scratch.sandbox;
         sandbox
-            .run_component_with(&self.root, run, outside, running.cancel(), on_event)
+            .run_component_with(&copied.root, run, outside, running.cancel(), on_event)
             .map_err(sandbox_error)
     }
 
@@ -190,39 +239,43 @@ impl<'e> Folder<'e> {
 
     /// The folder before and after the run.
     fn trees(&mut self) -> Result<HostTrees, EngineError> {
-        let scratch = &self.scratch;
         let failed = || {
             format!(
                 "cannot read what the run changed in {}",
                 self.path.display()
             )
         };
-        let running = self.engine.interruption.job();
-        let writer = self
-            .store
-            .layer_writer(self.id)
-            .or_fail(ErrorKind::Failed, failed)?;
-        scratch
-            .sandbox
-            .harvest(
-                &self.root.upper,
-                writer.path(),
-                Timestamp::default(),
-                None,
-                &[],
-                running.cancel(),
-            )
-            .map_err(sandbox_error)?;
-        // The file stays open, so its data can be read when its name is gone.
-        let diff = writer
-            .read(&mut self.blobs)
-            .or_fail(ErrorKind::Failed, failed)?;
-        let diff = lent::without(&self.lent, &self.lower, &diff, &self.blobs)
-            .or_fail(ErrorKind::Failed, failed)?
-            .unwrap_or(diff);
+        let (diff, covered) = match &self.way {
+            Way::Tree(changes) => (changes.clone(), Vec::new()),
+            Way::Sandbox(copied) => {
+                let running = self.engine.interruption.job();
+                let writer = self
+                    .store
+                    .layer_writer(self.id)
+                    .or_fail(ErrorKind::Failed, failed)?;
+                copied
+                    .scratch
+                    .sandbox
+                    .harvest(
+                        &copied.root.upper,
+                        writer.path(),
+                        Timestamp::default(),
+                        None,
+                        &[],
+                        running.cancel(),
+                    )
+                    .map_err(sandbox_error)?;
+                // The file stays open, so its data can be read when its name is gone.
+                let diff = writer
+                    .read(&mut self.blobs)
+                    .or_fail(ErrorKind::Failed, failed)?;
+                let own = lent::without(&copied.lent, &self.lower, &diff, &self.blobs)
+                    .or_fail(ErrorKind::Failed, failed)?;
+                (own.unwrap_or(diff), lent::covered(&copied.lent))
+            }
+        };
         let mut changed = self.lower.clone();
         changed.apply(&diff).or_fail(ErrorKind::Failed, failed)?;
-        let covered = lent::covered(&self.lent);
         self.owners
             .outside(&self.read, &self.lower, &changed, &covered)
             .or_fail(ErrorKind::Failed, failed)
@@ -233,7 +286,7 @@ impl<'e> Folder<'e> {
     fn spare(&self) -> Result<String, EngineError> {
         let now = Engine::wall_clock();
         let seed = [
-            self.scratch.dir.as_os_str().as_bytes(),
+            self.store.session_dir().as_os_str().as_bytes(),
             format!("{}.{} {}", now.secs, now.nanos, std::process::id()).as_bytes(),
             self.id.to_string().as_bytes(),
         ]

@@ -8,7 +8,7 @@ use amiforge_plan::{LayerKind, LayerPlan};
 use amiforge_recipe::StepLimits;
 use amiforge_store::{LayerWriter, Store};
 use amiforge_tree::layer::LayerInfo;
-use amiforge_tree::{Stat, Tree};
+use amiforge_tree::{ApplyError, LayerDiff, Stat, Tree};
 use amiforge_types::{GIB, Timestamp};
 
 use super::sandbox::sandbox_error;
@@ -19,7 +19,7 @@ use crate::{lent, parent};
 
 /// Files of a layer that differ from run to run and that the guest makes again: they stay out of
 /// layers, so that the same inputs give the same bytes.
-const EPHEMERAL: &[&str] = &[
+pub(super) const EPHEMERAL: &[&str] = &[
     "var/cache/apt/archives/partial",
     "var/cache/apt/pkgcache.bin",
     "var/cache/apt/srcpkgcache.bin",
@@ -123,13 +123,52 @@ impl Engine {
             )
             .map_err(sandbox_error)?;
         let info = keep(work.store, planned, below, &root, writer)?;
-        // A root of this name was made from another file.
+        remove_root(work.store, sandbox, planned)?;
+        Ok(info)
+    }
+
+    /// Keeps a layer that was made without an overlay.
+    pub(super) fn put_diff(
+        &self,
+        work: &Work<'_>,
+        sandbox: &mut Option<Sandbox>,
+        planned: &LayerPlan,
+        below: &Made,
+        diff: &LayerDiff,
+    ) -> Result<LayerInfo, EngineError> {
+        let info = work
+            .store
+            .put_layer(planned.id, diff, &below.blobs)
+            .or_fail(ErrorKind::Failed, || keep_context(planned))?;
         if work.store.root(planned.id).is_some() {
-            sandbox
-                .remove_trees(&[work.store.root_path(planned.id)])
-                .map_err(sandbox_error)?;
+            remove_root(work.store, self.sandbox(sandbox)?, planned)?;
         }
         Ok(info)
+    }
+}
+
+/// Removes the root of a layer's name, which was made from another file.
+fn remove_root(store: &Store, sandbox: &Sandbox, planned: &LayerPlan) -> Result<(), EngineError> {
+    match store.root(planned.id) {
+        Some(root) => sandbox.remove_trees(&[root]).map_err(sandbox_error),
+        None => Ok(()),
+    }
+}
+
+fn keep_context(planned: &LayerPlan) -> String {
+    format!("cannot keep the layer {}", planned.title)
+}
+
+impl Made {
+    /// The files of the layers, put over one another.
+    pub(super) fn tree(&self) -> Result<Tree, ApplyError> {
+        let stat = Stat {
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: self.clock,
+        };
+        Tree::from_layers(stat, self.layers.iter().map(|layer| &*layer.diff))
     }
 }
 
@@ -141,20 +180,13 @@ fn keep(
     root: &RootSpec,
     writer: LayerWriter,
 ) -> Result<LayerInfo, EngineError> {
-    let context = || format!("cannot keep the layer {}", planned.title);
+    let context = || keep_context(planned);
     let mut blobs = below.blobs.clone();
     let diff = writer
         .read(&mut blobs)
         .or_fail(ErrorKind::Failed, context)?;
     if lent::may_have(root, &diff) {
-        let stat = Stat {
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-            mtime: below.clock,
-        };
-        let lower = Tree::from_layers(stat, below.layers.iter().map(|layer| &*layer.diff))
-            .or_fail(ErrorKind::Failed, context)?;
+        let lower = below.tree().or_fail(ErrorKind::Failed, context)?;
         let lent = lent::lent(root, &lower);
         let own =
             lent::without(&lent, &lower, &diff, &blobs).or_fail(ErrorKind::Failed, context)?;

@@ -24,26 +24,28 @@ pub(super) const BUILD: &str = "build";
 /// The phase that looks at the finished image.
 pub(super) const TEST: &str = "test";
 
+/// A phase of a component, by its number in the recipe, and the run that it is.
+#[derive(Clone, Copy)]
+pub(super) struct Phase<'a> {
+    pub(super) index: usize,
+    pub(super) phase: &'a str,
+    pub(super) run: &'a RunSpec,
+}
+
 /// Kind of the records that hold what the build phase of a layer's component gave out, for later
 /// phases that refer to it when the layer comes from the store.
 const BUILD_RESULTS: &str = "build-results";
 const BUILD_RESULTS_VERSION: u32 = 1;
 
 impl Engine {
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one call site per phase; a struct would name the same seven things"
-    )]
-    pub(super) fn run_phase(
+    /// One phase of a component as a run.
+    pub(super) fn phase_run(
         &self,
         work: &Work<'_>,
-        sandbox: &Sandbox,
         index: usize,
         phase: &str,
-        root: &RootSpec,
         clock: Timestamp,
-        cancel: &AtomicBool,
-    ) -> Result<RunResult, EngineError> {
+    ) -> Result<RunSpec, EngineError> {
         let component = &work.recipe.components[index];
         let key = work.plan.components[index].layer.map(|id| id.to_string());
         // What is the same for every build that may use the layer.
@@ -65,7 +67,7 @@ impl Engine {
         } else {
             component.external.clone()
         };
-        let run = RunSpec {
+        Ok(RunSpec {
             execution_id: format!("{}-{}-{phase}", &work.plan.plan_id.hex()[..12], index),
             documents: vec![DocumentSpec {
                 name: component.shown.clone(),
@@ -80,21 +82,47 @@ impl Engine {
             context: variables::execution_id(Digest::of(of.as_bytes())),
             external,
             library: component.library.clone(),
-        };
+        })
+    }
+
+    /// Runs a phase in the sandbox.
+    pub(super) fn run_phase(
+        &self,
+        work: &Work<'_>,
+        sandbox: &Sandbox,
+        of: Phase<'_>,
+        root: &RootSpec,
+        cancel: &AtomicBool,
+    ) -> Result<RunResult, EngineError> {
+        let component = &work.recipe.components[of.index];
+        let outside = self.outside(&component.component, of.phase, work.offline);
+        self.told_phase(work, of, |on_event| {
+            sandbox
+                .run_component_with(root, of.run, &outside, cancel, on_event)
+                .map_err(sandbox_error)
+        })
+    }
+
+    /// Shows and logs a phase while `go` runs it, and keeps what the build phase gave out.
+    pub(super) fn told_phase(
+        &self,
+        work: &Work<'_>,
+        of: Phase<'_>,
+        go: impl FnOnce(&mut dyn FnMut(ChildEvent)) -> Result<RunResult, EngineError>,
+    ) -> Result<RunResult, EngineError> {
+        let Phase { index, phase, run } = of;
+        let component = &work.recipe.components[index];
+        let key = work.plan.components[index].layer.map(|id| id.to_string());
         let context = || format!("cannot write the logs of {}", component.name);
-        let mut log = ToeLog::create(&work.logs, &run).or_fail(ErrorKind::Failed, context)?;
+        let mut log = ToeLog::create(&work.logs, run).or_fail(ErrorKind::Failed, context)?;
         let mut started = Instant::now();
-        let mut on_event = |event: ChildEvent| {
+        let result = go(&mut |event: ChildEvent| {
             if matches!(event, ChildEvent::StepStarted { .. }) {
                 started = Instant::now();
             }
             log.event(&event);
             self.child_event(&component.name, event, started);
-        };
-        let outside = self.outside(&component.component, phase, work.offline);
-        let result = sandbox
-            .run_component_with(root, &run, &outside, cancel, &mut on_event)
-            .map_err(sandbox_error)?;
+        })?;
         log.finish(&result).or_fail(ErrorKind::Failed, context)?;
         match &result.failure {
             Some(failure) if !result.status.is_ok() => {

@@ -4,7 +4,7 @@ use amiforge_types::Timestamp;
 
 use super::Work;
 use super::overlay::Purpose;
-use super::phase::TEST;
+use super::phase::{Phase, TEST};
 use crate::error::EngineError;
 use crate::settings::Engine;
 
@@ -30,7 +30,13 @@ impl Engine {
         let (_scratch, root) = self.overlay(work, sandbox, layers, Purpose::Steps)?;
         let running = self.interruption.job();
         for index in &tested {
-            self.run_phase(work, sandbox, *index, TEST, &root, clock, running.cancel())?;
+            let run = self.phase_run(work, *index, TEST, clock)?;
+            let of = Phase {
+                index: *index,
+                phase: TEST,
+                run: &run,
+            };
+            self.run_phase(work, sandbox, of, &root, running.cancel())?;
         }
         Ok(tested)
     }

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 
 use amiforge_exec::Sandbox;
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
-use amiforge_types::Timestamp;
 
 use super::overlay::Purpose;
-use super::{Work, store_context};
+use super::phase::Phase;
+use super::{Made, Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
 
 /// Kind of the records that say which layers' validate phases have passed.
 const VALIDATED: &str = "validated";
 const VALIDATED_VERSION: u32 = 1;
+
+/// The phase that looks at a layer.
+const VALIDATE: &str = "validate";
 
 impl Engine {
     /// The validate phase of a component on the layers up to number `at`, with an upper that is
@@ -23,12 +26,12 @@ impl Engine {
         work: &Work<'_>,
         at: usize,
         index: usize,
-        clock: Timestamp,
+        below: &Made,
         sandbox: &mut Option<Sandbox>,
     ) -> Result<(), EngineError> {
         if work.recipe.components[index]
             .component
-            .phase("validate")
+            .phase(VALIDATE)
             .is_none()
         {
             return Ok(());
@@ -48,18 +51,18 @@ impl Engine {
         if known.is_some_and(|record| record["version"] == VALIDATED_VERSION) && !work.rebuild {
             return Ok(());
         }
-        let sandbox = self.sandbox(sandbox)?;
-        let (_scratch, root) = self.overlay(work, sandbox, at + 1, Purpose::Steps)?;
-        let running = self.interruption.job();
-        self.run_phase(
-            work,
-            sandbox,
+        let run = self.phase_run(work, index, VALIDATE, below.clock)?;
+        let of = Phase {
             index,
-            "validate",
-            &root,
-            clock,
-            running.cancel(),
-        )?;
+            phase: VALIDATE,
+            run: &run,
+        };
+        if self.run_on_tree(work, of, below)?.is_none() {
+            let sandbox = self.sandbox(sandbox)?;
+            let (_scratch, root) = self.overlay(work, sandbox, at + 1, Purpose::Steps)?;
+            let running = self.interruption.job();
+            self.run_phase(work, sandbox, of, &root, running.cancel())?;
+        }
         let record = serde_json::json!({ "version": VALIDATED_VERSION });
         work.store
             .put_record(VALIDATED, &key, &record)

@@ -2,15 +2,11 @@
 //! Reference: AWSTOE action modules, Assert. Programs are looked up in `PATH`, without the shell's
 //! own commands; a file that is not there has no digest.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
-
 use amiforge_recipe::actions::Assert;
 use amiforge_recipe::condition::{Algorithm, Condition, Facts};
 use sha2::Digest as _;
 
-use super::files::{failed, look};
+use super::files::failed;
 use super::{Action, Outputs, StepCx, StepError};
 
 impl Action for Assert {
@@ -44,8 +40,8 @@ impl Facts for Machine<'_, '_> {
 
     fn binary_exists(&mut self, name: &str) -> Result<bool, StepError> {
         let program = |path: &str| -> Result<bool, StepError> {
-            let found = look(path)?;
-            Ok(found.is_some_and(|f| f.is_file() && f.permissions().mode() & 0o111 != 0))
+            let found = self.cx.root.look(path)?;
+            Ok(found.is_some_and(|f| f.is_file() && f.mode & 0o111 != 0))
         };
         if name.contains('/') {
             return program(&self.cx.path(name));
@@ -61,16 +57,29 @@ impl Facts for Machine<'_, '_> {
     }
 
     fn file_exists(&mut self, path: &str) -> Result<bool, StepError> {
-        Ok(look(self.cx.path(path))?.is_some_and(|found| found.is_file()))
+        Ok(self
+            .cx
+            .root
+            .look(self.cx.path(path))?
+            .is_some_and(|found| found.is_file()))
     }
 
     fn folder_exists(&mut self, path: &str) -> Result<bool, StepError> {
-        Ok(look(self.cx.path(path))?.is_some_and(|found| found.is_dir()))
+        Ok(self
+            .cx
+            .root
+            .look(self.cx.path(path))?
+            .is_some_and(|found| found.is_dir()))
     }
 
     fn digest(&mut self, algorithm: Algorithm, path: &str) -> Result<Option<Vec<u8>>, StepError> {
         let path = self.cx.path(path);
-        if look(&path)?.is_none_or(|found| !found.is_file()) {
+        if self
+            .cx
+            .root
+            .look(&path)?
+            .is_none_or(|found| !found.is_file())
+        {
             return Ok(None);
         }
         // Two generations of one family of crates: the traits differ, the methods do not.
@@ -103,7 +112,11 @@ impl Facts for Machine<'_, '_> {
 impl Machine<'_, '_> {
     /// Gives the bytes of a file piece by piece.
     fn each(&self, path: &str, mut take: impl FnMut(&[u8])) -> Result<(), StepError> {
-        let mut file = File::open(path).map_err(failed("read", path))?;
+        let mut file = self
+            .cx
+            .root
+            .open(path.as_ref())
+            .map_err(failed("read", path))?;
         let mut piece = vec![0; 1 << 16];
         loop {
             self.cx.check_deadline()?;

@@ -4,7 +4,6 @@
 
 use amiforge_recipe::actions::CreateFolder;
 
-use super::files::{look, make_folders, set_attributes};
 use super::{Action, Outputs, StepCx, StepError};
 
 impl Action for Vec<CreateFolder> {
@@ -13,7 +12,7 @@ impl Action for Vec<CreateFolder> {
             cx.check_deadline()?;
             let path = cx.path(&folder.path);
             cx.about(&path);
-            match look(&path)? {
+            match cx.root.look(&path)? {
                 Some(found) if !found.is_dir() => {
                     return Err(StepError::WrongType {
                         path,
@@ -25,9 +24,9 @@ impl Action for Vec<CreateFolder> {
                     return Err(StepError::Exists { path });
                 }
                 Some(_) => {}
-                None => make_folders(&path)?,
+                None => cx.root.make_folders(&path)?,
             }
-            set_attributes(
+            cx.root.set_attributes(
                 &path,
                 folder.owner.as_deref(),
                 folder.group.as_deref(),

@@ -2,13 +2,13 @@
 //! Reference: AWSTOE action modules, DeleteFile. Of a link the link goes. A file that is named must
 //! be there; a pattern may match nothing.
 
-use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use amiforge_recipe::actions::DeleteFile;
 
-use super::files::{failed, matches, wrong_type};
+use super::files::{failed, wrong_type};
 use super::{Action, Outputs, StepCx, StepError};
+use crate::root::Metadata;
 
 impl Action for Vec<DeleteFile> {
     fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
@@ -16,7 +16,8 @@ impl Action for Vec<DeleteFile> {
             let pattern = cx.path(&entry.path);
             cx.about(&pattern);
             let all = if entry.path.contains('*') {
-                matches(&pattern, &|_: &Path, about: &Metadata| Ok(!about.is_dir()))?
+                cx.root
+                    .matches(&pattern, &|_: &Path, about: &Metadata| Ok(!about.is_dir()))?
             } else {
                 vec![PathBuf::from(&pattern)]
             };
@@ -25,11 +26,16 @@ impl Action for Vec<DeleteFile> {
             }
             for path in all {
                 cx.check_deadline()?;
-                let about = std::fs::symlink_metadata(&path).map_err(failed("delete", &path))?;
+                let about = cx
+                    .root
+                    .symlink_metadata(&path)
+                    .map_err(failed("delete", &path))?;
                 if about.is_dir() {
                     return Err(wrong_type(&path, &about, "a file"));
                 }
-                std::fs::remove_file(&path).map_err(failed("delete", &path))?;
+                cx.root
+                    .remove_file(&path)
+                    .map_err(failed("delete", &path))?;
             }
         }
         Ok(Vec::new())

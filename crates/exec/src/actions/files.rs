@@ -1,18 +1,14 @@
 //! What the actions on files share.
 
-use std::fs::{Metadata, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
-};
 use std::path::{Path, PathBuf};
 
 use amiforge_recipe::actions::FileMode;
-use rustix::thread::Gid;
 
 use super::{StepCx, StepError};
 use crate::executor::accounts;
+use crate::root::{FileKind, Metadata, Root};
 
 /// File mode mask that the modes of new files are less by.
 const UMASK: u32 = 0o022;
@@ -37,16 +33,6 @@ pub(super) fn shown(path: &Path) -> String {
     )
 }
 
-/// What is at the path, links followed; `None` for nothing, also where a link leads nowhere.
-pub(super) fn look(path: impl AsRef<Path>) -> Result<Option<Metadata>, StepError> {
-    found(std::fs::metadata(&path), path.as_ref())
-}
-
-/// What is at the path itself, be it a link.
-pub(super) fn look_here(path: impl AsRef<Path>) -> Result<Option<Metadata>, StepError> {
-    found(std::fs::symlink_metadata(&path), path.as_ref())
-}
-
 fn found(metadata: io::Result<Metadata>, path: &Path) -> Result<Option<Metadata>, StepError> {
     match metadata {
         Ok(metadata) => Ok(Some(metadata)),
@@ -55,20 +41,15 @@ fn found(metadata: io::Result<Metadata>, path: &Path) -> Result<Option<Metadata>
     }
 }
 
-/// Which file it is, whatever its name.
-pub(super) fn identity(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
-}
-
 /// What it is, for messages.
 pub(super) fn kind(metadata: &Metadata) -> &'static str {
-    match metadata.file_type() {
-        t if t.is_file() => "a file",
-        t if t.is_dir() => "a folder",
-        t if t.is_symlink() => "a link",
-        t if t.is_fifo() => "a pipe",
-        t if t.is_socket() => "a socket",
-        _ => "a device",
+    match metadata.kind {
+        FileKind::File => "a file",
+        FileKind::Folder => "a folder",
+        FileKind::Link => "a link",
+        FileKind::Pipe => "a pipe",
+        FileKind::Socket => "a socket",
+        FileKind::BlockDevice | FileKind::CharacterDevice => "a device",
     }
 }
 
@@ -80,38 +61,163 @@ pub(super) fn wrong_type(path: impl AsRef<Path>, is: &Metadata, wanted: &'static
     }
 }
 
-/// A regular file that must be there, links followed. To open anything else may wait for ever.
-pub(super) fn existing_file(action: &'static str, path: &str) -> Result<Metadata, StepError> {
-    let found = std::fs::metadata(path).map_err(failed(action, path))?;
-    if found.is_file() {
-        Ok(found)
-    } else {
-        Err(wrong_type(path, &found, "a file"))
-    }
+/// Mode of a new file: `mode` less the mask.
+pub(super) fn masked(mode: u32) -> u32 {
+    mode & 0o777 & !UMASK
 }
 
-/// A folder that must be there, links followed.
-pub(super) fn existing_folder(action: &'static str, path: &str) -> Result<(), StepError> {
-    let found = std::fs::metadata(path).map_err(failed(action, path))?;
-    if found.is_dir() {
-        Ok(())
-    } else {
-        Err(wrong_type(path, &found, "a folder"))
+impl dyn Root + '_ {
+    /// What is at the path, links followed; `None` for nothing, also where a link leads nowhere.
+    pub(super) fn look(&self, path: impl AsRef<Path>) -> Result<Option<Metadata>, StepError> {
+        found(self.metadata(path.as_ref()), path.as_ref())
     }
-}
 
-/// What is in a folder, sorted by name, with what each is; links are not followed.
-pub(super) fn children(folder: &Path) -> Result<Vec<(PathBuf, Metadata)>, StepError> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed("list", folder))? {
-        let path = entry.map_err(failed("list", folder))?.path();
-        // Another process may have taken it away.
-        if let Some(found) = look_here(&path)? {
-            all.push((path, found));
+    /// What is at the path itself, be it a link.
+    pub(super) fn look_here(&self, path: impl AsRef<Path>) -> Result<Option<Metadata>, StepError> {
+        found(self.symlink_metadata(path.as_ref()), path.as_ref())
+    }
+
+    /// A regular file that must be there, links followed. To open anything else may wait for ever.
+    pub(super) fn existing_file(
+        &self,
+        action: &'static str,
+        path: &str,
+    ) -> Result<Metadata, StepError> {
+        let found = self.metadata(path.as_ref());
+        let found = found.map_err(failed(action, path))?;
+        if found.is_file() {
+            Ok(found)
+        } else {
+            Err(wrong_type(path, &found, "a file"))
         }
     }
-    all.sort_by(|(a, _), (b, _)| a.cmp(b));
-    Ok(all)
+
+    /// A folder that must be there, links followed.
+    pub(super) fn existing_folder(
+        &self,
+        action: &'static str,
+        path: &str,
+    ) -> Result<(), StepError> {
+        let found = self.metadata(path.as_ref());
+        let found = found.map_err(failed(action, path))?;
+        if found.is_dir() {
+            Ok(())
+        } else {
+            Err(wrong_type(path, &found, "a folder"))
+        }
+    }
+
+    /// What is in a folder, sorted by name, with what each is; links are not followed.
+    pub(super) fn children(&self, folder: &Path) -> Result<Vec<(PathBuf, Metadata)>, StepError> {
+        let mut all = Vec::new();
+        for name in self.read_dir(folder).map_err(failed("list", folder))? {
+            let path = folder.join(name);
+            // Another process may have taken it away.
+            if let Some(found) = self.look_here(&path)? {
+                all.push((path, found));
+            }
+        }
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(all)
+    }
+
+    pub(super) fn make_parents(&self, path: impl AsRef<Path>) -> Result<(), StepError> {
+        match path.as_ref().parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => self.make_folders(parent),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a folder and those above it with 0777 less the mask.
+    pub(super) fn make_folders(&self, path: impl AsRef<Path>) -> Result<(), StepError> {
+        let path = path.as_ref();
+        self.make_each(path)
+            .map_err(failed("create the folder", path))
+    }
+
+    fn make_each(&self, path: &Path) -> io::Result<()> {
+        let make = || self.create_dir(path, 0o777 & !UMASK);
+        let error = match make() {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let above = path.parent().filter(|p| !p.as_os_str().is_empty());
+                let Some(above) = above else {
+                    return Err(error);
+                };
+                self.make_each(above)?;
+                match make() {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error,
+        };
+        match self.metadata(path) {
+            Ok(found) if found.is_dir() => Ok(()),
+            _ => Err(error),
+        }
+    }
+
+    /// Sets the mode, links followed.
+    pub(super) fn give_mode(&self, path: impl AsRef<Path>, mode: u32) -> Result<(), StepError> {
+        let path = path.as_ref();
+        self.set_mode(path, mode)
+            .map_err(failed("set the permissions of", path))
+    }
+
+    /// Changes owner and group, as far as they are given.
+    pub(super) fn give_owner(
+        &self,
+        path: impl AsRef<Path>,
+        follow: bool,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    ) -> Result<(), StepError> {
+        let path = path.as_ref();
+        self.chown(path, follow, uid, gid)
+            .map_err(failed("change the owner of", path))
+    }
+
+    /// Gives the file its owner, group and permissions, as far as they are asked for.
+    pub(super) fn set_attributes(
+        &self,
+        path: &str,
+        owner: Option<&str>,
+        group: Option<&str>,
+        permissions: Option<FileMode>,
+    ) -> Result<(), StepError> {
+        let user = owner.map(|name| accounts::user(self, name)).transpose()?;
+        let gid = group.map(|name| accounts::group(self, name)).transpose()?;
+        if user.is_some() || gid.is_some() {
+            self.give_owner(path, true, user.map(|user| user.uid), gid)?;
+        }
+        // After the owner: changing that clears the set-id bits.
+        permissions.map_or(Ok(()), |FileMode(mode)| {
+            self.give_mode(path, u32::from(mode))
+        })
+    }
+
+    /// What a path with `*` in its last part means, sorted: the entries that `wanted` accepts. A name
+    /// that starts with a dot only matches a pattern that does.
+    pub(super) fn matches(
+        &self,
+        pattern: &str,
+        wanted: &dyn Fn(&Path, &Metadata) -> Result<bool, StepError>,
+    ) -> Result<Vec<PathBuf>, StepError> {
+        let (folder, last) = match pattern.rsplit_once('/') {
+            Some((folder, last)) => (format!("{folder}/"), last),
+            None => (".".to_owned(), pattern),
+        };
+        let mut all = Vec::new();
+        for (path, found) in self.children(Path::new(&folder))? {
+            let name = path.file_name().unwrap_or_default().as_bytes();
+            let hidden = name.starts_with(b".") && !last.starts_with('.');
+            if !hidden && wildcard(last.as_bytes(), name) && wanted(&path, &found)? {
+                all.push(path);
+            }
+        }
+        Ok(all)
+    }
 }
 
 /// Visits all below a folder, what is in a folder before the folder itself. Links are visited and
@@ -121,7 +227,7 @@ pub(super) fn below(
     cx: &StepCx<'_>,
     visit: &mut dyn FnMut(&Path, &Metadata) -> Result<(), StepError>,
 ) -> Result<(), StepError> {
-    for (path, found) in children(folder)? {
+    for (path, found) in cx.root.children(folder)? {
         cx.check_deadline()?;
         if found.is_dir() {
             below(&path, cx, visit)?;
@@ -129,70 +235,6 @@ pub(super) fn below(
         visit(&path, &found)?;
     }
     Ok(())
-}
-
-pub(super) fn make_parents(path: impl AsRef<Path>) -> Result<(), StepError> {
-    match path.as_ref().parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => make_folders(parent),
-        _ => Ok(()),
-    }
-}
-
-/// Makes a folder and those above it with 0777 less the mask.
-pub(super) fn make_folders(path: impl AsRef<Path>) -> Result<(), StepError> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o777 & !UMASK)
-        .create(&path)
-        .map_err(failed("create the folder", path))
-}
-
-/// Mode of a new file: `mode` less the mask.
-pub(super) fn masked(mode: u32) -> u32 {
-    mode & 0o777 & !UMASK
-}
-
-pub(super) fn set_mode(path: impl AsRef<Path>, mode: u32) -> Result<(), StepError> {
-    std::fs::set_permissions(&path, Permissions::from_mode(mode))
-        .map_err(failed("set the permissions of", path))
-}
-
-/// Gives the file its owner, group and permissions, as far as they are asked for.
-pub(super) fn set_attributes(
-    path: &str,
-    owner: Option<&str>,
-    group: Option<&str>,
-    permissions: Option<FileMode>,
-) -> Result<(), StepError> {
-    let user = owner.map(accounts::user).transpose()?;
-    let gid: Option<Gid> = group.map(accounts::group).transpose()?;
-    if user.is_some() || gid.is_some() {
-        rustix::fs::chown(path, user.map(|u| u.uid), gid)
-            .map_err(|e| failed("change the owner of", path)(e.into()))?;
-    }
-    // After the owner: changing that clears the set-id bits.
-    permissions.map_or(Ok(()), |FileMode(mode)| set_mode(path, u32::from(mode)))
-}
-
-/// What a path with `*` in its last part means, sorted: the entries that `wanted` accepts. A name
-/// that starts with a dot only matches a pattern that does.
-pub(super) fn matches(
-    pattern: &str,
-    wanted: &dyn Fn(&Path, &Metadata) -> Result<bool, StepError>,
-) -> Result<Vec<PathBuf>, StepError> {
-    let (folder, last) = match pattern.rsplit_once('/') {
-        Some((folder, last)) => (format!("{folder}/"), last),
-        None => (".".to_owned(), pattern),
-    };
-    let mut all = Vec::new();
-    for (path, found) in children(Path::new(&folder))? {
-        let name = path.file_name().unwrap_or_default().as_bytes();
-        let hidden = name.starts_with(b".") && !last.starts_with('.');
-        if !hidden && wildcard(last.as_bytes(), name) && wanted(&path, &found)? {
-            all.push(path);
-        }
-    }
-    Ok(all)
 }
 
 /// `*` stands for any number of bytes.

@@ -3,14 +3,15 @@
 
 use std::fs::Permissions;
 use std::io::{Seek as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::thread::{Gid, Uid};
 
 use super::StepError;
 use super::fetch::Receiver;
-use super::files::{failed, look, look_here, shown, wrong_type};
+use super::files::{failed, shown, wrong_type};
+use crate::root::{Live, Root};
 
 /// Links that one name may lead through, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -41,7 +42,7 @@ impl Landing {
     /// to.
     pub(crate) fn begin(target: &Path) -> Result<Self, StepError> {
         let target = behind_links(target)?;
-        if let Some(found) = look(&target)?
+        if let Some(found) = live().look(&target)?
             && !found.is_file()
         {
             return Err(wrong_type(&target, &found, "a file"));
@@ -59,11 +60,11 @@ impl Landing {
 
     /// Puts it in place: with owner and mode of the file that was there, else as any new file.
     pub(crate) fn finish(self) -> Result<(), StepError> {
-        let before = look(&self.target)?;
-        let mode = before.as_ref().map_or(0o644, |m| m.mode() & 0o777);
+        let before = live().look(&self.target)?;
+        let mode = before.as_ref().map_or(0o644, |m| m.mode & 0o777);
         let file = self.file.as_file();
         if let Some(before) = before {
-            let owner = (Uid::from_raw(before.uid()), Gid::from_raw(before.gid()));
+            let owner = (Uid::from_raw(before.uid), Gid::from_raw(before.gid));
             rustix::fs::fchown(file, Some(owner.0), Some(owner.1))
                 .map_err(|e| failed("change the owner of", &self.target)(e.into()))?;
         }
@@ -77,12 +78,17 @@ impl Landing {
     }
 }
 
+/// Downloads land where the process lives.
+fn live() -> &'static dyn Root {
+    &Live
+}
+
 /// The path that the links at `path` lead to, be anything there or not.
 fn behind_links(path: &Path) -> Result<PathBuf, StepError> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
-        match look_here(&path)? {
-            Some(found) if found.file_type().is_symlink() => {
+        match live().look_here(&path)? {
+            Some(found) if found.is_link() => {
                 let to = std::fs::read_link(&path).map_err(failed("read the link", &path))?;
                 path = path.parent().unwrap_or(Path::new("/")).join(to);
             }
@@ -111,7 +117,7 @@ mod tests {
         landing.write(b"new").unwrap();
         landing.finish().unwrap();
         assert_eq!(fs_err::read(&target).unwrap(), b"new");
-        let mode = fs_err::metadata(&target).unwrap().mode();
+        let mode = fs_err::metadata(&target).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o640);
         drop(Landing::begin(&target).unwrap());
         let names: Vec<_> = fs_err::read_dir(dir.path()).unwrap().collect();

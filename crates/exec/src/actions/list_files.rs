@@ -7,7 +7,7 @@ use std::path::Path;
 
 use amiforge_recipe::actions::ListFiles;
 
-use super::files::{children, existing_folder, look, shown, wildcard};
+use super::files::{shown, wildcard};
 use super::{Action, MAX_OUTPUT, Outputs, StepCx, StepError};
 
 impl Action for Vec<ListFiles> {
@@ -16,7 +16,7 @@ impl Action for Vec<ListFiles> {
         for entry in self {
             let path = cx.full_path(&entry.path);
             cx.about(&path);
-            existing_folder("list", &path)?;
+            cx.root.existing_folder("list", &path)?;
             let mut files = Vec::new();
             list(Path::new(&path), entry, cx, &mut files)?;
             files.sort();
@@ -42,7 +42,7 @@ fn list(
     files: &mut Vec<String>,
 ) -> Result<(), StepError> {
     cx.check_deadline()?;
-    for (path, found) in children(folder)? {
+    for (path, found) in cx.root.children(folder)? {
         if found.is_dir() {
             if entry.recursive {
                 list(&path, entry, cx, files)?;
@@ -50,8 +50,8 @@ fn list(
             continue;
         }
         // A link that leads nowhere, or round in a circle, is no folder.
-        let link = found.file_type().is_symlink();
-        if link && matches!(look(&path), Ok(Some(to)) if to.is_dir()) {
+        let link = found.is_link();
+        if link && matches!(cx.root.look(&path), Ok(Some(to)) if to.is_dir()) {
             continue;
         }
         let name = path.file_name().unwrap_or_default().as_bytes();

@@ -39,17 +39,16 @@ use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::Instant;
 
-use amiforge_recipe::ActionInputs;
 use amiforge_recipe::actions::{ExecuteDocument, Reboot};
-
-use rustix::fs::{Mode, OFlags};
+use amiforge_recipe::{ActionInputs, ActionKind};
 
 use crate::aws::s3::S3Error;
 use crate::event::ChildEvent;
 use crate::executor::accounts::AccountError;
-use crate::executor::{Held, Sink, process};
+use crate::executor::{Held, Machine, Sink, process};
 use crate::net::NetError;
 use crate::outside::Outside;
+use crate::root::Root;
 
 pub(crate) use assert::holds;
 pub(crate) use s3_download::object_bytes;
@@ -109,8 +108,45 @@ pub(crate) fn work(inputs: &ActionInputs) -> Work<'_> {
     })
 }
 
+/// Whether an action looks at files and changes them, and does nothing else.
+pub(crate) fn works_on_files(action: ActionKind) -> bool {
+    match action {
+        ActionKind::AppendFile
+        | ActionKind::Assert
+        | ActionKind::CopyFile
+        | ActionKind::CopyFolder
+        | ActionKind::CreateFile
+        | ActionKind::CreateFolder
+        | ActionKind::CreateSymlink
+        | ActionKind::DeleteFile
+        | ActionKind::DeleteFolder
+        | ActionKind::ListFiles
+        | ActionKind::MoveFile
+        | ActionKind::MoveFolder
+        | ActionKind::ReadFile
+        | ActionKind::SetFileEncoding
+        | ActionKind::SetFileOwner
+        | ActionKind::SetFilePermissions
+        | ActionKind::SetFolderOwner
+        | ActionKind::SetFolderPermissions => true,
+        ActionKind::ExecuteBash
+        | ActionKind::ExecuteBinary
+        | ActionKind::ExecuteDocument
+        | ActionKind::ExecutePowerShell
+        | ActionKind::InstallMsi
+        | ActionKind::Reboot
+        | ActionKind::S3Download
+        | ActionKind::S3Upload
+        | ActionKind::SetRegistry
+        | ActionKind::UninstallMsi
+        | ActionKind::UpdateOs
+        | ActionKind::WebDownload => false,
+    }
+}
+
 /// One attempt of one step: what it may use, and what is known about it when it fails.
 pub(crate) struct StepCx<'a> {
+    pub(crate) root: &'a dyn Root,
     pub(crate) env: &'a BTreeMap<String, String>,
     /// The working directory.
     pub(crate) dir: &'a str,
@@ -136,46 +172,33 @@ const MAX_OUTPUT: u64 = 4 << 20;
 const MAX_COMMAND: usize = 400;
 
 /// Makes the working directory where it is missing.
-pub(crate) fn prepare(dir: &str) -> Result<(), StepError> {
-    match files::look(dir)? {
+pub(crate) fn prepare(root: &dyn Root, dir: &str) -> Result<(), StepError> {
+    match root.look(dir)? {
         Some(found) if found.is_dir() => Ok(()),
         Some(_) => Err(StepError::WrongType {
             path: format!("the working directory {dir}"),
             is: "a file",
             wanted: "a folder",
         }),
-        None => files::make_folders(dir),
+        None => root.make_folders(dir),
     }
-}
-
-/// Opens a regular file for reading: to open a pipe could wait for ever.
-pub(crate) fn open_regular(path: &str) -> io::Result<std::fs::File> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    if file.metadata()?.is_file() {
-        return Ok(file);
-    }
-    Err(io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "it is not a regular file",
-    ))
 }
 
 impl<'a> StepCx<'a> {
     pub(crate) fn new(
+        machine: Machine<'a>,
         env: &'a BTreeMap<String, String>,
         dir: &'a str,
-        held: &'a Held,
-        outside: &'a Outside,
         deadline: Option<Instant>,
         loud: bool,
         sink: Sink<'a>,
     ) -> Self {
         Self {
+            root: machine.root,
             env,
             dir,
-            held,
-            outside,
+            held: machine.held,
+            outside: machine.outside,
             deadline,
             loud,
             sink,

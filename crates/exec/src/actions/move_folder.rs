@@ -4,20 +4,21 @@
 //! that belongs to it, and goes only when the copy is whole.
 
 use std::collections::BTreeMap;
-use std::fs::Metadata;
+use std::io;
 use std::path::Path;
 
 use amiforge_recipe::actions::{MoveFolder, Transfer};
-use rustix::io::Errno;
 
-use super::files::{failed, identity, look, look_here, make_parents, shown, wrong_type};
+use super::files::{failed, shown, wrong_type};
 use super::transfer::{Put, folder_target, not_within, pairs};
 use super::{Action, Outputs, StepCx, StepError};
+use crate::root::{Metadata, Root};
 
 impl Action for Vec<MoveFolder> {
     fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
+        let root = cx.root;
         for MoveFolder(entry) in self {
-            let wanted = |path: &Path, _: &_| Ok(look(path)?.is_some_and(|m| m.is_dir()));
+            let wanted = |path: &Path, _: &_| Ok(root.look(path)?.is_some_and(|m| m.is_dir()));
             for (source, target) in pairs(cx, &entry.source, &entry.destination, &wanted)? {
                 cx.check_deadline()?;
                 move_one(cx, entry, &source, &target)?;
@@ -33,30 +34,38 @@ fn move_one(
     source: &Path,
     target: &Path,
 ) -> Result<(), StepError> {
-    let folder = std::fs::metadata(source).map_err(failed("move", source))?;
+    let root = cx.root;
+    let folder = root.metadata(source).map_err(failed("move", source))?;
     if !folder.is_dir() {
         return Err(wrong_type(source, &folder, "a folder"));
     }
     // Of a link to a folder the link moves.
-    let about = std::fs::symlink_metadata(source).map_err(failed("move", source))?;
-    if !entry.overwrite && look_here(target)?.is_some() {
+    let about = root
+        .symlink_metadata(source)
+        .map_err(failed("move", source))?;
+    // Without `.` and `..` at its end: by such a name no folder can be taken away.
+    let source = &match about.is_dir() {
+        true => root.canonicalize(source).map_err(failed("move", source))?,
+        false => source.to_owned(),
+    };
+    if !entry.overwrite && root.look_here(target)?.is_some() {
         return Err(StepError::Exists {
             path: shown(target),
         });
     }
-    let target = &folder_target(target.to_owned())?;
-    not_within(source, &folder, target)?;
-    let before = look_here(target)?;
+    let target = &folder_target(root, target.to_owned())?;
+    not_within(root, source, &folder, target)?;
+    let before = root.look_here(target)?;
     if let Some(before) = &before {
-        above(source, target, before)?;
+        above(root, source, target, before)?;
     }
-    make_parents(target)?;
+    root.make_parents(target)?;
     // Renamed onto a folder it would take its place, empty or not at all.
     if before.is_none() {
-        match rustix::fs::rename(source, target) {
+        match root.rename(source, target) {
             Ok(()) => return Ok(()),
-            Err(Errno::XDEV) => {}
-            Err(e) => return Err(failed("move", source)(e.into())),
+            Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {}
+            Err(e) => return Err(failed("move", source)(e)),
         }
     }
     let mut put = Put {
@@ -66,18 +75,23 @@ fn move_one(
     };
     put.entry(source, &about, target)?;
     let removed = if about.is_dir() {
-        std::fs::remove_dir_all(source)
+        root.remove_dir_all(source)
     } else {
-        std::fs::remove_file(source)
+        root.remove_file(source)
     };
     removed.map_err(failed("remove", source))
 }
 
 /// Refuses a target that holds the source: what moved out of it could land in it, and go with it.
-fn above(source: &Path, target: &Path, found: &Metadata) -> Result<(), StepError> {
-    let source = std::fs::canonicalize(source).map_err(failed("look at", source))?;
+fn above(root: &dyn Root, source: &Path, target: &Path, found: &Metadata) -> Result<(), StepError> {
+    let source = root
+        .canonicalize(source)
+        .map_err(failed("look at", source))?;
     for folder in source.ancestors().skip(1) {
-        if look(folder)?.is_some_and(|f| identity(&f) == identity(found)) {
+        if root
+            .look(folder)?
+            .is_some_and(|f| f.identity == found.identity)
+        {
             return Err(StepError::OntoParent {
                 source_path: shown(&source),
                 target: shown(target),

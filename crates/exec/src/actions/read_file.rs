@@ -3,10 +3,11 @@
 
 use amiforge_recipe::actions::{BYTE_ORDER_MARK, ReadFile};
 
-use super::files::{existing_file, failed};
+use super::files::failed;
 use super::{Action, MAX_OUTPUT, Outputs, StepCx, StepError};
 use crate::MAX_LINE;
 use crate::event::ChildEvent;
+use crate::root;
 
 impl Action for Vec<ReadFile> {
     fn run(&self, cx: &mut StepCx<'_>) -> Result<Vec<Outputs>, StepError> {
@@ -15,7 +16,7 @@ impl Action for Vec<ReadFile> {
             cx.check_deadline()?;
             let path = cx.path(&entry.path);
             cx.about(&path);
-            let size = existing_file("read", &path)?.len();
+            let size = cx.root.existing_file("read", &path)?.len;
             if size > MAX_OUTPUT {
                 return Err(StepError::TooLarge {
                     path,
@@ -23,7 +24,8 @@ impl Action for Vec<ReadFile> {
                     limit: MAX_OUTPUT,
                 });
             }
-            let bytes = std::fs::read(&path).map_err(failed("read", &path))?;
+            let bytes =
+                root::read(cx.root, path.as_ref(), MAX_OUTPUT).map_err(failed("read", &path))?;
             let text = entry.encoding.decode(&bytes);
             let text = text.map_err(|source| StepError::NotText { path, source })?;
             let content = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use amiforge_recipe::actions::{S3Download, S3Source, S3Uri};
 
 use super::fetch::{Receiver, Wanted, body, retrying};
-use super::files::{existing_folder, look, make_parents, shown};
+use super::files::shown;
 use super::landing::Landing;
 use super::{Action, Outputs, StepCx, StepError};
 use crate::aws::s3::{Frame, S3};
@@ -102,13 +102,13 @@ fn object(
     s3: &S3<'_>,
     cx: &mut StepCx<'_>,
 ) -> Result<(), StepError> {
-    if !entry.overwrite && look(target)?.is_some() {
+    if !entry.overwrite && cx.root.look(target)?.is_some() {
         return Err(StepError::Exists {
             path: shown(target),
         });
     }
     if let Some(folder) = target.parent().and_then(Path::to_str) {
-        existing_folder("write into", folder)?;
+        cx.root.existing_folder("write into", folder)?;
     }
     let mut landing = Landing::begin(target)?;
     let limit = cx.held.file_size();
@@ -134,7 +134,7 @@ fn prefix(
     cx: &mut StepCx<'_>,
 ) -> Result<(), StepError> {
     cx.about(&format!("{uri}* to {folder}"));
-    existing_folder("write into", folder)?;
+    cx.root.existing_folder("write into", folder)?;
     let place = place(uri, cx);
     let keys = keys(entry, uri, &place, s3, cx)?;
     if keys.is_empty() {
@@ -157,7 +157,7 @@ fn prefix(
             bucket: uri.bucket.clone(),
             key,
         };
-        make_parents(&target)?;
+        cx.root.make_parents(&target)?;
         object(entry, &object_uri, &target, s3, cx)?;
     }
     Ok(())

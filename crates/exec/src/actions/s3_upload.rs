@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use amiforge_recipe::actions::{S3Upload, S3Uri};
 
 use super::fetch::retrying;
-use super::files::{children, failed, look, matches, shown, wrong_type};
+use super::files::{failed, shown, wrong_type};
 use super::{Action, Outputs, StepCx, StepError};
 use crate::aws::s3::{Frame, Piece, S3};
 use crate::event::ChildEvent;
@@ -37,7 +37,7 @@ fn objects(entry: &S3Upload, cx: &mut StepCx<'_>) -> Result<Vec<(PathBuf, S3Uri)
     let to = &entry.destination;
     if !entry.source.contains('*') {
         let path = PathBuf::from(&pattern);
-        let is_folder = look(&path)?.is_some_and(|found| found.is_dir());
+        let is_folder = cx.root.look(&path)?.is_some_and(|found| found.is_dir());
         if !is_folder {
             let key = match to.key.is_empty() || to.key.ends_with('/') {
                 true => format!("{}{}", to.key, name(&path)?),
@@ -53,7 +53,7 @@ fn objects(entry: &S3Upload, cx: &mut StepCx<'_>) -> Result<Vec<(PathBuf, S3Uri)
         return not_none(all, pattern);
     }
     let mut all = Vec::new();
-    for path in matches(&pattern, &|_, _| Ok(true))? {
+    for path in cx.root.matches(&pattern, &|_, _| Ok(true))? {
         let key = format!("{}{}", prefix(to), name(&path)?);
         match std::fs::symlink_metadata(&path) {
             Ok(found) if found.is_dir() => {
@@ -85,7 +85,7 @@ fn below(
     cx: &mut StepCx<'_>,
     all: &mut Vec<(PathBuf, S3Uri)>,
 ) -> Result<(), StepError> {
-    for (path, found) in children(folder)? {
+    for (path, found) in cx.root.children(folder)? {
         cx.check_deadline()?;
         let key = format!("{prefix}{}", name(&path)?);
         if found.is_dir() {
@@ -106,7 +106,7 @@ fn add(
     all: &mut Vec<(PathBuf, S3Uri)>,
 ) -> Result<(), StepError> {
     // A link that leads nowhere, or round in a circle, is no file.
-    if matches!(look(&path), Ok(Some(found)) if found.is_file()) {
+    if matches!(cx.root.look(&path), Ok(Some(found)) if found.is_file()) {
         all.push((path, with_key(to, key)));
     } else if cx.loud {
         cx.note(format!("{} is no file and is not uploaded", shown(&path)));
@@ -144,7 +144,7 @@ fn upload(
     s3: &S3<'_>,
     cx: &mut StepCx<'_>,
 ) -> Result<(), StepError> {
-    let found = std::fs::metadata(path).map_err(failed("read", path))?;
+    let found = cx.root.metadata(path).map_err(failed("read", path))?;
     if !found.is_file() {
         return Err(wrong_type(path, &found, "a file"));
     }

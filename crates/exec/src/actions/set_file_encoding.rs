@@ -4,8 +4,9 @@
 
 use amiforge_recipe::actions::{Encoding, SetFileEncoding};
 
-use super::files::{existing_file, failed};
+use super::files::failed;
 use super::{Action, Outputs, StepCx, StepError};
+use crate::root::{self, Open};
 
 /// Bytes of a file that is converted, which happens in memory.
 const MAX_CONVERTED: u64 = 256 << 20;
@@ -16,7 +17,7 @@ impl Action for Vec<SetFileEncoding> {
             cx.check_deadline()?;
             let path = cx.path(&entry.path);
             cx.about(&path);
-            let size = existing_file("read", &path)?.len();
+            let size = cx.root.existing_file("read", &path)?.len;
             if size > MAX_CONVERTED {
                 return Err(StepError::TooLarge {
                     path,
@@ -24,7 +25,8 @@ impl Action for Vec<SetFileEncoding> {
                     limit: MAX_CONVERTED,
                 });
             }
-            let bytes = std::fs::read(&path).map_err(failed("read", &path))?;
+            let bytes =
+                root::read(cx.root, path.as_ref(), MAX_CONVERTED).map_err(failed("read", &path))?;
             let text = Encoding::Utf8.decode(&bytes);
             let text = text.map_err(|source| StepError::NotText {
                 path: path.clone(),
@@ -33,7 +35,9 @@ impl Action for Vec<SetFileEncoding> {
             let converted = entry.encoding.encode(&text)?;
             // In place: its owner, mode and other names stay.
             if converted != bytes {
-                std::fs::write(&path, converted).map_err(failed("write", &path))?;
+                cx.root
+                    .write(path.as_ref(), Open::Replace(0o666), &converted)
+                    .map_err(failed("write", &path))?;
             }
         }
         Ok(Vec::new())

@@ -1,8 +1,6 @@
 //! `SetFileOwner`: gives files to a user and a group, links followed.
 //! Reference: AWSTOE action modules, SetFileOwner.
 
-use std::os::unix::fs::chown;
-
 use amiforge_recipe::actions::SetFileOwner;
 
 use super::files::{failed, wrong_type};
@@ -15,12 +13,15 @@ impl Action for Vec<SetFileOwner> {
             cx.check_deadline()?;
             let path = cx.path(&entry.path);
             cx.about(&path);
-            let (uid, gid) = accounts::owner(&entry.owner, entry.group.as_deref())?;
-            let found = std::fs::metadata(&path).map_err(failed("change the owner of", &path))?;
+            let (uid, gid) = accounts::owner(cx.root, &entry.owner, entry.group.as_deref())?;
+            let found = cx
+                .root
+                .metadata(path.as_ref())
+                .map_err(failed("change the owner of", &path))?;
             if found.is_dir() {
                 return Err(wrong_type(&path, &found, "a file"));
             }
-            chown(&path, Some(uid), gid).map_err(failed("change the owner of", &path))?;
+            cx.root.give_owner(&path, true, Some(uid), gid)?;
         }
         Ok(Vec::new())
     }

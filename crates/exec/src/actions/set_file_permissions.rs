@@ -3,7 +3,6 @@
 
 use amiforge_recipe::actions::{FileMode, SetFilePermissions};
 
-use super::files::set_mode;
 use super::{Action, Outputs, StepCx, StepError};
 
 impl Action for Vec<SetFilePermissions> {
@@ -13,7 +12,7 @@ impl Action for Vec<SetFilePermissions> {
             let path = cx.path(&entry.path);
             cx.about(&path);
             let FileMode(mode) = entry.permissions;
-            set_mode(&path, u32::from(mode))?;
+            cx.root.give_mode(&path, u32::from(mode))?;
         }
         Ok(Vec::new())
     }

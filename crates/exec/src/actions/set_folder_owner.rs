@@ -2,12 +2,11 @@
 //! Reference: AWSTOE action modules, SetFolderOwner. The folder itself may be a link to one; of
 //! links below it the links change hands, not what they lead to.
 
-use std::os::unix::fs::{chown, lchown};
 use std::path::Path;
 
 use amiforge_recipe::actions::SetFolderOwner;
 
-use super::files::{below, existing_folder, failed};
+use super::files::below;
 use super::{Action, Outputs, StepCx, StepError};
 use crate::executor::accounts;
 
@@ -17,14 +16,14 @@ impl Action for Vec<SetFolderOwner> {
             cx.check_deadline()?;
             let path = cx.path(&entry.path);
             cx.about(&path);
-            let (uid, gid) = accounts::owner(&entry.owner, entry.group.as_deref())?;
-            existing_folder("change the owner of", &path)?;
+            let (uid, gid) = accounts::owner(cx.root, &entry.owner, entry.group.as_deref())?;
+            cx.root.existing_folder("change the owner of", &path)?;
             if entry.recursive {
                 below(Path::new(&path), cx, &mut |path, _| {
-                    lchown(path, Some(uid), gid).map_err(failed("change the owner of", path))
+                    cx.root.give_owner(path, false, Some(uid), gid)
                 })?;
             }
-            chown(&path, Some(uid), gid).map_err(failed("change the owner of", &path))?;
+            cx.root.give_owner(&path, true, Some(uid), gid)?;
         }
         Ok(Vec::new())
     }

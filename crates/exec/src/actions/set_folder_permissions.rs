@@ -6,7 +6,7 @@ use std::path::Path;
 
 use amiforge_recipe::actions::{FileMode, SetFolderPermissions};
 
-use super::files::{below, existing_folder, set_mode};
+use super::files::below;
 use super::{Action, Outputs, StepCx, StepError};
 
 impl Action for Vec<SetFolderPermissions> {
@@ -17,17 +17,17 @@ impl Action for Vec<SetFolderPermissions> {
             cx.about(&path);
             let FileMode(mode) = entry.permissions;
             let mode = u32::from(mode);
-            existing_folder("set the permissions of", &path)?;
+            cx.root.existing_folder("set the permissions of", &path)?;
             if entry.recursive {
                 // A folder comes after what is in it: its new mode may keep us out.
                 below(Path::new(&path), cx, &mut |path, found| {
-                    if found.file_type().is_symlink() {
+                    if found.is_link() {
                         return Ok(());
                     }
-                    set_mode(path, mode)
+                    cx.root.give_mode(path, mode)
                 })?;
             }
-            set_mode(&path, mode)?;
+            cx.root.give_mode(&path, mode)?;
         }
         Ok(Vec::new())
     }

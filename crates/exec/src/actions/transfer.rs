@@ -5,19 +5,12 @@
 //! file a folder. Links in the tree stay links: nothing is read or written through one.
 
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, lchown, symlink,
-};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
-
-use super::files::{
-    children, failed, identity, look, look_here, masked, matches, set_mode, shown, wrong_type,
-};
+use super::files::{failed, masked, shown, wrong_type};
 use super::{StepCx, StepError};
+use crate::root::{FileKind, Metadata, Open, Root};
 
 /// Sources with their targets. `wanted` says which entries a wildcard means; a `destination` that
 /// ends in `/` is a folder and keeps the source's name.
@@ -31,7 +24,7 @@ pub(super) fn pairs(
     cx.about(&format!("{pattern} to {destination}"));
     let into_folder = destination.ends_with('/');
     let sources = if source.contains('*') {
-        matches(&pattern, wanted)?
+        cx.root.matches(&pattern, wanted)?
     } else {
         vec![PathBuf::from(&pattern)]
     };
@@ -55,20 +48,25 @@ pub(super) fn pairs(
 }
 
 /// The folder that a target means: of a link to a folder, that folder.
-pub(super) fn folder_target(target: PathBuf) -> Result<PathBuf, StepError> {
-    match look(&target)? {
-        Some(found) if found.is_dir() => {
-            std::fs::canonicalize(&target).map_err(failed("look at", &target))
-        }
+pub(super) fn folder_target(root: &dyn Root, target: PathBuf) -> Result<PathBuf, StepError> {
+    match root.look(&target)? {
+        Some(found) if found.is_dir() => root
+            .canonicalize(&target)
+            .map_err(failed("look at", &target)),
         _ => Ok(target),
     }
 }
 
 /// Refuses a target that is the folder `source` or is inside it; what has not been made yet counts.
-pub(super) fn not_within(source: &Path, about: &Metadata, target: &Path) -> Result<(), StepError> {
+pub(super) fn not_within(
+    root: &dyn Root,
+    source: &Path,
+    about: &Metadata,
+    target: &Path,
+) -> Result<(), StepError> {
     let mut above = target;
     let deepest = loop {
-        match std::fs::canonicalize(above) {
+        match root.canonicalize(above) {
             Ok(path) => break path,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(failed("look at", target)(e)),
@@ -79,8 +77,8 @@ pub(super) fn not_within(source: &Path, about: &Metadata, target: &Path) -> Resu
         }
     };
     for folder in deepest.ancestors() {
-        let found = look(folder)?;
-        if found.is_none_or(|found| identity(&found) != identity(about)) {
+        let found = root.look(folder)?;
+        if found.is_none_or(|found| found.identity != about.identity) {
             continue;
         }
         return Err(if folder == deepest && above == target {
@@ -116,7 +114,8 @@ impl Put<'_, '_> {
         to: &Path,
     ) -> Result<(), StepError> {
         self.cx.check_deadline()?;
-        let before = look_here(to)?;
+        let root = self.cx.root;
+        let before = root.look_here(to)?;
         if about.is_dir() {
             return self.folder(from, about, to, before);
         }
@@ -124,46 +123,35 @@ impl Put<'_, '_> {
             if before.is_dir() {
                 return Err(wrong_type(to, &before, "a file"));
             }
-            if identity(&before) == identity(about) && about.nlink() < 2 {
+            if before.identity == about.identity && about.links < 2 {
                 return Err(StepError::OntoItself { path: shown(to) });
             }
-            std::fs::remove_file(to).map_err(failed("replace", to))?;
+            root.remove_file(to).map_err(failed("replace", to))?;
         }
-        if self.keep && about.nlink() > 1 {
-            if let Some(first) = self.links.get(&identity(about)) {
-                return std::fs::hard_link(first, to).map_err(failed("write", to));
+        if self.keep && about.links > 1 {
+            if let Some(first) = self.links.get(&about.identity) {
+                return root.hard_link(first, to).map_err(failed("write", to));
             }
-            self.links.insert(identity(about), to.to_owned());
+            self.links.insert(about.identity, to.to_owned());
         }
-        let file_type = about.file_type();
-        if file_type.is_symlink() {
-            let target = std::fs::read_link(from).map_err(failed("read", from))?;
-            symlink(target, to).map_err(failed("create the link", to))?;
-        } else if file_type.is_file() {
-            let mut source = File::open(from).map_err(failed("read", from))?;
-            let mut out = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(masked(about.mode()))
-                .open(to)
-                .map_err(failed("write", to))?;
-            io::copy(&mut source, &mut out).map_err(failed("write", to))?;
-        } else {
-            let node = if file_type.is_fifo() {
-                FileType::Fifo
-            } else if file_type.is_socket() {
-                FileType::Socket
-            } else if file_type.is_block_device() {
-                FileType::BlockDevice
-            } else {
-                FileType::CharacterDevice
-            };
-            let mode = Mode::from_raw_mode(masked(about.mode()));
-            rustix::fs::mknodat(CWD, to, node, mode, about.rdev())
-                .map_err(|e| failed("write", to)(e.into()))?;
+        match about.kind {
+            FileKind::Link => {
+                let target = root.read_link(from).map_err(failed("read", from))?;
+                root.symlink(&target, to)
+                    .map_err(failed("create the link", to))?;
+            }
+            FileKind::File => {
+                let how = Open::New(masked(about.mode));
+                root.copy(from, to, how).map_err(failed("write", to))?;
+            }
+            _ => {
+                let mode = masked(about.mode);
+                root.make_node(to, about, mode)
+                    .map_err(failed("write", to))?;
+            }
         }
         if self.keep {
-            attributes(from, about, to)?;
+            attributes(root, from, about, to)?;
         }
         Ok(())
     }
@@ -175,9 +163,10 @@ impl Put<'_, '_> {
         to: &Path,
         before: Option<Metadata>,
     ) -> Result<(), StepError> {
+        let root = self.cx.root;
         let new = match before {
             // The same folder by another way, such as a bind mount: replacing would remove the source.
-            Some(before) if identity(&before) == identity(about) => {
+            Some(before) if before.identity == about.identity => {
                 return Err(StepError::OntoItself { path: shown(to) });
             }
             Some(before) if before.is_dir() => false,
@@ -186,61 +175,30 @@ impl Put<'_, '_> {
         };
         if new {
             // Nobody else's until all is in it.
-            DirBuilder::new()
-                .mode(0o700)
-                .create(to)
+            root.create_dir(to, 0o700)
                 .map_err(failed("create the folder", to))?;
         }
-        for (path, about) in children(from)? {
+        for (path, about) in root.children(from)? {
             let name = path.file_name().unwrap_or_default();
             self.entry(&path, &about, &to.join(name))?;
         }
         match (new, self.keep) {
-            (true, true) => attributes(from, about, to),
-            (true, false) => set_mode(to, masked(about.mode())),
+            (true, true) => attributes(root, from, about, to),
+            (true, false) => root.give_mode(to, masked(about.mode)),
             (false, _) => Ok(()),
         }
     }
 }
 
-/// Extended attributes that the kernel or a policy sets, and that cannot be given.
-const NOT_OURS: &[&str] = &["security.selinux", "security.ima", "security.evm"];
-
 /// Gives `to` what `from` has besides content: owner, mode, extended attributes, times.
-fn attributes(from: &Path, about: &Metadata, to: &Path) -> Result<(), StepError> {
-    lchown(to, Some(about.uid()), Some(about.gid())).map_err(failed("change the owner of", to))?;
-    if !about.file_type().is_symlink() {
+fn attributes(root: &dyn Root, from: &Path, about: &Metadata, to: &Path) -> Result<(), StepError> {
+    root.give_owner(to, false, Some(about.uid), Some(about.gid))?;
+    if !about.is_link() {
         // After the owner: changing that clears the set-id bits.
-        set_mode(to, about.mode() & 0o7777)?;
+        root.give_mode(to, about.mode)?;
     }
-    extended(from, to).map_err(|e| failed("set the attributes of", to)(e.into()))?;
-    let times = Timestamps {
-        last_access: Timespec {
-            tv_sec: about.atime(),
-            tv_nsec: about.atime_nsec(),
-        },
-        last_modification: Timespec {
-            tv_sec: about.mtime(),
-            tv_nsec: about.mtime_nsec(),
-        },
-    };
-    rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|e| failed("set the times of", to)(e.into()))
-}
-
-fn extended(from: &Path, to: &Path) -> rustix::io::Result<()> {
-    // The kernel's limits of a list of names and of a value.
-    let (mut names, mut value) = (vec![0_u8; 65_536], vec![0_u8; 65_536]);
-    let size = match rustix::fs::llistxattr(from, &mut names) {
-        Err(rustix::io::Errno::NOTSUP) => return Ok(()),
-        other => other?,
-    };
-    for name in names[..size].split(|b| *b == 0).filter(|n| !n.is_empty()) {
-        if NOT_OURS.iter().any(|other| other.as_bytes() == name) {
-            continue;
-        }
-        let size = rustix::fs::lgetxattr(from, name, &mut value)?;
-        rustix::fs::lsetxattr(to, name, &value[..size], rustix::fs::XattrFlags::empty())?;
-    }
-    Ok(())
+    root.copy_attributes(from, to)
+        .map_err(failed("set the attributes of", to))?;
+    root.set_times(to, about)
+        .map_err(failed("set the times of", to))
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use amiforge_recipe::actions::{Checksum, WebDownload, WebUrl};
 
 use super::fetch::{Wanted, retrying, web};
-use super::files::{failed, look, make_parents, wrong_type};
+use super::files::{failed, wrong_type};
 use super::landing::Landing;
 use super::{Action, Outputs, StepCx, StepError};
 use crate::event::ChildEvent;
@@ -42,7 +42,7 @@ fn download(
         })?);
     }
     cx.about(&format!("{} to {target}", entry.source));
-    if let Some(found) = look(&target)? {
+    if let Some(found) = cx.root.look(&target)? {
         if found.is_dir() {
             return Err(wrong_type(&target, &found, "a file"));
         }
@@ -59,7 +59,7 @@ fn download(
             return Ok(target);
         }
     }
-    make_parents(&target)?;
+    cx.root.make_parents(&target)?;
     let mut landing = Landing::begin(Path::new(&target))?;
     let wanted = Wanted {
         checksum: entry.checksum.as_ref(),

@@ -7,7 +7,8 @@ use rustix::process::{DumpableBehavior, Signal};
 
 use super::dirs::Opened;
 use super::{ChildError, Out, mounts, refused};
-use crate::executor::{self, Held};
+use crate::executor::{self, Held, Machine};
+use crate::spec::HOST_NAME;
 use crate::wire::{FromChild, Job, JobResult};
 
 /// Builds the root and runs the job in it. `alive` is the reading end of a pipe that the parent
@@ -38,7 +39,8 @@ pub(super) fn run(
         return Err(ChildError::plain("this job is a trusted one"));
     };
     mounts::enter(root, opened)?;
-    rustix::system::sethostname(b"localhost").map_err(|e| refused("set the host name", e))?;
+    rustix::system::sethostname(HOST_NAME.as_bytes())
+        .map_err(|e| refused("set the host name", e))?;
     if !root.network {
         amiforge_sys::loopback_up().map_err(|e| refused("bring up the loopback interface", e))?;
     }
@@ -60,7 +62,10 @@ pub(super) fn run(
             journal,
             ..
         } => JobResult::Run(Box::new(executor::execute(
-            &run, &outside, journal, &held, true, &mut sink,
+            &run,
+            Machine::live(&outside, &held),
+            journal,
+            &mut sink,
         ))),
         _ => return Err(ChildError::plain("this job is a trusted one")),
     })

@@ -17,20 +17,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use super::dirs::Opened;
 use super::shims::{self, Lent};
 use super::{ChildError, refused};
-use crate::spec::RootSpec;
-
-/// Directories that every root has mounts on.
-const MOUNT_POINTS: &[&str] = &["/dev", "/proc", "/sys", "/run", "/tmp"];
-
-/// Host devices, and whether a job can do without.
-const DEVICES: &[(&str, bool)] = &[
-    ("null", false),
-    ("zero", false),
-    ("full", false),
-    ("random", false),
-    ("urandom", false),
-    ("tty", true),
-];
+use crate::spec::{DEVICE_LINKS, DEVICES, MOUNT_POINTS, RootSpec};
 
 /// Builds the root and pivots into it. Afterwards nothing of the host is mounted or open.
 pub(super) fn enter(root: &RootSpec, opened: Opened) -> Result<(), ChildError> {
@@ -169,14 +156,15 @@ fn devices(root: &OwnedFd) -> Result<(), ChildError> {
         "/dev",
     )?;
     let dev = open_at(root, "dev")?;
-    for (name, optional) in DEVICES {
+    for device in DEVICES {
+        let name = device.name;
         let host = format!("/dev/{name}");
-        if *optional && !std::path::Path::new(&host).exists() {
+        if device.optional && !std::path::Path::new(&host).exists() {
             continue;
         }
         let what = || format!("lend the device {host}");
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&dev, *name, flags, Mode::from_raw_mode(0o666))
+        let file = rustix::fs::openat(&dev, name, flags, Mode::from_raw_mode(0o666))
             .map_err(|e| refused(what(), e))?;
         rustix::mount::mount_bind(&host, fd_path(&file)).map_err(|e| refused(what(), e))?;
     }
@@ -196,14 +184,8 @@ fn devices(root: &OwnedFd) -> Result<(), ChildError> {
         MountFlags::NOSUID | MountFlags::NODEV,
         "/dev/shm",
     )?;
-    for (target, name) in [
-        ("pts/ptmx", "ptmx"),
-        ("/proc/self/fd", "fd"),
-        ("/proc/self/fd/0", "stdin"),
-        ("/proc/self/fd/1", "stdout"),
-        ("/proc/self/fd/2", "stderr"),
-    ] {
-        rustix::fs::symlinkat(target, &dev, name).map_err(|e| refused("fill /dev", e))?;
+    for (name, target) in DEVICE_LINKS {
+        rustix::fs::symlinkat(*target, &dev, *name).map_err(|e| refused("fill /dev", e))?;
     }
     Ok(())
 }

@@ -21,11 +21,12 @@ use amiforge_types::{Digest, Timestamp};
 
 use serde::{Deserialize, Serialize};
 
-use crate::actions::Outputs;
+use crate::actions::{self, Outputs};
 use crate::event::{
     ChildEvent, DocumentResult, DocumentSpec, Failure, PhaseResult, RunResult, RunSpec, Status,
 };
 use crate::outside::Outside;
+use crate::root::{Live, Root, TreeRoot};
 
 pub use journal::Journal;
 pub(crate) use limits::Held;
@@ -52,8 +53,12 @@ pub struct Executed {
 ///
 /// A document that cannot be read, or a parameter without value, is a failure in the result.
 pub fn run(spec: &RunSpec, outside: &Outside, sink: &mut dyn FnMut(ChildEvent)) -> RunResult {
-    let journal = Journal::default();
-    execute(spec, outside, journal, &Held::default(), false, sink).result
+    let held = Held::default();
+    let machine = Machine {
+        restarts: false,
+        ..Machine::live(outside, &held)
+    };
+    execute(spec, machine, Journal::default(), sink).result
 }
 
 /// The same on a machine that can restart. The journal is empty at first, and after a restart that
@@ -64,25 +69,74 @@ pub fn run_until_restart(
     journal: Journal,
     sink: &mut dyn FnMut(ChildEvent),
 ) -> Executed {
-    execute(spec, outside, journal, &Held::default(), true, sink)
+    execute(
+        spec,
+        Machine::live(outside, &Held::default()),
+        journal,
+        sink,
+    )
 }
 
-/// The same with limits for the commands.
+/// Whether steps of a phase need nothing but files, so that [`run_on_tree`] can run them.
+#[must_use]
+pub fn works_on_files(steps: &[Step]) -> bool {
+    steps
+        .iter()
+        .all(|step| actions::works_on_files(step.action))
+}
+
+/// Runs `spec`, whose steps should need nothing but files, on a tree: without a sandbox, and without changing
+/// anything else. Where it comes to something else the root says so, and the result means nothing.
+pub fn run_on_tree(
+    spec: &RunSpec,
+    root: &TreeRoot<'_>,
+    sink: &mut dyn FnMut(ChildEvent),
+) -> RunResult {
+    let machine = Machine {
+        root,
+        restarts: false,
+        held: &Held::default(),
+        outside: &Outside::default(),
+    };
+    execute(spec, machine, Journal::default(), sink).result
+}
+
+/// What steps run on, and what they may use of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Machine<'a> {
+    /// What file actions work on.
+    pub(crate) root: &'a dyn Root,
+    /// Limits of the commands.
+    pub(crate) held: &'a Held,
+    pub(crate) outside: &'a Outside,
+    /// Whether whoever called us restarts the machine when we ask for it.
+    pub(crate) restarts: bool,
+}
+
+impl<'a> Machine<'a> {
+    /// The one that the calling process is on; it can restart.
+    pub(crate) fn live(outside: &'a Outside, held: &'a Held) -> Self {
+        Self {
+            root: &Live,
+            held,
+            outside,
+            restarts: true,
+        }
+    }
+}
+
+/// The same on any machine.
 pub(crate) fn execute(
     spec: &RunSpec,
-    outside: &Outside,
+    machine: Machine<'_>,
     mut journal: Journal,
-    held: &Held,
-    restarts: bool,
     sink: Sink<'_>,
 ) -> Executed {
     let start = journal.start("", start_time());
     let secrets = spec.external.values().filter(|value| value.secret);
     let mut stage = Stage {
         spec,
-        held,
-        outside,
-        restarts,
+        machine,
         secrets: Secrets::of(secrets.map(|value| value.value.as_str())),
         journal,
         sink,
@@ -205,10 +259,7 @@ fn over_all(status: Status) -> Status {
 /// What a run and those nested in it share.
 struct Stage<'a> {
     spec: &'a RunSpec,
-    held: &'a Held,
-    outside: &'a Outside,
-    /// Whether whoever called us restarts the machine when we ask for it.
-    restarts: bool,
+    machine: Machine<'a>,
     secrets: Secrets,
     journal: Journal,
     sink: Sink<'a>,
@@ -246,7 +297,7 @@ impl<'s, 'a> Run<'s, 'a> {
     ) -> Self {
         let env = surroundings::environment(stage.spec, document.working_directory.as_deref());
         scope.environment = env.clone();
-        scope.context = surroundings::context(stage.spec);
+        scope.context = surroundings::context(stage.spec, stage.machine.root);
         let external = stage.spec.external.iter();
         scope.external = external
             .map(|(k, v)| (k.clone(), v.value.clone()))

@@ -245,7 +245,7 @@ impl Run<'_, '_> {
         };
         self.scope.record(phase, &step.name, record.clone());
         self.failure = self.failure.take().or_else(|| failure.clone());
-        if self.stage.restarts {
+        if self.stage.machine.restarts {
             self.stage.journal.forget_below(&place);
             let done = StepDone {
                 result: result.clone(),
@@ -308,12 +308,12 @@ impl Run<'_, '_> {
         let resolved = resolved.map_err(|error| Told::unresolved(&error))?;
         let (condition, problems) = If::decode(&resolved);
         let condition = condition.ok_or_else(|| Told::undecoded(problems))?;
-        let (held, outside) = (self.stage.held, self.stage.outside);
+        let machine = self.stage.machine;
         let stage = &mut *self.stage;
         let mut sink = |event| stage.tell(event);
         let loud = !step.disable_logging;
         let dir = folder(self.document);
-        let cx = StepCx::new(&self.env, dir, held, outside, None, loud, &mut sink);
+        let cx = StepCx::new(machine, &self.env, dir, None, loud, &mut sink);
         let holds = actions::holds(&condition, &cx)
             .map_err(|error| Told::before(format!("its condition: {}", actions::chain(&error))))?;
         let branch = if holds { when.then } else { when.otherwise };
@@ -412,16 +412,16 @@ impl Run<'_, '_> {
             Work::Restart(inputs) => return self.restart(inputs, progress),
         };
         loop {
-            let (held, outside) = (self.stage.held, self.stage.outside);
+            let machine = self.stage.machine;
             let stage = &mut *self.stage;
             let mut sink = |event| stage.tell(event);
             let dir = folder(self.document);
             let loud = !step.disable_logging;
-            let mut cx = StepCx::new(&self.env, dir, held, outside, deadline, loud, &mut sink);
+            let mut cx = StepCx::new(machine, &self.env, dir, deadline, loud, &mut sink);
             // Before each attempt: a step may have removed it.
-            let outcome = actions::prepare(dir).and_then(|()| action.run(&mut cx));
+            let outcome = actions::prepare(machine.root, dir).and_then(|()| action.run(&mut cx));
             progress.exit_code = cx.exit_code;
-            let limit = held.reached(cx.crowded, cx.exit_code);
+            let limit = machine.held.reached(cx.crowded, cx.exit_code);
             let error = match outcome {
                 Ok(outputs) => return Once::Done(outputs),
                 Err(error) => error,
@@ -433,7 +433,7 @@ impl Run<'_, '_> {
                 let text =
                     format!("exit code {REBOOT} asks for a restart; then the step runs again");
                 self.stage.tell(ChildEvent::Note { text });
-                if self.stage.restarts {
+                if self.stage.machine.restarts {
                     return Once::RestartAgain;
                 }
                 continue;
@@ -458,7 +458,7 @@ impl Run<'_, '_> {
     }
 
     fn restart(&mut self, inputs: &Reboot, progress: &mut Progress) -> Once {
-        if !self.stage.restarts {
+        if !self.stage.machine.restarts {
             let text = "nothing restarts here; the next step follows at once".to_owned();
             self.stage.tell(ChildEvent::Note { text });
             return Once::Done(Vec::new());
@@ -563,17 +563,17 @@ impl Run<'_, '_> {
     /// The text of a document that a step names.
     fn text_of(&mut self, inputs: &ExecuteDocument, loud: bool) -> Result<String, String> {
         let limit = MAX_DOCUMENT_BYTES as u64;
-        let (held, outside) = (self.stage.held, self.stage.outside);
+        let machine = self.stage.machine;
         let dir = folder(self.document);
         let stage = &mut *self.stage;
         let library = &stage.spec.library;
         let mut sink = |event| stage.tell(event);
-        let mut cx = StepCx::new(&self.env, dir, held, outside, None, loud, &mut sink);
+        let mut cx = StepCx::new(machine, &self.env, dir, None, loud, &mut sink);
         let (name, bytes) = match &inputs.document {
             DocumentSource::Path(path) => {
                 let full = cx.full_path(path);
                 let failed = |error: std::io::Error| format!("cannot read {full}: {error}");
-                let file = actions::open_regular(&full).map_err(failed)?;
+                let file = machine.root.open(full.as_ref()).map_err(failed)?;
                 let mut bytes = Vec::new();
                 let mut file = file.take(limit + 1);
                 file.read_to_end(&mut bytes).map_err(failed)?;

@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use amiforge_types::Timestamp;
 
 use crate::event::RunSpec;
+use crate::root::{self, Root};
+
+/// Bytes of `os-release`.
+const MAX_OS_RELEASE: u64 = 1 << 20;
 
 /// The environment of every command: nothing of the host's, and the same on every machine.
 pub(super) fn environment(spec: &RunSpec, dir: Option<&str>) -> BTreeMap<String, String> {
@@ -37,23 +41,21 @@ pub(super) fn base_environment() -> BTreeMap<String, String> {
 }
 
 /// `context:` as far as it is the same for all steps of a document.
-pub(super) fn context(spec: &RunSpec) -> BTreeMap<String, String> {
-    let release = std::fs::read_to_string("/etc/os-release")
-        .or_else(|_| std::fs::read_to_string("/usr/lib/os-release"))
+pub(super) fn context(spec: &RunSpec, root: &dyn Root) -> BTreeMap<String, String> {
+    let text = |path: &str| root::read(root, path.as_ref(), MAX_OS_RELEASE);
+    let release = text("/etc/os-release")
+        .or_else(|_| text("/usr/lib/os-release"))
         .unwrap_or_default();
+    let release = String::from_utf8_lossy(&release);
     let name = release_field(&release, "NAME").unwrap_or_else(|| "Linux".to_owned());
     let version = release_field(&release, "VERSION_ID").unwrap_or_default();
-    let hostname = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
     let (date, date_time) = dates(spec.clock);
     let mut context: BTreeMap<String, String> = [
         ("accountId", "000000000000".to_owned()),
         ("date", date),
         ("dateTime", date_time),
         ("executionId", spec.execution_id.clone()),
-        ("hostname", hostname),
+        ("hostname", root.host_name()),
         ("osName", name),
         ("osPlatform", "linux".to_owned()),
         ("osVersion", version),

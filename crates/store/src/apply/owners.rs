@@ -14,9 +14,6 @@ use crate::materialise::host_only;
 /// Ids of a sandbox are below this.
 const IDS: u32 = 65_536;
 
-/// The id of nobody.
-const NOBODY: u32 = 65_534;
-
 /// The caller, whose files are root's in the sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owners {
@@ -36,6 +33,9 @@ pub struct HostTrees {
 }
 
 impl Owners {
+    /// The owner in the sandbox of what belongs to nobody there.
+    pub const NOBODY: u32 = 65_534;
+
     /// The caller with these ids.
     #[must_use]
     pub fn of(uid: u32, gid: u32) -> Self {
@@ -59,7 +59,7 @@ impl Owners {
         let id = |id: u32, own: u32| match (self.uid, id) {
             (0, id) if id < IDS => id,
             (1.., id) if id == own => 0,
-            _ => NOBODY,
+            _ => Self::NOBODY,
         };
         tree.update_all(|inode| {
             inode.stat.uid = id(inode.stat.uid, self.uid);
@@ -110,7 +110,7 @@ impl Owners {
             new.update(ino, |inode| self.restore(inode, before, all))?;
             // A move and a careful copy keep the time and the mode.
             let now = new.stat(ino);
-            let nobodys = now.uid == NOBODY || now.gid == NOBODY;
+            let nobodys = now.uid == Self::NOBODY || now.gid == Self::NOBODY;
             let owner = |stat: Stat| (stat.uid, stat.gid);
             let fresh = was.is_none_or(|was| owner(now) != owner(old.stat(was)));
             if fresh && nobodys && strangers.contains(&(now.mtime, now.mode)) {
