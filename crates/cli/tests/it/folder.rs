@@ -732,3 +732,52 @@ fn moved_files_whose_owner_the_sandbox_does_not_have_are_told() {
     let uid = |name: &str| fs_err::metadata(case.root().join(name)).unwrap().uid();
     assert_eq!((uid("srv/moved2"), uid("srv/keep")), (65_534, 123_456));
 }
+
+/// A user of no account: without subordinate ids there is no sandbox for it.
+const NOBODYS: u32 = 61_111;
+
+#[test]
+fn steps_that_need_nothing_but_files_need_no_sandbox() {
+    let case = Case::new(Some((NOBODYS, NOBODYS)));
+    symlink("/../../../etc/motd", case.root().join("srv/out")).unwrap();
+    let steps = [
+        "CreateFile\n        inputs: [{path: /srv/new/file, content: text, permissions: '0640'}]",
+        "AppendFile\n        inputs: [{path: /srv/out, content: more}]",
+        "MoveFolder\n        inputs: [{source: /srv/folder, destination: /srv/moved-folder}]",
+        "DeleteFile\n        inputs: [{path: '/srv/k*'}]",
+        "CreateSymlink\n        inputs: [{path: /srv/null, target: /dev/null}]",
+    ];
+    let document = |steps: &[&str]| {
+        let mut text = "schemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n".to_owned();
+        for (number, step) in steps.iter().enumerate() {
+            let step = format!("      - name: Step{number}\n        action: {step}\n");
+            text.push_str(&step);
+        }
+        case.env.write("document.yaml", text);
+    };
+    document(&steps);
+    let end = finish(&mut case.command()).expect_code(0);
+    assert_eq!(end.json()["executedStepCount"], 5);
+    let read = |path: &str| fs_err::read_to_string(case.root().join(path)).unwrap();
+    assert_eq!(read("srv/new/file"), "text");
+    assert_eq!(read("etc/motd"), "hello\nmore", "and not the host's");
+    assert_eq!(read("srv/moved-folder/a/b"), "folder/a/b");
+    assert!(!case.root().join("srv/folder").exists());
+    assert!(!case.root().join("srv/keep").exists());
+    let null = fs_err::read_link(case.root().join("srv/null")).unwrap();
+    assert_eq!(null, Path::new("/dev/null"));
+    let made = fs_err::metadata(case.root().join("srv/new/file")).unwrap();
+    assert_eq!((made.uid(), made.mode() & 0o7777), (NOBODYS, 0o640));
+    case.nothing_of_ours();
+
+    // Its `/proc` is that of a sandbox, which this user has not.
+    let before = case.stamps();
+    document(&[
+        "CreateFile\n        inputs: [{path: /srv/other, content: text}]",
+        "ListFiles\n        inputs: [{path: /proc/1}]",
+    ]);
+    let end = finish(&mut case.command());
+    assert_ne!(end.code(), 0);
+    assert!(end.stderr.contains("subuid"), "{}", end.stderr);
+    assert_eq!(case.stamps(), before);
+}
