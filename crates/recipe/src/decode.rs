@@ -424,9 +424,10 @@ impl<'n> Fields<'n> {
         } else {
             Spelling::Either
         };
-        if spelling == Spelling::Either {
-            cx.asks(node.span, || Asked::EitherCase);
-        }
+        cx.asks(node.span, || match spelling {
+            Spelling::Pascal => Asked::PascalCase,
+            _ => Asked::EitherCase,
+        });
         Some(Self {
             spelling,
             ..Self::of(node, what, cx)?
@@ -509,6 +510,7 @@ impl<'n> Fields<'n> {
         cx.asks(self.span, || Asked::Alias(name, alias));
         if self.spelling == Spelling::Pascal {
             self.known.push(alias);
+            cx.asks(self.span, || Asked::Field(alias));
             return self
                 .fields
                 .iter()
@@ -578,6 +580,7 @@ impl<'n> Fields<'n> {
     /// Reports a missing field by the very word that is wanted.
     pub(crate) fn missing_word(&self, name: &str, cx: &mut Cx<'_>) {
         if !self.opaque {
+            cx.asks(self.span, || Asked::Missing(name.to_owned()));
             let message = format!("{} needs the field `{name}`", self.what);
             cx.error("missing-field", self.span, message);
         }

@@ -28,6 +28,8 @@ pub(crate) enum Asked {
     Mapping(&'static str),
     /// Of a mapping: names may also begin in upper case.
     EitherCase,
+    /// Of a mapping: names begin in upper case.
+    PascalCase,
     /// Of a mapping: this field, if it is there.
     Field(&'static str),
     /// Of a mapping: the second name says the same as the first.

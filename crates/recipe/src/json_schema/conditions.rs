@@ -37,7 +37,7 @@ pub(super) fn of_components(defs: &mut Definitions) {
         let mut schema = if logical {
             joined(name)
         } else {
-            explorer.explore(&[Step::Field(name)], defs)
+            explorer.explore(&[Step::Field(name.into())], defs)
         };
         texts::describe(&mut schema, "condition", name);
         properties.insert(name.to_owned(), schema);

@@ -4,6 +4,7 @@
 //! it, and reads in the [`Trace`] what the decoder asks of each. Where it asks for fields or entries, those
 //! are the next places.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use amiforge_types::{Diagnostics, Position, Severity, Span};
@@ -39,7 +40,7 @@ const fn place(line: u32) -> Span {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// The field of a mapping.
-    Field(&'static str),
+    Field(Cow<'static, str>),
     /// The entry of a list.
     Item,
     /// The value of a name that is the author's.
@@ -99,6 +100,12 @@ impl Definitions {
                 list.extend(more);
             }
         }
+    }
+
+    /// Whether the mapping that this is has to have something in it.
+    pub(super) fn demands(&self, name: &str) -> bool {
+        let schema = self.0.get(name);
+        schema.is_some_and(|s| s.get("required").is_some() || s.get("allOf").is_some())
     }
 
     pub(super) fn into_value(self) -> Value {
@@ -176,7 +183,7 @@ impl Explorer<'_> {
                     node = container(NodeKind::Seq(vec![node]), Span::default());
                     continue;
                 }
-                Step::Field(name) => name,
+                Step::Field(name) => name.as_ref(),
                 Step::Value => AUTHORS,
             };
             let fields = vec![field(name, node, Span::default())];
@@ -372,7 +379,11 @@ impl Explorer<'_> {
         let mut required = run.missing();
         let (mut properties, mut patterns) = (Map::new(), Map::new());
         for name in names {
-            let alone = NodeKind::Map(vec![field(name, unknown(BELOW), KEY)]);
+            let spellings = spellings(name, run);
+            let Some((first, others)) = spellings.split_first() else {
+                continue;
+            };
+            let alone = NodeKind::Map(vec![field(first, unknown(BELOW), KEY)]);
             let alone = self.run(path, alone);
             if alone.failed(KEY, "unknown-field") {
                 continue;
@@ -380,13 +391,11 @@ impl Explorer<'_> {
             // What is asked for whatever else is there has to be there.
             let missing = alone.missing();
             required.retain(|needed| *needed == name || missing.contains(needed));
-            let mut schema = self.explore(&below(path, Step::Field(name)), defs);
-            texts::describe(&mut schema, definition, name);
-            let mut spellings = spellings(name, run).into_iter();
-            if let Some(first) = spellings.next() {
-                properties.insert(first, schema.clone());
-            }
-            for other in spellings {
+            let step = Step::Field(first.clone().into());
+            let mut schema = self.explore(&below(path, step), defs);
+            texts::describe(&mut schema, definition, main_name(name, run));
+            properties.insert(first.clone(), schema.clone());
+            for other in others {
                 patterns.insert(format!("^{other}$"), schema.clone());
             }
         }
@@ -449,6 +458,9 @@ fn what(run: &Run) -> Option<&'static str> {
 
 /// Every way to write a field; the one that is offered first.
 fn spellings(name: &str, run: &Run) -> Vec<String> {
+    if run.asks(&Asked::PascalCase) {
+        return vec![capitalized(name)];
+    }
     let mut all = vec![name.to_owned()];
     if run.asks(&Asked::EitherCase) {
         all.push(capitalized(name));
@@ -462,6 +474,15 @@ fn spellings(name: &str, run: &Run) -> Vec<String> {
     }
     all.dedup();
     all
+}
+
+/// What the API calls the field.
+fn main_name(name: &'static str, run: &Run) -> &'static str {
+    let mut aliases = run.heard.iter().filter_map(|one| match one.asked {
+        Asked::Alias(main, alias) if alias == name => Some(main),
+        _ => None,
+    });
+    aliases.next().unwrap_or(name)
 }
 
 fn one_there(names: &[String]) -> Value {

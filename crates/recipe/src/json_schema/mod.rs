@@ -8,6 +8,7 @@
 
 mod conditions;
 mod explore;
+mod template;
 mod texts;
 
 use amiforge_types::Span;
@@ -32,7 +33,7 @@ pub enum SchemaKind {
 }
 
 impl SchemaKind {
-    /// All that have one. CloudFormation templates have none: other tools bring theirs.
+    /// All of them.
     #[must_use]
     pub fn all() -> Vec<Self> {
         let resources = ResourceKind::ALL
@@ -42,7 +43,7 @@ impl SchemaKind {
         [DocumentKind::Component, DocumentKind::ImageRecipe]
             .into_iter()
             .chain(resources)
-            .chain([DocumentKind::Workflow])
+            .chain([DocumentKind::Workflow, DocumentKind::Template])
             .map(Self::Document)
             .chain([Self::Config])
             .collect()
@@ -81,7 +82,7 @@ impl SchemaKind {
                 resources::check_fields(kind, node, cx);
             }),
             Self::Document(DocumentKind::Workflow) => workflow_document(&mut defs),
-            Self::Document(DocumentKind::Template) => return None,
+            Self::Document(DocumentKind::Template) => template::document(&mut defs),
             Self::Config => plain(&mut defs, &|node, cx| {
                 user_config::decode_config(node, cx);
             }),
@@ -122,12 +123,12 @@ fn inputs_of(name: &str, inputs: &Value, needed: bool) -> Value {
 
 fn component_document(defs: &mut Definitions) -> Value {
     let step = [
-        Step::Field("phases"),
+        Step::Field("phases".into()),
         Step::Item,
-        Step::Field("steps"),
+        Step::Field("steps".into()),
         Step::Item,
     ];
-    let condition = [&step[..], &[Step::Field("if")]].concat();
+    let condition = [&step[..], &[Step::Field("if".into())]].concat();
     let stops: [Stop<'_>; 1] = [(&condition, "if")];
     conditions::of_components(defs);
     let explorer = Explorer {
@@ -161,7 +162,11 @@ fn component_document(defs: &mut Definitions) -> Value {
 }
 
 fn workflow_document(defs: &mut Definitions) -> Value {
-    let condition = [Step::Field("steps"), Step::Item, Step::Field("if")];
+    let condition = [
+        Step::Field("steps".into()),
+        Step::Item,
+        Step::Field("if".into()),
+    ];
     conditions::of_workflows(defs);
     let explorer = Explorer {
         decode: &|node, cx| workflow::check_document(node, None, cx),

@@ -27,13 +27,14 @@ use crate::node::{Key, Node, NodeKind, Style};
 use crate::reference::has_secret;
 use crate::resources::{self, ResourceKind};
 use crate::{suggest, yaml};
+pub(crate) use parameters::declared;
 use resolve::Resolver;
 
 /// Most resources of a template (CloudFormation quota).
-const MOST_RESOURCES: usize = 500;
+pub(crate) const MOST_RESOURCES: usize = 500;
 
 /// Sections of a template.
-const SECTIONS: &[&str] = &[
+pub(crate) const SECTIONS: &[&str] = &[
     "AWSTemplateFormatVersion",
     "Description",
     "Metadata",
@@ -49,7 +50,7 @@ const SECTIONS: &[&str] = &[
 ];
 
 /// What stands beside the properties of a resource.
-const ATTRIBUTES: &[&str] = &[
+pub(crate) const ATTRIBUTES: &[&str] = &[
     "Type",
     "Properties",
     "DependsOn",
@@ -62,7 +63,7 @@ const ATTRIBUTES: &[&str] = &[
 ];
 
 /// Begins the types of our resources.
-const OURS: &str = "AWS::ImageBuilder::";
+pub(crate) const OURS: &str = "AWS::ImageBuilder::";
 
 /// The resources of Image Builder in a template.
 #[derive(Clone, Debug, PartialEq, Eq)]

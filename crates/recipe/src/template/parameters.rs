@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use crate::decode::{self, Cx, Fields, shown};
 use crate::node::{Node, NodeKind};
 use crate::suggest;
+use crate::trace::Asked;
 
 /// The value of a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Parameter {
+pub(crate) struct Parameter {
     pub(super) value: Value,
     /// True when nobody gave the value.
     pub(super) is_default: bool,
@@ -37,8 +38,11 @@ const TYPES: &[&str] = &[
     "List<AWS::",
 ];
 
+/// The same for JSON Schemas.
+const TYPE_PATTERN: &str = "^(String$|Number$|CommaDelimitedList$|List<(String|Number)>$|List<AWS::|AWS::EC2::|AWS::Route53::|AWS::SSM::Parameter::)";
+
 /// Every declared parameter with its value.
-pub(super) fn declared<'n>(
+pub(crate) fn declared<'n>(
     node: Option<&'n Node>,
     given: &BTreeMap<String, String>,
     cx: &mut Cx<'_>,
@@ -61,7 +65,7 @@ fn parameter(
     given: Option<&String>,
     cx: &mut Cx<'_>,
 ) -> Option<Parameter> {
-    let mut fields = Fields::of(node, "a parameter", cx)?;
+    let mut fields = Fields::of(node, "a parameter of the template", cx)?;
     let kind = fields.required("Type", cx, kind).unwrap_or_default();
     let default = fields.optional("Default", cx, default).flatten();
     let allowed = fields
@@ -244,6 +248,7 @@ fn default(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
 
 fn kind(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
     let text = decode::filled(node, cx)?;
+    cx.asks(node.span, || Asked::Pattern(TYPE_PATTERN));
     let known = TYPES
         .iter()
         .any(|known| text == *known || (known.ends_with("::") && text.starts_with(known)));

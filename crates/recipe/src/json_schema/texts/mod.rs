@@ -4,6 +4,7 @@ mod actions;
 mod component;
 mod recipe;
 mod resources;
+mod template;
 mod workflow;
 
 use serde_json::{Value, json};
@@ -33,6 +34,7 @@ fn all() -> impl Iterator<Item = &'static Texts> {
         component::TEXTS,
         recipe::TEXTS,
         resources::TEXTS,
+        template::TEXTS,
         workflow::TEXTS,
     ]
     .into_iter()
