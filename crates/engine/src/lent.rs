@@ -79,6 +79,39 @@ pub(crate) fn covered(lent: &[Lent]) -> Vec<Vec<u8>> {
     dirs
 }
 
+/// Whether a layer has directories with attributes, which the directories that the sandbox lays over them have not.
+pub(crate) fn has_attributes(diff: &LayerDiff) -> bool {
+    diff.entries.values().any(|entry| match entry {
+        LayerEntry::Put(inode) | LayerEntry::PutOpaque(inode) => {
+            inode.kind == Kind::Dir && !inode.xattrs.is_empty()
+        }
+        LayerEntry::Link(_) | LayerEntry::Whiteout => false,
+    })
+}
+
+/// Gives directories that a job has changed the attributes back that it could not see, since the sandbox had laid others
+/// over them. Whether there were any.
+pub(crate) fn restore_attributes(lent: &[Lent], lower: &Tree, diff: &mut LayerDiff) -> bool {
+    let mut restored = false;
+    for path in covered(lent) {
+        let (Some(LayerEntry::Put(inode)), Some(below)) =
+            (diff.entries.get_mut(&path), lower.lookup(&path))
+        else {
+            continue;
+        };
+        if inode.kind != Kind::Dir || !lower.is_dir(below) {
+            continue;
+        }
+        for (name, value) in lower.xattrs(below) {
+            if !inode.xattrs.contains_key(name) {
+                inode.xattrs.insert(name.clone(), value.clone());
+                restored = true;
+            }
+        }
+    }
+    restored
+}
+
 /// A layer over `lower` without the lent files that a job left in it, and without directories that it has for their
 /// sake alone; `None` when there are none. What `lower` has in their place stays.
 pub(crate) fn without(
@@ -254,6 +287,31 @@ mod tests {
         let left = without(&lent, &lower, &diff, &BlobTable::new()).unwrap();
         let own = &left.unwrap().entries[&b"etc/resolv.conf"[..]];
         assert_eq!(*own, LayerEntry::Put(file("own")));
+    }
+
+    #[test]
+    fn directories_under_lent_files_keep_their_attributes() {
+        let mut lower = folder();
+        let etc = lower.lookup(b"etc").unwrap();
+        let (list, value) = (b"system.posix_acl_access".to_vec(), b"acl".to_vec());
+        lower
+            .update(etc, |inode| {
+                inode.xattrs.insert(list.clone(), value.clone());
+            })
+            .unwrap();
+        let lent = [at("/etc/resolv.conf", "lent")];
+        let mut diff = LayerDiff::default();
+        let dir = || LayerEntry::Put(inode(Kind::Dir));
+        diff.entries.insert(b"etc".to_vec(), dir());
+        diff.entries.insert(b"usr".to_vec(), dir());
+        assert!(!has_attributes(&diff));
+        assert!(restore_attributes(&lent, &lower, &mut diff));
+        assert!(has_attributes(&diff));
+        let LayerEntry::Put(etc) = &diff.entries[&b"etc"[..]] else {
+            panic!("{diff:?}");
+        };
+        assert_eq!(etc.xattrs[&list], value);
+        assert!(!restore_attributes(&lent, &lower, &mut diff));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use amiforge_exec::{Limits, RootSpec, Sandbox, Shim};
 use amiforge_plan::{LayerKind, LayerPlan};
 use amiforge_recipe::StepLimits;
-use amiforge_store::{LayerWriter, Store};
+use amiforge_store::{LayerWriter, Store, StoredLayer};
 use amiforge_tree::layer::LayerInfo;
 use amiforge_tree::{ApplyError, LayerDiff, Stat, Tree};
 use amiforge_types::{GIB, Timestamp};
@@ -185,12 +185,15 @@ fn keep(
     let diff = writer
         .read(&mut blobs)
         .or_fail(ErrorKind::Failed, context)?;
-    if lent::may_have(root, &diff) {
+    let attributed = |layer: &StoredLayer| lent::has_attributes(&layer.diff);
+    if lent::may_have(root, &diff) || below.layers.iter().any(attributed) {
         let lower = below.tree().or_fail(ErrorKind::Failed, context)?;
         let lent = lent::lent(root, &lower);
         let own =
             lent::without(&lent, &lower, &diff, &blobs).or_fail(ErrorKind::Failed, context)?;
-        if let Some(own) = own {
+        let changed = own.is_some();
+        let mut own = own.unwrap_or(diff);
+        if lent::restore_attributes(&lent, &lower, &mut own) || changed {
             return store
                 .put_layer(planned.id, &own, &blobs)
                 .or_fail(ErrorKind::Failed, context);
