@@ -59,6 +59,9 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Say what this host can do, and what to install.
     Doctor(Doctor),
+    /// What is kept between builds: list it, take out what is old, say why a layer is not there
+    #[command(subcommand)]
+    Cache(Cache),
     /// Print a shell completion script.
     Completions {
         /// The shell.
@@ -402,6 +405,72 @@ pub(crate) struct Diff {
     /// Print all differences as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cache {
+    /// Every layer: id, size, time since its last use, title, recipes whose last build has it, images
+    List {
+        /// Print as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take out what was not used for long. What a running build or an image of the catalog uses stays
+    Gc(Gc),
+    /// Say which layers a build would make, and which input of each changed: `plan --why`
+    Why {
+        #[command(flatten)]
+        recipe: RecipeArgs,
+        /// Print the plan as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Gc {
+    /// What stays: layers and downloads used within a time (`12h`, `30d`, `8w`), or layers up to a size together, the last used
+    /// first (`20GiB`). Of both, each counts [default: 30d]
+    #[arg(long, value_name = "TIME|SIZE")]
+    pub(crate) keep: Vec<KeepArg>,
+    /// Only say what would go.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `cache gc` leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeepArg {
+    Age(std::time::Duration),
+    Size(u64),
+}
+
+impl std::str::FromStr for KeepArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let count = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let seconds = match &text[count.len()..] {
+            "h" => 3600,
+            "d" => 86_400,
+            "w" => 7 * 86_400,
+            "" => return Err("say a time such as `30d` or a size such as `20GiB`".to_owned()),
+            _ => {
+                let size: amiforge_types::ByteSize = text
+                    .parse()
+                    .map_err(|_| "neither a time such as `30d` nor a size such as `20GiB`")?;
+                return Ok(Self::Size(size.0));
+            }
+        };
+        let count: u64 = count
+            .parse()
+            .map_err(|_| format!("{count:?} is no number"))?;
+        let seconds = count.checked_mul(seconds).ok_or("that is too long")?;
+        Ok(Self::Age(std::time::Duration::from_secs(seconds)))
+    }
 }
 
 #[derive(Debug, Args)]

@@ -327,6 +327,43 @@ pub(crate) fn doctor(engine: &Engine, args: &args::Doctor) -> Outcome {
     Ok(ExitCode::from(if report.can_build() { 0 } else { 3 }))
 }
 
+pub(crate) fn cache(engine: &Engine, command: args::Cache) -> Outcome {
+    match command {
+        args::Cache::List { json } => {
+            let report = engine.cache()?;
+            match json {
+                true => print_json(&report)?,
+                false => print_line(&report.text())?,
+            }
+        }
+        args::Cache::Gc(gc) => {
+            let mut keep = engine::Keep::default();
+            for one in &gc.keep {
+                match one {
+                    args::KeepArg::Age(age) => keep.age = Some(*age),
+                    args::KeepArg::Size(bytes) => keep.bytes = Some(*bytes),
+                }
+            }
+            if gc.keep.is_empty() {
+                keep.age = Some(DEFAULT_KEEP);
+            }
+            let collected = engine.collect(keep, gc.dry_run)?;
+            match gc.json {
+                true => print_json(&collected)?,
+                false => print_line(&collected.text(gc.dry_run))?,
+            }
+        }
+        args::Cache::Why { recipe, json } => {
+            let why = true;
+            return plan(engine, &args::Plan { recipe, json, why });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Layers and downloads that were used within this time stay, unless somebody says otherwise.
+const DEFAULT_KEEP: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
+
 pub(crate) fn completions(shell: clap_complete::Shell) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut args::Cli::command(), "amiforge", &mut script);

@@ -123,6 +123,7 @@ fn run(command: Command, progress: &Arc<Progress>) -> Result<ExitCode, CommandEr
         Command::Inspect(args) => commands::inspect(&engine, args),
         Command::Diff(args) => commands::diff(&engine, args),
         Command::Doctor(args) => commands::doctor(&engine, &args),
+        Command::Cache(command) => commands::cache(&engine, command),
         Command::Completions { shell } => commands::completions(shell),
     };
     match result {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use amiforge_ami::{
     Artifact, BootMode, ComponentRecord, ContainerManifest, CreationDate, LayerRecord, Manifest,
@@ -15,7 +16,7 @@ use amiforge_recipe::{ImageRecipe, RootFilesystem};
 use amiforge_source::ResolvedDebian;
 use amiforge_store::{CatalogImage, Store};
 use amiforge_tree::Tree;
-use amiforge_types::{Arch, Digest, GIB, Seed};
+use amiforge_types::{Arch, Digest, GIB, LayerId, Seed};
 use serde::{Deserialize, Serialize};
 
 use crate::assemble::BootChoice;
@@ -92,6 +93,8 @@ impl Engine {
         let recipe = self.load(&request.recipe)?;
         let store = self.open_store()?;
         self.clear_leftovers(&store);
+        let in_store = || "the store cannot be used".to_owned();
+        let _downloads = store.use_downloads().or_fail(ErrorKind::Failed, in_store)?;
         let version = recipe.recipe.version.first().to_string();
         let target = request.out.clone().unwrap_or_else(|| {
             PathBuf::from("out").join(format!(
@@ -105,6 +108,10 @@ impl Engine {
             self.resolve_parent(&recipe, request.recipe.offline)?
         };
         let plan = self.compile(&recipe, &resolved)?;
+        let ids: Vec<LayerId> = plan.layers.iter().map(|layer| layer.id).collect();
+        let _used = store
+            .use_layers(&ids, SystemTime::now())
+            .or_fail(ErrorKind::Failed, in_store)?;
         if !request.rebuild
             && let Some(outcome) = self.unchanged(&store, &target, &plan, request.test)?
         {

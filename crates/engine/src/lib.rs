@@ -7,6 +7,7 @@
 
 mod assemble;
 mod build;
+mod cache;
 mod components;
 mod container;
 mod convert;
@@ -43,6 +44,7 @@ pub use amiforge_disk::{Compression, Format, Subformat};
 pub use amiforge_recipe::{codes, explain, nearest_code};
 pub use assemble::{AssembleRequest, BootChoice};
 pub use build::{BuildOutcome, BuildRequest};
+pub use cache::{CacheReport, CachedLayer, Collected, Downloads, Keep};
 pub use components::ComponentRequest;
 pub use convert::ConvertRequest;
 pub use diff::{DiffReport, DiffRequest};

@@ -129,6 +129,22 @@ impl Engine {
         Plan::from_json(&record.to_string()).ok()
     }
 
+    /// The same of every recipe.
+    pub(crate) fn last_plans(&self, store: &Store) -> Result<Vec<Plan>, EngineError> {
+        let context = || "cannot read the build records".to_owned();
+        let mut plans = Vec::new();
+        for key in store
+            .record_keys(LAST_PLAN)
+            .or_fail(ErrorKind::Failed, context)?
+        {
+            let record = store
+                .get_record(LAST_PLAN, &key)
+                .or_fail(ErrorKind::Failed, context)?;
+            plans.extend(record.and_then(|record| Plan::from_json(&record.to_string()).ok()));
+        }
+        Ok(plans)
+    }
+
     pub(crate) fn keep_plan(&self, store: &Store, plan: &Plan) -> Result<(), EngineError> {
         let context = || "cannot write the build record".to_owned();
         let record = serde_json::to_value(plan).or_fail(ErrorKind::Internal, context)?;

@@ -43,6 +43,7 @@ mod remove;
 mod session;
 mod store;
 mod target;
+mod uses;
 
 pub use apply::{FolderError, FolderReport, HostTrees, Owners, apply_changes, remove_below};
 pub use atomic::write_atomic;
@@ -57,3 +58,4 @@ pub use materialise::{MaterialiseError, MaterialiseReport, materialise};
 pub use remove::{RemoveError, remove_tree, remove_tree_at};
 pub use store::Store;
 pub use target::FileTarget;
+pub use uses::{LayerUse, Unused};

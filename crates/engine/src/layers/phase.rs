@@ -34,7 +34,7 @@ pub(super) struct Phase<'a> {
 
 /// Kind of the records that hold what the build phase of a layer's component gave out, for later
 /// phases that refer to it when the layer comes from the store.
-const BUILD_RESULTS: &str = "build-results";
+pub(crate) const BUILD_RESULTS: &str = "build-results";
 const BUILD_RESULTS_VERSION: u32 = 1;
 
 impl Engine {

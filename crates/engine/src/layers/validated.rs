@@ -12,7 +12,7 @@ use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
 
 /// Kind of the records that say which layers' validate phases have passed.
-const VALIDATED: &str = "validated";
+pub(crate) const VALIDATED: &str = "validated";
 const VALIDATED_VERSION: u32 = 1;
 
 /// The phase that looks at a layer.
