@@ -143,8 +143,12 @@ impl Engine {
             return Err(EngineError::Documents(reports));
         }
         let unused = |what: &str, used: &[bool], given: &[(String, String)]| {
-            let at = used.iter().position(|used| !used)?;
-            let name = &given.get(at)?.0;
+            // Pseudo parameters are every template's, whether it asks for them or not.
+            let mut given = used
+                .iter()
+                .zip(given)
+                .filter(|(_, (name, _))| !name.starts_with("AWS::"));
+            let (_, (name, _)) = given.find(|(used, _)| !**used)?;
             let message = format!("--{what} {name}: no document has this");
             Some(EngineError::new(ErrorKind::Invalid, message))
         };

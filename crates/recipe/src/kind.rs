@@ -380,7 +380,14 @@ fn unknown(node: &Node) -> Diagnostic {
         _ => false,
     };
     let message = "this is no document that amiforge knows";
-    let help = if fragment {
+    let is_step = |node: &Node| node.get("action").is_some() && node.get("name").is_some();
+    let steps = match &node.kind {
+        NodeKind::Seq(items) => items.first().is_some_and(is_step),
+        _ => is_step(node) || node.get("steps").is_some(),
+    };
+    let help = if steps && node.get("schemaVersion").is_none() {
+        "steps stand below `phases:` and `steps:` of a component document".to_owned()
+    } else if fragment {
         "resources of a template stand below `Resources:`".to_owned()
     } else if nearest.is_empty() {
         "a component has `schemaVersion` and `phases`, a recipe `parentImage` and `semanticVersion`, a template `Resources`".to_owned()

@@ -257,12 +257,18 @@ impl Reader<'_, '_> {
                 "unknown-alias",
                 span,
                 "this alias names an anchor that does not exist",
-            );
+            )
+            .with_help("put quotes around a text that starts with `*`");
         }
         if info.contains("recursion limit") {
             return Diagnostic::error("nested-too-deep", span, "lists and mappings nest too deep");
         }
         let problem = Diagnostic::error("yaml-syntax", span, format!("not valid YAML: {info}"));
+        if info.contains("escape") || info.contains("hexadecimal") {
+            return problem.with_help(
+                "between double quotes a backslash begins an escape: use single quotes, or write `\\\\`",
+            );
+        }
         let value = line.trim_start().trim_start_matches("- ");
         match value.split_once(": ") {
             Some((_, rest))

@@ -294,8 +294,14 @@ fn steps(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<Step>> {
         .map(|item| step(item, &mut names, cx))
         .collect();
     if items.is_empty() {
-        cx.error("empty-value", node.span, "`steps` has no entry");
-        return None;
+        // The service takes it.
+        let help = "remove the phase";
+        cx.warning(
+            "empty-value",
+            node.span,
+            "`steps` has no entry, so the phase does nothing",
+            help,
+        );
     }
     steps.into_iter().collect()
 }

@@ -327,7 +327,10 @@ impl Export {
                 message,
             ));
         }
-        if kind != ResourceKind::Image && get(&fields, "name").is_none() {
+        let is_named = ["name", "Name"]
+            .iter()
+            .any(|key| document.get(key).is_some());
+        if kind != ResourceKind::Image && !is_named {
             let message = format!("{} needs the field `name` to be made", kind.with_article());
             diags.push(Diagnostic::error("missing-field", document.span, message));
         }

@@ -381,6 +381,7 @@ fn read(
     to_export: bool,
     diags: &mut Diagnostics,
 ) -> Option<Template> {
+    soften_duplicates(document, diags);
     let mut found = Diagnostics::new();
     let mut cx = Cx::new(&mut found);
     let cx = &mut cx;
@@ -465,6 +466,45 @@ fn read(
         parameters: names,
         secrets,
     })
+}
+
+/// CloudFormation takes a key that stands twice, and the last one counts. In what is not looked at here, that is no error.
+fn soften_duplicates(document: &Node, diags: &mut Diagnostics) {
+    let NodeKind::Map(sections) = &document.kind else {
+        return;
+    };
+    let place = sections.iter().position(|(key, _)| key.text == "Resources");
+    let Some((place, NodeKind::Map(entries))) = place.map(|place| (place, &sections[place].1.kind))
+    else {
+        return;
+    };
+    let start = |key: &Key| key.span.start.offset;
+    // A resource goes on to the next one, the last to the next section.
+    let next = sections
+        .get(place + 1)
+        .map_or(usize::MAX, |(key, _)| start(key));
+    let ends = entries.iter().skip(1).map(|(key, _)| start(key));
+    let ends = ends.chain([next]);
+    let others: Vec<std::ops::Range<usize>> = entries
+        .iter()
+        .zip(ends)
+        .filter(|((_, node), _)| {
+            let kind = node.get("Type").and_then(Node::as_text);
+            kind.is_some_and(|kind| !kind.starts_with(OURS))
+        })
+        .map(|((key, _), end)| start(key)..end)
+        .collect();
+    let within = |place: Span| {
+        others
+            .iter()
+            .any(|range| range.contains(&place.start.offset))
+    };
+    for mut problem in std::mem::take(diags).into_sorted() {
+        if problem.code == "duplicate-key" && problem.span.is_some_and(within) {
+            problem.severity = Severity::Warning;
+        }
+        diags.push(problem);
+    }
 }
 
 /// The logical ids with the types that are ours.

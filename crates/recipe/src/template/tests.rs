@@ -316,3 +316,22 @@ fn a_secret_passes_every_check_of_what_it_is_a_part_of() {
     let properties = &template.resource("I").unwrap().properties;
     assert!(properties.get("SnsTopicArn").unwrap().is_opaque());
 }
+
+#[test]
+fn keys_that_stand_twice_are_errors_where_they_are_read_only() {
+    let text = "Resources:\n  Role:\n    Type: AWS::IAM::Role\n    Properties:\n      Path: /\n      Name: a\n      Path: /\n  Recipe:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Properties:\n      Name: abc\n      Version: 1.0.0\n      ParentImage: debian:bookworm\n      Name: def\n  Topic:\n    Type: AWS::SNS::Topic\n    Properties: {A: 1, A: 2}\nOutputs: {}\nOutputs: {}\n";
+    let (_, problems) = parse_template(text, &BTreeMap::new());
+    let told: Vec<_> = problems
+        .iter()
+        .map(|p| (p.severity, p.span.unwrap().start.line))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Severity::Warning, 7),
+            (Severity::Error, 14),
+            (Severity::Warning, 17),
+            (Severity::Error, 19)
+        ]
+    );
+}

@@ -194,7 +194,8 @@ pub(crate) static ACTIONS: &[Action] = &[
         most_minutes: 7 * 24 * 60,
         stages: &[],
     },
-    on_instance("WaitForSSMAgent", 180, &["status"]),
+    // The guide spells its output in both ways.
+    on_instance("WaitForSSMAgent", 180, &["status", "Status"]),
 ];
 
 /// What `$.imagebuilder.` holds.
