@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::commands::{Outcome, parameters, print_json, print_line, usage};
+use crate::render;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Component {
@@ -122,5 +123,8 @@ fn run(engine: &Engine, args: Run) -> Outcome {
         log_dir: args.log_dir,
     })?;
     print_json(&result.summary(logs.display().to_string()))?;
+    if let Some(error) = engine.failure_of(&result) {
+        render::error(&error);
+    }
     Ok(ExitCode::from(u8::from(!result.status.is_ok())))
 }

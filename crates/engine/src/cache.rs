@@ -128,7 +128,7 @@ impl Engine {
                 None => true,
             };
             let idle = Duration::from_secs(layer.idle_seconds);
-            if fits && keep.age.is_none_or(|age| idle <= age) {
+            if fits && keep.age.is_none_or(|age| idle < age) {
                 continue;
             }
             if !layer.images.is_empty() {
@@ -238,7 +238,7 @@ impl Engine {
                     let times = [meta.modified(), meta.accessed()];
                     let last = times.into_iter().flatten().max();
                     let idle = last.and_then(|last| now.duration_since(last).ok());
-                    if idle.is_none_or(|idle| idle <= age) {
+                    if idle.is_none_or(|idle| idle < age) {
                         continue;
                     }
                     if !dry {

@@ -4,15 +4,16 @@
 mod folder;
 mod mounts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use amiforge_exec::{DocumentSpec, RunResult, RunSpec, ToeLog, works_on_files};
-use amiforge_recipe::{Component, ComponentSource, DocumentKind};
+use amiforge_recipe::{Component, ComponentSource, DocumentKind, did_you_mean};
 use amiforge_types::{Digest, Timestamp};
 use fs_err as fs;
 
 use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
+use crate::layers;
 use crate::library;
 use crate::load::read_component;
 use crate::settings::Engine;
@@ -66,7 +67,7 @@ impl Engine {
         let (mut phases, mut needed) = (request.phases.clone(), BTreeMap::new());
         let sources = Sources::load(self.settings.config_file.as_deref())?;
         let mut external = BTreeMap::new();
-        let mut on_files = true;
+        let (mut on_files, mut known) = (true, BTreeSet::new());
         for (name, text, component, parameters) in documents {
             needed.extend(library::needed_by(&component, &parameters));
             let variables = component.variables(&parameters);
@@ -77,6 +78,7 @@ impl Engine {
                     .external(&component, &variables, &BTreeMap::new(), wanted)?
                     .0,
             );
+            known.extend(component.phases.iter().map(|phase| phase.name.clone()));
             let run = component.phases.iter().filter(|phase| wanted(&phase.name));
             on_files &= run.into_iter().all(|phase| works_on_files(&phase.steps));
             if request.phases.is_empty() {
@@ -89,6 +91,13 @@ impl Engine {
                 earlier: Vec::new(),
                 working_directory: None,
             });
+        }
+        if let Some(unknown) = request.phases.iter().find(|name| !known.contains(*name)) {
+            let message = format!("--phases {unknown}: no document has this phase");
+            let names: Vec<&str> = known.iter().map(String::as_str).collect();
+            let hint = did_you_mean(unknown, names.iter().copied());
+            let hint = hint.unwrap_or_else(|| format!("there are {}", names.join(", ")));
+            return Err(EngineError::new(ErrorKind::Invalid, message).with_hint(hint));
         }
         let now = self.settings.now;
         let seed = format!("{}.{} {}", now.secs, now.nanos, std::process::id());
@@ -134,6 +143,15 @@ impl Engine {
             folder.bring(&result)?;
         }
         Ok((result, dir))
+    }
+
+    /// Why a run failed: the step, its command, and the end of its output. Nothing for one that did not.
+    #[must_use]
+    pub fn failure_of(&self, result: &RunResult) -> Option<EngineError> {
+        let failure = result.failure.as_ref();
+        failure
+            .filter(|_| !result.status.is_ok())
+            .map(layers::step_error)
     }
 
     /// Name, text, component and parameters of each document.

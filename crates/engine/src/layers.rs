@@ -28,8 +28,8 @@ use crate::parent;
 use crate::settings::Engine;
 
 pub(crate) use self::overlay::{Scratch, component_shims, root_spec};
-pub(crate) use self::phase::BUILD_RESULTS;
 use self::phase::{BUILD, Phase};
+pub(crate) use self::phase::{BUILD_RESULTS, step_error};
 pub(crate) use self::sandbox::sandbox_error;
 use self::sandbox::with_tail;
 pub(crate) use self::validated::VALIDATED;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use amiforge_recipe::{
     ActionKind, Component, ComponentSource, Node, NodeKind, Scope, Version, VersionPattern,
-    parse_component,
+    did_you_mean, parse_component,
 };
 
 use crate::error::{EngineError, ErrorKind};
@@ -96,8 +96,11 @@ pub fn library_document(reference: &str) -> Result<&'static LibraryDocument, Eng
     let found = found.and_then(|(name, version)| find(&name, &version));
     found.ok_or_else(|| {
         let message = format!("there is no component {reference} in the library");
-        EngineError::new(ErrorKind::Invalid, message)
-            .with_hint("`amiforge component list` shows those that there are")
+        let name = reference.split('/').next().unwrap_or(reference);
+        let hint = did_you_mean(name, LIBRARY.iter().map(|document| document.name));
+        let hint = hint
+            .unwrap_or_else(|| "`amiforge component list` shows those that there are".to_owned());
+        EngineError::new(ErrorKind::Invalid, message).with_hint(hint)
     })
 }
 

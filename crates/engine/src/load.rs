@@ -350,6 +350,28 @@ pub(crate) fn load_text(
     let kind = kind_of(&text);
     let is_template = kind == Some(DocumentKind::Template);
     let is_container = kind == Some(CONTAINER_RECIPE);
+    let is_recipe = matches!(
+        kind,
+        None | Some(
+            DocumentKind::ImageRecipe
+                | DocumentKind::Template
+                | DocumentKind::Resource(ResourceKind::ImageRecipe | ResourceKind::ContainerRecipe)
+        )
+    );
+    if let (false, Some(kind)) = (is_recipe, kind) {
+        let message = format!(
+            "{} is no recipe but another document: {}",
+            path.display(),
+            kind.name()
+        );
+        let hint = match kind {
+            DocumentKind::Component => {
+                "name it below `components:` of a recipe, or run it with `amiforge component run`"
+            }
+            _ => "a recipe has `parentImage` and `semanticVersion`",
+        };
+        return Err(EngineError::new(ErrorKind::Invalid, message).with_hint(hint));
+    }
     let (recipe, components) = if is_template {
         loader.template(&path, &text)?
     } else {

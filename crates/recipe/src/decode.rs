@@ -18,6 +18,8 @@ pub(crate) struct Cx<'d> {
     pub(crate) unresolved: bool,
     /// True inside a template, where only CloudFormation's spelling of fields counts.
     pub(crate) pascal: bool,
+    /// The text that spans are places of; empty when it is not known.
+    pub(crate) source: &'d str,
     /// Where decoders leave what they ask for, when somebody wants to know.
     pub(crate) trace: Option<&'d mut Trace>,
 }
@@ -28,6 +30,7 @@ impl<'d> Cx<'d> {
             diags,
             unresolved: false,
             pascal: false,
+            source: "",
             trace: None,
         }
     }

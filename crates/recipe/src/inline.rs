@@ -45,6 +45,25 @@ struct Edit {
     outer: (usize, usize),
 }
 
+/// The text of a document.
+#[derive(Clone, Copy)]
+pub(crate) struct Texts<'t> {
+    /// The text alone.
+    pub(crate) own: &'t str,
+    /// What places are of: the same, or more.
+    pub(crate) source: &'t str,
+}
+
+impl<'t> Texts<'t> {
+    /// Of a document that stands alone.
+    pub(crate) fn alone(text: &'t str) -> Self {
+        Self {
+            own: text,
+            source: text,
+        }
+    }
+}
+
 /// A part of a text whose references are replaced.
 pub(crate) struct Piece {
     /// The text, or the name of what is not known.
@@ -87,8 +106,12 @@ impl<'t> Inline<'t> {
         self.text.contains(OPEN)
     }
 
-    /// Reads the text and hands its tree to `check`, then tells the problems by their place in the file.
-    pub(crate) fn read(&self, check: impl FnOnce(Node, &str, &mut Diagnostics)) -> Diagnostics {
+    /// Reads the text and hands its tree to `check`, then tells the problems by
+    /// their place in the file.
+    pub(crate) fn read(
+        &self,
+        check: impl FnOnce(Node, Texts<'_>, &mut Diagnostics),
+    ) -> Diagnostics {
         let mut found = Diagnostics::new();
         let text = match &self.place {
             Place::Lines { padded, .. } => padded,
@@ -96,7 +119,11 @@ impl<'t> Inline<'t> {
         };
         if let Some(mut node) = yaml::parse_node(text, &mut found) {
             mark_unknown(&mut node);
-            check(node, &self.text, &mut found);
+            let texts = Texts {
+                own: &self.text,
+                source: text,
+            };
+            check(node, texts, &mut found);
         }
         let mut out = Diagnostics::new();
         for problem in found.iter() {

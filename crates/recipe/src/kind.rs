@@ -6,6 +6,7 @@ use amiforge_types::{Diagnostic, Diagnostics};
 
 use crate::component::{self, Component};
 use crate::image_recipe::{self, ImageRecipe};
+use crate::inline::Texts;
 use crate::node::{Key, Node, NodeKind};
 use crate::resources::{self, Resource, ResourceKind};
 use crate::template::{self, Template};
@@ -336,7 +337,7 @@ pub fn parse_document(text: &str) -> (Option<DocumentKind>, Option<Document>, Di
     let kind = detect_kind(&node);
     let document = match kind {
         Some(DocumentKind::Component) => {
-            component::component(node, text, &mut diags).map(Document::Component)
+            component::component(node, Texts::alone(text), &mut diags).map(Document::Component)
         }
         Some(DocumentKind::ImageRecipe | DocumentKind::Resource(ResourceKind::ImageRecipe)) => {
             image_recipe::recipe(node, &mut diags).map(|r| Document::ImageRecipe(Box::new(r)))

@@ -80,6 +80,7 @@ pub use reference::{
 };
 pub use resources::{Resource, ResourceKind};
 pub use scope::{Iteration, ResolveError, Scope, StepRecord};
+pub use suggest::did_you_mean;
 pub use template::{
     Template, TemplateError, TemplateResource, parse_template, parse_template_for_export,
 };

@@ -45,7 +45,7 @@ fn bits(letters: u64) -> usize {
 }
 
 /// `did you mean "x"?`, when there is a near candidate.
-pub(crate) fn did_you_mean<'a>(
+pub fn did_you_mean<'a>(
     wrong: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {

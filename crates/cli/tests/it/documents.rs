@@ -359,7 +359,7 @@ fn the_warnings_of_a_template_are_told_when_it_is_built() {
     let env = Env::new();
     let text = TEMPLATE.replace("echo ${Greeting}", "echo ${Greeting} {{.Names}}");
     let template = env.write("template.yaml", text);
-    let warning = &["warning[foreign-reference]", "template.yaml:16:72"];
+    let warning = &["warning[foreign-reference]", "template.yaml:16:90"];
     says(
         &finish(env.amiforge().arg("validate").arg(&template)).expect_code(0),
         warning,

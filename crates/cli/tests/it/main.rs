@@ -6,6 +6,7 @@
 
 mod again;
 mod archives;
+mod cache;
 mod containers;
 mod convert;
 mod diff;

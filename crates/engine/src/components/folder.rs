@@ -276,6 +276,7 @@ impl<'e> Folder<'e> {
         };
         let mut changed = self.lower.clone();
         changed.apply(&diff).or_fail(ErrorKind::Failed, failed)?;
+        changed.visit(&mut |path, _| short_enough(path))?;
         self.owners
             .outside(&self.read, &self.lower, &changed, &covered)
             .or_fail(ErrorKind::Failed, failed)
@@ -339,6 +340,19 @@ impl<'e> Folder<'e> {
 
 fn context(path: &Path) -> String {
     format!("cannot work on {}", path.display())
+}
+
+/// Refuses what no whole path could name afterwards: nobody else's programs could, either.
+fn short_enough(path: &[u8]) -> Result<(), EngineError> {
+    /// `PATH_MAX`, with room for the folder's own path.
+    const MOST: usize = 4096;
+    if path.len() < MOST {
+        return Ok(());
+    }
+    let start = String::from_utf8_lossy(&path[..40]).into_owned();
+    let message = format!("the run made a path of more than {MOST} bytes: {start:?}…");
+    Err(EngineError::new(ErrorKind::Failed, message)
+        .with_hint("nothing was written: the folder is as it was before the run"))
 }
 
 /// What the folder holds, without what killed runs left in it, and the names of what of that is still there.

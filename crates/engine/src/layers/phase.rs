@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use amiforge_exec::{
-    ChildEvent, DocumentSpec, External, PhaseResult, RootSpec, RunResult, RunSpec, Sandbox, ToeLog,
+    ChildEvent, DocumentSpec, External, Failure, PhaseResult, RootSpec, RunResult, RunSpec,
+    Sandbox, ToeLog,
 };
 use amiforge_store::Store;
 use amiforge_types::{Digest, Timestamp};
@@ -125,14 +126,7 @@ impl Engine {
         })?;
         log.finish(&result).or_fail(ErrorKind::Failed, context)?;
         match &result.failure {
-            Some(failure) if !result.status.is_ok() => {
-                let mut text = failure.to_string();
-                if !failure.command.is_empty() {
-                    let command = failure.command.trim_end().replace('\n', "\n           ");
-                    text.push_str(&format!("\n  command: {command}"));
-                }
-                Err(with_tail(text, &failure.tail))
-            }
+            Some(failure) if !result.status.is_ok() => Err(step_error(failure)),
             _ if result.status.is_ok() => {
                 if let (Some(key), true) = (&key, phase == BUILD) {
                     keep_build_results(work.store, key, &result)?;
@@ -161,6 +155,16 @@ impl Engine {
         })?;
         Ok(found.0)
     }
+}
+
+/// A step that failed, with its command and the end of its output.
+pub(crate) fn step_error(failure: &Failure) -> EngineError {
+    let mut text = failure.to_string();
+    if !failure.command.is_empty() {
+        let command = failure.command.trim_end().replace('\n', "\n           ");
+        text.push_str(&format!("\n  command: {command}"));
+    }
+    with_tail(text, &failure.tail)
 }
 
 /// The results of a layer's build phase; none when the record is missing or of another version.

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 const MAX_LINKS: usize = 40;
 
 /// Bytes of a path with the NUL that ends it (`PATH_MAX`).
-const MAX_PATH: usize = 4096;
+pub(super) const MAX_PATH: usize = 4096;
 
 /// Where a path leads.
 #[derive(Debug)]

@@ -11,13 +11,16 @@ use amiforge_tree::{
 use amiforge_types::Timestamp;
 use rustix::io::Errno;
 
-use super::resolve::{Place, resolve};
+use super::resolve::{MAX_PATH, Place, resolve};
 use super::tree::TreeRootError;
 use super::{FileKind, Metadata, Open};
 use crate::spec::{DEVICE_LINKS, DEVICES, MOUNT_POINTS};
 
 /// Bytes that a run may write, since they are held in memory until the layer is written.
 const MAX_HELD: usize = 64 << 20;
+
+/// Bytes that a new inode and its name are counted with.
+const HELD_PER_FILE: usize = 256;
 
 /// File mode mask of the sandbox.
 const UMASK: u16 = 0o022;
@@ -212,12 +215,29 @@ impl State {
         self.tree.update(ino, |inode| {
             if let Kind::File(content) = &mut inode.kind {
                 let len = tail.len() as u64;
+                let added = len;
+                // One run for all that was appended: a file must not become a list of single bytes.
+                let mut tail = tail;
+                let mut len = len;
+                let mut offset = content.size;
+                if let Some(DataExtent {
+                    offset: before,
+                    len: most,
+                    source: DataSource::Bytes(bytes),
+                }) = content.extents.last()
+                    && before + most == content.size
+                {
+                    tail.splice(0..0, bytes.iter().copied());
+                    len += most;
+                    offset = *before;
+                    content.extents.pop();
+                }
                 content.extents.push(DataExtent {
-                    offset: content.size,
+                    offset,
                     len,
                     source: DataSource::Bytes(tail.into()),
                 });
-                content.size += len;
+                content.size += added;
                 content.digest = None;
             }
         })
@@ -259,6 +279,8 @@ impl State {
         let Some((dir, name)) = place.entry() else {
             return Err(Errno::EXIST.into());
         };
+        self.within_reach(place)?;
+        self.hold(HELD_PER_FILE)?;
         let above = self.inode(dir);
         if above.xattrs.contains_key(DEFAULT_ACCESS_LIST) {
             return Err(self.needs_sandbox("a folder has a default access list"));
@@ -280,6 +302,14 @@ impl State {
         let made = self.add(Inode::new(stat, kind));
         let named = made.and_then(|ino| self.tree.name(dir, name, ino).map(|()| ino));
         named.map_err(|error| self.full(error))
+    }
+
+    /// Refuses a place that a whole path cannot name: layers and folders are made by such paths.
+    pub(super) fn within_reach(&mut self, place: &Place) -> io::Result<()> {
+        match place.path().len() < MAX_PATH {
+            true => Ok(()),
+            false => Err(self.needs_sandbox(format!("a path has {MAX_PATH} bytes or more"))),
+        }
     }
 
     /// The time of a folder in which a name comes or goes.

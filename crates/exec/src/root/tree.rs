@@ -11,7 +11,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use amiforge_tree::{Ino, Kind, LayerDiff, Tree};
+use amiforge_tree::{DataExtent, Ino, Kind, LayerDiff, Tree};
 use amiforge_types::{BlobTable, Timestamp};
 use rustix::io::Errno;
 
@@ -172,6 +172,7 @@ impl Root for TreeRoot<'_> {
         let mut state = self.state()?;
         let source = state.resolve(from, true)?.found()?;
         let content = state.content(source)?;
+        state.hold(content.extents.len() * size_of::<DataExtent>())?;
         let ino = state.open(to, how)?;
         state.update(ino, |inode| inode.kind = Kind::File(content))
     }
@@ -321,6 +322,7 @@ impl Root for TreeRoot<'_> {
                 _ => state.unname(&to)?,
             }
         }
+        state.within_reach(&to)?;
         let (folder, name) = to.entry().ok_or(Errno::BUSY)?;
         state.touch(folder)?;
         state.unname(&from)?;

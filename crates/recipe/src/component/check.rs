@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use amiforge_types::Span;
+use amiforge_types::{Position, Span};
 
 use crate::actions::ActionKind;
 use crate::decode::{Cx, shown};
@@ -74,6 +74,43 @@ pub(super) fn references(document: &Node, variables: &BTreeMap<String, Span>, cx
     }
 }
 
+/// The place of a part of a scalar's text, of those that look the same the one with this number (from 1); that of the
+/// scalar where it is not written so, such as between quotes with escapes.
+fn place_in(node: &Node, source: &str, part: &str, number: usize) -> Span {
+    let Span { start, end } = node.span;
+    let found = source.get(start.offset..end.offset).and_then(|text| {
+        Some((
+            text,
+            text.match_indices(part).nth(number.checked_sub(1)?)?.0,
+        ))
+    });
+    let Some((text, at)) = found else {
+        return node.span;
+    };
+    let after = |from: Position, text: &str| {
+        let column = |text: &str| u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
+        let (lines, last) = match text.rsplit_once('\n') {
+            Some((before, last)) => (before.matches('\n').count() + 1, last),
+            None => (0, text),
+        };
+        Position {
+            line: from
+                .line
+                .saturating_add(u32::try_from(lines).unwrap_or(u32::MAX)),
+            column: match lines {
+                0 => from.column.saturating_add(column(last)),
+                _ => column(last).saturating_add(1),
+            },
+            offset: from.offset + text.len(),
+        }
+    };
+    let start = after(start, &text[..at]);
+    Span {
+        start,
+        end: after(start, part),
+    }
+}
+
 fn items(node: Option<&Node>) -> &[Node] {
     match node.map(|n| &n.kind) {
         Some(NodeKind::Seq(items)) => items,
@@ -109,43 +146,52 @@ impl<'n> Site<'_, 'n> {
         if !may_refer(text) {
             return;
         }
+        let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
         for piece in pieces(text) {
             if *left == 0 {
                 return;
             }
             let before = cx.diags.len();
+            let span = match &piece {
+                Piece::Literal(_) => continue,
+                Piece::Foreign(source) | Piece::Reference(source, _) => {
+                    let count = seen.entry(source).or_default();
+                    *count += 1;
+                    place_in(node, cx.source, source, *count)
+                }
+            };
             match piece {
                 Piece::Literal(_) => {}
                 Piece::Foreign(source) => cx.warning(
                     "foreign-reference",
-                    node.span,
+                    span,
                     format!("{} is not a reference and stays as it is", shown(source)),
                     "a reference is `{{ Name }}` or `{{ phase.step.outputs.stdout }}`",
                 ),
                 Piece::Reference(_, Reference::Variable(name)) => {
                     if !self.variables.contains_key(&name) {
-                        self.undeclared(&name, node.span, cx);
+                        self.undeclared(&name, span, cx);
                     }
                 }
-                Piece::Reference(_, Reference::Chain(chain)) => self.chain(&chain, node.span, cx),
+                Piece::Reference(_, Reference::Chain(chain)) => self.chain(&chain, span, cx),
                 Piece::Reference(
                     source,
                     Reference::LoopIndex(owner) | Reference::LoopValue(owner),
-                ) => self.iteration(source, owner.as_deref(), node.span, cx),
+                ) => self.iteration(source, owner.as_deref(), span, cx),
                 Piece::Reference(_, Reference::Context(key)) => {
                     if !CONTEXT_KEYS.contains(&key.as_str()) {
                         let help = suggest::did_you_mean(&key, CONTEXT_KEYS.iter().copied())
                             .unwrap_or_else(|| format!("there are {}", CONTEXT_KEYS.join(", ")));
                         let message = format!("there is no {} of a run", shown(&key));
-                        cx.error_help("unknown-context", node.span, message, Some(help));
+                        cx.error_help("unknown-context", span, message, Some(help));
                     }
                 }
                 Piece::Reference(_, Reference::SsmOf(name)) => {
                     if !self.variables.contains_key(&name) {
-                        self.undeclared(&name, node.span, cx);
+                        self.undeclared(&name, span, cx);
                     }
                 }
-                Piece::Reference(_, Reference::Aws(name)) => refused_metadata(&name, node.span, cx),
+                Piece::Reference(_, Reference::Aws(name)) => refused_metadata(&name, span, cx),
                 // Known when the step runs.
                 Piece::Reference(_, Reference::Environment(_) | Reference::Secret(_)) => {}
             }

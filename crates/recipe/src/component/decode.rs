@@ -9,6 +9,7 @@ use super::{
 };
 use crate::actions::ActionKind;
 use crate::decode::{self, Cx, Fields, shown};
+use crate::inline::Texts;
 use crate::node::{Key, Node, NodeKind};
 use crate::reference::{VARIABLE_NAME_CHARS, is_name};
 use crate::trace::Asked;
@@ -23,13 +24,19 @@ const SERVICE_INLINE_CHARS: usize = 16_000;
 #[must_use]
 pub fn parse_component(text: &str) -> (Option<Component>, Diagnostics) {
     let mut diags = Diagnostics::new();
-    let component =
-        yaml::parse_node(text, &mut diags).and_then(|node| component(node, text, &mut diags));
+    let component = yaml::parse_node(text, &mut diags)
+        .and_then(|node| component(node, Texts::alone(text), &mut diags));
     (component.filter(|_| !diags.has_errors()), diags)
 }
 
-pub(crate) fn component(document: Node, text: &str, diags: &mut Diagnostics) -> Option<Component> {
-    decode_document(document, text, &mut Cx::new(diags))
+pub(crate) fn component(
+    document: Node,
+    text: Texts<'_>,
+    diags: &mut Diagnostics,
+) -> Option<Component> {
+    let mut cx = Cx::new(diags);
+    cx.source = text.source;
+    decode_document(document, text.own, &mut cx)
 }
 
 /// The same; what is asked for goes into the trace of `cx`.

@@ -241,15 +241,18 @@ impl TemplateResource {
                     shown_secrets(value, &mut diags);
                 }
                 // What only AWS looks at may stay open.
-                if !matches!(
-                    key.text.as_str(),
-                    "Tags"
-                        | "AmiTags"
-                        | "Description"
-                        | "AdditionalInstanceConfiguration"
-                        | "InstanceConfiguration"
-                        | "KmsKeyId"
-                ) {
+                let open = may_stay_open(key, value);
+                if !open
+                    && !matches!(
+                        key.text.as_str(),
+                        "Tags"
+                            | "AmiTags"
+                            | "Description"
+                            | "AdditionalInstanceConfiguration"
+                            | "InstanceConfiguration"
+                            | "KmsKeyId"
+                    )
+                {
                     open_values(value, &mut diags);
                 }
             }
@@ -310,20 +313,22 @@ fn shown_secrets(node: &Node, diags: &mut Diagnostics) {
     }
 }
 
+/// Whether a build gets on without the value of a field.
+fn may_stay_open(key: &Key, value: &Node) -> bool {
+    // A name that the user's configuration may know.
+    let ssm = value.as_text().is_some_and(|text| text.starts_with("ssm:"));
+    let parent = key.text == "ParentImage" && ssm;
+    // Where the name of a repository is open, that of the recipe stands, which is looked at itself.
+    parent || ["KmsKeyId", "SnapshotId", "RepositoryName"].contains(&key.text.as_str())
+}
+
 /// Reports every value that is not known before deployment and that a build needs.
 fn open_values(node: &Node, diags: &mut Diagnostics) {
     match &node.kind {
         NodeKind::Seq(items) => items.iter().for_each(|n| open_values(n, diags)),
         NodeKind::Map(fields) => fields
             .iter()
-            .filter(|(key, value)| {
-                // A name that the user's configuration may know.
-                let ssm = value.as_text().is_some_and(|text| text.starts_with("ssm:"));
-                let parent = key.text == "ParentImage" && ssm;
-                // Where the name of a repository is open, that of the recipe stands, which is looked at itself.
-                let known = ["KmsKeyId", "SnapshotId", "RepositoryName"];
-                !parent && !known.contains(&key.text.as_str())
-            })
+            .filter(|(key, value)| !may_stay_open(key, value))
             .for_each(|(_, n)| open_values(n, diags)),
         NodeKind::Scalar(scalar) => {
             // Resources of this template are no open values.

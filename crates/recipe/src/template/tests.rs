@@ -335,3 +335,19 @@ fn keys_that_stand_twice_are_errors_where_they_are_read_only() {
         ]
     );
 }
+
+#[test]
+fn a_parent_that_systems_manager_names_is_left_to_the_configuration() {
+    let template = |parent: &str| {
+        format!(
+            "Parameters:\n  Parent:\n    Type: AWS::SSM::Parameter::Value<AWS::EC2::Image::Id>\n    Default: /aws/debian/12\nResources:\n  R:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Properties:\n      Name: demo\n      Version: 1.0.0\n      ParentImage: {parent}\n"
+        )
+    };
+    for parent in ["!Ref Parent", "'{{resolve:ssm:/aws/debian/12:3}}'"] {
+        let (template, _) = read(&template(parent), &[]);
+        let (recipe, problems) = template.resource("R").unwrap().image_recipe();
+        let problems = problems.into_sorted();
+        let recipe = recipe.unwrap_or_else(|| panic!("{parent}: {problems:?}"));
+        assert_eq!(recipe.parent.to_string(), "ssm:/aws/debian/12");
+    }
+}

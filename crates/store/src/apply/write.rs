@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -99,7 +100,20 @@ impl Writer<'_> {
             Some((path, fd)) if path == parent => fd,
             _ => open(self.root, parent)?,
         };
-        let dir = held.as_fd();
+        let done = self.change_in(held.as_fd(), name, change);
+        if let Err(error) = &done {
+            let exists = matches!(error, FolderError::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists);
+            // What was in the making goes: on a full disk it would keep it full. What it was is told by the error.
+            if !exists {
+                let _ = remove_tree_at(held.as_fd(), self.spare.as_bytes());
+            }
+        }
+        done?;
+        self.open = Some((parent.to_vec(), held));
+        Ok(())
+    }
+
+    fn change_in(&mut self, dir: BorrowedFd<'_>, name: &[u8], change: &Change) -> Result<()> {
         let path = &change.path;
         match &change.action {
             Action::MakeDir => {
@@ -142,7 +156,6 @@ impl Writer<'_> {
                 source: e.source,
             })?,
         }
-        self.open = Some((parent.to_vec(), held));
         Ok(())
     }
 

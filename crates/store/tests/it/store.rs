@@ -341,3 +341,40 @@ fn threads_write_the_same_layer_as_one() {
     store.remove_layer(id("a")).unwrap();
     assert!(!path.exists());
 }
+
+#[test]
+fn a_layer_that_is_used_cannot_be_taken_away() {
+    let (_dir, home, store) = open();
+    let other = Store::open(&home).unwrap();
+    store
+        .put_layer(id("a"), &LayerDiff::default(), &BlobTable::new())
+        .unwrap();
+    let made = store.last_use(id("a")).unwrap();
+    assert_eq!(store.last_use(id("b")), None);
+
+    // To ask is no use.
+    drop(other.unused(id("a")).unwrap().unwrap());
+    assert_eq!(store.last_use(id("a")), Some(made));
+
+    let later = made + Duration::from_secs(1000);
+    let used = store.use_layers(&[id("a"), id("b")], later).unwrap();
+    let too = other.use_layers(&[id("a")], later).unwrap();
+    assert_eq!(store.last_use(id("a")), Some(later));
+    drop(used);
+    assert!(other.unused(id("a")).unwrap().is_none());
+    drop(too);
+    let unused = other.unused(id("a")).unwrap().unwrap();
+    assert_eq!(unused.id(), id("a"));
+
+    // Who wants to use it meanwhile waits.
+    let (sender, receiver) = mpsc::channel();
+    let waiting = std::thread::spawn(move || {
+        let _used = store.use_layers(&[id("a")], later).unwrap();
+        sender.send(store.has_layer(id("a"))).unwrap();
+    });
+    assert!(receiver.recv_timeout(Duration::from_millis(200)).is_err());
+    other.remove_layer(id("a")).unwrap();
+    drop(unused);
+    assert!(!receiver.recv().unwrap());
+    waiting.join().unwrap();
+}
