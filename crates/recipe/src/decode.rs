@@ -358,11 +358,14 @@ pub(crate) fn shown(text: &str) -> String {
 
 /// Reports that `node` is not `expected`.
 pub(crate) fn wrong_type(node: &Node, expected: &str, cx: &mut Cx<'_>) {
-    cx.error(
-        "wrong-type",
-        node.span,
-        format!("expected {expected}, found {}", node.describe()),
-    );
+    let help = match (expected, &node.kind) {
+        ("a list", NodeKind::Scalar(_) | NodeKind::Map(_)) => Some("put `- ` before each entry"),
+        ("text", NodeKind::Map(_)) => Some("put quotes around a text that holds `: `"),
+        ("text", NodeKind::Seq(_)) => Some("put quotes around a text that starts with `[`"),
+        _ => None,
+    };
+    let message = format!("expected {expected}, found {}", node.describe());
+    cx.error_help("wrong-type", node.span, message, help.map(str::to_owned));
 }
 
 /// Reads the fields of a mapping and remembers which were asked for.

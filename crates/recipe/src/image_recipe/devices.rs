@@ -180,15 +180,24 @@ pub(super) fn mappings(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<BlockDeviceMa
     let all: Vec<BlockDeviceMapping> = items.iter().filter_map(|item| mapping(item, cx)).collect();
     let mut ok = all.len() == items.len();
     let mut slots: BTreeMap<&str, &str> = BTreeMap::new();
-    for mapping in &all {
-        let name = mapping.device_name.as_str();
+    // Of entries with other mistakes, too.
+    for item in items {
+        let name = ["deviceName", "DeviceName"]
+            .iter()
+            .find_map(|key| item.get(key));
+        let Some(name) = name
+            .filter(|node| !node.is_opaque())
+            .and_then(Node::as_text)
+        else {
+            continue;
+        };
         if let Some(first) = slots.insert(slot(name), name) {
             let message = if first == name {
                 format!("`{name}` is mapped twice")
             } else {
                 format!("`{first}` and `{name}` are the same slot of an instance")
             };
-            cx.error("duplicate-name", mapping.span, message);
+            cx.error("duplicate-name", item.span, message);
             ok = false;
         }
     }
