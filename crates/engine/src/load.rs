@@ -598,8 +598,17 @@ impl Loader<'_> {
                     self.library(&name, &version, reference)
                 }
                 _ => {
-                    let example = "components/web.yaml";
-                    let help = self.sources.lines_to_add("components", text, example);
+                    // Another version of what the library has is better than nothing.
+                    let known = reference.source.managed().filter(|(name, _)| {
+                        library::library()
+                            .iter()
+                            .any(|document| document.name == *name)
+                    });
+                    let example = match known {
+                        Some((name, _)) => format!("{name}/x.x.x"),
+                        None => "components/web.yaml".to_owned(),
+                    };
+                    let help = self.sources.lines_to_add("components", text, &example);
                     let message =
                         format!("{text:?} is a component of AWS, and nothing stands for it here");
                     self.missing(

@@ -125,6 +125,14 @@ fn zypper(only: &[&String], exclude: &[String], cx: &mut StepCx<'_>) -> Result<(
     const REBOOT_NEEDED: i32 = 102;
     const RUN_AGAIN: i32 = 103;
     run(words(&["zypper", "--non-interactive", "refresh"]), cx)?;
+    // `update` takes what a package provides for its name, and installs one that was not there. Of a pattern, which this
+    // search does not know, only what is installed is updated.
+    for name in only.iter().filter(|name| !name.contains(['*', '?', '['])) {
+        let mut argv = words(&["zypper", "--non-interactive", "search"]);
+        argv.extend(words(&["--type", "package", "--match-exact", "--"]));
+        argv.push((*name).clone());
+        run(argv, cx)?;
+    }
     for left in (0..ZYPPER_RUNS).rev() {
         let mut argv = words(&[
             "zypper",
@@ -178,7 +186,11 @@ fn packages_of(xml: &str) -> Vec<String> {
 }
 
 fn apk(only: &[&String], exclude: &[String], cx: &mut StepCx<'_>) -> Result<(), StepError> {
-    // Without a cache, so that no lists stay behind.
+    // Without a cache, so that no lists stay behind. `upgrade` fails by itself when a repository cannot be reached, the other
+    // commands go on with what they have.
+    if !only.is_empty() || !exclude.is_empty() {
+        run(words(&["apk", "--no-cache", "update"]), cx)?;
+    }
     let names = named(only, exclude, cx, |cx| {
         let listed = cx.command(&words(&[
             "apk",

@@ -30,10 +30,14 @@ pub fn recipe_components(text: &str) -> Vec<super::ComponentRef> {
         return Vec::new();
     };
     let mut cx = Cx::new(&mut diags);
-    Fields::of_either_case(&document, "an image recipe", &mut cx)
-        .and_then(|mut fields| fields.optional("components", &mut cx, components))
-        .flatten()
-        .unwrap_or_default()
+    let cx = &mut cx;
+    let list = Fields::of_either_case(&document, "an image recipe", cx)
+        .and_then(|mut fields| fields.node("components", cx))
+        .and_then(|node| decode::seq(node, cx));
+    let entries = list.unwrap_or_default().iter();
+    entries
+        .filter_map(|entry| sources::component_ref(entry, cx))
+        .collect()
 }
 
 pub(crate) fn recipe(document: Node, diags: &mut Diagnostics) -> Option<ImageRecipe> {

@@ -343,19 +343,18 @@ fn ebs(node: &Node, cx: &mut Cx<'_>) -> Option<Ebs> {
         // Limits depend on each other, and not all is known.
         return Some(Ebs::unknown());
     }
+    let before = cx.diags.len();
+    // Whatever is wrong with the other fields. Without a type EC2 takes gp2, which allows no more than gp3 does; only the
+    // ranges are checked.
+    if let (Some(size), Some(kind), Some(iops), Some(throughput)) =
+        (volume_size, volume_type, iops, throughput)
+    {
+        let kind = kind.unwrap_or(VolumeType::Gp2);
+        check_limits(kind, size, iops, throughput, node.span, cx);
+    }
     let (volume_size, volume_type, iops) = (volume_size?, volume_type?, iops?);
     let (throughput, kms_key_id, encrypted) = (throughput?, kms_key_id?, encrypted?);
     let (delete_on_termination, snapshot_id) = (delete_on_termination?, snapshot_id?);
-    let before = cx.diags.len();
-    // Without a type EC2 takes gp2, which allows no more than gp3 does; only the ranges are checked.
-    check_limits(
-        volume_type.unwrap_or(VolumeType::Gp2),
-        volume_size,
-        iops,
-        throughput,
-        node.span,
-        cx,
-    );
     if let Some((_, span)) = kms_key_id.as_ref().filter(|_| encrypted != Some(true)) {
         cx.error(
             "conflicting-fields",
