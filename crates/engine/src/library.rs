@@ -98,8 +98,8 @@ pub fn library_document(reference: &str) -> Result<&'static LibraryDocument, Eng
         let message = format!("there is no component {reference} in the library");
         let name = reference.split('/').next().unwrap_or(reference);
         let hint = did_you_mean(name, LIBRARY.iter().map(|document| document.name));
-        let hint = hint
-            .unwrap_or_else(|| "`amiforge component list` shows those that there are".to_owned());
+        let all = "`amiforge component list` shows those that there are";
+        let hint = hint.map_or_else(|| all.to_owned(), |hint| format!("{hint} {all}"));
         EngineError::new(ErrorKind::Invalid, message).with_hint(hint)
     })
 }

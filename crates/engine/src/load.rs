@@ -12,9 +12,9 @@ use amiforge_recipe::{
     Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, MAX_DOCUMENT_BYTES,
     ParameterError, ParentImage, ResourceKind, SecretParameter, Template, TemplateError,
     VersionPattern, check_bytes, has_secret, kind_of, parse_component, parse_container_recipe,
-    parse_document, parse_recipe, parse_template, recipe_components, secret_key, secret_mark,
+    parse_document, parse_recipe, parse_template, recipe_components, recipe_parent, secret_key, secret_mark,
 };
-use amiforge_types::{Diagnostic, Diagnostics, Digest, Severity};
+use amiforge_types::{Diagnostic, Diagnostics, Digest, Severity, Span};
 use fs_err as fs;
 use rayon::prelude::*;
 
@@ -442,9 +442,17 @@ impl Loader<'_> {
             .iter()
             .filter_map(|reference| self.component(folder_of(path), reference, None))
             .collect();
-        if let Some(recipe) = &mut recipe {
-            self.parent(recipe);
-            self.dockerfile(recipe, false);
+        match &mut recipe {
+            Some(recipe) => {
+                self.parent(recipe);
+                self.dockerfile(recipe, false);
+            }
+            None if !is_container => {
+                if let Some((ParentImage::Aws(text), span)) = recipe_parent(text) {
+                    self.stands_for_parent(&text, span, is_container);
+                }
+            }
+            None => {}
         }
         (recipe, components)
     }
@@ -546,22 +554,34 @@ impl Loader<'_> {
         let ParentImage::Aws(text) = &recipe.parent else {
             return;
         };
+        let text = text.clone();
+        let span = recipe.parent_span;
+        if let Some(parent) = self.stands_for_parent(&text, span, recipe.container.is_some()) {
+            recipe.parent = parent;
+        }
+    }
+
+    /// What the configuration names in the place of a parent; told when it names none.
+    fn stands_for_parent(
+        &mut self,
+        text: &str,
+        span: Span,
+        is_container: bool,
+    ) -> Option<ParentImage> {
         if let Some(parent) = self.sources.parent(text) {
-            recipe.parent = parent.clone();
-            return;
+            return Some(parent.clone());
         }
         let help = self
             .sources
             .lines_to_add("parents", text, "debian:bookworm");
-        let what = match recipe.container {
-            Some(_) => "an image of AWS or of a registry",
-            None => "an image of AWS",
+        let what = match is_container {
+            true => "an image of AWS or of a registry",
+            false => "an image of AWS",
         };
         let message = format!("{text:?} is {what}, and nothing stands for it here");
-        self.missing(
-            Diagnostic::error("unresolved-parent", recipe.parent_span, message),
-            help,
-        );
+        let problem = Diagnostic::error("unresolved-parent", span, message);
+        self.missing(problem, help);
+        None
     }
 
     /// An error where a build follows, else a warning: the document itself is right.

@@ -40,6 +40,17 @@ pub fn recipe_components(text: &str) -> Vec<super::ComponentRef> {
         .collect()
 }
 
+/// The parent that the recipe of an image names, with its place, whatever else is wrong with it.
+#[must_use]
+pub fn recipe_parent(text: &str) -> Option<(super::ParentImage, amiforge_types::Span)> {
+    let mut diags = Diagnostics::new();
+    let document = yaml::parse_node(text, &mut diags)?;
+    let cx = &mut Cx::new(&mut diags);
+    let mut fields = Fields::of_either_case(&document, "an image recipe", cx)?;
+    let node = fields.node("parentImage", cx)?;
+    Some((sources::parent_image(node, cx)?, node.span))
+}
+
 pub(crate) fn recipe(document: Node, diags: &mut Diagnostics) -> Option<ImageRecipe> {
     let mut cx = Cx::new(diags);
     yaml::deny_tags(&document, &mut cx);

@@ -19,7 +19,7 @@ use crate::version::VersionPattern;
 pub(crate) use container::template_container;
 pub use container::{Container, parse_container_recipe};
 pub(crate) use decode::{fields, recipe, template_recipe};
-pub use decode::{parse_recipe, recipe_components};
+pub use decode::{parse_recipe, recipe_components, recipe_parent};
 pub use devices::{BlockDeviceMapping, Ebs, VolumeType};
 pub use limits::StepLimits;
 pub use settings::{
