@@ -12,7 +12,8 @@ use amiforge_recipe::{
     Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, MAX_DOCUMENT_BYTES,
     ParameterError, ParentImage, ResourceKind, SecretParameter, Template, TemplateError,
     VersionPattern, check_bytes, has_secret, kind_of, parse_component, parse_container_recipe,
-    parse_document, parse_recipe, parse_template, recipe_components, recipe_parent, secret_key, secret_mark,
+    parse_document, parse_recipe, parse_template, recipe_components, recipe_parent, secret_key,
+    secret_mark,
 };
 use amiforge_types::{Diagnostic, Diagnostics, Digest, Severity, Span};
 use fs_err as fs;
