@@ -138,16 +138,9 @@ impl Engine {
 
 /// The tree of an image: its layers over one another, without what the guest makes anew.
 pub(crate) fn image_tree(made: &Made) -> Result<Tree, EngineError> {
-    let root = Stat {
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-        mtime: made.clock,
-    };
-    let mut tree = Tree::from_layers(root, made.layers.iter().map(|layer| &*layer.diff))
-        .or_fail(ErrorKind::Failed, || {
-            "the layers do not fit on one another".to_owned()
-        })?;
+    let mut tree = made.tree().or_fail(ErrorKind::Failed, || {
+        "the layers do not fit on one another".to_owned()
+    })?;
     for dir in EMPTIED {
         for name in names_in(&tree, dir) {
             tree.remove(&[dir.as_bytes(), b"/", &name].concat());

@@ -24,7 +24,7 @@ use crate::container::{ContainerBuild, LAYOUT_DIR};
 use crate::disks::Formats;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
-use crate::layers::{Made, Work};
+use crate::layers::{Made, Work, store_context};
 use crate::load::{LoadedRecipe, RecipeRequest};
 use crate::lock::LOCK_FILE;
 use crate::look::threads;
@@ -93,8 +93,9 @@ impl Engine {
         let recipe = self.load(&request.recipe)?;
         let store = self.open_store()?;
         self.clear_leftovers(&store);
-        let in_store = || "the store cannot be used".to_owned();
-        let _downloads = store.use_downloads().or_fail(ErrorKind::Failed, in_store)?;
+        let _downloads = store
+            .use_downloads()
+            .or_fail(ErrorKind::Failed, store_context)?;
         let version = recipe.recipe.version.first().to_string();
         let target = request.out.clone().unwrap_or_else(|| {
             PathBuf::from("out").join(format!(
@@ -111,7 +112,7 @@ impl Engine {
         let ids: Vec<LayerId> = plan.layers.iter().map(|layer| layer.id).collect();
         let _used = store
             .use_layers(&ids, SystemTime::now())
-            .or_fail(ErrorKind::Failed, in_store)?;
+            .or_fail(ErrorKind::Failed, store_context)?;
         if !request.rebuild
             && let Some(outcome) = self.unchanged(&store, &target, &plan, request.test)?
         {

@@ -11,7 +11,7 @@ use amiforge_types::{ByteSize, LayerId};
 use serde::Serialize;
 
 use crate::error::{Contextual, EngineError, ErrorKind, chain};
-use crate::layers::sandbox_error;
+use crate::layers::{sandbox_error, store_context};
 use crate::settings::Engine;
 
 /// Everything in store and cache.
@@ -287,10 +287,6 @@ fn remove_file(path: &Path) -> Result<(), EngineError> {
         }
         _ => Ok(()),
     }
-}
-
-fn store_context() -> String {
-    "the store cannot be used".to_owned()
 }
 
 /// `3 days`, `2 hours`: the largest unit that there is one of.

@@ -27,6 +27,7 @@ use crate::load::LoadedRecipe;
 use crate::parent;
 use crate::settings::Engine;
 
+pub(crate) use self::on_tree::on_tree;
 pub(crate) use self::overlay::{Scratch, component_shims, root_spec};
 use self::phase::{BUILD, Phase};
 pub(crate) use self::phase::{BUILD_RESULTS, step_error};
@@ -272,7 +273,7 @@ impl Engine {
     }
 }
 
-fn store_context() -> String {
+pub(crate) fn store_context() -> String {
     "the store cannot be used".to_owned()
 }
 

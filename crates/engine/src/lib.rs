@@ -1,4 +1,4 @@
-//! The operations of amiforge: validate, plan, build, test, export, assemble, convert, inspect, diff.
+//! The operations of amiforge: validate, plan, build, test, components, export, assemble, convert, inspect, diff, cache.
 //!
 //! This crate is where effects are made: it reads the clock and the environment (in [`Settings`]),
 //! opens the store, and hands bytes, times and seeds to the crates below, which have none of their

@@ -12,8 +12,7 @@ use amiforge_recipe::{
     Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, MAX_DOCUMENT_BYTES,
     ParameterError, ParentImage, ResourceKind, SecretParameter, Template, TemplateError,
     VersionPattern, check_bytes, has_secret, kind_of, parse_component, parse_container_recipe,
-    parse_document, parse_recipe, parse_template, recipe_components, recipe_parent, secret_key,
-    secret_mark,
+    parse_document, parse_recipe, parse_template, recipe_sources, secret_key, secret_mark,
 };
 use amiforge_types::{Diagnostic, Diagnostics, Digest, Severity, Span};
 use fs_err as fs;
@@ -434,10 +433,13 @@ impl Loader<'_> {
         };
         self.diagnostics = found;
         self.mark(recipe.as_ref());
-        // The components of a recipe with errors are checked too: one run tells all problems.
-        let references = match &recipe {
-            Some(recipe) => recipe.components.clone(),
-            None => recipe_components(text),
+        // Parent and components of a recipe with errors are checked too: one run tells all problems.
+        let (references, unread) = match &recipe {
+            Some(recipe) => (recipe.components.clone(), None),
+            None => {
+                let sources = recipe_sources(text);
+                (sources.components, sources.parent)
+            }
         };
         let components = references
             .iter()
@@ -448,12 +450,11 @@ impl Loader<'_> {
                 self.parent(recipe);
                 self.dockerfile(recipe, false);
             }
-            None if !is_container => {
-                if let Some((ParentImage::Aws(text), span)) = recipe_parent(text) {
+            None => {
+                if let (false, Some((ParentImage::Aws(text), span))) = (is_container, unread) {
                     self.stands_for_parent(&text, span, is_container);
                 }
             }
-            None => {}
         }
         (recipe, components)
     }

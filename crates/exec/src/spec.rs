@@ -72,11 +72,14 @@ pub(crate) const DEVICE_LINKS: &[(&str, &str)] = &[
     ("stdout", "/proc/self/fd/1"),
 ];
 
+/// File mode mask of every command and of all that actions make.
+pub(crate) const UMASK: u16 = 0o022;
+
 /// Name of the machine that steps run on.
 pub(crate) const HOST_NAME: &str = "localhost";
 
-/// Symbolic links followed on the way to one lent file, as many as the kernel does.
-const MAX_LINKS: usize = 40;
+/// Symbolic links that one path may lead through, as in the kernel.
+pub(crate) const MAX_LINKS: usize = 40;
 
 impl RootSpec {
     /// The files that a job is lent: absolute path in the image, content, permission bits.

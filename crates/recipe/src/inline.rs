@@ -166,7 +166,7 @@ impl<'t> Inline<'t> {
                                 .map_or(0, |n| n + 1),
                         );
                         let offset = (start + before + inside).min(padded.len());
-                        place = position(padded, offset);
+                        place = Position::in_text(padded, offset);
                         break;
                     }
                     start += outer.len() + 1;
@@ -229,20 +229,7 @@ fn back(place: Position, outer: &str, edits: &[Edit]) -> Position {
     } else {
         edit.outer.1 + (place.offset - edit.padded.1)
     };
-    position(outer, offset.min(outer.len()))
-}
-
-fn position(text: &str, offset: usize) -> Position {
-    let before = text.get(..offset).unwrap_or(text);
-    let start = before.rfind('\n').map_or(0, |at| at + 1);
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let line = &before[start..];
-    let line = line.strip_prefix('\u{feff}').unwrap_or(line);
-    Position {
-        line: count(before.matches('\n').count() + 1),
-        column: count(line.chars().count() + 1),
-        offset: before.len(),
-    }
+    Position::in_text(outer, offset.min(outer.len()))
 }
 
 /// The lines of a literal block scalar, blank elsewhere; `None` when it is none.

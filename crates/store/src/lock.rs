@@ -35,12 +35,18 @@ pub(crate) fn lock(path: &Path, wait: bool) -> Result<Option<LayerLock>, StoreEr
     } else {
         FlockOperation::NonBlockingLockExclusive
     };
+    let taken = take(&file, operation).map_err(|e| StoreError::io("lock", path)(e.into()))?;
+    Ok(taken.then_some(LayerLock { _file: file }))
+}
+
+/// Takes a lock; false when it is another holder's and the operation does not wait.
+pub(crate) fn take(file: &File, operation: FlockOperation) -> Result<bool, Errno> {
     loop {
-        match flock(&file, operation) {
-            Ok(()) => return Ok(Some(LayerLock { _file: file })),
+        match flock(file, operation) {
+            Ok(()) => return Ok(true),
             Err(Errno::INTR) => {}
-            Err(Errno::WOULDBLOCK) if !wait => return Ok(None),
-            Err(e) => return Err(StoreError::io("lock", path)(e.into())),
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(e) => return Err(e),
         }
     }
 }
@@ -62,14 +68,9 @@ impl FolderLock {
         let dir = rustix::fs::open(path, flags, rustix::fs::Mode::empty())
             .map_err(|e| StoreError::io("open", path)(e.into()))?;
         let dir = File::from(dir);
-        loop {
-            match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Some(Self { dir })),
-                Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                Err(e) => return Err(StoreError::io("lock", path)(e.into())),
-            }
-        }
+        let taken = take(&dir, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|e| StoreError::io("lock", path)(e.into()))?;
+        Ok(taken.then_some(Self { dir }))
     }
 
     /// The directory.

@@ -4,14 +4,13 @@
 //! needs it for itself. The time of the file is that of the last use. `locks/use-downloads.lock` is the same for the cache of downloads.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use amiforge_types::LayerId;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use rustix::fs::FlockOperation;
 
-use crate::lock::open_lock_file;
+use crate::lock::{open_lock_file, take};
 use crate::{Store, StoreError};
 
 /// Held while layers are used: none of them is removed. Released when dropped, and by the kernel when the process ends
@@ -45,9 +44,7 @@ impl Store {
         let mut files = Vec::with_capacity(ids.len());
         for id in ids {
             let path = self.use_path(*id);
-            let file = open_lock_file(&path)?;
-            lock(&file, FlockOperation::LockShared)
-                .map_err(|e| StoreError::io("lock", &path)(e.into()))?;
+            let file = shared(&path)?;
             file.set_modified(now)
                 .map_err(StoreError::io("set the time of", &path))?;
             files.push(file);
@@ -59,12 +56,9 @@ impl Store {
     pub fn unused(&self, id: LayerId) -> Result<Option<Unused>, StoreError> {
         let path = self.use_path(id);
         let before = last_change(&path);
-        let file = open_lock_file(&path)?;
-        match lock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            Err(e) => return Err(StoreError::io("lock", path)(e.into())),
-        }
+        let Some(file) = alone(&path)? else {
+            return Ok(None);
+        };
         // Made by asking, it would say that the layer was used now. (Its name must stay: others may have opened it.)
         if before.is_none() {
             let made = last_change(&self.layer_path(id)).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -76,22 +70,13 @@ impl Store {
 
     /// Keeps downloads from being removed.
     pub fn use_downloads(&self) -> Result<LayerUse, StoreError> {
-        let path = self.downloads_path();
-        let file = open_lock_file(&path)?;
-        lock(&file, FlockOperation::LockShared)
-            .map_err(|e| StoreError::io("lock", &path)(e.into()))?;
+        let file = shared(&self.downloads_path())?;
         Ok(LayerUse { _files: vec![file] })
     }
 
     /// The right to remove downloads, for as long as the file is open; `None` while somebody uses them.
     pub fn unused_downloads(&self) -> Result<Option<File>, StoreError> {
-        let path = self.downloads_path();
-        let file = open_lock_file(&path)?;
-        match lock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(e) => Err(StoreError::io("lock", path)(e.into())),
-        }
+        alone(&self.downloads_path())
     }
 
     fn downloads_path(&self) -> PathBuf {
@@ -110,15 +95,21 @@ impl Store {
     }
 }
 
-fn last_change(path: &std::path::Path) -> Option<SystemTime> {
+fn last_change(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).ok()?.modified().ok()
 }
 
-fn lock(file: &File, operation: FlockOperation) -> Result<(), Errno> {
-    loop {
-        match flock(file, operation) {
-            Err(Errno::INTR) => {}
-            other => return other,
-        }
-    }
+/// A lock that others may have, too; waits for who has it alone.
+fn shared(path: &Path) -> Result<File, StoreError> {
+    let file = open_lock_file(path)?;
+    take(&file, FlockOperation::LockShared).map_err(|e| StoreError::io("lock", path)(e.into()))?;
+    Ok(file)
+}
+
+/// A lock that nobody else has; `None` while somebody does.
+fn alone(path: &Path) -> Result<Option<File>, StoreError> {
+    let file = open_lock_file(path)?;
+    let taken = take(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|e| StoreError::io("lock", path)(e.into()))?;
+    Ok(taken.then_some(file))
 }

@@ -13,6 +13,23 @@ pub struct Position {
     pub offset: usize,
 }
 
+impl Position {
+    /// The place of a byte of a text; one beyond its end is the end, one inside a character that character. A byte order
+    /// mark takes no column.
+    #[must_use]
+    pub fn in_text(text: &str, offset: usize) -> Self {
+        let before = &text[..text.floor_char_boundary(offset)];
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = before[start..].trim_start_matches('\u{feff}');
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self {
+            line: count(before.matches('\n').count() + 1),
+            column: count(line.chars().count() + 1),
+            offset: before.len(),
+        }
+    }
+}
+
 /// A half-open range of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize)]
 pub struct Span {

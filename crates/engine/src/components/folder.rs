@@ -10,10 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use amiforge_exec::{
-    ChildEvent, Limits, Outside, RootSpec, RunResult, RunSpec, Sandbox, SandboxError, TreeRoot,
-    TreeRootError, run_on_tree,
-};
+use amiforge_exec::{ChildEvent, Limits, Outside, RootSpec, RunResult, RunSpec, Sandbox, TreeRoot};
 use amiforge_store::{
     FileBlob, FolderError, FolderLock, FolderReport, HostTrees, LayerWriter, Owners, Store,
     apply_changes, read_folder,
@@ -23,7 +20,7 @@ use amiforge_types::{BlobId, BlobTable, Digest, LayerId, Timestamp};
 
 use super::{ComponentRequest, mounts};
 use crate::error::{Contextual, EngineError, ErrorKind, chain};
-use crate::layers::{Scratch, component_shims, root_spec, sandbox_error};
+use crate::layers::{Scratch, component_shims, on_tree, root_spec, sandbox_error};
 use crate::lent::{self, Lent};
 use crate::settings::Engine;
 
@@ -173,19 +170,12 @@ impl<'e> Folder<'e> {
             let clock = Engine::wall_clock();
             let root = TreeRoot::new(&self.lower, &self.blobs, clock, running.cancel());
             let root = root.without_files_of(Owners::NOBODY);
-            let mut events = Vec::new();
-            let result = run_on_tree(run, &root, &mut |event| events.push(event));
-            match root.changes(&[]) {
-                Ok(made) => {
-                    *changes = made;
-                    events.into_iter().for_each(on_event);
-                    return Ok(result);
-                }
-                Err(TreeRootError::Cancelled) => {
-                    return Err(sandbox_error(SandboxError::Cancelled));
-                }
-                Err(TreeRootError::NeedsSandbox(_)) => self.copy()?,
+            if let Some(done) = on_tree(run, root, &[])? {
+                *changes = done.changes;
+                done.events.into_iter().for_each(on_event);
+                return Ok(done.result);
             }
+            self.copy()?;
         }
         let Way::Sandbox(copied) = &self.way else {
             let message = "the folder has no copy for the sandbox".to_owned();

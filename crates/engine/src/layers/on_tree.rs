@@ -1,6 +1,9 @@
 //! Phases that need nothing but files: on the tree of the layers below, without a sandbox.
 
-use amiforge_exec::{SandboxError, TreeRoot, TreeRootError, works_on_files};
+use amiforge_exec::{
+    ChildEvent, RunResult, RunSpec, SandboxError, TreeRoot, TreeRootError, run_on_tree,
+    works_on_files,
+};
 use amiforge_tree::LayerDiff;
 
 use super::overlay::EPHEMERAL;
@@ -27,18 +30,40 @@ impl Engine {
         let lower = below.tree().or_fail(ErrorKind::Failed, context)?;
         let running = self.interruption.job();
         let root = TreeRoot::new(&lower, &below.blobs, below.clock, running.cancel());
-        // Told when it is known that it counts.
-        let mut events = Vec::new();
-        let result = amiforge_exec::run_on_tree(of.run, &root, &mut |event| events.push(event));
-        let diff = match root.changes(EPHEMERAL) {
-            Ok(diff) => diff,
-            Err(TreeRootError::Cancelled) => return Err(sandbox_error(SandboxError::Cancelled)),
-            Err(TreeRootError::NeedsSandbox(_)) => return Ok(None),
+        let Some(done) = on_tree(of.run, root, EPHEMERAL)? else {
+            return Ok(None);
         };
         self.told_phase(work, of, |on_event| {
-            events.into_iter().for_each(on_event);
-            Ok(result)
+            done.events.into_iter().for_each(on_event);
+            Ok(done.result)
         })?;
-        Ok(Some(diff))
+        Ok(Some(done.changes))
+    }
+}
+
+/// A run on a tree that came to its end there.
+pub(crate) struct OnTree {
+    pub(crate) result: RunResult,
+    /// What it told, which nobody has been told yet.
+    pub(crate) events: Vec<ChildEvent>,
+    pub(crate) changes: LayerDiff,
+}
+
+/// Runs `run` on `root`, whose changes at `exclude` do not count; `None` when it needs a sandbox.
+pub(crate) fn on_tree(
+    run: &RunSpec,
+    root: TreeRoot<'_>,
+    exclude: &[&str],
+) -> Result<Option<OnTree>, EngineError> {
+    let mut events = Vec::new();
+    let result = run_on_tree(run, &root, &mut |event| events.push(event));
+    match root.changes(exclude) {
+        Ok(changes) => Ok(Some(OnTree {
+            result,
+            events,
+            changes,
+        })),
+        Err(TreeRootError::Cancelled) => Err(sandbox_error(SandboxError::Cancelled)),
+        Err(TreeRootError::NeedsSandbox(_)) => Ok(None),
     }
 }

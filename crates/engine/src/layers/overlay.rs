@@ -161,7 +161,7 @@ fn keep_context(planned: &LayerPlan) -> String {
 
 impl Made {
     /// The files of the layers, put over one another.
-    pub(super) fn tree(&self) -> Result<Tree, ApplyError> {
+    pub(crate) fn tree(&self) -> Result<Tree, ApplyError> {
         let stat = Stat {
             mode: 0o755,
             uid: 0,

@@ -9,9 +9,7 @@ use amiforge_recipe::actions::FileMode;
 use super::{StepCx, StepError};
 use crate::executor::accounts;
 use crate::root::{FileKind, Metadata, Root};
-
-/// File mode mask that the modes of new files are less by.
-const UMASK: u32 = 0o022;
+use crate::spec::UMASK;
 
 pub(super) fn failed(
     action: &'static str,
@@ -63,7 +61,7 @@ pub(super) fn wrong_type(path: impl AsRef<Path>, is: &Metadata, wanted: &'static
 
 /// Mode of a new file: `mode` less the mask.
 pub(super) fn masked(mode: u32) -> u32 {
-    mode & 0o777 & !UMASK
+    mode & 0o777 & !u32::from(UMASK)
 }
 
 impl dyn Root + '_ {
@@ -136,7 +134,7 @@ impl dyn Root + '_ {
     }
 
     fn make_each(&self, path: &Path) -> io::Result<()> {
-        let make = || self.create_dir(path, 0o777 & !UMASK);
+        let make = || self.create_dir(path, masked(0o777));
         let error = match make() {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

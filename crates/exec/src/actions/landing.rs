@@ -12,9 +12,7 @@ use super::StepError;
 use super::fetch::Receiver;
 use super::files::{failed, shown, wrong_type};
 use crate::root::{Live, Root};
-
-/// Links that one name may lead through, as in the kernel.
-const MAX_LINKS: usize = 40;
+use crate::spec::MAX_LINKS;
 
 /// Unfinished content with where it is to go.
 pub(crate) struct Landing {

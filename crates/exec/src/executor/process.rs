@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal};
 use super::{Held, reaper};
 use crate::MAX_LINE;
 use crate::event::ChildEvent;
+use crate::spec::UMASK;
 
 /// Lines kept for the report of a failure, and how many of standard error are among them at least,
 /// however much came on standard output: reasons are on the former.
@@ -28,9 +29,6 @@ const DRAIN: Duration = Duration::from_millis(500);
 
 /// How often the processes are counted while a command runs. One that cannot fork tries for seconds.
 const COUNT: Duration = Duration::from_millis(250);
-
-/// File mode mask of every command.
-const UMASK: u16 = 0o022;
 
 /// What to run and how.
 pub(crate) struct Spec<'a> {

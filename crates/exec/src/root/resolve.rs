@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use amiforge_tree::{Ino, MAX_NAME, Tree};
 use rustix::io::Errno;
 
-/// Links that one path may lead through.
-const MAX_LINKS: usize = 40;
+use crate::spec::MAX_LINKS;
 
 /// Bytes of a path with the NUL that ends it (`PATH_MAX`).
 pub(super) const MAX_PATH: usize = 4096;

@@ -14,16 +14,13 @@ use rustix::io::Errno;
 use super::resolve::{MAX_PATH, Place, resolve};
 use super::tree::TreeRootError;
 use super::{FileKind, Metadata, Open};
-use crate::spec::{DEVICE_LINKS, DEVICES, MOUNT_POINTS};
+use crate::spec::{DEVICE_LINKS, DEVICES, MOUNT_POINTS, UMASK};
 
 /// Bytes that a run may write, since they are held in memory until the layer is written.
 const MAX_HELD: usize = 64 << 20;
 
 /// Bytes that a new inode and its name are counted with.
 const HELD_PER_FILE: usize = 256;
-
-/// File mode mask of the sandbox.
-const UMASK: u16 = 0o022;
 
 const SET_UID: u16 = 0o4000;
 const SET_GID: u16 = 0o2000;
@@ -214,30 +211,25 @@ impl State {
         };
         self.tree.update(ino, |inode| {
             if let Kind::File(content) = &mut inode.kind {
-                let len = tail.len() as u64;
-                let added = len;
+                let (mut tail, mut offset) = (tail, content.size);
+                content.size += tail.len() as u64;
                 // One run for all that was appended: a file must not become a list of single bytes.
-                let mut tail = tail;
-                let mut len = len;
-                let mut offset = content.size;
                 if let Some(DataExtent {
-                    offset: before,
-                    len: most,
-                    source: DataSource::Bytes(bytes),
+                    offset: start,
+                    len,
+                    source: DataSource::Bytes(before),
                 }) = content.extents.last()
-                    && before + most == content.size
+                    && start + len == offset
                 {
-                    tail.splice(0..0, bytes.iter().copied());
-                    len += most;
-                    offset = *before;
+                    tail.splice(0..0, before.iter().copied());
+                    offset = *start;
                     content.extents.pop();
                 }
                 content.extents.push(DataExtent {
                     offset,
-                    len,
+                    len: tail.len() as u64,
                     source: DataSource::Bytes(tail.into()),
                 });
-                content.size += added;
                 content.digest = None;
             }
         })

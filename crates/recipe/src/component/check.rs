@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use amiforge_types::{Position, Span};
+use amiforge_types::{Diagnostics, Position, Span};
 
 use crate::actions::ActionKind;
 use crate::decode::{Cx, shown};
@@ -74,40 +74,18 @@ pub(super) fn references(document: &Node, variables: &BTreeMap<String, Span>, cx
     }
 }
 
-/// The place of a part of a scalar's text, of those that look the same the one with this number (from 1); that of the
+/// The place of a part of a scalar's text, of those that look the same the one with this number; that of the
 /// scalar where it is not written so, such as between quotes with escapes.
 fn place_in(node: &Node, source: &str, part: &str, number: usize) -> Span {
     let Span { start, end } = node.span;
-    let found = source.get(start.offset..end.offset).and_then(|text| {
-        Some((
-            text,
-            text.match_indices(part).nth(number.checked_sub(1)?)?.0,
-        ))
-    });
-    let Some((text, at)) = found else {
+    let text = source.get(start.offset..end.offset).unwrap_or_default();
+    let Some((at, _)) = text.match_indices(part).nth(number) else {
         return node.span;
     };
-    let after = |from: Position, text: &str| {
-        let column = |text: &str| u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
-        let (lines, last) = match text.rsplit_once('\n') {
-            Some((before, last)) => (before.matches('\n').count() + 1, last),
-            None => (0, text),
-        };
-        Position {
-            line: from
-                .line
-                .saturating_add(u32::try_from(lines).unwrap_or(u32::MAX)),
-            column: match lines {
-                0 => from.column.saturating_add(column(last)),
-                _ => column(last).saturating_add(1),
-            },
-            offset: from.offset + text.len(),
-        }
-    };
-    let start = after(start, &text[..at]);
+    let at = start.offset + at;
     Span {
-        start,
-        end: after(start, part),
+        start: Position::in_text(source, at),
+        end: Position::in_text(source, at + part.len()),
     }
 }
 
@@ -151,18 +129,17 @@ impl<'n> Site<'_, 'n> {
             if *left == 0 {
                 return;
             }
-            let before = cx.diags.len();
-            let span = match &piece {
-                Piece::Literal(_) => continue,
-                Piece::Foreign(source) | Piece::Reference(source, _) => {
-                    let count = seen.entry(source).or_default();
-                    *count += 1;
-                    place_in(node, cx.source, source, *count)
-                }
+            let (Piece::Foreign(source) | Piece::Reference(source, _)) = piece else {
+                continue;
             };
+            let count = seen.entry(source).or_default();
+            let number = *count;
+            *count += 1;
+            let (mut found, span) = (Diagnostics::new(), node.span);
+            let problems = &mut Cx::new(&mut found);
             match piece {
                 Piece::Literal(_) => {}
-                Piece::Foreign(source) => cx.warning(
+                Piece::Foreign(source) => problems.warning(
                     "foreign-reference",
                     span,
                     format!("{} is not a reference and stays as it is", shown(source)),
@@ -170,32 +147,40 @@ impl<'n> Site<'_, 'n> {
                 ),
                 Piece::Reference(_, Reference::Variable(name)) => {
                     if !self.variables.contains_key(&name) {
-                        self.undeclared(&name, span, cx);
+                        self.undeclared(&name, span, problems);
                     }
                 }
-                Piece::Reference(_, Reference::Chain(chain)) => self.chain(&chain, span, cx),
+                Piece::Reference(_, Reference::Chain(chain)) => self.chain(&chain, span, problems),
                 Piece::Reference(
                     source,
                     Reference::LoopIndex(owner) | Reference::LoopValue(owner),
-                ) => self.iteration(source, owner.as_deref(), span, cx),
+                ) => self.iteration(source, owner.as_deref(), span, problems),
                 Piece::Reference(_, Reference::Context(key)) => {
                     if !CONTEXT_KEYS.contains(&key.as_str()) {
                         let help = suggest::did_you_mean(&key, CONTEXT_KEYS.iter().copied())
                             .unwrap_or_else(|| format!("there are {}", CONTEXT_KEYS.join(", ")));
                         let message = format!("there is no {} of a run", shown(&key));
-                        cx.error_help("unknown-context", span, message, Some(help));
+                        problems.error_help("unknown-context", span, message, Some(help));
                     }
                 }
                 Piece::Reference(_, Reference::SsmOf(name)) => {
                     if !self.variables.contains_key(&name) {
-                        self.undeclared(&name, span, cx);
+                        self.undeclared(&name, span, problems);
                     }
                 }
-                Piece::Reference(_, Reference::Aws(name)) => refused_metadata(&name, span, cx),
+                Piece::Reference(_, Reference::Aws(name)) => {
+                    refused_metadata(&name, span, problems)
+                }
                 // Known when the step runs.
                 Piece::Reference(_, Reference::Environment(_) | Reference::Secret(_)) => {}
             }
-            *left = left.saturating_sub(cx.diags.len() - before);
+            // To find the place takes time, so only where something is told.
+            for problem in found.iter() {
+                let mut problem = problem.clone();
+                problem.span = Some(place_in(node, cx.source, source, number));
+                cx.diags.push(problem);
+            }
+            *left = left.saturating_sub(found.len());
         }
     }
 

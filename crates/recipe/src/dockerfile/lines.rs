@@ -24,8 +24,8 @@ impl Line {
         let end = self.source_offset(before.len() - last) + last;
         let start = self.source_offset(start);
         Span {
-            start: position(source, start),
-            end: position(source, end.max(start)),
+            start: Position::in_text(source, start),
+            end: Position::in_text(source, end.max(start)),
         }
     }
 
@@ -49,21 +49,6 @@ pub(super) struct Lines {
     pub(super) bad_directive: Option<(Span, String)>,
     /// There are more than are read.
     pub(super) too_many: bool,
-}
-
-fn position(text: &str, offset: usize) -> Position {
-    let mut offset = offset.min(text.len());
-    while !text.is_char_boundary(offset) {
-        offset -= 1;
-    }
-    let before = &text[..offset];
-    let start = before.rfind('\n').map_or(0, |at| at + 1);
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    Position {
-        line: count(before.matches('\n').count() + 1),
-        column: count(before[start..].chars().count() + 1),
-        offset,
-    }
 }
 
 /// Physical lines with the offsets at which they begin, without line ends.
@@ -164,8 +149,8 @@ fn directives(text: &str, out: &mut Lines) {
             return;
         }
         let span = || Span {
-            start: position(text, start),
-            end: position(text, start + line.len()),
+            start: Position::in_text(text, start),
+            end: Position::in_text(text, start + line.len()),
         };
         if seen.contains(&name) {
             out.bad_directive = Some((span(), format!("the directive `{name}` stands twice")));

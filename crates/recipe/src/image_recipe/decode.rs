@@ -21,34 +21,39 @@ pub fn parse_recipe(text: &str) -> (Option<ImageRecipe>, Diagnostics) {
     (recipe.filter(|_| !diags.has_errors()), diags)
 }
 
-/// The components that a recipe names, whatever else is wrong with it: so that the problems of a
-/// recipe and of its components can be told in one run. [`parse_recipe`] tells the recipe's own.
-#[must_use]
-pub fn recipe_components(text: &str) -> Vec<super::ComponentRef> {
-    let mut diags = Diagnostics::new();
-    let Some(document) = yaml::parse_node(text, &mut diags) else {
-        return Vec::new();
-    };
-    let mut cx = Cx::new(&mut diags);
-    let cx = &mut cx;
-    let list = Fields::of_either_case(&document, "an image recipe", cx)
-        .and_then(|mut fields| fields.node("components", cx))
-        .and_then(|node| decode::seq(node, cx));
-    let entries = list.unwrap_or_default().iter();
-    entries
-        .filter_map(|entry| sources::component_ref(entry, cx))
-        .collect()
+/// What a recipe is made from, whatever else is wrong with it.
+#[derive(Clone, Debug, Default)]
+pub struct RecipeSources {
+    /// The parent of an image with its place.
+    pub parent: Option<(super::ParentImage, amiforge_types::Span)>,
+    /// The components that could be read.
+    pub components: Vec<super::ComponentRef>,
 }
 
-/// The parent that the recipe of an image names, with its place, whatever else is wrong with it.
+/// What a recipe is made from: so that the problems of a recipe, its parent and its components can be told in one
+/// run. [`parse_recipe`] tells the recipe's own.
 #[must_use]
-pub fn recipe_parent(text: &str) -> Option<(super::ParentImage, amiforge_types::Span)> {
+pub fn recipe_sources(text: &str) -> RecipeSources {
     let mut diags = Diagnostics::new();
-    let document = yaml::parse_node(text, &mut diags)?;
+    let document = yaml::parse_node(text, &mut diags);
     let cx = &mut Cx::new(&mut diags);
-    let mut fields = Fields::of_either_case(&document, "an image recipe", cx)?;
-    let node = fields.node("parentImage", cx)?;
-    Some((sources::parent_image(node, cx)?, node.span))
+    let Some(mut fields) = document
+        .as_ref()
+        .and_then(|document| Fields::of_either_case(document, "an image recipe", cx))
+    else {
+        return RecipeSources::default();
+    };
+    let parent = fields.node("parentImage", cx);
+    let list = fields.node("components", cx);
+    let entries = list.and_then(|node| decode::seq(node, cx));
+    RecipeSources {
+        parent: parent.and_then(|node| Some((sources::parent_image(node, cx)?, node.span))),
+        components: entries
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|entry| sources::component_ref(entry, cx))
+            .collect(),
+    }
 }
 
 pub(crate) fn recipe(document: Node, diags: &mut Diagnostics) -> Option<ImageRecipe> {

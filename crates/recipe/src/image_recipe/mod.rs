@@ -18,8 +18,8 @@ use crate::version::VersionPattern;
 
 pub(crate) use container::template_container;
 pub use container::{Container, parse_container_recipe};
+pub use decode::{RecipeSources, parse_recipe, recipe_sources};
 pub(crate) use decode::{fields, recipe, template_recipe};
-pub use decode::{parse_recipe, recipe_components, recipe_parent};
 pub use devices::{BlockDeviceMapping, Ebs, VolumeType};
 pub use limits::StepLimits;
 pub use settings::{
