@@ -1,28 +1,30 @@
 //! From a path to a checked recipe with its components. Every problem of every document is found
 //! in one go.
 
+mod files;
+mod parameters;
 mod secrets;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use amiforge_exec::External;
 use amiforge_recipe::{
-    Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, MAX_DOCUMENT_BYTES,
-    ParameterError, ParentImage, ResourceKind, SecretParameter, Template, TemplateError,
-    VersionPattern, check_bytes, has_secret, kind_of, parse_component, parse_container_recipe,
-    parse_document, parse_recipe, parse_template, recipe_sources, secret_key, secret_mark,
+    Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, ParentImage, ResourceKind,
+    SecretParameter, Template, TemplateError, VersionPattern, kind_of, parse_component,
+    parse_container_recipe, parse_document, parse_recipe, parse_template, recipe_sources,
+    secret_key,
 };
 use amiforge_types::{Diagnostic, Diagnostics, Digest, Severity, Span};
-use fs_err as fs;
 use rayon::prelude::*;
 
-use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
+use crate::error::{DocumentReport, EngineError, ErrorKind};
 use crate::library;
 use crate::settings::Engine;
 use crate::sources::Sources;
 use crate::variables::{self, Stage};
+use files::unreadable;
+pub(crate) use files::{folder_of, read, read_component, recipe_file};
 
 /// A recipe and how to read it.
 #[derive(Clone, Debug)]
@@ -117,100 +119,6 @@ impl LoadedRecipe {
     /// Folder that relative paths of the recipe start from.
     pub(crate) fn dir(&self) -> &Path {
         folder_of(&self.path)
-    }
-}
-
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    path.parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
-}
-
-/// The text of a document; what is not text at all is a diagnostic of it.
-pub(crate) fn read(path: &Path) -> Result<Result<String, DocumentReport>, EngineError> {
-    let context = || format!("cannot read {}", path.display());
-    let mut bytes = Vec::new();
-    // Opening a named pipe would wait for its writer, and a device has no end.
-    let metadata = fs::metadata(path).or_fail(ErrorKind::Invalid, context)?;
-    if !metadata.is_file() && !is_pipe_of_ours(path) {
-        return Err(EngineError::new(
-            ErrorKind::Invalid,
-            format!("{}: not a regular file", path.display()),
-        ));
-    }
-    let file = fs::File::open(path).or_fail(ErrorKind::Invalid, context)?;
-    // One byte more than is accepted shows that there is more, without reading all of it.
-    file.take(MAX_DOCUMENT_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .or_fail(ErrorKind::Invalid, context)?;
-    Ok(match check_bytes(&bytes) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(diagnostic) => Err(DocumentReport {
-            path: path.to_owned(),
-            kind: None,
-            text: String::from_utf8_lossy(&bytes).into_owned(),
-            diagnostics: vec![diagnostic],
-        }),
-    })
-}
-
-/// Whether a path names something the caller opened for us: `/dev/stdin`, or the `/dev/fd/63` of a
-/// shell's `<(command)`. Whoever names these is the one who ends them.
-fn is_pipe_of_ours(path: &Path) -> bool {
-    path == Path::new("/dev/stdin") || path.starts_with("/dev/fd")
-}
-
-/// A document that should be a component, with its problems.
-pub(crate) fn read_component(
-    path: &Path,
-) -> Result<(DocumentReport, Option<Component>), EngineError> {
-    let text = match read(path)? {
-        Ok(text) => text,
-        Err(report) => return Ok((report, None)),
-    };
-    let (component, diagnostics) = parse_component(&text);
-    let report = DocumentReport {
-        path: path.to_owned(),
-        kind: Some(DocumentKind::Component),
-        text,
-        diagnostics: diagnostics.into_sorted(),
-    };
-    Ok((report, component))
-}
-
-/// The recipe file that a path means.
-pub(crate) fn recipe_file(path: &Path) -> Result<PathBuf, EngineError> {
-    if !path.is_dir() {
-        return Ok(path.to_owned());
-    }
-    const NAMES: [&str; 3] = ["recipe.yaml", "recipe.yml", "recipe.json"];
-    NAMES
-        .iter()
-        .map(|name| path.join(name))
-        .find(|p| p.is_file())
-        .ok_or_else(|| {
-            EngineError::new(
-                ErrorKind::Invalid,
-                format!("{}: the folder has no recipe", path.display()),
-            )
-            .with_hint("name a recipe file, or put a recipe.yaml into the folder")
-        })
-}
-
-/// What can be told of a file that cannot be read.
-fn unreadable(path: &Path, error: &EngineError) -> DocumentReport {
-    let cause = std::error::Error::source(error).map_or_else(String::new, |c| format!(": {c}"));
-    DocumentReport {
-        path: path.to_owned(),
-        kind: None,
-        text: String::new(),
-        diagnostics: vec![Diagnostic {
-            severity: Severity::Error,
-            code: "unreadable",
-            message: format!("{error}{cause}"),
-            span: None,
-            help: error.hint().map(ToOwned::to_owned),
-        }],
     }
 }
 
@@ -792,76 +700,6 @@ impl Loader<'_> {
         }
         Some(found)
     }
-
-    /// Gives the parameters their values.
-    fn finish(
-        &mut self,
-        name: String,
-        shown: String,
-        text: String,
-        component: Component,
-        reference: &ComponentRef,
-    ) -> Option<LoadedComponent> {
-        for unknown in component.undeclared(&reference.parameters) {
-            self.diagnostics.push(Diagnostic::warning(
-                "undeclared-parameter",
-                reference.span,
-                format!("the component {name} has no parameter {unknown}; the value is ignored"),
-            ));
-        }
-        let mut given = reference.parameters.clone();
-        for (at, (key, value)) in self.request.parameters.iter().enumerate() {
-            let own = key
-                .strip_prefix(&name)
-                .and_then(|rest| rest.strip_prefix('.'))
-                .unwrap_or(key);
-            if component.parameters.iter().any(|p| p.name == own) {
-                // A secret of a template is named like the parameter that it is given to, more often than not; the template
-                // says what that gets.
-                let taken = own == key && self.secrets.contains_key(&secret_key(key));
-                if !taken {
-                    given.insert(own.to_owned(), value.clone());
-                    self.used[at] = true;
-                }
-            }
-        }
-        let secret = self.secret_parameters(&name, &component, reference, &mut given);
-        match component.resolve_parameters(&given) {
-            Ok(mut parameters) => {
-                for parameter in &secret {
-                    let own = format!("{name}.{parameter}");
-                    // What is configured has its mark already, and so has a secret of a template.
-                    if let Some(value) = parameters.get_mut(parameter)
-                        && !has_secret(value)
-                    {
-                        let value = std::mem::replace(value, secret_mark(&own));
-                        self.secrets.insert(secret_key(&own), value);
-                    }
-                }
-                let external = self.external(&name, &component, &parameters, reference)?;
-                Some(LoadedComponent {
-                    name,
-                    version: None,
-                    shown,
-                    text,
-                    library: library::needed_by(&component, &parameters),
-                    component,
-                    parameters,
-                    external,
-                })
-            }
-            Err(mut error) => {
-                if let ParameterError::NotAllowed { name, value, .. } = &mut error
-                    && secret.contains(name)
-                {
-                    "(not shown)".clone_into(value);
-                }
-                self.diagnostics
-                    .push(parameter_problem(reference, &name, &error));
-                None
-            }
-        }
-    }
 }
 
 fn unknown_component(reference: &ComponentRef, name: &str, version: &str) -> Diagnostic {
@@ -883,17 +721,4 @@ fn unknown_component(reference: &ComponentRef, name: &str, version: &str) -> Dia
         format!("there is no component {name}/{version} in the library"),
     )
     .with_help(help)
-}
-
-fn parameter_problem(
-    reference: &ComponentRef,
-    component: &str,
-    error: &ParameterError,
-) -> Diagnostic {
-    Diagnostic::error(
-        "invalid-parameter",
-        reference.span,
-        format!("component {component}: {error}"),
-    )
-    .with_help("give the value in the recipe's `parameters`, or with --param")
 }

@@ -1,6 +1,6 @@
 //! The JSON Schemas that the program brings along.
 
-use amiforge_recipe::json_schema::SchemaKind;
+use amiforge_recipe::json_schema;
 
 /// What the manifest's schema is called.
 const MANIFEST: &str = "manifest";
@@ -8,7 +8,7 @@ const MANIFEST: &str = "manifest";
 /// Every kind that has a schema: the word for it, and what people call it.
 #[must_use]
 pub fn schemas() -> Vec<(&'static str, &'static str)> {
-    SchemaKind::all()
+    json_schema::kinds()
         .into_iter()
         .map(|kind| (kind.id(), kind.name()))
         .chain([(MANIFEST, "manifest of a build")])
@@ -21,8 +21,6 @@ pub fn schema(kind: &str) -> Option<String> {
     if kind == MANIFEST {
         return Some(amiforge_ami::MANIFEST_SCHEMA.to_owned());
     }
-    SchemaKind::all()
-        .into_iter()
-        .find(|one| one.id() == kind)?
-        .schema()
+    let mut kinds = json_schema::kinds().into_iter();
+    json_schema::schema(kinds.find(|one| one.id() == kind)?)
 }

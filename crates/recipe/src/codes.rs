@@ -226,6 +226,10 @@ const CODES: &[(&str, &str)] = &[
         "A reference names credentials of the instance, which documents cannot read.",
     ),
     (
+        "relative-path",
+        "A document that a step runs is named by a relative path. It starts in the working folder of the machine that runs the step (`workingDirectory` of the recipe, else `/`), never in the folder of the document that names it. Write the whole path.",
+    ),
+    (
         "several-conditions",
         "One condition belongs there. Join several in a list below `and` or `or`.",
     ),
@@ -368,6 +372,10 @@ const CODES: &[(&str, &str)] = &[
     (
         "unusual-schedule",
         "The service's own examples have this, and its rules forbid it. It is taken.",
+    ),
+    (
+        "wrong-platform",
+        "A component says that it is for one platform and has a step whose action exists only on another, as `ExecuteBash` on Windows. Correct the platform, or take the action that the platform has.",
     ),
     (
         "wrong-resource",

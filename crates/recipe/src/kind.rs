@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use amiforge_types::{Diagnostic, Diagnostics};
 
 use crate::component::{self, Component};
+use crate::decode::Cx;
 use crate::image_recipe::{self, ImageRecipe};
 use crate::inline::Texts;
 use crate::node::{Key, Node, NodeKind};
 use crate::resources::{self, Resource, ResourceKind};
 use crate::template::{self, Template};
-use crate::{suggest, workflow, yaml};
+use crate::{suggest, user_config, workflow, yaml};
 
 /// A kind of document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +27,8 @@ pub enum DocumentKind {
     Workflow,
     /// A CloudFormation template.
     Template,
+    /// The user's configuration.
+    Configuration,
 }
 
 impl DocumentKind {
@@ -37,6 +40,7 @@ impl DocumentKind {
             Self::ImageRecipe | Self::Resource(ResourceKind::ImageRecipe) => "image recipe",
             Self::Workflow => "workflow document",
             Self::Template => "CloudFormation template",
+            Self::Configuration => "configuration of amiforge",
             Self::Resource(kind) => match kind {
                 ResourceKind::Component => "component resource",
                 ResourceKind::ContainerRecipe => "container recipe",
@@ -59,6 +63,7 @@ impl DocumentKind {
             Self::ImageRecipe | Self::Resource(ResourceKind::ImageRecipe) => "image-recipe",
             Self::Workflow => "workflow",
             Self::Template => "template",
+            Self::Configuration => "config",
             Self::Resource(kind) => match kind {
                 ResourceKind::Component => "component-resource",
                 ResourceKind::ContainerRecipe => "container-recipe",
@@ -88,6 +93,8 @@ pub enum Document {
     Workflow(Node),
     /// A CloudFormation template.
     Template(Box<Template>),
+    /// The user's configuration, as it was read.
+    Configuration(Node),
 }
 
 impl Document {
@@ -98,7 +105,7 @@ impl Document {
             Self::Component(component) => component.canonical(),
             Self::ImageRecipe(recipe) => recipe.canonical(),
             Self::Resource(resource) => resource.canonical(),
-            Self::Workflow(node) => node.canonical(),
+            Self::Workflow(node) | Self::Configuration(node) => node.canonical(),
             Self::Template(template) => template.canonical(),
         }
     }
@@ -294,9 +301,22 @@ fn ranking(node: &Node) -> Vec<(u32, DocumentKind)> {
     scores
 }
 
+/// Whether it maps names of AWS to what stands for them here: no other kind of document has such mappings.
+fn is_configuration(node: &Node) -> bool {
+    let maps = |name: &str| {
+        node.get(name)
+            .is_some_and(|node| matches!(node.kind, NodeKind::Map(_)))
+    };
+    let only = matches!(&node.kind, NodeKind::Map(fields) if fields.len() == 1);
+    maps("parents") || maps("references") || (only && maps("components"))
+}
+
 /// The kind a document means to be, by its fields.
 #[must_use]
 pub fn detect_kind(node: &Node) -> Option<DocumentKind> {
+    if is_configuration(node) {
+        return Some(DocumentKind::Configuration);
+    }
     match ranking(node).as_slice() {
         [(best, kind), rest @ ..] if *best >= LEAST => {
             let even: Vec<DocumentKind> = rest
@@ -351,6 +371,10 @@ pub fn parse_document(text: &str) -> (Option<DocumentKind>, Option<Document>, Di
         Some(DocumentKind::Template) => {
             template::template(&node, text, &BTreeMap::new(), &mut diags)
                 .map(|template| Document::Template(Box::new(template)))
+        }
+        Some(DocumentKind::Configuration) => {
+            user_config::decode_config(&node, &mut Cx::new(&mut diags));
+            Some(Document::Configuration(node))
         }
         None => {
             diags.push(unknown(&node));
@@ -454,6 +478,9 @@ mod tests {
                 Some(D::Resource(R::LifecyclePolicy)),
             ),
             ("Parameters: {}\nResources: {}\n", Some(D::Template)),
+            ("parents: {a: 'debian:bookworm'}\n", Some(D::Configuration)),
+            ("components: {a: ./a.yaml}\n", Some(D::Configuration)),
+            ("components: [a]\n", None),
             ("name: x\n", None),
             ("name: x\nversion: 1.0.0\n", None),
             ("- a\n", None),

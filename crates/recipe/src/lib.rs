@@ -68,9 +68,9 @@ pub use export::{
 };
 pub use image_recipe::{
     AmiforgeSettings, AptSettings, AptVariant, BlockDeviceMapping, BootMode, ComponentRef,
-    ComponentSource, Container, Ebs, ImageRecipe, OutputFormat, ParentImage, RecipeSources,
-    RootFilesystem, SecretParameter, StepLimits, VolumeType, parse_container_recipe, parse_recipe,
-    recipe_sources,
+    ComponentSource, Container, Ebs, ImageRecipe, OutputFormat, ParameterPlace, ParentImage,
+    RecipeSources, RootFilesystem, SecretParameter, StepLimits, VolumeType, parse_container_recipe,
+    parse_recipe, recipe_sources,
 };
 pub use kind::{Document, DocumentKind, detect_kind, kind_of, parse_document};
 pub use node::{Key, Node, NodeKind, Scalar, Style};

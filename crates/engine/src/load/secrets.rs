@@ -60,10 +60,10 @@ impl Loader<'_> {
                 );
                 let help = self.sources.lines_to_add("references", &key, "{env: NAME}");
                 let help = format!("give it with --param {own}=VALUE, or {help}");
-                self.diagnostics.push(
-                    Diagnostic::error("conflicting-fields", reference.span, message)
-                        .with_help(help),
-                );
+                let place = reference.places.get(&marked.name);
+                let span = place.map_or(reference.span, |place| place.value);
+                let problem = Diagnostic::error("conflicting-fields", span, message);
+                self.diagnostics.push(problem.with_help(help));
             }
             if !given.contains_key(&marked.name) && self.sources.has_value(&key) {
                 given.insert(marked.name.clone(), secret_mark(&own));

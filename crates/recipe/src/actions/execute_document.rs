@@ -90,7 +90,17 @@ fn document(node: &Node, cx: &mut Cx<'_>) -> Option<DocumentSource> {
         return Some(DocumentSource::Path(text));
     }
     match DocumentSource::of(&text) {
-        Ok(source) => Some(source),
+        Ok(source) => {
+            if matches!(&source, DocumentSource::Path(path) if !path.starts_with('/')) {
+                let message = format!(
+                    "{} starts in the working folder of the machine that runs the step",
+                    shown(&text)
+                );
+                let help = "the folder of this document is not looked into: write the whole path that the file has on the machine";
+                cx.warning("relative-path", node.span, message, help);
+            }
+            Some(source)
+        }
         Err(problem) => {
             let message = format!("{} names no document: {problem}", shown(&text));
             let help = "write a path of the machine, `s3://bucket/key`, or the ARN of a component";

@@ -173,6 +173,24 @@ impl ActionKind {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
+    /// Whether there is such an action on `Linux`, `Windows` or `macOS` (AWSTOE action modules).
+    #[must_use]
+    pub fn is_on(self, platform: &str) -> bool {
+        match self {
+            Self::CreateSymlink
+            | Self::ExecuteBash
+            | Self::SetFileOwner
+            | Self::SetFilePermissions
+            | Self::SetFolderOwner
+            | Self::SetFolderPermissions => platform != "Windows",
+            Self::ExecutePowerShell | Self::InstallMsi | Self::SetRegistry | Self::UninstallMsi => {
+                platform == "Windows"
+            }
+            Self::UpdateOs => platform != "macOS",
+            _ => true,
+        }
+    }
+
     /// Decodes resolved inputs. `step` is the place to blame when inputs are missing altogether.
     /// `None` comes with at least one error.
     #[must_use]

@@ -148,41 +148,62 @@ pub enum ParameterError {
     },
 }
 
+impl ParameterError {
+    /// The parameter, or what was taken for one.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::NoValue { name } | Self::NotAllowed { name, .. } | Self::IsConstant { name } => {
+                name
+            }
+        }
+    }
+}
+
 impl Component {
     /// The value of every parameter: what is given, else the default. Given names that the
     /// document does not declare are ignored, as the service does (see
     /// [`Component::undeclared`] for a warning).
     ///
     /// # Errors
-    /// The first parameter, in document order, that has no value or a value that is not allowed.
+    /// The first constant that is given, or else parameter, in document order, that has no value or one that is not
+    /// allowed.
     pub fn resolve_parameters(
         &self,
         given: &BTreeMap<String, String>,
     ) -> Result<BTreeMap<String, String>, ParameterError> {
-        if let Some(constant) = self.constants.iter().find(|c| given.contains_key(&c.name)) {
-            return Err(ParameterError::IsConstant {
-                name: constant.name.clone(),
-            });
+        if let Some(first) = self.parameter_problems(given).into_iter().next() {
+            return Err(first);
         }
-        let mut resolved = BTreeMap::new();
-        for spec in &self.parameters {
-            let value = given.get(&spec.name).or(spec.default.as_ref());
-            let value = value.ok_or_else(|| ParameterError::NoValue {
-                name: spec.name.clone(),
-            })?;
+        let value = |spec: &ParameterSpec| given.get(&spec.name).or(spec.default.as_ref()).cloned();
+        let resolved = self.parameters.iter();
+        Ok(resolved
+            .filter_map(|spec| Some((spec.name.clone(), value(spec)?)))
+            .collect())
+    }
+
+    /// Everything for which [`Component::resolve_parameters`] refuses values.
+    #[must_use]
+    pub fn parameter_problems(&self, given: &BTreeMap<String, String>) -> Vec<ParameterError> {
+        let constants = self.constants.iter().map(|constant| constant.name.clone());
+        let constants = constants
+            .filter(|name| given.contains_key(name))
+            .map(|name| ParameterError::IsConstant { name });
+        let parameters = self.parameters.iter().filter_map(|spec| {
+            let name = spec.name.clone();
+            let Some(value) = given.get(&name).or(spec.default.as_ref()) else {
+                return Some(ParameterError::NoValue { name });
+            };
             // A secret was looked at when its mark was put in its place.
             let allowed = spec.allowed_values.as_ref();
-            if let Some(allowed) = allowed.filter(|a| !has_secret(value) && !a.contains(value)) {
-                let (name, value, allowed) = (spec.name.clone(), value.clone(), allowed.clone());
-                return Err(ParameterError::NotAllowed {
-                    name,
-                    value,
-                    allowed,
-                });
-            }
-            resolved.insert(spec.name.clone(), value.clone());
-        }
-        Ok(resolved)
+            let allowed = allowed.filter(|a| !has_secret(value) && !a.contains(value))?;
+            Some(ParameterError::NotAllowed {
+                name,
+                value: value.clone(),
+                allowed: allowed.clone(),
+            })
+        });
+        constants.chain(parameters).collect()
     }
 
     /// Names among `given` that are no parameter of this document.

@@ -9,7 +9,7 @@ use crate::inline::Inline;
 use crate::node::{Node, NodeKind};
 use crate::resources::{self, Resource, ResourceKind};
 use crate::template::Template;
-use crate::{ActionKind, yaml};
+use crate::yaml;
 
 use super::naming;
 
@@ -195,26 +195,8 @@ pub fn check_active(node: &Node, template: &Template, diags: &mut Diagnostics) {
 #[must_use]
 pub fn component_platform(component: &Component) -> &'static str {
     let steps = || component.phases.iter().flat_map(|phase| &phase.steps);
-    let of_windows = steps().any(|step| {
-        matches!(
-            step.action,
-            ActionKind::ExecutePowerShell
-                | ActionKind::InstallMsi
-                | ActionKind::UninstallMsi
-                | ActionKind::SetRegistry
-        )
-    });
-    let of_linux = steps().any(|step| {
-        matches!(
-            step.action,
-            ActionKind::ExecuteBash
-                | ActionKind::CreateSymlink
-                | ActionKind::SetFileOwner
-                | ActionKind::SetFilePermissions
-                | ActionKind::SetFolderOwner
-                | ActionKind::SetFolderPermissions
-        )
-    });
+    let of_windows = steps().any(|step| !step.action.is_on("Linux"));
+    let of_linux = steps().any(|step| !step.action.is_on("Windows"));
     if of_windows && !of_linux {
         "Windows"
     } else {

@@ -26,7 +26,7 @@ pub use settings::{
     AmiforgeSettings, AptSettings, AptVariant, BootMode, OutputFormat, RootFilesystem,
     SecretParameter,
 };
-pub use sources::{ComponentRef, ComponentSource, ParentImage};
+pub use sources::{ComponentRef, ComponentSource, ParameterPlace, ParentImage};
 
 /// An image recipe without errors.
 #[derive(Clone, Debug, PartialEq, Eq)]

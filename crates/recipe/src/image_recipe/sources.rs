@@ -181,8 +181,19 @@ pub struct ComponentRef {
     pub source: ComponentSource,
     /// Given values by parameter name.
     pub parameters: BTreeMap<String, String>,
+    /// Where the names and values of `parameters` stand.
+    pub places: BTreeMap<String, ParameterPlace>,
     /// Where `componentArn` stands.
     pub span: Span,
+}
+
+/// Where a parameter of a component is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParameterPlace {
+    /// Its `name`.
+    pub name: Span,
+    /// Its `value`.
+    pub value: Span,
 }
 
 /// Which component a recipe means by `componentArn`.
@@ -269,9 +280,11 @@ pub(super) fn component_ref(node: &Node, cx: &mut Cx<'_>) -> Option<ComponentRef
     let parameters = fields.optional("parameters", cx, parameters);
     fields.deny_unknown(cx);
     let (source, span) = source?;
+    let (parameters, places) = parameters?.unwrap_or_default();
     Some(ComponentRef {
         source,
-        parameters: parameters?.unwrap_or_default(),
+        parameters,
+        places,
         span,
     })
 }
@@ -350,36 +363,40 @@ fn named(text: &str, node: &Node, cx: &mut Cx<'_>) -> Option<ComponentSource> {
     }
 }
 
+/// Values and places by the parameters' names.
+type Given = (BTreeMap<String, String>, BTreeMap<String, ParameterPlace>);
+
 /// `[{name, value: [text]}]`.
-fn parameters(node: &Node, cx: &mut Cx<'_>) -> Option<BTreeMap<String, String>> {
-    let mut out = BTreeMap::new();
+fn parameters(node: &Node, cx: &mut Cx<'_>) -> Option<Given> {
+    let (mut out, mut places) = (BTreeMap::new(), BTreeMap::new());
     let mut ok = true;
     for item in decode::seq(node, cx)? {
         match parameter(item, cx) {
             None => ok = false,
-            Some((name, _, span)) if out.contains_key(&name) => {
+            Some((name, _, place)) if out.contains_key(&name) => {
                 cx.error(
                     "duplicate-name",
-                    span,
+                    place.name,
                     format!("parameter `{name}` is given twice"),
                 );
                 ok = false;
             }
-            Some((name, value, _)) => {
+            Some((name, value, place)) => {
+                places.insert(name.clone(), place);
                 out.insert(name, value);
             }
         }
     }
-    ok.then_some(out)
+    ok.then_some((out, places))
 }
 
-fn parameter(node: &Node, cx: &mut Cx<'_>) -> Option<(String, String, Span)> {
+fn parameter(node: &Node, cx: &mut Cx<'_>) -> Option<(String, String, ParameterPlace)> {
     let mut fields = Fields::of_either_case(node, "a component parameter", cx)?;
     let name = fields.required("name", cx, |n, cx| Some((decode::filled(n, cx)?, n.span)));
-    let value = fields.required("value", cx, parameter_value);
+    let value = fields.required("value", cx, |n, cx| Some((parameter_value(n, cx)?, n.span)));
     fields.deny_unknown(cx);
-    let ((name, span), value) = (name?, value?);
-    Some((name, value, span))
+    let ((name, at), (text, value)) = (name?, value?);
+    Some((name, text, ParameterPlace { name: at, value }))
 }
 
 fn parameter_value(node: &Node, cx: &mut Cx<'_>) -> Option<String> {

@@ -23,80 +23,53 @@ use crate::workflow::actions::{ACTIONS, Action, Input, Kind};
 use crate::{component, image_recipe, user_config, workflow};
 use explore::{Definitions, Explorer, Step, Stop, any_of};
 
-/// What a schema is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SchemaKind {
-    /// A document that `validate` takes.
-    Document(DocumentKind),
-    /// The user's `config.yaml`.
-    Config,
+/// The kinds that have a schema: all, an image recipe once.
+#[must_use]
+pub fn kinds() -> Vec<DocumentKind> {
+    let resources = ResourceKind::ALL
+        .into_iter()
+        .filter(|kind| *kind != ResourceKind::ImageRecipe)
+        .map(DocumentKind::Resource);
+    [DocumentKind::Component, DocumentKind::ImageRecipe]
+        .into_iter()
+        .chain(resources)
+        .chain([
+            DocumentKind::Workflow,
+            DocumentKind::Template,
+            DocumentKind::Configuration,
+        ])
+        .collect()
 }
 
-impl SchemaKind {
-    /// All of them.
-    #[must_use]
-    pub fn all() -> Vec<Self> {
-        let resources = ResourceKind::ALL
-            .into_iter()
-            .filter(|kind| *kind != ResourceKind::ImageRecipe)
-            .map(DocumentKind::Resource);
-        [DocumentKind::Component, DocumentKind::ImageRecipe]
-            .into_iter()
-            .chain(resources)
-            .chain([DocumentKind::Workflow, DocumentKind::Template])
-            .map(Self::Document)
-            .chain([Self::Config])
-            .collect()
-    }
-
-    /// One word.
-    #[must_use]
-    pub const fn id(self) -> &'static str {
-        match self {
-            Self::Document(kind) => kind.id(),
-            Self::Config => "config",
-        }
-    }
-
-    /// What people call it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Document(kind) => kind.name(),
-            Self::Config => "configuration of amiforge",
-        }
-    }
-
-    /// The schema as a document; nothing for a kind without one.
-    #[must_use]
-    pub fn schema(self) -> Option<String> {
-        let mut defs = Definitions::default();
-        let root = match self {
-            Self::Document(DocumentKind::Component) => component_document(&mut defs),
-            Self::Document(
-                DocumentKind::ImageRecipe | DocumentKind::Resource(ResourceKind::ImageRecipe),
-            ) => plain(&mut defs, &|node, cx| {
+/// The schema of a kind as a document; nothing when it cannot be written.
+#[must_use]
+pub fn schema(kind: DocumentKind) -> Option<String> {
+    let mut defs = Definitions::default();
+    let root = match kind {
+        DocumentKind::Component => component_document(&mut defs),
+        DocumentKind::ImageRecipe | DocumentKind::Resource(ResourceKind::ImageRecipe) => {
+            plain(&mut defs, &|node, cx| {
                 image_recipe::fields(node.clone(), cx);
-            }),
-            Self::Document(DocumentKind::Resource(kind)) => plain(&mut defs, &|node, cx| {
-                resources::check_fields(kind, node, cx);
-            }),
-            Self::Document(DocumentKind::Workflow) => workflow_document(&mut defs),
-            Self::Document(DocumentKind::Template) => template::document(&mut defs),
-            Self::Config => plain(&mut defs, &|node, cx| {
-                user_config::decode_config(node, cx);
-            }),
-        };
-        let mut schema = Map::new();
-        let dialect = "http://json-schema.org/draft-07/schema#";
-        schema.insert("$schema".to_owned(), json!(dialect));
-        schema.insert("title".to_owned(), json!(capitalized(self.name())));
-        schema.extend(defs.resolved(root));
-        schema.insert("definitions".to_owned(), defs.into_value());
-        let mut text = serde_json::to_string_pretty(&schema).ok()?;
-        text.push('\n');
-        Some(text)
-    }
+            })
+        }
+        DocumentKind::Resource(kind) => plain(&mut defs, &|node, cx| {
+            resources::check_fields(kind, node, cx);
+        }),
+        DocumentKind::Workflow => workflow_document(&mut defs),
+        DocumentKind::Template => template::document(&mut defs),
+        DocumentKind::Configuration => plain(&mut defs, &|node, cx| {
+            user_config::decode_config(node, cx);
+        }),
+    };
+    let mut schema = Map::new();
+    let dialect = "http://json-schema.org/draft-07/schema#";
+    schema.insert("$schema".to_owned(), json!(dialect));
+    schema.insert("title".to_owned(), json!(capitalized(kind.name())));
+    schema.extend(defs.resolved(root));
+    schema.insert("definitions".to_owned(), defs.into_value());
+    let mut text = serde_json::to_string_pretty(&schema).ok()?;
+    text.push('\n');
+    Some(text)
 }
 
 fn plain(defs: &mut Definitions, decode: &dyn Fn(&Node, &mut Cx<'_>)) -> Value {

@@ -12,7 +12,7 @@ pub(crate) mod schema;
 pub(crate) mod tables;
 mod timezone;
 
-use amiforge_types::{Diagnostics, Severity};
+use amiforge_types::{Diagnostic, Diagnostics, Severity};
 
 use crate::component::Component;
 use crate::decode::{Cx, Fields};
@@ -279,12 +279,31 @@ fn with_document(
         return None;
     };
     let stage = fields.peek("type").and_then(Node::as_text);
+    let platform = fields.peek("platform").and_then(Node::as_text);
     let mut component = None;
     let found = inline.read(|node, text, found| match kind {
-        ResourceKind::Component => component = crate::component::component(node, text, found),
+        ResourceKind::Component => {
+            component = crate::component::component(node, text, found);
+            if let (Some(component), Some(platform)) = (&component, platform) {
+                elsewhere(component, platform, found);
+            }
+        }
         _ => workflow::check(&node, stage.and_then(Stage::from_name), found),
     });
     let failed = found.has_errors();
     found.iter().for_each(|problem| diags.push(problem.clone()));
     component.filter(|_| !failed)
+}
+
+/// Warns of steps whose actions the component's platform has not.
+fn elsewhere(component: &Component, platform: &str, diags: &mut Diagnostics) {
+    let steps = component.phases.iter().flat_map(|phase| &phase.steps);
+    for step in steps.filter(|step| !step.action.is_on(platform)) {
+        let message = format!(
+            "there is no action `{}` on {platform}, the platform of this component",
+            step.action.name()
+        );
+        let help = "the step fails when it is reached";
+        diags.push(Diagnostic::warning("wrong-platform", step.span, message).with_help(help));
+    }
 }

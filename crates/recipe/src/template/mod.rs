@@ -28,7 +28,7 @@ use crate::reference::has_secret;
 use crate::resources::{self, ResourceKind};
 use crate::{suggest, yaml};
 pub(crate) use parameters::declared;
-use resolve::Resolver;
+use resolve::{Resolver, Resource};
 
 /// Most resources of a template (CloudFormation quota).
 pub(crate) const MOST_RESOURCES: usize = 500;
@@ -387,6 +387,11 @@ fn read(
     diags: &mut Diagnostics,
 ) -> Option<Template> {
     soften_duplicates(document, diags);
+    if let Some(span) = first_alias(document, text) {
+        let message = "CloudFormation takes no aliases (`*name`) in a template";
+        let help = "write out what the anchor has; this one is the first";
+        diags.push(Diagnostic::warning("aws-limit", span, message).with_help(help));
+    }
     let mut found = Diagnostics::new();
     let mut cx = Cx::new(&mut found);
     let cx = &mut cx;
@@ -445,7 +450,7 @@ fn read(
     if let Some(rules) = rules {
         sections::rules(rules, &names, cx.diags);
     }
-    let mut resolver = Resolver::new(declared, mappings, conditions, ids(entries), cx.diags);
+    let mut resolver = Resolver::new(declared, mappings, conditions, by_id(entries), cx.diags);
     if to_export {
         resolver.assume_nothing(given);
     }
@@ -512,8 +517,21 @@ fn soften_duplicates(document: &Node, diags: &mut Diagnostics) {
     }
 }
 
-/// The logical ids with the types that are ours.
-fn ids(entries: &[(Key, Node)]) -> BTreeMap<&str, Option<ResourceKind>> {
+/// The first value that came through an alias: it has the alias's place, and no other value begins with `*`.
+fn first_alias(node: &Node, text: &str) -> Option<Span> {
+    let here = text.get(node.span.start.offset..).unwrap_or_default();
+    if here.starts_with('*') {
+        return Some(node.span);
+    }
+    match &node.kind {
+        NodeKind::Scalar(_) => None,
+        NodeKind::Seq(items) => items.iter().find_map(|n| first_alias(n, text)),
+        NodeKind::Map(fields) => fields.iter().find_map(|(_, n)| first_alias(n, text)),
+    }
+}
+
+/// What references ask of the resources, by their logical ids.
+fn by_id(entries: &[(Key, Node)]) -> BTreeMap<&str, Resource<'_>> {
     entries
         .iter()
         .map(|(key, node)| {
@@ -522,7 +540,8 @@ fn ids(entries: &[(Key, Node)]) -> BTreeMap<&str, Option<ResourceKind>> {
                 .and_then(Node::as_text)
                 .and_then(|text| text.strip_prefix(OURS))
                 .and_then(ResourceKind::from_cfn_name);
-            (key.text.as_str(), kind)
+            let properties = node.get("Properties");
+            (key.text.as_str(), Resource { kind, properties })
         })
         .collect()
 }

@@ -1,8 +1,11 @@
 //! Intrinsic functions: references of a template are replaced by what they lead to.
 
+mod attribute;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use amiforge_types::{Diagnostic, Diagnostics, Span};
+use attribute::Names;
 
 use super::base64::base64;
 use super::parameters::{self, Parameter};
@@ -52,29 +55,22 @@ const KNOWN: &[&str] = &[
 /// Functions of conditions.
 const LOGICAL: &[&str] = &["Equals", "And", "Or", "Not"];
 
-/// Attributes of our resources, as `!GetAtt` names them.
-const ATTRIBUTES: &[&str] = &[
-    "Arn",
-    "Name",
-    "Type",
-    "Encrypted",
-    "Version",
-    "LatestVersion",
-    "LatestVersion.Arn",
-    "LatestVersion.Major",
-    "LatestVersion.Minor",
-    "LatestVersion.Patch",
-    "ImageId",
-    "ImageUri",
-    "DeploymentId",
-];
+/// What references ask of a resource of the template.
+#[derive(Clone, Copy)]
+pub(super) struct Resource<'t> {
+    /// The type, where it is ours.
+    pub(super) kind: Option<ResourceKind>,
+    /// The properties as they are written.
+    pub(super) properties: Option<&'t Node>,
+}
 
 /// Replaces references.
 pub(super) struct Resolver<'t, 'd> {
     parameters: BTreeMap<&'t str, Parameter>,
     mappings: Option<&'t Node>,
     conditions: Option<&'t Node>,
-    resources: BTreeMap<&'t str, Option<ResourceKind>>,
+    resources: BTreeMap<&'t str, Resource<'t>>,
+    names: Names<'t>,
     diags: &'d mut Diagnostics,
     verdicts: BTreeMap<&'t str, Option<bool>>,
     /// Conditions that are being looked at, to find circles.
@@ -128,7 +124,7 @@ impl<'t, 'd> Resolver<'t, 'd> {
         parameters: BTreeMap<&'t str, Parameter>,
         mappings: Option<&'t Node>,
         conditions: Option<&'t Node>,
-        resources: BTreeMap<&'t str, Option<ResourceKind>>,
+        resources: BTreeMap<&'t str, Resource<'t>>,
         diags: &'d mut Diagnostics,
     ) -> Self {
         Self {
@@ -136,6 +132,7 @@ impl<'t, 'd> Resolver<'t, 'd> {
             mappings,
             conditions,
             resources,
+            names: Names::default(),
             diags,
             verdicts: BTreeMap::new(),
             open: BTreeSet::new(),
@@ -365,15 +362,10 @@ impl<'t, 'd> Resolver<'t, 'd> {
             };
         }
         match self.resources.get_key_value(name) {
-            Some((id, Some(kind))) => {
-                let (id, kind) = (*id, *kind);
-                Value::Text(Text {
-                    parts: vec![Part::unknown(id)],
-                    source: None,
-                    names: Some((kind, id)),
-                })
-            }
-            Some((_, None)) => Value::unknown(format!("${{{name}}}")),
+            Some((id, resource)) => match resource.kind {
+                Some(kind) => Value::resource(kind, id),
+                None => Value::unknown(format!("${{{name}}}")),
+            },
             None => self.nowhere(name, span),
         }
     }
@@ -385,57 +377,6 @@ impl<'t, 'd> Resolver<'t, 'd> {
         let message = format!("the template has no parameter or resource {}", shown(name));
         self.error("unknown-reference", span, message, help);
         Value::unknown(format!("${{{name}}}"))
-    }
-
-    /// `!GetAtt Resource.Attribute`, or the two in a list.
-    fn attribute(&mut self, call: &Call<'t>, span: Span) -> Value<'t> {
-        let parts = match &call.arg.kind {
-            NodeKind::Scalar(scalar) => scalar.text.split_once('.'),
-            NodeKind::Seq(items) => match items.as_slice() {
-                [id, attribute] => match (text_of(id), text_of(attribute)) {
-                    (Some(id), Some(attribute)) => Some((id, attribute)),
-                    // The attribute may be a reference.
-                    (Some(_), None) => return Value::unknown("${Fn::GetAtt}"),
-                    _ => None,
-                },
-                _ => None,
-            },
-            NodeKind::Map(_) => None,
-        };
-        match parts {
-            Some((id, attribute)) => self.attribute_of(id, attribute, span),
-            None => self.malformed("Fn::GetAtt", "a resource and an attribute", span),
-        }
-    }
-
-    fn attribute_of(&mut self, id: &'t str, attribute: &'t str, span: Span) -> Value<'t> {
-        let unknown = Value::unknown(format!("${{{id}.{attribute}}}"));
-        match self.resources.get_key_value(id) {
-            None => self.nowhere(id, span),
-            Some((_, None)) => unknown,
-            Some((id, Some(kind))) => {
-                let (id, kind) = (*id, *kind);
-                if !ATTRIBUTES.contains(&attribute) {
-                    let help = suggest::did_you_mean(attribute, ATTRIBUTES.iter().copied());
-                    let message = format!(
-                        "{} has no attribute {}",
-                        kind.with_article(),
-                        shown(attribute)
-                    );
-                    self.error("unknown-reference", span, message, help);
-                    return unknown;
-                }
-                let is_arn = attribute == "Arn" || attribute.starts_with("LatestVersion.");
-                if !is_arn {
-                    return unknown;
-                }
-                Value::Text(Text {
-                    parts: vec![Part::unknown(id)],
-                    source: None,
-                    names: Some((kind, id)),
-                })
-            }
-        }
     }
 
     /// `!Sub text`, or `[text, {name: value}]`.

@@ -76,6 +76,15 @@ impl<'t> Value<'t> {
         })
     }
 
+    /// A resource of the template, by its logical id.
+    pub(super) fn resource(kind: ResourceKind, id: &'t str) -> Self {
+        Self::Text(Text {
+            parts: vec![Part::unknown(id)],
+            source: None,
+            names: Some((kind, id)),
+        })
+    }
+
     /// The parts of a text; `None` for what is no text.
     pub(super) fn into_parts(self) -> Option<Vec<Part>> {
         match self {

@@ -7,20 +7,20 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use amiforge_recipe::json_schema::SchemaKind;
+use amiforge_recipe::json_schema::{kinds, schema};
 use amiforge_recipe::{DocumentKind, parse_component, parse_config, parse_document, parse_recipe};
 use amiforge_testkit::{venv_program, workspace_root};
 use amiforge_types::{Diagnostics, Severity};
 use serde_json::{Value, json};
 
-fn path(kind: SchemaKind) -> PathBuf {
+fn path(kind: DocumentKind) -> PathBuf {
     workspace_root().join(format!("docs/schema/{}.schema.json", kind.id()))
 }
 
 #[test]
 fn published_schemas_are_those_of_the_decoders() {
-    for kind in SchemaKind::all() {
-        let made = kind.schema().unwrap();
+    for kind in kinds() {
+        let made = schema(kind).unwrap();
         if std::env::var_os("AMIFORGE_BLESS").is_some() {
             fs::write(path(kind), &made).unwrap();
         }
@@ -80,7 +80,7 @@ for line in sys.stdin:
 "#;
 
 /// The validator's problems with each document; `None` for text that PyYAML cannot read.
-fn judge(documents: &[(SchemaKind, Value)]) -> Vec<Option<Vec<String>>> {
+fn judge(documents: &[(DocumentKind, Value)]) -> Vec<Option<Vec<String>>> {
     let mut child = Command::new(venv_program("python3"))
         .args(["-c", JUDGE])
         .stdin(Stdio::piped())
@@ -110,14 +110,14 @@ fn judge(documents: &[(SchemaKind, Value)]) -> Vec<Option<Vec<String>>> {
 }
 
 /// What our own decoder of the kind says.
-fn problems(kind: SchemaKind, text: &str) -> Diagnostics {
+fn problems(kind: DocumentKind, text: &str) -> Diagnostics {
     match kind {
-        SchemaKind::Config => parse_config(text).1,
-        SchemaKind::Document(DocumentKind::Component) => parse_component(text).1,
-        SchemaKind::Document(DocumentKind::ImageRecipe) => parse_recipe(text).1,
-        SchemaKind::Document(_) => {
+        DocumentKind::Configuration => parse_config(text).1,
+        DocumentKind::Component => parse_component(text).1,
+        DocumentKind::ImageRecipe => parse_recipe(text).1,
+        _ => {
             let (found, _, problems) = parse_document(text);
-            if found.map(SchemaKind::Document) == Some(kind) {
+            if found == Some(kind) {
                 problems
             } else {
                 // Broken beyond recognition; nothing is claimed of it.
@@ -133,7 +133,7 @@ fn problems(kind: SchemaKind, text: &str) -> Diagnostics {
     }
 }
 
-fn folder(kind: SchemaKind) -> Option<&'static str> {
+fn folder(kind: DocumentKind) -> Option<&'static str> {
     Some(match kind.id() {
         "component" => "components",
         "image-recipe" => "recipes",
@@ -153,9 +153,9 @@ fn folder(kind: SchemaKind) -> Option<&'static str> {
 }
 
 /// Name, kind and text of every fixture in `ok` or `err` that is text.
-fn fixtures(side: &str) -> Vec<(String, SchemaKind, String)> {
+fn fixtures(side: &str) -> Vec<(String, DocumentKind, String)> {
     let mut all = Vec::new();
-    for kind in SchemaKind::all() {
+    for kind in kinds() {
         let Some(folder) = folder(kind) else { continue };
         for case in crate::fixtures::cases(&format!("{folder}/{side}")) {
             if let Ok(text) = String::from_utf8(crate::fixtures::document(&case)) {
@@ -182,7 +182,11 @@ references:
 #[test]
 fn good_documents_are_valid() {
     let mut good = fixtures("ok");
-    good.push(("config".to_owned(), SchemaKind::Config, CONFIG.to_owned()));
+    good.push((
+        "config".to_owned(),
+        DocumentKind::Configuration,
+        CONFIG.to_owned(),
+    ));
     for folder in ["recipes", "crates/engine/library"] {
         let files = files_below(&workspace_root().join(folder));
         for path in files
@@ -191,7 +195,7 @@ fn good_documents_are_valid() {
         {
             let text = fs::read_to_string(path).unwrap();
             if let (Some(kind), Some(_), _) = parse_document(&text) {
-                good.push((path.display().to_string(), SchemaKind::Document(kind), text));
+                good.push((path.display().to_string(), kind, text));
             }
         }
     }
