@@ -228,16 +228,24 @@ impl Reader<'_, '_> {
         let offset = (place.offset - self.places.shift).min(self.text.len());
         let line_start = self.text[..offset].rfind('\n').map_or(0, |i| i + 1);
         let line = self.text[line_start..].lines().next().unwrap_or_default();
-        let indent = &line[..line.len() - line.trim_start().len()];
-        if let Some(tab) = indent.find('\t') {
-            let column = to_u32(tab + 1);
+        // A tab in the lines of an unquoted text, or right behind them, is told where the text begins.
+        let in_plain = info.contains("plain scalar") && info.contains("tab");
+        let lines = self.text[line_start..].split_inclusive('\n').enumerate();
+        let lines = lines.take(if in_plain { usize::MAX } else { 1 });
+        let mut here = line_start;
+        for (number, line) in lines {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            let Some(tab) = indent.find('\t').filter(|_| indent.len() < line.len()) else {
+                here += line.len();
+                continue;
+            };
             let start = Position {
-                column,
-                offset: line_start + tab + self.places.shift,
-                ..place
+                line: place.line + to_u32(number),
+                column: to_u32(tab + 1),
+                offset: here + tab + self.places.shift,
             };
             let end = Position {
-                column: column + 1,
+                column: start.column + 1,
                 offset: start.offset + 1,
                 ..start
             };

@@ -39,6 +39,24 @@ pub struct Span {
     pub end: Position,
 }
 
+impl Span {
+    /// The place of a part of what stands in this range of `text`, of those that look the same the one with this number,
+    /// from 0; the whole range where it is not written so, such as between quotes with escapes.
+    #[must_use]
+    pub fn of_part(self, text: &str, part: &str, number: usize) -> Self {
+        let Self { start, end } = self;
+        let within = text.get(start.offset..end.offset).unwrap_or_default();
+        let Some((at, _)) = within.match_indices(part).nth(number) else {
+            return self;
+        };
+        let at = start.offset + at;
+        Self {
+            start: Position::in_text(text, at),
+            end: Position::in_text(text, at + part.len()),
+        }
+    }
+}
+
 /// How bad a [`Diagnostic`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]

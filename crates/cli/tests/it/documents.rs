@@ -101,6 +101,57 @@ fn an_unknown_parent_is_told_with_its_place() {
 }
 
 #[test]
+fn wrong_parameters_of_components_are_told_where_they_are_given() {
+    let env = Env::new();
+    env.write(
+        "shades.yaml",
+        "schemaVersion: 1.0\nconstants:\n  - Fixed: {type: string, value: y}\nparameters:\n  - Colour: {type: string, allowedValues: [red]}\n  - Size: {type: string}\nphases:\n  - name: build\n    steps:\n      - {name: A, action: ExecuteBash, inputs: {commands: ['echo {{ Colour }}']}}\n",
+    );
+    let recipe = env.write(
+        "recipe.yaml",
+        "name: image\nsemanticVersion: 1.0.0\nparentImage: debian:bookworm\ncomponents:\n  - componentArn: ./shades.yaml\n    parameters:\n      - {name: Colour, value: [green]}\n      - {name: Sise, value: [big]}\n      - {name: Fixed, value: [x]}\n",
+    );
+    let end = finish(env.amiforge().arg("validate").arg(&recipe)).expect_code(2);
+    let at = |place: &str| format!("{}:{place}", recipe.display());
+    says(
+        &end,
+        &[
+            &at("7:32"),
+            "\"green\" is not allowed",
+            &at("5:19"),
+            "`Size` has no default",
+            &at("8:16"),
+            "did you mean `Size`?",
+            &at("9:16"),
+            "`Fixed` is a constant",
+        ],
+    );
+    assert!(!end.stderr.contains("no parameter Fixed"), "{end}");
+    // What --param gives stands nowhere in the recipe.
+    let mut command = env.amiforge();
+    let end = finish(
+        command
+            .args(["plan", "--param", "Colour=pink"])
+            .arg(&recipe),
+    )
+    .expect_code(2);
+    says(&end, &[&at("5:19"), "\"pink\" is not allowed"]);
+}
+
+#[test]
+fn the_configuration_is_a_document_too() {
+    let env = Env::new();
+    let (_, end) = validate(&env, "config.yaml", "parents:\n  ami-1: debian:bookworm\n");
+    end.expect_code(0);
+    let text = "parents:\n  ami-1: debian:bookworm\ncomponent: {}\n";
+    let (path, end) = validate(&env, "config.yaml", text);
+    says(
+        &end.expect_code(2),
+        &[&format!("{path}:3:1"), "did you mean `components`?"],
+    );
+}
+
+#[test]
 fn an_unknown_parameter_is_told_before_anything_is_fetched() {
     let env = Env::new();
     for (param, told) in [
@@ -130,7 +181,7 @@ fn yaml_that_is_none_has_a_place() {
         "tab.yaml",
         "name: image\n\tparentImage: debian:bookworm\n",
     );
-    says(&end.expect_code(2), &["tab", &format!("{path}:1:")]);
+    says(&end.expect_code(2), &["tab", &format!("{path}:2:1")]);
 
     let twice = "name: image\nsemanticVersion: 1.0.0\nname: other\nparentImage: debian:bookworm\n";
     let (path, end) = validate(&env, "twice.yaml", twice);

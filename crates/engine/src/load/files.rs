@@ -20,7 +20,7 @@ pub(crate) fn read(path: &Path) -> Result<Result<String, DocumentReport>, Engine
     let context = || format!("cannot read {}", path.display());
     let mut bytes = Vec::new();
     // Opening a named pipe would wait for its writer, and a device has no end.
-    let metadata = fs::metadata(path).or_fail(ErrorKind::Invalid, context)?;
+    let metadata = std::fs::metadata(path).or_fail(ErrorKind::Invalid, context)?;
     if !metadata.is_file() && !is_pipe_of_ours(path) {
         return Err(EngineError::new(
             ErrorKind::Invalid,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use amiforge_types::{Diagnostics, Position, Span};
+use amiforge_types::{Diagnostics, Span};
 
 use crate::actions::ActionKind;
 use crate::decode::{Cx, shown};
@@ -71,21 +71,6 @@ pub(super) fn references(document: &Node, variables: &BTreeMap<String, Span>, cx
                 site.check(node, text, &mut left, cx);
             });
         }
-    }
-}
-
-/// The place of a part of a scalar's text, of those that look the same the one with this number; that of the
-/// scalar where it is not written so, such as between quotes with escapes.
-fn place_in(node: &Node, source: &str, part: &str, number: usize) -> Span {
-    let Span { start, end } = node.span;
-    let text = source.get(start.offset..end.offset).unwrap_or_default();
-    let Some((at, _)) = text.match_indices(part).nth(number) else {
-        return node.span;
-    };
-    let at = start.offset + at;
-    Span {
-        start: Position::in_text(source, at),
-        end: Position::in_text(source, at + part.len()),
     }
 }
 
@@ -177,7 +162,7 @@ impl<'n> Site<'_, 'n> {
             // To find the place takes time, so only where something is told.
             for problem in found.iter() {
                 let mut problem = problem.clone();
-                problem.span = Some(place_in(node, cx.source, source, number));
+                problem.span = Some(node.span.of_part(cx.source, source, number));
                 cx.diags.push(problem);
             }
             *left = left.saturating_sub(found.len());

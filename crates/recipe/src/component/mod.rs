@@ -206,12 +206,15 @@ impl Component {
         constants.chain(parameters).collect()
     }
 
-    /// Names among `given` that are no parameter of this document.
+    /// Names among `given` that this document does not declare, neither as parameter nor as constant.
     pub fn undeclared<'g>(
         &'g self,
         given: &'g BTreeMap<String, String>,
     ) -> impl Iterator<Item = &'g str> {
-        let declared = |name: &str| self.parameters.iter().any(|p| p.name == name);
+        let declared = |name: &str| {
+            self.parameters.iter().any(|p| p.name == name)
+                || self.constants.iter().any(|c| c.name == name)
+        };
         given
             .keys()
             .map(String::as_str)

@@ -6,7 +6,7 @@ use std::fmt;
 use amiforge_types::{Diagnostics, Span};
 
 use crate::decode::{self, Cx, Fields};
-use crate::node::Node;
+use crate::node::{Node, NodeKind};
 use crate::resources::{ResourceKind, arn, parse_arn};
 use crate::suggest;
 use crate::version::VersionPattern;
@@ -393,10 +393,20 @@ fn parameters(node: &Node, cx: &mut Cx<'_>) -> Option<Given> {
 fn parameter(node: &Node, cx: &mut Cx<'_>) -> Option<(String, String, ParameterPlace)> {
     let mut fields = Fields::of_either_case(node, "a component parameter", cx)?;
     let name = fields.required("name", cx, |n, cx| Some((decode::filled(n, cx)?, n.span)));
-    let value = fields.required("value", cx, |n, cx| Some((parameter_value(n, cx)?, n.span)));
+    let value = fields.required("value", cx, |n, cx| {
+        Some((parameter_value(n, cx)?, only_value(n).span))
+    });
     fields.deny_unknown(cx);
     let ((name, at), (text, value)) = (name?, value?);
     Some((name, text, ParameterPlace { name: at, value }))
+}
+
+/// The text in a list of one.
+fn only_value(node: &Node) -> &Node {
+    match &node.kind {
+        NodeKind::Seq(items) => items.first().unwrap_or(node),
+        _ => node,
+    }
 }
 
 fn parameter_value(node: &Node, cx: &mut Cx<'_>) -> Option<String> {

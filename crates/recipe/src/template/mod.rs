@@ -450,7 +450,14 @@ fn read(
     if let Some(rules) = rules {
         sections::rules(rules, &names, cx.diags);
     }
-    let mut resolver = Resolver::new(declared, mappings, conditions, by_id(entries), cx.diags);
+    let mut resolver = Resolver::new(
+        text,
+        declared,
+        mappings,
+        conditions,
+        by_id(entries),
+        cx.diags,
+    );
     if to_export {
         resolver.assume_nothing(given);
     }

@@ -64,8 +64,25 @@ pub(super) struct Resource<'t> {
     pub(super) properties: Option<&'t Node>,
 }
 
+/// Where a reference stands.
+#[derive(Clone, Copy)]
+struct Site<'t> {
+    /// The value that it is, or that it is in.
+    span: Span,
+    /// The text of `!Sub` that it is in, and where in that.
+    within: Option<(&'t Node, usize)>,
+}
+
+impl Site<'_> {
+    fn of(span: Span) -> Self {
+        Self { span, within: None }
+    }
+}
+
 /// Replaces references.
 pub(super) struct Resolver<'t, 'd> {
+    /// The template.
+    text: &'t str,
     parameters: BTreeMap<&'t str, Parameter>,
     mappings: Option<&'t Node>,
     conditions: Option<&'t Node>,
@@ -121,6 +138,7 @@ pub(super) fn call(node: &Node) -> Option<Call<'_>> {
 
 impl<'t, 'd> Resolver<'t, 'd> {
     pub(super) fn new(
+        text: &'t str,
         parameters: BTreeMap<&'t str, Parameter>,
         mappings: Option<&'t Node>,
         conditions: Option<&'t Node>,
@@ -128,6 +146,7 @@ impl<'t, 'd> Resolver<'t, 'd> {
         diags: &'d mut Diagnostics,
     ) -> Self {
         Self {
+            text,
             parameters,
             mappings,
             conditions,
@@ -261,7 +280,7 @@ impl<'t, 'd> Resolver<'t, 'd> {
     fn function(&mut self, call: &Call<'t>, span: Span) -> Value<'t> {
         match call.name {
             "Ref" => match text_of(call.arg) {
-                Some(name) => self.reference(name, span),
+                Some(name) => self.reference(name, Site::of(span)),
                 None => self.malformed("Ref", "a name", span),
             },
             "GetAtt" => self.attribute(call, span),
@@ -314,7 +333,8 @@ impl<'t, 'd> Resolver<'t, 'd> {
     }
 
     /// `!Ref name`, or `${name}`.
-    fn reference(&mut self, name: &'t str, span: Span) -> Value<'t> {
+    fn reference(&mut self, name: &'t str, site: Site<'t>) -> Value<'t> {
+        let span = site.span;
         if name == NO_VALUE {
             return Value::Absent;
         }
@@ -366,15 +386,29 @@ impl<'t, 'd> Resolver<'t, 'd> {
                 Some(kind) => Value::resource(kind, id),
                 None => Value::unknown(format!("${{{name}}}")),
             },
-            None => self.nowhere(name, span),
+            None => self.nowhere(name, site),
         }
     }
 
-    fn nowhere(&mut self, name: &str, span: Span) -> Value<'t> {
+    /// The place of a reference itself, where its text is written so. To look for it takes a while.
+    fn place(&self, name: &str, site: Site<'_>) -> Span {
+        let Some((node, at)) = site.within else {
+            return site.span;
+        };
+        let written = format!("${{{name}}}");
+        let before = text_of(node).and_then(|text| text.get(..at));
+        let number = before.map_or(0, |text| text.matches(&written).count());
+        node.span.of_part(self.text, &written, number)
+    }
+
+    fn nowhere(&mut self, name: &str, site: Site<'_>) -> Value<'t> {
         let names = self.parameters.keys().chain(self.resources.keys()).copied();
         let pseudo = PSEUDO.iter().map(|(name, _)| *name).chain([NO_VALUE]);
         let help = self.guess(name, names.chain(pseudo));
+        let literal = || format!("in `!Sub`, `${{!{name}}}` stands for `${{{name}}}` of a script");
+        let help = help.or_else(|| site.within.map(|_| literal()));
         let message = format!("the template has no parameter or resource {}", shown(name));
+        let span = self.place(name, site);
         self.error("unknown-reference", span, message, help);
         Value::unknown(format!("${{{name}}}"))
     }
@@ -406,7 +440,11 @@ impl<'t, 'd> Resolver<'t, 'd> {
             let source_bytes = end + 3;
             let (value, named) = match name.strip_prefix('!') {
                 Some(literal) => (vec![Part::known(format!("${{{literal}}}"))], None),
-                None => self.variable(name.trim(), own, span),
+                None => {
+                    let at = text.len() - rest.len() + at;
+                    let within = Some((source, at));
+                    self.variable(name.trim(), own, Site { span, within })
+                }
             };
             let whole = source_bytes == text.len();
             names = named.filter(|_| whole);
@@ -443,13 +481,13 @@ impl<'t, 'd> Resolver<'t, 'd> {
         &mut self,
         name: &'t str,
         own: Option<&'t Node>,
-        span: Span,
+        site: Site<'t>,
     ) -> (Vec<Part>, Option<(ResourceKind, &'t str)>) {
         let value = match own.and_then(|own| own.get(name)) {
             Some(node) => self.value(node),
             None => match name.split_once('.') {
-                Some((id, attribute)) => self.attribute_of(id, attribute, span),
-                None => self.reference(name, span),
+                Some((id, attribute)) => self.attribute_of(id, attribute, site),
+                None => self.reference(name, site),
             },
         };
         match value {

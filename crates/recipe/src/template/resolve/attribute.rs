@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use amiforge_types::Span;
 
-use super::{Call, Resolver, text_of};
+use super::{Call, Resolver, Site, text_of};
 use crate::decode::shown;
 use crate::node::NodeKind;
 use crate::suggest;
@@ -68,7 +68,7 @@ impl<'t> Resolver<'t, '_> {
             NodeKind::Map(_) => None,
         };
         match parts {
-            Some((id, attribute)) => self.attribute_of(id, attribute, span),
+            Some((id, attribute)) => self.attribute_of(id, attribute, Site::of(span)),
             None => self.malformed("Fn::GetAtt", "a resource and an attribute", span),
         }
     }
@@ -78,10 +78,10 @@ impl<'t> Resolver<'t, '_> {
         &mut self,
         id: &'t str,
         attribute: &'t str,
-        span: Span,
+        site: Site<'t>,
     ) -> Value<'t> {
         let Some((id, resource)) = self.resources.get_key_value(id) else {
-            return self.nowhere(id, span);
+            return self.nowhere(id, site);
         };
         let id = *id;
         let unknown = Value::unknown(format!("${{{id}.{attribute}}}"));
@@ -92,6 +92,7 @@ impl<'t> Resolver<'t, '_> {
             let help = suggest::did_you_mean(attribute, ATTRIBUTES.iter().copied());
             let article = kind.with_article();
             let message = format!("{article} has no attribute {}", shown(attribute));
+            let span = self.place(&format!("{id}.{attribute}"), site);
             self.error("unknown-reference", span, message, help);
             return unknown;
         }
@@ -99,7 +100,7 @@ impl<'t> Resolver<'t, '_> {
             return Value::resource(kind, id);
         }
         if attribute == NAME
-            && let Some(name) = self.name_of(id, span)
+            && let Some(name) = self.name_of(id, site)
         {
             let mut part = Part::known(name.text);
             part.from_default = name.from_default;
@@ -109,7 +110,7 @@ impl<'t> Resolver<'t, '_> {
     }
 
     /// What the property `Name` of a resource says, where that is known before deployment.
-    fn name_of(&mut self, id: &'t str, span: Span) -> Option<Name> {
+    fn name_of(&mut self, id: &'t str, site: Site<'_>) -> Option<Name> {
         if let Some(name) = self.names.found.get(id) {
             return name.clone();
         }
@@ -135,6 +136,7 @@ impl<'t> Resolver<'t, '_> {
             if self.names.open.is_empty() {
                 self.names.circle = false;
                 let message = format!("the name of `{id}` depends on itself");
+                let span = self.place(&format!("{id}.{NAME}"), site);
                 self.error("circular-reference", span, message, None);
                 self.names.found.insert(id, None);
             }
