@@ -390,9 +390,10 @@ impl<'t, 'd> Resolver<'t, 'd> {
         }
     }
 
-    /// The place of a reference itself, where its text is written so. To look for it takes a while.
+    /// The place of a reference itself, where its text is written so. To look for it takes a while, so it is not looked
+    /// for where nothing more is told.
     fn place(&self, name: &str, site: Site<'_>) -> Span {
-        let Some((node, at)) = site.within else {
+        let Some((node, at)) = site.within.filter(|_| self.problems < MOST_PROBLEMS) else {
             return site.span;
         };
         let written = format!("${{{name}}}");

@@ -226,7 +226,26 @@ fn hostile_templates_end_soon() {
     for n in 0..15_000 {
         names.push_str(&format!("        t{n}: !Ref Nme{n}\n"));
     }
-    for (text, code) in [(chain, "nested-too-deep"), (names, "unknown-reference")] {
+    let mut texts = String::from(
+        "Resources:\n  R:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Properties:\n      Description: !Sub |\n",
+    );
+    for n in 0..25_000 {
+        texts.push_str(&format!("        ${{Nothing}} ${{R.Nothing{n}}}\n"));
+    }
+    let mut circle = String::from("Resources:\n");
+    for n in 0..400 {
+        circle.push_str(&format!(
+            "  R{n}:\n    Type: AWS::ImageBuilder::InfrastructureConfiguration\n    Properties:\n      InstanceProfileName: a\n      Name: !Sub '"
+        ));
+        circle.push_str(&format!("${{R{}.Name}}", n / 5 * 5 + (n + 1) % 5).repeat(100));
+        circle.push_str("'\n");
+    }
+    for (text, code) in [
+        (chain, "nested-too-deep"),
+        (names, "unknown-reference"),
+        (texts, "unknown-reference"),
+        (circle, "circular-reference"),
+    ] {
         let (_, diags) = parse_template(&text, &BTreeMap::new());
         assert!(diags.iter().any(|p| p.code == code), "{code}");
         assert!(diags.len() < 1_000, "{}", diags.len());
