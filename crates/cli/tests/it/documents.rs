@@ -127,6 +127,19 @@ fn wrong_parameters_of_components_are_told_where_they_are_given() {
         ],
     );
     assert!(!end.stderr.contains("no parameter Fixed"), "{end}");
+    // Parameters that cannot be read hide nothing of the component.
+    env.write("bad.yaml", "schemaVersion: 1.0\nphases: []\nstep: []\n");
+    let text = "name: image\nsemanticVersion: 1.0.0\nparentImage: debian:bookworm\ncomponents:\n  - componentArn: ./bad.yaml\n    parameters:\n      - {name: Colour, value: green}\n  - componentArn: ./shades.yaml\n    parameters:\n      - {name: Colour, value: green}\n";
+    let (path, end) = validate(&env, "unread.yaml", text);
+    says(
+        &end,
+        &[
+            &format!("{path}:7:31"),
+            &format!("{path}:10:31"),
+            "bad.yaml:3:1",
+        ],
+    );
+    assert!(!end.stderr.contains("no value was given"), "{end}");
     // What --param gives stands nowhere in the recipe.
     let mut command = env.amiforge();
     let end = finish(

@@ -50,6 +50,10 @@ impl Loader<'_> {
             }
         }
         let secret = self.secret_parameters(&name, &component, reference, &mut given);
+        if !reference.is_whole {
+            // What is wrong with them is told already.
+            return None;
+        }
         let problems = component.parameter_problems(&given);
         let Ok(mut parameters) = component.resolve_parameters(&given) else {
             for mut error in problems {

@@ -235,8 +235,10 @@ fn mapping(node: &Node, cx: &mut Cx<'_>) -> Option<BlockDeviceMapping> {
     let no_device = removed.is_some();
     fields.deny_unknown(cx);
     let unknown = fields.is_unknown();
-    let (device_name, ebs, mut virtual_name) = (device_name?, ebs?, virtual_name?);
-    if ebs.is_some() && virtual_name.is_some() {
+    // Of what is there, whether it could be read or not: nothing waits for another mistake.
+    let has_ebs = fields.peek("ebs").is_some();
+    let named = fields.peek("virtualName").filter(|_| !has_ebs);
+    if has_ebs && fields.peek("virtualName").is_some() {
         // Templates of AWS itself have both, and EC2 takes them.
         let at = fields.place("virtualName");
         let message = "`virtualName` has no effect beside `ebs`";
@@ -246,19 +248,25 @@ fn mapping(node: &Node, cx: &mut Cx<'_>) -> Option<BlockDeviceMapping> {
             message,
             "it names instance store volumes",
         );
-        virtual_name = None;
-    } else if let (Some(name), Some(node)) = (&virtual_name, fields.peek("virtualName")) {
-        ephemeral(name, node, cx)?;
     }
-    let kinds =
-        usize::from(ebs.is_some()) + usize::from(virtual_name.is_some()) + usize::from(no_device);
+    let virtual_name = match (virtual_name, named) {
+        (Some(Some(name)), Some(node)) => ephemeral(&name, node, cx).map(|()| Some(name)),
+        (Some(_), None) => Some(None),
+        (other, _) => other,
+    };
+    let kinds = usize::from(has_ebs) + usize::from(named.is_some()) + usize::from(no_device);
     if kinds != 1 && !unknown {
+        let mapping = match &device_name {
+            Some(name) => format!("`{name}`"),
+            None => "a block device mapping".to_owned(),
+        };
         let message = format!(
-            "`{device_name}` needs exactly one of `ebs`, `virtualName` and `noDevice`, found {kinds}"
+            "{mapping} needs exactly one of `ebs`, `virtualName` and `noDevice`, found {kinds}"
         );
         cx.error("conflicting-fields", node.span, message);
         return None;
     }
+    let (device_name, ebs, virtual_name) = (device_name?, ebs?, virtual_name?);
     Some(BlockDeviceMapping {
         device_name,
         ebs,
@@ -352,16 +360,16 @@ fn ebs(node: &Node, cx: &mut Cx<'_>) -> Option<Ebs> {
         let kind = kind.unwrap_or(VolumeType::Gp2);
         check_limits(kind, size, iops, throughput, node.span, cx);
     }
-    let (volume_size, volume_type, iops) = (volume_size?, volume_type?, iops?);
-    let (throughput, kms_key_id, encrypted) = (throughput?, kms_key_id?, encrypted?);
-    let (delete_on_termination, snapshot_id) = (delete_on_termination?, snapshot_id?);
-    if let Some((_, span)) = kms_key_id.as_ref().filter(|_| encrypted != Some(true)) {
+    if let (Some(Some((_, span))), Some(None | Some(false))) = (&kms_key_id, encrypted) {
         cx.error(
             "conflicting-fields",
             *span,
             "`kmsKeyId` needs `encrypted: true`",
         );
     }
+    let (volume_size, volume_type, iops) = (volume_size?, volume_type?, iops?);
+    let (throughput, kms_key_id, encrypted) = (throughput?, kms_key_id?, encrypted?);
+    let (delete_on_termination, snapshot_id) = (delete_on_termination?, snapshot_id?);
     if cx
         .diags
         .iter()

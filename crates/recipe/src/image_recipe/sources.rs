@@ -181,6 +181,8 @@ pub struct ComponentRef {
     pub source: ComponentSource,
     /// Given values by parameter name.
     pub parameters: BTreeMap<String, String>,
+    /// False when some of them could not be read.
+    pub is_whole: bool,
     /// Where the names and values of `parameters` stand.
     pub places: BTreeMap<String, ParameterPlace>,
     /// Where `componentArn` stands.
@@ -280,10 +282,12 @@ pub(super) fn component_ref(node: &Node, cx: &mut Cx<'_>) -> Option<ComponentRef
     let parameters = fields.optional("parameters", cx, parameters);
     fields.deny_unknown(cx);
     let (source, span) = source?;
-    let (parameters, places) = parameters?.unwrap_or_default();
+    let is_whole = parameters.is_some();
+    let (parameters, places) = parameters.flatten().unwrap_or_default();
     Some(ComponentRef {
         source,
         parameters,
+        is_whole,
         places,
         span,
     })
