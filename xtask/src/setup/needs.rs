@@ -226,6 +226,11 @@ pub(super) static NEEDS: &[Need] = &[
         "sets and reads attributes of files",
     ),
     Need::test(
+        Program("setfacl"),
+        "acl",
+        "sets access lists of files",
+    ),
+    Need::test(
         Program("g++"),
         "g++",
         "compiles libFuzzer for the fuzz targets",
