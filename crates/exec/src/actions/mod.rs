@@ -358,7 +358,7 @@ pub(crate) enum StepError {
     Account(#[from] AccountError),
     #[error("{action} works on Windows only, and this is Linux")]
     NotThisPlatform { action: &'static str },
-    #[error("none of apt-get, dnf, yum, zypper and apk is installed")]
+    #[error("none of apt-get, dnf, yum, microdnf, zypper and apk is installed")]
     NoPackageManager,
     #[error(transparent)]
     Net(Box<NetError>),

@@ -4,10 +4,13 @@
 //!
 //! zypper and apk know no way to leave packages out that would not stay behind in the image (a lock, a line of
 //! `/etc/apk/world`), so that what is to be updated is listed first and named then. References: zypper(8),
-//! apk-fix(8), apk-version(8).
+//! apk-fix(8), apk-version(8), dnf(8), dnf.conf(5), yum(8).
+
+use std::path::{Path, PathBuf};
 
 use amiforge_recipe::actions::UpdateOs;
 
+use super::files::wildcard;
 use super::{Action, Outputs, StepCx, StepError};
 
 /// Folders of `PATH` where package managers live.
@@ -37,7 +40,7 @@ impl Manager {
             .then_some(Self::Apt)
             .or(zypper.filter(|_| suse))
             .or_else(|| {
-                ["dnf", "yum"]
+                ["dnf", "yum", "microdnf"]
                     .into_iter()
                     .find(|name| installed(name))
                     .map(Self::Dnf)
@@ -52,7 +55,7 @@ impl Action for UpdateOs {
         let only: Vec<&String> = self
             .include
             .iter()
-            .filter(|name| !self.exclude.contains(name))
+            .filter(|name| !is_among(&self.exclude, name))
             .collect();
         if !self.include.is_empty() && only.is_empty() {
             cx.note("every package to include is also excluded, so nothing is updated");
@@ -61,15 +64,7 @@ impl Action for UpdateOs {
         let os_release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
         match Manager::find(installed, &os_release).ok_or(StepError::NoPackageManager)? {
             Manager::Apt => apt(&only, &self.exclude, cx)?,
-            Manager::Dnf(program) => {
-                let mut argv = words(&[program, "-y"]);
-                if only.is_empty() {
-                    argv.extend(self.exclude.iter().map(|name| format!("--exclude={name}")));
-                }
-                argv.push("update".to_owned());
-                argv.extend(only.into_iter().cloned());
-                run(argv, cx)?;
-            }
+            Manager::Dnf(program) => dnf(program, &only, &self.exclude, cx)?,
             Manager::Zypper => zypper(&only, &self.exclude, cx)?,
             Manager::Apk => apk(&only, &self.exclude, cx)?,
         }
@@ -116,6 +111,36 @@ fn apt(only: &[&String], exclude: &[String], cx: &mut StepCx<'_>) -> Result<(), 
     let released = mark("unhold", &hold, cx);
     upgraded.inspect_err(|_| (cx.exit_code, cx.command, cx.tail) = (code, command, tail))?;
     released
+}
+
+fn dnf(
+    program: &str,
+    only: &[&String],
+    exclude: &[String],
+    cx: &mut StepCx<'_>,
+) -> Result<(), StepError> {
+    let mut argv = words(&[program, "-y"]);
+    // Amazon Linux 2023 calls it `dnf` where it is small. It knows options of repositories alone.
+    let micro = path_of(program)
+        .and_then(|path| std::fs::canonicalize(path).ok())
+        .is_some_and(|path| path.ends_with("microdnf"));
+    // Amazon Linux 2023 and Fedora have it that a repository which cannot be reached is no failure: nothing is updated, and
+    // all seems well. What a repository says of itself holds, but to microdnf. yum 3 fails unless a repository says otherwise.
+    if micro {
+        argv.push("--setopt=*.skip_if_unavailable=False".to_owned());
+    } else if program != "yum" {
+        argv.push("--setopt=skip_if_unavailable=False".to_owned());
+    }
+    // With names, too: these may be patterns, and need packages that are excluded.
+    let option = if micro {
+        "--setopt=*.excludepkgs"
+    } else {
+        "--exclude"
+    };
+    argv.extend(exclude.iter().map(|name| format!("{option}={name}")));
+    argv.push("update".to_owned());
+    argv.extend(only.iter().map(|name| (*name).clone()));
+    run(argv, cx)
 }
 
 /// How often zypper is run again since it updated itself first.
@@ -223,7 +248,7 @@ fn named(
         return Ok(Some(only.iter().map(|name| (*name).clone()).collect()));
     }
     let mut names = list(cx)?;
-    names.retain(|name| !exclude.contains(name));
+    names.retain(|name| !is_among(exclude, name));
     names.sort_unstable();
     names.dedup();
     if names.is_empty() {
@@ -248,10 +273,22 @@ fn words(list: &[&str]) -> Vec<String> {
     list.iter().map(|word| (*word).to_owned()).collect()
 }
 
+/// Whether it is one of these names, which may have `*` in them.
+fn is_among(names: &[String], name: &str) -> bool {
+    names
+        .iter()
+        .any(|pattern| wildcard(pattern.as_bytes(), name.as_bytes()))
+}
+
 fn installed(program: &str) -> bool {
+    path_of(program).is_some()
+}
+
+fn path_of(program: &str) -> Option<PathBuf> {
     FOLDERS
         .iter()
-        .any(|folder| std::path::Path::new(folder).join(program).is_file())
+        .map(|folder| Path::new(folder).join(program))
+        .find(|path| path.is_file())
 }
 
 #[cfg(test)]
@@ -270,6 +307,7 @@ mod tests {
             (&["zypper", "dnf"][..], suse, Some(Manager::Zypper)),
             (&["zypper", "dnf", "yum"], fedora, Some(Manager::Dnf("dnf"))),
             (&["yum"], fedora, Some(Manager::Dnf("yum"))),
+            (&["microdnf"], fedora, Some(Manager::Dnf("microdnf"))),
             (
                 &["apt-get", "zypper", "dnf", "apk"],
                 "ID=debian\n",
