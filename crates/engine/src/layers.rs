@@ -38,7 +38,7 @@ use self::validated::validated_on;
 
 /// Version of what unpacks packages, runs steps and harvests their results; an input of every layer's id. Raise it
 /// when the same inputs would give other bytes.
-pub(crate) const EXECUTOR_VERSION: &str = "6";
+pub(crate) const EXECUTOR_VERSION: &str = "7";
 
 /// What making layers needs to know.
 pub(crate) struct Work<'a> {
