@@ -225,11 +225,7 @@ pub(super) static NEEDS: &[Need] = &[
         "attr",
         "sets and reads attributes of files",
     ),
-    Need::test(
-        Program("setfacl"),
-        "acl",
-        "sets access lists of files",
-    ),
+    Need::test(Program("setfacl"), "acl", "sets access lists of files"),
     Need::test(
         Program("g++"),
         "g++",
