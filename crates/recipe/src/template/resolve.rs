@@ -386,7 +386,7 @@ impl<'t, 'd> Resolver<'t, 'd> {
                 Some(kind) => Value::resource(kind, id),
                 None => Value::unknown(format!("${{{name}}}")),
             },
-            None => self.nowhere(name, site),
+            None => self.nowhere(name, name, site),
         }
     }
 
@@ -402,14 +402,16 @@ impl<'t, 'd> Resolver<'t, 'd> {
         node.span.of_part(self.text, &written, number)
     }
 
-    fn nowhere(&mut self, name: &str, site: Site<'_>) -> Value<'t> {
+    /// `written` is what stands between the braces of `!Sub`: the name, or that and an attribute.
+    fn nowhere(&mut self, name: &str, written: &str, site: Site<'_>) -> Value<'t> {
         let names = self.parameters.keys().chain(self.resources.keys()).copied();
         let pseudo = PSEUDO.iter().map(|(name, _)| *name).chain([NO_VALUE]);
         let help = self.guess(name, names.chain(pseudo));
-        let literal = || format!("in `!Sub`, `${{!{name}}}` stands for `${{{name}}}` of a script");
+        let literal =
+            || format!("in `!Sub`, `${{!{written}}}` stands for `${{{written}}}` of a script");
         let help = help.or_else(|| site.within.map(|_| literal()));
         let message = format!("the template has no parameter or resource {}", shown(name));
-        let span = self.place(name, site);
+        let span = self.place(written, site);
         self.error("unknown-reference", span, message, help);
         Value::unknown(format!("${{{name}}}"))
     }

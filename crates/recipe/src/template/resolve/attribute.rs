@@ -81,7 +81,7 @@ impl<'t> Resolver<'t, '_> {
         site: Site<'t>,
     ) -> Value<'t> {
         let Some((id, resource)) = self.resources.get_key_value(id) else {
-            return self.nowhere(id, site);
+            return self.nowhere(id, &format!("{id}.{attribute}"), site);
         };
         let id = *id;
         let unknown = Value::unknown(format!("${{{id}.{attribute}}}"));
