@@ -286,13 +286,22 @@ impl Collector<'_> {
                 DocumentKind::Component => self.document(&input),
                 DocumentKind::Template => self.template(input)?,
                 _ => {
-                    let message = "a workflow document alone does not say what it is called and which stage it is of";
+                    let (message, help) = match input.kind {
+                        DocumentKind::Configuration => (
+                            "the configuration is of this machine, and AWS has nothing like it",
+                            "name the recipe instead",
+                        ),
+                        _ => (
+                            "a workflow document alone does not say what it is called and which stage it is of",
+                            "put it into the `data` of a workflow resource with `name`, `semanticVersion` and `type`",
+                        ),
+                    };
                     let problem = Diagnostic {
                         severity: Severity::Error,
                         code: "unsupported-type",
                         message: message.to_owned(),
                         span: None,
-                        help: Some("put it into the `data` of a workflow resource with `name`, `semanticVersion` and `type`".to_owned()),
+                        help: Some(help.to_owned()),
                     };
                     self.report(&input, vec![problem]);
                 }

@@ -162,6 +162,10 @@ fn the_configuration_is_a_document_too() {
         &end.expect_code(2),
         &[&format!("{path}:3:1"), "did you mean `components`?"],
     );
+    let path = env.write("config.yaml", "parents:\n  ami-1: debian:bookworm\n");
+    let mut command = env.amiforge();
+    let end = finish(command.args(["export", "cloudformation"]).arg(&path)).expect_code(2);
+    says(&end, &["config.yaml", "AWS has nothing like it"]);
 }
 
 #[test]

@@ -54,9 +54,8 @@ impl Loader<'_> {
             // What is wrong with them is told already.
             return None;
         }
-        let problems = component.parameter_problems(&given);
         let Ok(mut parameters) = component.resolve_parameters(&given) else {
-            for mut error in problems {
+            for mut error in component.parameter_problems(&given) {
                 if let ParameterError::NotAllowed { name, value, .. } = &mut error
                     && secret.contains(name)
                 {
