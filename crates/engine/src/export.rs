@@ -754,7 +754,8 @@ impl Collector<'_> {
         resource: &TemplateResource,
         found: &mut Diagnostics,
     ) -> Vec<usize> {
-        let document = &resource.properties;
+        let properties = resource.exported(found);
+        let document: &Node = &properties;
         let references = components_of(document);
         let mut secrets = secrets_of(document);
         secrets.extend(template.secrets.keys().cloned());

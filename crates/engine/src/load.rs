@@ -134,6 +134,8 @@ struct Loader<'a> {
     marked: Vec<(SecretParameter, bool)>,
     /// Values of secret parameters, by [`secret_key`].
     secrets: BTreeMap<String, String>,
+    /// True when the recipe's parent is an image of Linux; false when nothing is known of it.
+    is_linux: bool,
     /// The problems of the recipe itself.
     diagnostics: Diagnostics,
     /// The problems of the components.
@@ -252,6 +254,7 @@ pub(crate) fn load_text(
         used: vec![false; request.parameters.len()],
         marked: Vec::new(),
         secrets: BTreeMap::new(),
+        is_linux: false,
         diagnostics: Diagnostics::new(),
         reports: Vec::new(),
     };
@@ -349,6 +352,9 @@ impl Loader<'_> {
                 (sources.components, sources.parent)
             }
         };
+        self.is_linux = recipe
+            .as_ref()
+            .is_some_and(|recipe| self.is_of_linux(recipe));
         let components = references
             .iter()
             .filter_map(|reference| self.component(folder_of(path), reference, None))
@@ -445,6 +451,9 @@ impl Loader<'_> {
             .filter(|d| d.severity == Severity::Warning && !told(d))
             .collect();
         more.into_iter().for_each(|d| self.diagnostics.push(d));
+        self.is_linux = recipe
+            .as_ref()
+            .is_some_and(|recipe| self.is_of_linux(recipe));
         let components = match &recipe {
             Some(recipe) => recipe.components.clone(),
             None => Vec::new(),
@@ -457,6 +466,14 @@ impl Loader<'_> {
             self.dockerfile(recipe, true);
         }
         Ok((recipe, components))
+    }
+
+    /// Whether what a recipe starts from is known here, where all images are of Linux.
+    fn is_of_linux(&self, recipe: &ImageRecipe) -> bool {
+        match &recipe.parent {
+            ParentImage::Aws(text) => self.sources.parent(text).is_some(),
+            _ => true,
+        }
     }
 
     /// Puts what the configuration names in the place of a parent that only AWS has.
@@ -629,6 +646,11 @@ impl Loader<'_> {
         reference: &ComponentRef,
     ) -> Option<LoadedComponent> {
         let resource = template.resource(id)?;
+        if !resource.open.is_empty() {
+            let open = resource.open.iter().cloned();
+            open.for_each(|problem| self.diagnostics.push(problem));
+            return None;
+        }
         let (Some(text), Some(component)) = (&resource.data, &resource.component) else {
             let message = format!("the component `{id}` has no document in this template");
             let help = "only documents in `Data` are read; one at a `Uri` is not fetched";
@@ -637,15 +659,6 @@ impl Loader<'_> {
             );
             return None;
         };
-        if resource.data_is_open {
-            let message =
-                format!("the document of `{id}` has references without a value before deployment");
-            let help = "give parameters of the template a value: --param NAME=VALUE";
-            self.diagnostics.push(
-                Diagnostic::error("unresolved-value", reference.span, message).with_help(help),
-            );
-            return None;
-        }
         let name = component
             .name
             .clone()

@@ -379,6 +379,8 @@ pub(crate) struct Fields<'n> {
     aliases: Vec<(&'static str, &'static str)>,
     /// Nothing is known of the mapping, so nothing is missing in it.
     opaque: bool,
+    /// Fields that were told to be out of place.
+    refused: Vec<&'static str>,
 }
 
 /// How the fields of a mapping are spelled.
@@ -404,6 +406,7 @@ impl<'n> Fields<'n> {
             spelling: Spelling::Exact,
             aliases: Vec::new(),
             opaque,
+            refused: Vec::new(),
         };
         match &node.kind {
             NodeKind::Map(fields) => {
@@ -464,6 +467,20 @@ impl<'n> Fields<'n> {
             }
         }
         found.map(|(_, value)| value)
+    }
+
+    /// Reports a field that the API has and CloudFormation has not.
+    pub(crate) fn refuse_of_api(&mut self, name: &'static str, cx: &mut Cx<'_>) {
+        let found = self.fields.iter().find(|f| self.matches(&f.0.text, name));
+        if let Some((key, _)) = found {
+            self.refused.push(name);
+            let message = format!(
+                "`{}` is a field of the API, not of CloudFormation",
+                key.text
+            );
+            let help = "leave it out: CloudFormation refuses a template that has it";
+            cx.error_help("unknown-field", key.span, message, Some(help.to_owned()));
+        }
     }
 
     /// The node of a field, without asking for it.
@@ -607,6 +624,12 @@ impl<'n> Fields<'n> {
             .iter()
             .map(|(key, _)| key)
             .filter(|key| !known(&key.text))
+            .filter(|key| {
+                !self
+                    .refused
+                    .iter()
+                    .any(|name| self.matches(&key.text, name))
+            })
             .peekable();
         if unknown.peek().is_none() {
             return;
@@ -629,11 +652,18 @@ impl<'n> Fields<'n> {
         let all = format!("known fields: {}", names.join(", "));
         for key in unknown.by_ref().take(MOST) {
             // CloudFormation's word in the spelling of the API is the API's other word.
+            let is_pascal = self.spelling == Spelling::Pascal;
             let alias = self
                 .aliases
                 .iter()
-                .find(|(_, alias)| alias.eq_ignore_ascii_case(&key.text))
-                .filter(|_| self.spelling != Spelling::Pascal)
+                .map(|(name, alias)| {
+                    if is_pascal {
+                        (alias, name)
+                    } else {
+                        (name, alias)
+                    }
+                })
+                .find(|(_, other)| other.eq_ignore_ascii_case(&key.text))
                 .map(|(name, _)| format!("did you mean `{name}`?"));
             let meant =
                 alias.or_else(|| suggest::did_you_mean(&key.text, free.iter().map(String::as_str)));

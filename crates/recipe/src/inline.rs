@@ -106,6 +106,41 @@ impl<'t> Inline<'t> {
         self.text.contains(OPEN)
     }
 
+    /// What in the text is not known before deployment, each name once and of many the first, with its place in the file.
+    pub(crate) fn open(&self) -> Vec<(String, Span)> {
+        const MOST: usize = 20;
+        let mut found: Vec<(String, Span)> = Vec::new();
+        let mut add = |text: &str, place: &dyn Fn() -> Span| {
+            let name = text.split(CLOSE).next().unwrap_or_default();
+            if found.len() < MOST && found.iter().all(|(known, _)| known != name) {
+                found.push((name.to_owned(), place()));
+            }
+        };
+        match &self.place {
+            Place::Whole(span) => {
+                let names = self.text.split(OPEN).skip(1);
+                names.for_each(|name| add(name, &|| *span));
+            }
+            Place::Lines {
+                padded,
+                outer,
+                edits,
+            } => {
+                for edit in edits {
+                    let value = padded.get(edit.padded.0..edit.padded.1);
+                    if let Some(name) = value.and_then(|value| value.strip_prefix(OPEN)) {
+                        let at = |offset| Position::in_text(outer, offset);
+                        add(name, &|| Span {
+                            start: at(edit.outer.0),
+                            end: at(edit.outer.1),
+                        });
+                    }
+                }
+            }
+        }
+        found
+    }
+
     /// Reads the text and hands its tree to `check`, then tells the problems by
     /// their place in the file.
     pub(crate) fn read(

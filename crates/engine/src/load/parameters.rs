@@ -1,11 +1,9 @@
 //! Values of a component's parameters.
 
-use std::collections::BTreeMap;
-
 use amiforge_recipe::{
-    Component, ComponentRef, ParameterError, did_you_mean, has_secret, secret_key, secret_mark,
+    Component, ComponentRef, ParameterError, component_platform, has_secret, secret_key,
+    secret_mark,
 };
-use amiforge_types::Diagnostic;
 
 use super::{LoadedComponent, Loader};
 use crate::library;
@@ -20,17 +18,10 @@ impl Loader<'_> {
         component: Component,
         reference: &ComponentRef,
     ) -> Option<LoadedComponent> {
-        for unknown in component.undeclared(&reference.parameters) {
-            let place = reference.places.get(unknown).map(|place| place.name);
-            let names = component.parameters.iter().map(|p| p.name.as_str());
-            let message =
-                format!("the component {name} has no parameter {unknown}; the value is ignored");
-            let mut problem = Diagnostic::warning(
-                "undeclared-parameter",
-                place.unwrap_or(reference.span),
-                message,
-            );
-            problem.help = did_you_mean(unknown, names);
+        let undeclared = reference.undeclared(&name, &component).into_iter();
+        undeclared.for_each(|problem| self.diagnostics.push(problem));
+        if self.is_linux && component_platform(&component) == "Windows" {
+            let problem = reference.elsewhere(&name, "Windows");
             self.diagnostics.push(problem);
         }
         let mut given = reference.parameters.clone();
@@ -50,18 +41,19 @@ impl Loader<'_> {
             }
         }
         let secret = self.secret_parameters(&name, &component, reference, &mut given);
-        if !reference.is_whole {
-            // What is wrong with them is told already.
-            return None;
-        }
-        let Ok(mut parameters) = component.resolve_parameters(&given) else {
+        let resolved = component.resolve_parameters(&given);
+        let Some(mut parameters) = resolved.ok().filter(|_| reference.is_whole) else {
             for mut error in component.parameter_problems(&given) {
+                if !reference.is_whole && matches!(error, ParameterError::NoValue { .. }) {
+                    // It may be the one that could not be read.
+                    continue;
+                }
                 if let ParameterError::NotAllowed { name, value, .. } = &mut error
                     && secret.contains(name)
                 {
                     "(not shown)".clone_into(value);
                 }
-                let problem = parameter_problem(reference, &name, &given, &error);
+                let problem = reference.refused(&name, &given, &error);
                 self.diagnostics.push(problem);
             }
             return None;
@@ -88,27 +80,4 @@ impl Loader<'_> {
             external,
         })
     }
-}
-
-/// One at the value that the recipe gives, when it is that one; else at the component.
-fn parameter_problem(
-    reference: &ComponentRef,
-    component: &str,
-    given: &BTreeMap<String, String>,
-    error: &ParameterError,
-) -> Diagnostic {
-    let name = error.name();
-    let own = reference.parameters.get(name);
-    let place = reference
-        .places
-        .get(name)
-        .filter(|_| own == given.get(name));
-    let span = match (place, error) {
-        (None, _) => reference.span,
-        (Some(place), ParameterError::IsConstant { .. }) => place.name,
-        (Some(place), _) => place.value,
-    };
-    let message = format!("component {component}: {error}");
-    Diagnostic::error("invalid-parameter", span, message)
-        .with_help("give the value in the recipe's `parameters`, or with --param")
 }

@@ -271,7 +271,9 @@ static IMAGE_RECIPE: Shape = Shape {
         WORKING_DIRECTORY,
         field("additionalInstanceConfiguration", Kind::Merged(&ADDITIONAL)),
         field("amiTags", Kind::Tags),
-        field("amiWatermarks", Kind::Texts).not_terraform(),
+        field("amiWatermarks", Kind::Texts)
+            .not_cfn()
+            .not_terraform(),
         TAGS,
         CLIENT_TOKEN,
     ],
@@ -471,7 +473,7 @@ static AUTO_DISABLE: Shape = Shape {
 static SCHEDULE: Shape = Shape {
     fields: &[
         text("scheduleExpression"),
-        text("timezone"),
+        text("timezone").not_cfn(),
         text("pipelineExecutionStartCondition"),
         field("autoDisablePolicy", Kind::One(&AUTO_DISABLE)).not_terraform(),
     ],
@@ -544,7 +546,7 @@ static PIPELINE: Shape = Shape {
         WORKFLOWS,
         EXECUTION_ROLE,
         field("loggingConfiguration", Kind::One(&PIPELINE_LOGGING)),
-        field("imageTags", Kind::Tags).not_terraform(),
+        field("imageTags", Kind::Tags).not_cfn().not_terraform(),
         TAGS,
         updated("imagePipelineArn"),
         CLIENT_TOKEN,
@@ -682,7 +684,8 @@ pub(super) const fn of(kind: ResourceKind) -> &'static Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resources::schema::{Object, Rule};
+    use crate::decode::capitalized;
+    use crate::resources::schema::{Cfn, Object, Rule};
 
     /// Every field that a document may have is written, or left out with a note: the table here has it too.
     #[test]
@@ -714,10 +717,13 @@ mod tests {
         assert_eq!(have, names, "{path}");
         for read in fields() {
             let written = shape.fields.iter().find(|f| f.api == read.name).unwrap();
-            if !read.cfn.is_empty() {
-                assert_eq!(written.cfn_word().as_deref(), Some(read.cfn), "{path}");
-            }
             let path = format!("{path}.{}", read.name);
+            let word = match read.cfn {
+                Cfn::Same => Some(capitalized(read.name)),
+                Cfn::Word(word) => Some(word.to_owned()),
+                Cfn::Absent => None,
+            };
+            assert_eq!(written.cfn_word(), word, "{path}");
             match (&read.rule, written.kind) {
                 (Rule::Object(inner) | Rule::FreeCase(inner), Kind::One(shape) | Kind::Merged(shape))
                 | (Rule::List(_, _, Rule::Object(inner)), Kind::Many(shape)) => {

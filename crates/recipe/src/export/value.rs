@@ -174,6 +174,10 @@ fn open(node: &Node, diags: &mut Diagnostics) {
     let help = if text.contains("${AWS::") {
         "an export says nothing of the place where it is deployed; say it here: --param AWS::Region=REGION, \
          and AWS::AccountId, AWS::Partition, AWS::StackName, AWS::URLSuffix likewise"
+    } else if text.contains("${resolve}") {
+        "amiforge asks neither Systems Manager nor Secrets Manager; write the value, or declare a parameter for it"
+    } else if text.contains("${Fn::If}") {
+        "give what its condition looks at a value: --param NAME=VALUE, --param AWS::Region=REGION"
     } else {
         "give parameters of the template a value: --param NAME=VALUE; for what a resource of another service \
          yields, write its name, or declare a parameter for it"

@@ -45,14 +45,9 @@ pub fn recipe_sources(text: &str) -> RecipeSources {
     };
     let parent = fields.node("parentImage", cx);
     let list = fields.node("components", cx);
-    let entries = list.and_then(|node| decode::seq(node, cx));
     RecipeSources {
         parent: parent.and_then(|node| Some((sources::parent_image(node, cx)?, node.span))),
-        components: entries
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|entry| sources::component_ref(entry, cx))
-            .collect(),
+        components: list.map_or_else(Vec::new, |node| super::readable_components(node, cx)),
     }
 }
 
@@ -106,7 +101,9 @@ pub(crate) fn fields(document: Node, cx: &mut Cx<'_>) -> Option<ImageRecipe> {
             &tables::AMI_WATERMARKS,
         ),
     ] {
-        if let Some(node) = fields.node(name, cx) {
+        if name == "amiWatermarks" && cx.pascal {
+            fields.refuse_of_api(name, cx);
+        } else if let Some(node) = fields.node(name, cx) {
             rule.check(node, cx);
             cx.warning(
                 "ignored-field",
@@ -117,7 +114,11 @@ pub(crate) fn fields(document: Node, cx: &mut Cx<'_>) -> Option<ImageRecipe> {
         }
     }
     // Of the API call, not of the recipe.
-    let _token = fields.node("clientToken", cx);
+    if cx.pascal {
+        fields.refuse_of_api("clientToken", cx);
+    } else {
+        fields.node("clientToken", cx);
+    }
     fields.deny_unknown(cx);
 
     if let Some(Some(mappings)) = &mappings {

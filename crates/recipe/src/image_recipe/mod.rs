@@ -4,6 +4,7 @@
 mod container;
 mod decode;
 mod devices;
+mod given;
 mod limits;
 mod settings;
 mod sources;
@@ -100,6 +101,15 @@ pub(crate) fn container_settings(node: &Node, cx: &mut Cx<'_>) {
 /// Checks the components of another resource.
 pub(crate) fn component_refs(node: &Node, cx: &mut Cx<'_>) {
     decode::components(node, cx);
+}
+
+/// Those components of a recipe that can be read.
+pub(crate) fn readable_components(node: &Node, cx: &mut Cx<'_>) -> Vec<ComponentRef> {
+    let entries = crate::decode::seq(node, cx).unwrap_or_default();
+    entries
+        .iter()
+        .filter_map(|entry| sources::component_ref(entry, cx))
+        .collect()
 }
 
 /// The components of another resource, decoded.

@@ -9,6 +9,7 @@ use crate::decode::{self, Cx, Fields};
 use crate::node::{Node, NodeKind};
 use crate::resources::{ResourceKind, arn, parse_arn};
 use crate::suggest;
+use crate::trace::Asked;
 use crate::version::VersionPattern;
 
 /// What an image starts from.
@@ -196,6 +197,8 @@ pub struct ParameterPlace {
     pub name: Span,
     /// Its `value`.
     pub value: Span,
+    /// True when the value is not known before deployment.
+    pub is_open: bool,
 }
 
 /// Which component a recipe means by `componentArn`.
@@ -279,11 +282,15 @@ pub(super) fn component_ref(node: &Node, cx: &mut Cx<'_>) -> Option<ComponentRef
     let source = fields.required("componentArn", cx, |n, cx| {
         Some((component_source(n, cx)?, n.span))
     });
-    let parameters = fields.optional("parameters", cx, parameters);
+    let given = fields.node("parameters", cx);
+    let given = given.map_or_else(Given::default, |node| parameters(node, cx));
     fields.deny_unknown(cx);
     let (source, span) = source?;
-    let is_whole = parameters.is_some();
-    let (parameters, places) = parameters.flatten().unwrap_or_default();
+    let Given {
+        values: parameters,
+        places,
+        is_whole,
+    } = given;
     Some(ComponentRef {
         source,
         parameters,
@@ -368,41 +375,64 @@ fn named(text: &str, node: &Node, cx: &mut Cx<'_>) -> Option<ComponentSource> {
 }
 
 /// Values and places by the parameters' names.
-type Given = (BTreeMap<String, String>, BTreeMap<String, ParameterPlace>);
+struct Given {
+    values: BTreeMap<String, String>,
+    places: BTreeMap<String, ParameterPlace>,
+    /// False when some could not be read.
+    is_whole: bool,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self {
+            values: BTreeMap::new(),
+            places: BTreeMap::new(),
+            is_whole: true,
+        }
+    }
+}
 
 /// `[{name, value: [text]}]`.
-fn parameters(node: &Node, cx: &mut Cx<'_>) -> Option<Given> {
-    let (mut out, mut places) = (BTreeMap::new(), BTreeMap::new());
-    let mut ok = true;
-    for item in decode::seq(node, cx)? {
+fn parameters(node: &Node, cx: &mut Cx<'_>) -> Given {
+    let mut given = Given::default();
+    let Some(items) = decode::seq(node, cx) else {
+        given.is_whole = false;
+        return given;
+    };
+    for item in items {
         match parameter(item, cx) {
-            None => ok = false,
-            Some((name, _, place)) if out.contains_key(&name) => {
+            None => given.is_whole = false,
+            Some((name, _, place)) if given.values.contains_key(&name) => {
                 cx.error(
                     "duplicate-name",
                     place.name,
                     format!("parameter `{name}` is given twice"),
                 );
-                ok = false;
+                given.is_whole = false;
             }
             Some((name, value, place)) => {
-                places.insert(name.clone(), place);
-                out.insert(name, value);
+                given.places.insert(name.clone(), place);
+                given.values.insert(name, value);
             }
         }
     }
-    ok.then_some((out, places))
+    given
 }
 
 fn parameter(node: &Node, cx: &mut Cx<'_>) -> Option<(String, String, ParameterPlace)> {
     let mut fields = Fields::of_either_case(node, "a component parameter", cx)?;
     let name = fields.required("name", cx, |n, cx| Some((decode::filled(n, cx)?, n.span)));
     let value = fields.required("value", cx, |n, cx| {
-        Some((parameter_value(n, cx)?, only_value(n).span))
+        Some((parameter_value(n, cx)?, only_value(n)))
     });
     fields.deny_unknown(cx);
     let ((name, at), (text, value)) = (name?, value?);
-    Some((name, text, ParameterPlace { name: at, value }))
+    let place = ParameterPlace {
+        name: at,
+        value: value.span,
+        is_open: value.is_opaque(),
+    };
+    Some((name, text, place))
 }
 
 /// The text in a list of one.
@@ -428,6 +458,7 @@ fn parameter_value(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
         return None;
     }
     let values = decode::list(node, cx, decode::text)?;
+    cx.asks(node.span, || Asked::Items(1, 1));
     match <[String; 1]>::try_from(values) {
         Ok([value]) => Some(value),
         Err(values) => {

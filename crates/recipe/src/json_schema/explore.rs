@@ -338,7 +338,10 @@ impl Explorer<'_> {
             }
             if most < usize::MAX {
                 fields.insert("maxItems".to_owned(), json!(most));
-                notes.push(format!("{least} to {most} entries."));
+                notes.push(match (least, most) {
+                    (1, 1) => "One entry.".to_owned(),
+                    _ => format!("{least} to {most} entries."),
+                });
             }
         }
         schema

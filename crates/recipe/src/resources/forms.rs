@@ -7,6 +7,18 @@ use crate::node::{Node, NodeKind};
 use crate::trace::Asked;
 use crate::version::{Version, VersionPattern};
 
+/// The name of an instance profile, which the ARN of another resource of the template is not.
+pub(crate) fn instance_profile(node: &Node, cx: &mut Cx<'_>) {
+    INSTANCE_PROFILE.check(node, cx);
+    let shown = node.as_text().filter(|_| node.is_opaque());
+    let named = shown.and_then(|text| text.strip_prefix("${")?.strip_suffix(".Arn}"));
+    if let Some(id) = named.filter(|id| !id.contains(['{', '.'])) {
+        let message = format!("the ARN of `{id}` is not {}", INSTANCE_PROFILE.what);
+        let help = format!("write `!Ref {id}`: that is its name");
+        cx.error_help(INSTANCE_PROFILE.code, node.span, message, Some(help));
+    }
+}
+
 /// 3 to 128 of letters, digits, `-`, `_`; spaces only inside.
 pub(crate) fn resource_name(node: &Node, cx: &mut Cx<'_>) {
     decode::resource_name(node, cx);
@@ -60,7 +72,7 @@ pub(crate) static LAUNCH_TEMPLATE_ID: Form = Form {
     },
 };
 
-pub(crate) static INSTANCE_PROFILE: Form = Form {
+static INSTANCE_PROFILE: Form = Form {
     code: "invalid-name",
     what: "the name of an instance profile",
     help: "write the name, not the ARN: 1 to 256 of letters, digits and _+=,.@-",

@@ -16,10 +16,20 @@ pub(crate) struct Object {
 pub(crate) struct Field {
     /// The word of the API, in camelCase.
     pub(crate) name: &'static str,
-    /// CloudFormation's word where it is another one, else empty.
-    pub(crate) cfn: &'static str,
+    /// CloudFormation's word.
+    pub(crate) cfn: Cfn,
     pub(crate) required: bool,
     pub(crate) rule: Rule,
+}
+
+/// How CloudFormation calls a field of the API.
+pub(crate) enum Cfn {
+    /// The same, in its own spelling.
+    Same,
+    /// By another word.
+    Word(&'static str),
+    /// Not at all: templates that have it are refused.
+    Absent,
 }
 
 /// What the value of a field must be.
@@ -73,7 +83,7 @@ pub(crate) enum Relation {
 pub(crate) const fn must(name: &'static str, rule: Rule) -> Field {
     Field {
         name,
-        cfn: "",
+        cfn: Cfn::Same,
         required: true,
         rule,
     }
@@ -87,6 +97,14 @@ pub(crate) const fn may(name: &'static str, rule: Rule) -> Field {
     }
 }
 
+/// A field that may be there, but not in a template.
+pub(crate) const fn api_only(name: &'static str, rule: Rule) -> Field {
+    Field {
+        cfn: Cfn::Absent,
+        ..may(name, rule)
+    }
+}
+
 /// The longest list and text where nothing sets a limit.
 pub(crate) const UNLIMITED: usize = usize::MAX;
 
@@ -95,18 +113,22 @@ pub(crate) const UNLIMITED: usize = usize::MAX;
 pub(crate) fn check<'n>(node: &'n Node, object: &Object, cx: &mut Cx<'_>) -> Option<Fields<'n>> {
     let mut fields = Fields::of_either_case(node, object.what, cx)?;
     for field in object.fields {
-        let value = if field.cfn.is_empty() {
-            fields.node(field.name, cx)
-        } else {
-            fields.aliased(field.name, field.cfn, cx)
-        };
-        match value {
-            Some(value) => field.rule.check(value, cx),
-            None if field.required && !field.cfn.is_empty() && cx.pascal => {
-                fields.missing_word(field.cfn, cx);
+        let value = match field.cfn {
+            Cfn::Same => fields.node(field.name, cx),
+            Cfn::Word(word) => fields.aliased(field.name, word, cx),
+            Cfn::Absent if cx.pascal => {
+                fields.refuse_of_api(field.name, cx);
+                None
             }
-            None if field.required => fields.missing(field.name, cx),
-            None => {}
+            Cfn::Absent => fields.node(field.name, cx),
+        };
+        match (value, &field.cfn) {
+            (Some(value), _) => field.rule.check(value, cx),
+            (None, Cfn::Word(word)) if field.required && cx.pascal => {
+                fields.missing_word(word, cx);
+            }
+            (None, _) if field.required => fields.missing(field.name, cx),
+            (None, _) => {}
         }
     }
     fields.deny_unknown(cx);
@@ -207,6 +229,13 @@ impl Relation {
                 }
             }
             Self::NamedUnless(arn) => {
+                if cx.pascal {
+                    // Templates update what they made by its logical id.
+                    if fields.peek("name").is_none() {
+                        fields.missing("name", cx);
+                    }
+                    return;
+                }
                 cx.asks(fields.span(), || Asked::OneOf(vec!["name", arn]));
                 if fields.peek("name").is_none() && fields.peek(arn).is_none() {
                     fields.missing("name", cx);

@@ -1,7 +1,7 @@
 //! The fields of every resource of Image Builder, as tables.
 //! Source: the API's model of 2019-12-02; CloudFormation's words where they differ.
 
-use super::schema::{Field, Object, Relation, Rule, UNLIMITED, may, must};
+use super::schema::{Cfn, Field, Object, Relation, Rule, UNLIMITED, api_only, may, must};
 use super::{arn, checks, forms, schedule, timezone};
 use crate::image_recipe::{block_device_mappings, component_refs, container_settings};
 
@@ -13,16 +13,16 @@ const TAGS: Field = may("tags", Rule::Is(forms::tags));
 /// Of resources that the API also updates: the call to do so names the resource by its ARN instead.
 const NAME_OF_UPDATED: Field = may("name", Rule::Is(forms::resource_name));
 /// Of the call, not of the resource.
-const CLIENT_TOKEN: Field = may("clientToken", Rule::Text(64));
-const DRY_RUN: Field = may("dryRun", Rule::Bool);
+const CLIENT_TOKEN: Field = api_only("clientToken", Rule::Text(64));
+const DRY_RUN: Field = api_only("dryRun", Rule::Bool);
 const EXECUTION_ROLE: Field = may("executionRole", Rule::Form(&forms::ROLE));
 
 const VERSION: Field = Field {
-    cfn: "Version",
+    cfn: Cfn::Word("Version"),
     ..must("semanticVersion", Rule::Is(forms::version))
 };
 const VERSION_PATTERN: Field = Field {
-    cfn: "Version",
+    cfn: Cfn::Word("Version"),
     ..must("semanticVersion", Rule::Is(forms::version_pattern))
 };
 
@@ -55,8 +55,8 @@ pub(crate) static COMPONENT: Object = Object {
         KMS_KEY,
         TAGS,
         // Of `ImportComponent`, whose data is a script.
-        may("format", Rule::Choice(&["SHELL"])),
-        may("type", Rule::Choice(&["BUILD", "TEST"])),
+        api_only("format", Rule::Choice(&["SHELL"])),
+        api_only("type", Rule::Choice(&["BUILD", "TEST"])),
         CLIENT_TOKEN,
         DRY_RUN,
     ],
@@ -188,11 +188,11 @@ pub(crate) static INFRASTRUCTURE: Object = Object {
     what: "an infrastructure configuration",
     fields: &[
         NAME_OF_UPDATED,
-        may(
+        api_only(
             "infrastructureConfigurationArn",
             Rule::Is(arn::infrastructure),
         ),
-        must("instanceProfileName", Rule::Form(&forms::INSTANCE_PROFILE)),
+        must("instanceProfileName", Rule::Is(forms::instance_profile)),
         DESCRIPTION,
         may(
             "instanceTypes",
@@ -239,7 +239,7 @@ static AMI_DISTRIBUTION: Object = Object {
         KMS_KEY,
         may("targetAccountIds", Rule::List(1, 1536, &ACCOUNT)),
         Field {
-            cfn: "LaunchPermissionConfiguration",
+            cfn: Cfn::Word("LaunchPermissionConfiguration"),
             ..may("launchPermission", Rule::FreeCase(&LAUNCH_PERMISSION))
         },
     ],
@@ -341,7 +341,7 @@ static DISTRIBUTION_ENTRY: Object = Object {
             "fastLaunchConfigurations",
             Rule::List(1, 1000, &Rule::Object(&FAST_LAUNCH)),
         ),
-        may("s3ExportConfiguration", Rule::Object(&S3_EXPORT)),
+        api_only("s3ExportConfiguration", Rule::Object(&S3_EXPORT)),
         may(
             "ssmParameterConfigurations",
             Rule::List(0, UNLIMITED, &Rule::Object(&SSM_PARAMETER)),
@@ -361,7 +361,7 @@ pub(crate) static DISTRIBUTION: Object = Object {
     what: "a distribution configuration",
     fields: &[
         NAME_OF_UPDATED,
-        may("distributionConfigurationArn", Rule::Is(arn::distribution)),
+        api_only("distributionConfigurationArn", Rule::Is(arn::distribution)),
         DESCRIPTION,
         must(
             "distributions",
@@ -395,7 +395,7 @@ static SCHEDULE: Object = Object {
     what: "`schedule`",
     fields: &[
         may("scheduleExpression", Rule::Is(schedule::expression)),
-        may("timezone", Rule::Is(timezone::timezone)),
+        api_only("timezone", Rule::Is(timezone::timezone)),
         may(
             "pipelineExecutionStartCondition",
             Rule::Choice(&[
@@ -486,7 +486,7 @@ pub(crate) static PIPELINE: Object = Object {
     what: "an image pipeline",
     fields: &[
         NAME_OF_UPDATED,
-        may("imagePipelineArn", Rule::Is(arn::pipeline)),
+        api_only("imagePipelineArn", Rule::Is(arn::pipeline)),
         IMAGE_RECIPE_ARN,
         CONTAINER_RECIPE_ARN,
         INFRASTRUCTURE_ARN,
@@ -500,7 +500,7 @@ pub(crate) static PIPELINE: Object = Object {
         WORKFLOWS,
         EXECUTION_ROLE,
         may("loggingConfiguration", Rule::Object(&PIPELINE_LOGGING)),
-        may("imageTags", Rule::Is(forms::tags)),
+        api_only("imageTags", Rule::Is(forms::tags)),
         TAGS,
         CLIENT_TOKEN,
     ],
@@ -654,7 +654,7 @@ pub(crate) static LIFECYCLE_POLICY: Object = Object {
     what: "a lifecycle policy",
     fields: &[
         NAME_OF_UPDATED,
-        may("lifecyclePolicyArn", Rule::Is(arn::lifecycle_policy)),
+        api_only("lifecyclePolicyArn", Rule::Is(arn::lifecycle_policy)),
         must("executionRole", Rule::Form(&forms::ROLE)),
         must(
             "resourceType",

@@ -9,6 +9,7 @@
 //! Source: CloudFormation user guide, template anatomy and intrinsic functions.
 
 mod base64;
+mod open;
 mod parameters;
 mod resolve;
 mod sections;
@@ -21,7 +22,7 @@ use amiforge_types::{Diagnostic, Diagnostics, Severity, Span};
 use crate::component::Component;
 use crate::decode::{self, Cx, Fields, shown};
 use crate::dockerfile::Dockerfile;
-use crate::image_recipe::{self, ImageRecipe};
+use crate::image_recipe::{self, ComponentSource, ImageRecipe};
 use crate::inline::Inline;
 use crate::node::{Key, Node, NodeKind, Style};
 use crate::reference::has_secret;
@@ -91,8 +92,9 @@ pub struct TemplateResource {
     pub properties: Node,
     /// Of a component, its document as text.
     pub data: Option<String>,
-    /// True when that text has references whose value is not known before deployment.
-    pub data_is_open: bool,
+    /// Of a resource that holds a document, what a build lacks where that has references whose value is not known before
+    /// deployment.
+    pub open: Vec<Diagnostic>,
     /// Of a component, its document when that has no errors.
     pub component: Option<Component>,
     /// Of a container recipe, its Dockerfile template when that has no errors and no open values.
@@ -242,7 +244,10 @@ impl TemplateResource {
                 }
                 // What only AWS looks at may stay open.
                 let open = may_stay_open(key, value);
-                if !open
+                if key.text == "DockerfileTemplateData" && !value.as_text().is_some_and(has_secret)
+                {
+                    self.open.iter().for_each(|d| diags.push(d.clone()));
+                } else if !open
                     && !matches!(
                         key.text.as_str(),
                         "Tags"
@@ -353,7 +358,7 @@ pub fn parse_template(
 ) -> (Option<Template>, Diagnostics) {
     let mut diags = Diagnostics::new();
     let template = yaml::parse_node(text, &mut diags)
-        .and_then(|node| template(&node, text, given, &mut diags));
+        .and_then(|node| read(&node, text, given, Purpose::Build, &mut diags));
     (template.filter(|_| !diags.has_errors()), diags)
 }
 
@@ -365,7 +370,7 @@ pub fn parse_template_for_export(
 ) -> (Option<Template>, Diagnostics) {
     let mut diags = Diagnostics::new();
     let template = yaml::parse_node(text, &mut diags)
-        .and_then(|node| read(&node, text, given, true, &mut diags));
+        .and_then(|node| read(&node, text, given, Purpose::Export, &mut diags));
     (template.filter(|_| !diags.has_errors()), diags)
 }
 
@@ -376,14 +381,25 @@ pub(crate) fn template(
     given: &BTreeMap<String, String>,
     diags: &mut Diagnostics,
 ) -> Option<Template> {
-    read(document, text, given, false, diags)
+    read(document, text, given, Purpose::Check, diags)
+}
+
+/// What a template is read for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To tell what is wrong with it.
+    Check,
+    /// To build of it.
+    Build,
+    /// To write it in another form: nothing is assumed of where it is deployed.
+    Export,
 }
 
 fn read(
     document: &Node,
     text: &str,
     given: &BTreeMap<String, String>,
-    to_export: bool,
+    purpose: Purpose,
     diags: &mut Diagnostics,
 ) -> Option<Template> {
     soften_duplicates(document, diags);
@@ -458,13 +474,16 @@ fn read(
         by_id(entries),
         cx.diags,
     );
-    if to_export {
+    if purpose == Purpose::Export {
         resolver.assume_nothing(given);
     }
     resolver.check_conditions();
     let mut list = Vec::new();
     for (key, node) in entries {
         list.extend(resource(key, node, text, &mut resolver));
+    }
+    if purpose == Purpose::Check {
+        components_of_recipes(&list, resolver.diags());
     }
     if let (Some(outputs), false) = (outputs, sections::has_macros(document, entries)) {
         sections::outputs(outputs, &mut resolver);
@@ -483,6 +502,58 @@ fn read(
         parameters: names,
         secrets,
     })
+}
+
+/// Holds the recipes against the components that they name, and against secrets. A build tells the same, with what else
+/// is given to it.
+fn components_of_recipes(resources: &[TemplateResource], diags: &mut Diagnostics) {
+    for recipe in resources.iter().filter(|resource| resource.is_recipe()) {
+        let NodeKind::Map(fields) = &recipe.properties.kind else {
+            continue;
+        };
+        let mut shown = Diagnostics::new();
+        for (_, value) in fields.iter().filter(|(key, _)| key.text != "Components") {
+            shown_secrets(value, &mut shown);
+        }
+        for problem in shown.iter() {
+            // AWS takes it, and shows the value.
+            let severity = Severity::Warning;
+            diags.push(Diagnostic {
+                severity,
+                ..problem.clone()
+            });
+        }
+        let parent = recipe.properties.get("ParentImage");
+        let parent = parent.filter(|p| !p.is_opaque()).and_then(Node::as_text);
+        let is_debian = parent.is_some_and(|parent| parent.starts_with("debian:"));
+        let Some(list) = recipe.properties.get("Components") else {
+            continue;
+        };
+        // What is wrong with the list itself is told already.
+        let mut told = Diagnostics::new();
+        let mut cx = Cx::new(&mut told);
+        cx.pascal = true;
+        for reference in image_recipe::readable_components(list, &mut cx) {
+            let ComponentSource::Resource(id) = &reference.source else {
+                continue;
+            };
+            let found = resources.iter().find(|resource| resource.id == *id);
+            let platform = found.and_then(|resource| resource.properties.get("Platform"));
+            match platform.filter(|p| !p.is_opaque()).and_then(Node::as_text) {
+                Some(other) if is_debian && other != "Linux" => {
+                    diags.push(reference.elsewhere(id, other));
+                }
+                _ => {}
+            }
+            let Some(component) = found.and_then(|resource| resource.component.as_ref()) else {
+                continue;
+            };
+            let name = component.name.as_deref().filter(|name| !name.is_empty());
+            for problem in reference.given_problems(name.unwrap_or(id), component) {
+                diags.push(problem);
+            }
+        }
+    }
 }
 
 /// CloudFormation takes a key that stands twice, and the last one counts. In what is not looked at here, that is no error.
@@ -636,6 +707,7 @@ fn resource<'t>(
         ResourceKind::ImageRecipe | ResourceKind::ContainerRecipe
     );
     hide_secrets(&mut properties, is_recipe);
+    own_settings_in_properties(raw.filter(|_| is_recipe), resolver.diags());
     if let (true, Some(settings), NodeKind::Map(fields)) =
         (is_recipe, settings, &mut properties.kind)
     {
@@ -648,6 +720,11 @@ fn resource<'t>(
     let inline = raw
         .and_then(|raw| resources::inline_of(kind, raw))
         .and_then(|data| resolver.inline(data, text));
+    let open = open::problems(
+        inline.as_ref(),
+        resources::inline_of(kind, &properties),
+        resolver,
+    );
     let inner = if kind == ResourceKind::ImageRecipe {
         image_recipe::template_recipe(properties.clone(), resolver.diags());
         resources::Inner::default()
@@ -661,10 +738,22 @@ fn resource<'t>(
         active,
         properties,
         data: inline.as_ref().map(Inline::text),
-        data_is_open: inline.is_some_and(|inline| inline.is_open()),
+        open,
         component: inner.component,
         dockerfile: inner.dockerfile,
     })
+}
+
+/// Our settings among the properties work here, and only here.
+fn own_settings_in_properties(raw: Option<&Node>, diags: &mut Diagnostics) {
+    let Some(NodeKind::Map(fields)) = raw.map(|raw| &raw.kind) else {
+        return;
+    };
+    if let Some((key, _)) = fields.iter().find(|(key, _)| key.text == "Amiforge") {
+        let message = "CloudFormation refuses a resource with the property `Amiforge`";
+        let help = "write the settings as `amiforge` below the resource's `Metadata`";
+        diags.push(Diagnostic::warning("aws-limit", key.span, message).with_help(help));
+    }
 }
 
 fn logical_id(key: &Key, resolver: &mut Resolver<'_, '_>) {

@@ -1,6 +1,8 @@
 //! Intrinsic functions: references of a template are replaced by what they lead to.
 
 mod attribute;
+mod conditions;
+mod dynamic;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -168,6 +170,29 @@ impl<'t, 'd> Resolver<'t, 'd> {
         self.pseudo = Some(given.clone());
     }
 
+    /// What to do about a name that has no value before deployment.
+    pub(super) fn help_of_open(&self, name: &str) -> String {
+        let exporting = self.pseudo.is_some();
+        if self.parameters.contains_key(name) {
+            return format!("give the parameter a value: --param {name}=VALUE");
+        }
+        match name {
+            "Fn::If" if exporting => {
+                "give what its condition looks at a value: --param NAME=VALUE, --param AWS::Region=REGION"
+                    .to_owned()
+            }
+            "Fn::If" => "give what its condition looks at a value: --param NAME=VALUE".to_owned(),
+            _ if exporting && name.starts_with("AWS::") => {
+                format!("an export says nothing of the place where it is deployed; say it here: --param {name}=VALUE")
+            }
+            _ if name.starts_with("resolve:") || name.starts_with("ssm:") => {
+                "amiforge asks neither Systems Manager nor Secrets Manager; write the value, or declare a parameter for it"
+                    .to_owned()
+            }
+            _ => "only AWS knows it; write the value, or declare a parameter for it".to_owned(),
+        }
+    }
+
     pub(super) fn push(&mut self, problem: Diagnostic) {
         self.diags.push(problem);
     }
@@ -209,9 +234,9 @@ impl<'t, 'd> Resolver<'t, 'd> {
         // A dynamic reference may also have come through a parameter or been put together.
         if let NodeKind::Scalar(scalar) = &node.kind
             && scalar.style != Style::Opaque
-            && scalar.text.contains(DYNAMIC)
+            && dynamic::is_in(&scalar.text)
         {
-            node = Node::opaque(span, dynamic(&scalar.text));
+            node = Node::opaque(span, dynamic::shown(&scalar.text));
         }
         if from_default {
             self.defaults.insert(span.start.offset);
@@ -223,12 +248,25 @@ impl<'t, 'd> Resolver<'t, 'd> {
     pub(super) fn inline<'x>(&mut self, node: &'t Node, outer: &'x str) -> Option<Inline<'x>> {
         // What is wrong with the references was told when the property itself was replaced.
         let before = std::mem::take(self.diags);
-        let value = self.value(node);
+        let value = match (&node.kind, call(node)) {
+            // Each dynamic reference in it is open, not all of it.
+            (NodeKind::Scalar(scalar), None) if dynamic::is_in(&scalar.text) => {
+                let mut parts = Vec::new();
+                verbatim(&scalar.text, &mut parts);
+                Value::Text(Text {
+                    parts,
+                    source: Some(node),
+                    names: None,
+                })
+            }
+            _ => self.value(node),
+        };
         *self.diags = before;
         match value {
             Value::Node(found) => Inline::of_scalar(&found, outer),
             Value::Text(text) => {
-                let pieces: Vec<Piece> = text.parts.into_iter().map(|part| part.piece).collect();
+                let parts = dynamic::split(text.parts).into_iter();
+                let pieces: Vec<Piece> = parts.map(|part| part.piece).collect();
                 let unknown = !pieces.iter().any(|piece| piece.known);
                 let source = text.source.unwrap_or(node);
                 (!unknown).then(|| {
@@ -705,139 +743,12 @@ impl<'t, 'd> Resolver<'t, 'd> {
             tag: None,
         })
     }
-
-    /// Looks at every condition, for the sake of what is wrong with it.
-    pub(super) fn check_conditions(&mut self) {
-        if let Some(NodeKind::Map(fields)) = self.conditions.map(|node| &node.kind) {
-            for (key, node) in fields {
-                self.condition(&key.text, node.span);
-            }
-        }
-    }
-
-    /// Whether the condition that a node names holds.
-    pub(super) fn named_condition(&mut self, node: &'t Node) -> Option<bool> {
-        match text_of(node) {
-            Some(name) => self.condition(name, node.span),
-            None => self.verdict(node),
-        }
-    }
-
-    fn condition(&mut self, name: &'t str, span: Span) -> Option<bool> {
-        if let Some(verdict) = self.verdicts.get(name) {
-            return *verdict;
-        }
-        let Some(NodeKind::Map(fields)) = self.conditions.map(|node| &node.kind) else {
-            self.no_condition(name, span);
-            return None;
-        };
-        let Some((key, node)) = fields.iter().find(|(key, _)| key.text == name) else {
-            self.no_condition(name, span);
-            return None;
-        };
-        if !self.open.insert(&key.text) {
-            let message = format!("the condition {} depends on itself", shown(name));
-            self.error("circular-reference", span, message, None);
-            return None;
-        }
-        if self.open.len() > MOST_NESTED {
-            let message = format!("conditions name each other deeper than {MOST_NESTED} levels");
-            self.error("nested-too-deep", span, message, None);
-            self.open.remove(key.text.as_str());
-            return None;
-        }
-        let verdict = self.verdict(node);
-        self.open.remove(key.text.as_str());
-        self.verdicts.insert(&key.text, verdict);
-        verdict
-    }
-
-    fn no_condition(&mut self, name: &str, span: Span) {
-        let names: Vec<&str> = match self.conditions.map(|node| &node.kind) {
-            Some(NodeKind::Map(fields)) => {
-                fields.iter().map(|(key, _)| key.text.as_str()).collect()
-            }
-            _ => Vec::new(),
-        };
-        let help = self.guess(name, names);
-        let message = format!("the template has no condition {}", shown(name));
-        self.error("unknown-reference", span, message, help);
-    }
-
-    fn verdict(&mut self, node: &'t Node) -> Option<bool> {
-        let Some(call) = call(node) else {
-            self.malformed("a condition", "a function such as `Fn::Equals`", node.span);
-            return None;
-        };
-        let span = node.span;
-        match call.name {
-            "Condition" => match text_of(call.arg) {
-                Some(name) => self.condition(name, span),
-                None => {
-                    self.malformed("Condition", "a name", span);
-                    None
-                }
-            },
-            "Equals" => {
-                let [a, b] = self.arguments(&call, 2..=2, "two values", span)? else {
-                    return None;
-                };
-                self.comparing = true;
-                let (a, b) = (self.value(a).into_plain(), self.value(b).into_plain());
-                self.comparing = false;
-                Some(a? == b?)
-            }
-            "Not" => {
-                let [one] = self.arguments(&call, 1..=1, "a list of one condition", span)? else {
-                    return None;
-                };
-                self.verdict(one).map(|holds| !holds)
-            }
-            "And" | "Or" => {
-                let items = self.arguments(&call, 2..=10, "2 to 10 conditions", span)?;
-                let verdicts: Vec<Option<bool>> =
-                    items.iter().map(|item| self.verdict(item)).collect();
-                let decisive = call.name == "Or";
-                if verdicts.contains(&Some(decisive)) {
-                    Some(decisive)
-                } else if verdicts.contains(&None) {
-                    None
-                } else {
-                    Some(!decisive)
-                }
-            }
-            // Rules have more functions; conditions have not.
-            name => {
-                let help = suggest::did_you_mean(name, LOGICAL.iter().copied());
-                let message = format!("{} is not a function of conditions", shown(name));
-                self.error("unsupported-intrinsic", span, message, help);
-                None
-            }
-        }
-    }
-}
-
-/// Begins a dynamic reference.
-const DYNAMIC: &str = "{{resolve:";
-
-/// What stands for a text with a dynamic reference. One to a parameter of Systems Manager that is all of
-/// the text says the same as `ssm:`.
-fn dynamic(text: &str) -> String {
-    let name = text
-        .strip_prefix(DYNAMIC)
-        .and_then(|rest| rest.strip_suffix("}}"))
-        .and_then(|rest| rest.strip_prefix("ssm:"));
-    match name {
-        // Without the version that may follow.
-        Some(name) => format!("ssm:{}", name.split(':').next().unwrap_or(name)),
-        None => "${resolve}".to_owned(),
-    }
 }
 
 /// A scalar that is no reference, and not one that CloudFormation fetches when it deploys.
 fn scalar_value<'t>(scalar: &Scalar, node: &Node) -> Value<'t> {
-    if scalar.text.contains(DYNAMIC) {
-        return Value::unknown(dynamic(&scalar.text));
+    if dynamic::is_in(&scalar.text) {
+        return Value::unknown(dynamic::shown(&scalar.text));
     }
     Value::Node(Node {
         tag: None,

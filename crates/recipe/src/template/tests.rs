@@ -370,3 +370,83 @@ fn a_parent_that_systems_manager_names_is_left_to_the_configuration() {
         assert_eq!(recipe.parent.to_string(), "ssm:/aws/debian/12");
     }
 }
+
+#[test]
+fn dynamic_references_in_a_document_are_open_where_they_stand() {
+    let text = "\
+Parameters:
+  Stage: {Type: String, Default: dev}
+Resources:
+  Web:
+    Type: AWS::ImageBuilder::Component
+    Properties:
+      Name: web
+      Version: 1.0.0
+      Platform: Linux
+      Data: !Sub |
+        schemaVersion: 1.0
+        phases:
+          - name: build
+            steps:
+              - name: one
+                action: ExecuteBash
+                inputs:
+                  commands:
+                    - echo ${Stage} {{resolve:ssm:/${Stage}/version}} ${AWS::StackId}
+                    - echo {{ resolve:ssm:x }} {{resolve:ssm:/${Stage}/version}} {{resolve:s3cr{t}}
+                    - echo {{ nowhere }}
+";
+    for text in [
+        text.to_owned(),
+        text.replace("!Sub ", "").replace("${Stage}", "dev"),
+    ] {
+        let (_, diags) = parse_template(&text, &BTreeMap::new());
+        let problems = diags.into_sorted();
+        let places: Vec<_> = problems
+            .iter()
+            .filter(|p| p.code == "undeclared-name")
+            .map(|p| {
+                let at = p.span.unwrap().start;
+                (at.line, at.column)
+            })
+            .collect();
+        assert_eq!(places, [(21, 28)], "{problems:#?}");
+    }
+    let known = text.replace("{{ nowhere }}", "x");
+    let (template, _) = read(&known, &[]);
+    let open = &template.resource("Web").unwrap().open;
+    let told: Vec<_> = open
+        .iter()
+        .map(|p| {
+            let span = p.span.unwrap();
+            (
+                p.message.as_str(),
+                span.start.line,
+                &known[span.start.offset..span.end.offset],
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (
+                "`{{resolve:ssm:/dev/version}}` has no value before deployment",
+                19,
+                "{{resolve:ssm:/${Stage}/version}}"
+            ),
+            (
+                "`${AWS::StackId}` has no value before deployment",
+                19,
+                "${AWS::StackId}"
+            ),
+        ]
+    );
+    // What is known stands in the text, with what is not as CloudFormation writes it.
+    let resource = template.resource("Web").unwrap();
+    let data = resource.data.as_deref().unwrap();
+    assert!(
+        data.contains("echo dev ${resolve:ssm:/dev/version} ${AWS::StackId}\n"),
+        "{data}"
+    );
+    assert!(data.contains("{{ resolve:ssm:x }}"), "{data}");
+}
