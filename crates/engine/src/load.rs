@@ -1,6 +1,7 @@
 //! From a path to a checked recipe with its components. Every problem of every document is found
 //! in one go.
 
+mod config;
 mod files;
 mod parameters;
 mod secrets;
@@ -205,7 +206,14 @@ fn validate_file(file: &Path, sources: &Sources) -> Vec<DocumentReport> {
         Ok((_, Err(report))) => return vec![report],
         Err(error) => return vec![unreadable(file, &error)],
     };
+    // An empty one could be anything.
+    if sources.is_of(&path) {
+        return vec![config::report(&path, text)];
+    }
     let (kind, _, diagnostics) = parse_document(&text);
+    if kind == Some(DocumentKind::Configuration) {
+        return vec![config::report(&path, text)];
+    }
     if matches!(kind, Some(DocumentKind::ImageRecipe | CONTAINER_RECIPE)) {
         let request = RecipeRequest {
             recipe: path.clone(),
@@ -578,7 +586,7 @@ impl Loader<'_> {
     ) -> Option<LoadedComponent> {
         let found = library::find(name, version);
         let Some((document, component)) = found.and_then(|d| Some((d, d.component()?))) else {
-            let problem = unknown_component(reference, name, &version.to_string());
+            let problem = unknown_component(reference.span, name, &version.to_string());
             self.diagnostics.push(problem);
             return None;
         };
@@ -715,7 +723,7 @@ impl Loader<'_> {
     }
 }
 
-fn unknown_component(reference: &ComponentRef, name: &str, version: &str) -> Diagnostic {
+fn unknown_component(span: Span, name: &str, version: &str) -> Diagnostic {
     let versions: Vec<String> = library::library()
         .iter()
         .filter(|document| document.name == name)
@@ -730,7 +738,7 @@ fn unknown_component(reference: &ComponentRef, name: &str, version: &str) -> Dia
     };
     Diagnostic::error(
         "unknown-component",
-        reference.span,
+        span,
         format!("there is no component {name}/{version} in the library"),
     )
     .with_help(help)

@@ -52,6 +52,13 @@ impl Sources {
         }
     }
 
+    /// Whether the configuration was read from this file.
+    pub(crate) fn is_of(&self, path: &Path) -> bool {
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        let own = self.path.as_deref();
+        own.is_some_and(|own| own.file_name() == path.file_name() && real(own) == real(path))
+    }
+
     /// What stands for a parent of AWS.
     pub(crate) fn parent(&self, text: &str) -> Option<&ParentImage> {
         self.config.parent(text)

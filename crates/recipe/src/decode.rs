@@ -499,6 +499,12 @@ impl<'n> Fields<'n> {
             .map_or(self.span, |(key, _)| key.span)
     }
 
+    /// True when there are fields that nobody asked for.
+    pub(crate) fn has_others(&self) -> bool {
+        let known = |key: &str| self.known.iter().any(|name| self.matches(key, name));
+        self.fields.iter().any(|(key, _)| !known(&key.text))
+    }
+
     /// The place of the mapping.
     pub(crate) fn span(&self) -> Span {
         self.span

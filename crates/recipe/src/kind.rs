@@ -301,14 +301,23 @@ fn ranking(node: &Node) -> Vec<(u32, DocumentKind)> {
     scores
 }
 
-/// Whether it maps names of AWS to what stands for them here: no other kind of document has such mappings.
+/// Whether it maps names of AWS to what stands for them here: no other kind of document has such mappings. Or it has
+/// nothing but the sections of a configuration, perhaps with a slip in one.
 fn is_configuration(node: &Node) -> bool {
-    let maps = |name: &str| {
-        node.get(name)
-            .is_some_and(|node| matches!(node.kind, NodeKind::Map(_)))
+    const SECTIONS: [&str; 3] = ["parents", "components", "references"];
+    let NodeKind::Map(fields) = &node.kind else {
+        return false;
     };
-    let only = matches!(&node.kind, NodeKind::Map(fields) if fields.len() == 1);
-    maps("parents") || maps("references") || (only && maps("components"))
+    let is_map = |node: &Node| matches!(node.kind, NodeKind::Map(_));
+    let maps = |name: &str| node.get(name).is_some_and(is_map);
+    // A list of components alone may as well be a part of a recipe.
+    let is_section = |(key, value): &(Key, Node)| match suggest::nearest(&key.text, SECTIONS) {
+        Some("components") => is_map(value) || value.is_null(),
+        near => near.is_some(),
+    };
+    let only_sections =
+        (1..=SECTIONS.len()).contains(&fields.len()) && fields.iter().all(is_section);
+    maps("parents") || maps("references") || only_sections
 }
 
 /// The kind a document means to be, by its fields.
@@ -481,6 +490,10 @@ mod tests {
             ("parents: {a: 'debian:bookworm'}\n", Some(D::Configuration)),
             ("components: {a: ./a.yaml}\n", Some(D::Configuration)),
             ("components: [a]\n", None),
+            ("components:\n", Some(D::Configuration)),
+            ("parents: []\n", Some(D::Configuration)),
+            ("parrents: {a: 'debian:bookworm'}\n", Some(D::Configuration)),
+            ("parent: x\ntitle: y\n", None),
             ("name: x\n", None),
             ("name: x\nversion: 1.0.0\n", None),
             ("- a\n", None),

@@ -15,8 +15,9 @@
 
 use std::collections::BTreeMap;
 
-use amiforge_types::Diagnostics;
+use amiforge_types::{Diagnostics, Span};
 
+use crate::component::refused_metadata;
 use crate::decode::{self, Cx, Fields};
 use crate::image_recipe::{ComponentSource, ParentImage};
 use crate::node::{Node, NodeKind};
@@ -48,6 +49,8 @@ pub enum ReferenceValue {
 struct Entry<T> {
     key: String,
     value: T,
+    /// Where the value stands.
+    span: Span,
 }
 
 impl UserConfig {
@@ -68,6 +71,13 @@ impl UserConfig {
     #[must_use]
     pub fn component(&self, text: &str) -> Option<&ComponentSource> {
         find(&self.components, text)
+    }
+
+    /// All that stands for components, with its places.
+    pub fn components(&self) -> impl Iterator<Item = (&ComponentSource, Span)> {
+        self.components
+            .iter()
+            .map(|entry| (&entry.value, entry.span))
     }
 
     /// Where the value of `aws:ssm:…` or `aws:imds:…` comes from.
@@ -174,6 +184,7 @@ fn references(node: &Node, cx: &mut Cx<'_>) -> Option<BTreeMap<String, Reference
             cx.error_help("invalid-value", key.span, message, Some(help.to_owned()));
             continue;
         }
+        refused_metadata(&key.text, key.span, cx);
         if let Some(value) = reference_value(value, cx) {
             out.insert(key.text.clone(), value);
         }
@@ -193,6 +204,7 @@ fn reference_value(node: &Node, cx: &mut Cx<'_>) -> Option<ReferenceValue> {
     match (env?, file?) {
         (Some(name), None) => Some(ReferenceValue::Environment(name)),
         (None, Some(path)) => Some(ReferenceValue::File(path)),
+        (None, None) if fields.has_others() => None, // Told already, with what may be meant.
         _ => {
             let message = "a value is a text, or has one of the fields `env` and `file`";
             cx.error("conflicting-fields", node.span, message);
@@ -215,16 +227,17 @@ fn entries<T>(
     };
     cx.asks(node.span, || Asked::Named { most: usize::MAX });
     let mut out = Vec::new();
-    for (key, value) in fields {
-        let Some(text) = decode::filled(value, cx) else {
+    for (key, node) in fields {
+        let Some(text) = decode::filled(node, cx) else {
             continue;
         };
         match parse(&text) {
             Ok(value) => out.push(Entry {
                 key: key.text.clone(),
                 value,
+                span: node.span,
             }),
-            Err(why) => cx.error("invalid-value", value.span, why),
+            Err(why) => cx.error("invalid-value", node.span, why),
         }
     }
     Some(out)

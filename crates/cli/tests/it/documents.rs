@@ -162,6 +162,33 @@ fn the_configuration_is_a_document_too() {
         &end.expect_code(2),
         &[&format!("{path}:3:1"), "did you mean `components`?"],
     );
+    // What it names is looked for.
+    let text = "components:\n  a/1.0.0: ./nowhere.yaml\n  b/1.0.0: update-linx\nreferences:\n  aws:imds:iam/info: x\n  aws:ssm:/a: {envv: X}\n";
+    let (path, end) = validate(&env, "config.yaml", text);
+    let at = |place: &str| format!("{path}:{place}");
+    says(
+        &end.expect_code(2),
+        &[
+            &at("5:3"),
+            "refused-reference",
+            &at("6:16"),
+            "did you mean `env`?",
+        ],
+    );
+    let (_, end) = validate(
+        &env,
+        "config.yaml",
+        text.split("references").next().unwrap(),
+    );
+    says(
+        &end.expect_code(2),
+        &[&at("2:12"), "nowhere.yaml", &at("3:12"), "update-linx"],
+    );
+    // The user's own may be empty.
+    let own = env.state().join("config.yaml");
+    std::fs::create_dir_all(env.state()).unwrap();
+    std::fs::write(&own, "# nothing yet\n").unwrap();
+    finish(env.amiforge().arg("validate").arg(&own)).expect_code(0);
     let path = env.write("config.yaml", "parents:\n  ami-1: debian:bookworm\n");
     let mut command = env.amiforge();
     let end = finish(command.args(["export", "cloudformation"]).arg(&path)).expect_code(2);

@@ -225,7 +225,7 @@ impl<'n> Site<'_, 'n> {
 }
 
 /// Paths of the instance metadata that hold credentials.
-fn refused_metadata(reference: &str, span: Span, cx: &mut Cx<'_>) {
+pub(crate) fn refused_metadata(reference: &str, span: Span, cx: &mut Cx<'_>) {
     let Some(path) = reference.strip_prefix("aws:imds:") else {
         return;
     };

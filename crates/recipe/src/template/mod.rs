@@ -720,6 +720,9 @@ fn resource<'t>(
     let inline = raw
         .and_then(|raw| resources::inline_of(kind, raw))
         .and_then(|data| resolver.inline(data, text));
+    if let Some(raw) = raw.and_then(|raw| resources::inline_of(kind, raw)) {
+        forgotten_sub(raw, text, resolver.diags());
+    }
     let open = open::problems(
         inline.as_ref(),
         resources::inline_of(kind, &properties),
@@ -742,6 +745,22 @@ fn resource<'t>(
         component: inner.component,
         dockerfile: inner.dockerfile,
     })
+}
+
+/// Warns of the first `${AWS::…}` in a text whose references are not replaced: no shell has such a variable.
+fn forgotten_sub(raw: &Node, text: &str, diags: &mut Diagnostics) {
+    const START: &str = "${AWS::";
+    let plain = raw.as_text().filter(|_| raw.tag.is_none());
+    let Some((_, rest)) = plain.and_then(|plain| plain.split_once(START)) else {
+        return;
+    };
+    let name = rest.split('}').next().unwrap_or_default();
+    let name: String = name.chars().take_while(char::is_ascii_alphabetic).collect();
+    let written = format!("{START}{name}");
+    let message = format!("`{written}}}` stays as it is: only `!Sub` replaces it");
+    let span = raw.span.of_part(text, &written, 0);
+    let help = "write `!Sub` before the text, and `${!NAME}` for variables of a script in it";
+    diags.push(Diagnostic::warning("foreign-reference", span, message).with_help(help));
 }
 
 /// Our settings among the properties work here, and only here.

@@ -430,26 +430,34 @@ impl<'t, 'd> Resolver<'t, 'd> {
 
     /// The place of a reference itself, where its text is written so. To look for it takes a while, so it is not looked
     /// for where nothing more is told.
-    fn place(&self, name: &str, site: Site<'_>) -> Span {
-        let Some((node, at)) = site.within.filter(|_| self.problems < MOST_PROBLEMS) else {
+    fn place(&self, site: Site<'_>) -> Span {
+        let within = site.within.filter(|_| self.problems < MOST_PROBLEMS);
+        let within =
+            within.and_then(|(node, at)| Some((node, text_of(node)?.split_at_checked(at)?)));
+        let Some((node, (before, from))) = within else {
             return site.span;
         };
-        let written = format!("${{{name}}}");
-        let before = text_of(node).and_then(|text| text.get(..at));
-        let number = before.map_or(0, |text| text.matches(&written).count());
-        node.span.of_part(self.text, &written, number)
+        let end = from.find('}').map_or(from.len(), |end| end + 1);
+        let written = &from[..end];
+        let number = before.matches(written).count();
+        node.span.of_part(self.text, written, number)
     }
 
     /// `written` is what stands between the braces of `!Sub`: the name, or that and an attribute.
     fn nowhere(&mut self, name: &str, written: &str, site: Site<'_>) -> Value<'t> {
         let names = self.parameters.keys().chain(self.resources.keys()).copied();
         let pseudo = PSEUDO.iter().map(|(name, _)| *name).chain([NO_VALUE]);
-        let help = self.guess(name, names.chain(pseudo));
+        // What no name can be belongs to a script.
+        let is_name =
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b':');
+        let help = is_name
+            .then(|| self.guess(name, names.chain(pseudo)))
+            .flatten();
         let literal =
             || format!("in `!Sub`, `${{!{written}}}` stands for `${{{written}}}` of a script");
         let help = help.or_else(|| site.within.map(|_| literal()));
         let message = format!("the template has no parameter or resource {}", shown(name));
-        let span = self.place(written, site);
+        let span = self.place(site);
         self.error("unknown-reference", span, message, help);
         Value::unknown(format!("${{{name}}}"))
     }

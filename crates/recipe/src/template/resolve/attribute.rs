@@ -92,7 +92,7 @@ impl<'t> Resolver<'t, '_> {
             let help = suggest::did_you_mean(attribute, ATTRIBUTES.iter().copied());
             let article = kind.with_article();
             let message = format!("{article} has no attribute {}", shown(attribute));
-            let span = self.place(&format!("{id}.{attribute}"), site);
+            let span = self.place(site);
             self.error("unknown-reference", span, message, help);
             return unknown;
         }
@@ -136,7 +136,7 @@ impl<'t> Resolver<'t, '_> {
             if self.names.open.is_empty() {
                 self.names.circle = false;
                 let message = format!("the name of `{id}` depends on itself");
-                let span = self.place(&format!("{id}.{NAME}"), site);
+                let span = self.place(site);
                 self.error("circular-reference", span, message, None);
                 self.names.found.insert(id, None);
             }
