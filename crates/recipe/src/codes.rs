@@ -32,7 +32,7 @@ const CODES: &[(&str, &str)] = &[
     ),
     (
         "control-character",
-        "The text holds a character that YAML does not allow. In double quotes it can be written as `\\xNN`.",
+        "The text holds a character that YAML does not allow. In double quotes it can be written as `\\xNN`, in JSON as `\\u00NN`.",
     ),
     (
         "document-too-large",
@@ -169,7 +169,7 @@ const CODES: &[(&str, &str)] = &[
     ),
     (
         "json-syntax",
-        "The document begins like JSON and does not follow its grammar.",
+        "The document begins like JSON, or its file is called `.json`, and it does not follow the grammar of JSON: texts and keys in double quotes, commas between values only, no comments. YAML allows more; name the file `.yaml` for that.",
     ),
     (
         "literal-wildcard",

@@ -78,7 +78,9 @@ pub fn parse_node(text: &str, diags: &mut Diagnostics) -> Option<Node> {
         let read = json::read(stripped, shift, &mut builder);
         let root = builder.finish();
         match read {
-            Err(json::Failure::NotJson(problem)) => not_json = Some(problem),
+            Err(json::Failure::NotJson { problem, yaml_has }) => {
+                not_json = Some((problem, yaml_has));
+            }
             read => {
                 found.iter().for_each(|problem| diags.push(problem.clone()));
                 return root.filter(|_| read.is_ok());
@@ -87,7 +89,8 @@ pub fn parse_node(text: &str, diags: &mut Diagnostics) -> Option<Node> {
     }
     let places = Places::new(stripped, shift);
     if let Some(problem) = control_character(stripped, &places) {
-        diags.push(problem);
+        let in_json = not_json.filter(|(_, yaml_has)| !yaml_has);
+        diags.push(in_json.map_or(problem, |(problem, _)| problem));
         return None;
     }
     let mut found = Diagnostics::new();
@@ -99,9 +102,13 @@ pub fn parse_node(text: &str, diags: &mut Diagnostics) -> Option<Node> {
     };
     let read = reader.run();
     let root = reader.builder.finish();
-    // A tab is no fault of JSON, so what JSON has to say is the better answer.
-    match not_json.filter(|_| found.iter().any(|p| p.code == "tab-indentation")) {
-        Some(problem) => diags.push(problem),
+    // A tab is no fault of JSON, so what JSON has to say is the better answer; so is what neither of them has.
+    let refused = |code: &str| found.iter().any(|problem| problem.code == code);
+    let in_json = not_json.filter(|(_, yaml_has)| {
+        refused("tab-indentation") || (!yaml_has && refused("yaml-syntax"))
+    });
+    match in_json {
+        Some((problem, _)) => diags.push(problem),
         None => found.iter().for_each(|problem| diags.push(problem.clone())),
     }
     if read.is_err() {
@@ -331,7 +338,11 @@ fn control_character(text: &str, places: &Places<'_>) -> Option<Diagnostic> {
         "the character U+{:04X} cannot stand in a document",
         u32::from(c)
     );
-    let help = "inside double quotes it can be written as an escape such as \"\\x07\"";
+    let escape = match u32::from(c) {
+        code @ 0..=0xff => format!("\\x{code:02x}"),
+        code => format!("\\u{code:04x}"),
+    };
+    let help = format!("inside double quotes it can be written as the escape `{escape}`");
     Some(Diagnostic::error("control-character", Span { start, end }, message).with_help(help))
 }
 
