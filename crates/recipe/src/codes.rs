@@ -201,6 +201,10 @@ const CODES: &[(&str, &str)] = &[
         "Lists, mappings or conditions are nested deeper than is read.",
     ),
     (
+        "no-build-version",
+        "`ExecuteDocument` takes the ARN of one build of a component, `arn:aws:imagebuilder:<region>:<account>:component/<name>/1.0.0/1`. The service's documentation has no `x` and no missing build number there, as recipes may have.",
+    ),
+    (
         "no-standard-phase",
         "No phase is called `build`, `validate` or `test`, so a build would run nothing.",
     ),
