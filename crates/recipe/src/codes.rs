@@ -172,6 +172,10 @@ const CODES: &[(&str, &str)] = &[
         "The document begins like JSON, or its file is called `.json`, and it does not follow the grammar of JSON: texts and keys in double quotes, commas between values only, no comments. YAML allows more; name the file `.yaml` for that.",
     ),
     (
+        "literal-reference",
+        "A reference stands in the default of a parameter or the value of a constant. Values are put in as they are, once, so the braces reach the step. Write the references side by side in the step that needs them.",
+    ),
+    (
         "literal-wildcard",
         "A `*` is a part of the name here: the action takes one path. CopyFile, CopyFolder, MoveFile, MoveFolder, DeleteFile and ListFiles take wildcards.",
     ),
