@@ -4,6 +4,8 @@
 //! merge keys. Scalars are not interpreted. Every foreign byte of a document comes through here;
 //! the limits are [`MAX_DOCUMENT_BYTES`] and those of the builder.
 
+mod faults;
+
 use amiforge_types::{Diagnostic, Diagnostics, Position, Span};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
@@ -234,7 +236,6 @@ impl Reader<'_, '_> {
         let place = self.places.of(at);
         let offset = (place.offset - self.places.shift).min(self.text.len());
         let line_start = self.text[..offset].rfind('\n').map_or(0, |i| i + 1);
-        let line = self.text[line_start..].lines().next().unwrap_or_default();
         // A tab in the lines of an unquoted text, or right behind them, is told where the text begins.
         let in_plain = info.contains("plain scalar") && info.contains("tab");
         let lines = self.text[line_start..].split_inclusive('\n').enumerate();
@@ -278,26 +279,7 @@ impl Reader<'_, '_> {
         if info.contains("recursion limit") {
             return Diagnostic::error("nested-too-deep", span, "lists and mappings nest too deep");
         }
-        let problem = Diagnostic::error("yaml-syntax", span, format!("not valid YAML: {info}"));
-        if info.contains("escape") || info.contains("hexadecimal") {
-            return problem.with_help(
-                "between double quotes a backslash begins an escape: use single quotes, or write `\\\\`",
-            );
-        }
-        let value = line.trim_start().trim_start_matches("- ");
-        match value.split_once(": ") {
-            Some((_, rest))
-                if rest
-                    .trim_start()
-                    .starts_with(['{', '%', '@', '`', '*', '&'])
-                    || rest.contains(": ") =>
-            {
-                problem.with_help(
-                    "put quotes around a text that starts with a special character or holds `: `",
-                )
-            }
-            _ => problem,
-        }
+        faults::syntax(info, self.text, self.places.shift, place)
     }
 }
 
