@@ -59,6 +59,10 @@ const CODES: &[(&str, &str)] = &[
         "`updateBy` leads away from `end`, or is 0. Its sign is that of the way from `start` to `end`.",
     ),
     (
+        "folded-script",
+        "A script or document of several lines stands in a folded block (`>`). YAML joins the lines of such a block with blanks, so that commands become arguments of the first one. `|` keeps them.",
+    ),
+    (
         "foreign-reference",
         "What stands between the braces is no reference, so it stays as it is: `{{.Names}}` of a Go template, say. A reference of this kind would be `{{ Name }}`, `{{ phase.step.outputs.stdout }}`, or `{{ loop.value }}` inside a loop.",
     ),
@@ -108,7 +112,7 @@ const CODES: &[(&str, &str)] = &[
     ),
     (
         "invalid-encoding",
-        "There is no such encoding. `utf-8`, `utf-16`, `utf-32` (with `-LE` or `-BE`) and `ascii` are known.",
+        "There is no such encoding. `utf-8`, `utf-16` and `utf-32` are known, the latter two also with `-LE` or `-BE`.",
     ),
     (
         "invalid-instruction",

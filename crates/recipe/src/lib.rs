@@ -34,6 +34,7 @@ pub mod condition;
 mod decode;
 mod dockerfile;
 mod export;
+mod folded;
 mod image_recipe;
 mod inline;
 mod json;

@@ -9,7 +9,7 @@ use amiforge_types::Span;
 use super::s3_uri::account_id;
 use super::{Inputs, S3Uri, required_inputs};
 use crate::decode::{self, Cx, Fields, shown};
-use crate::node::Node;
+use crate::node::{Node, NodeKind};
 
 /// What is run, found when the step runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,6 +162,12 @@ fn phases(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<String>> {
 }
 
 fn parameters(node: &Node, cx: &mut Cx<'_>) -> Option<BTreeMap<String, String>> {
+    if matches!(node.kind, NodeKind::Map(_)) {
+        let help = Some("write each as `- {name: Name, value: text}`".to_owned());
+        let message = "expected a list, found a mapping";
+        cx.error_help("wrong-type", node.span, message, help);
+        return None;
+    }
     let pairs = decode::list(node, cx, |n, cx| {
         let mut fields = Fields::of(n, "a parameter", cx)?;
         let name = fields.required("name", cx, decode::filled);
