@@ -211,7 +211,7 @@ fn no_colon(lines: &Lines<'_>, told: Diagnostic) -> Diagnostic {
         end: place(line.len()),
     };
     let message = "not valid YAML: this is no `key: value`, as the lines around it are";
-    let words: Vec<&str> = line.trim_start().split_whitespace().collect();
+    let words: Vec<&str> = line.split_whitespace().collect();
     let help = match words.as_slice() {
         [key, _] if key.bytes().all(|b| b.is_ascii_alphanumeric()) => {
             format!("write a colon and a blank behind the key: `{key}: `")
