@@ -32,7 +32,7 @@ const CODES: &[(&str, &str)] = &[
     ),
     (
         "control-character",
-        "The text holds a character that YAML does not allow. In double quotes it can be written as `\\xNN`.",
+        "The text holds a character that YAML does not allow. In double quotes it can be written as `\\xNN`, in JSON as `\\u00NN`.",
     ),
     (
         "document-too-large",
@@ -57,6 +57,10 @@ const CODES: &[(&str, &str)] = &[
     (
         "endless-loop",
         "`updateBy` leads away from `end`, or is 0. Its sign is that of the way from `start` to `end`.",
+    ),
+    (
+        "folded-script",
+        "A script or document of several lines stands in a folded block (`>`). YAML joins the lines of such a block with blanks, so that commands become arguments of the first one. `|` keeps them.",
     ),
     (
         "foreign-reference",
@@ -108,7 +112,7 @@ const CODES: &[(&str, &str)] = &[
     ),
     (
         "invalid-encoding",
-        "There is no such encoding. `utf-8`, `utf-16`, `utf-32` (with `-LE` or `-BE`) and `ascii` are known.",
+        "There is no such encoding. `utf-8`, `utf-16` and `utf-32` are known, the latter two also with `-LE` or `-BE`.",
     ),
     (
         "invalid-instruction",
@@ -169,7 +173,11 @@ const CODES: &[(&str, &str)] = &[
     ),
     (
         "json-syntax",
-        "The document begins like JSON and does not follow its grammar.",
+        "The document begins like JSON, or its file is called `.json`, and it does not follow the grammar of JSON: texts and keys in double quotes, commas between values only, no comments. YAML allows more; name the file `.yaml` for that.",
+    ),
+    (
+        "literal-reference",
+        "A reference stands in the default of a parameter or the value of a constant. Values are put in as they are, once, so the braces reach the step. Write the references side by side in the step that needs them.",
     ),
     (
         "literal-wildcard",
@@ -199,6 +207,10 @@ const CODES: &[(&str, &str)] = &[
     (
         "nested-too-deep",
         "Lists, mappings or conditions are nested deeper than is read.",
+    ),
+    (
+        "no-build-version",
+        "`ExecuteDocument` takes the ARN of one build of a component, `arn:aws:imagebuilder:<region>:<account>:component/<name>/1.0.0/1`. The service's documentation has no `x` and no missing build number there, as recipes may have.",
     ),
     (
         "no-standard-phase",

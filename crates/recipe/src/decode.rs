@@ -358,14 +358,22 @@ pub(crate) fn shown(text: &str) -> String {
 
 /// Reports that `node` is not `expected`.
 pub(crate) fn wrong_type(node: &Node, expected: &str, cx: &mut Cx<'_>) {
+    let fixed = |help: &str| Some(help.to_owned());
     let help = match (expected, &node.kind) {
-        ("a list", NodeKind::Scalar(_) | NodeKind::Map(_)) => Some("put `- ` before each entry"),
-        ("text", NodeKind::Map(_)) => Some("put quotes around a text that holds `: `"),
-        ("text", NodeKind::Seq(_)) => Some("put quotes around a text that starts with `[`"),
+        ("a list", NodeKind::Map(fields)) => match fields.first() {
+            Some((key, _)) if key.text.chars().count() <= 40 => Some(format!(
+                "begin each entry with `- `, here `- {}:`",
+                key.text.escape_debug()
+            )),
+            _ => fixed("put `- ` before each entry"),
+        },
+        ("a list", NodeKind::Scalar(_)) => fixed("put `- ` before each entry"),
+        ("text", NodeKind::Map(_)) => fixed("put quotes around a text that holds `: `"),
+        ("text", NodeKind::Seq(_)) => fixed("put quotes around a text that starts with `[`"),
         _ => None,
     };
     let message = format!("expected {expected}, found {}", node.describe());
-    cx.error_help("wrong-type", node.span, message, help.map(str::to_owned));
+    cx.error_help("wrong-type", node.span, message, help);
 }
 
 /// Reads the fields of a mapping and remembers which were asked for.
@@ -377,6 +385,8 @@ pub(crate) struct Fields<'n> {
     spelling: Spelling,
     /// Names with the other word that each is also known by.
     aliases: Vec<(&'static str, &'static str)>,
+    /// Names that are no fields, with what to do instead.
+    refused: Vec<(&'static str, &'static str)>,
     /// Nothing is known of the mapping, so nothing is missing in it.
     opaque: bool,
     /// Fields that were told to be out of place.
@@ -405,6 +415,7 @@ impl<'n> Fields<'n> {
             what,
             spelling: Spelling::Exact,
             aliases: Vec::new(),
+            refused: Vec::new(),
             opaque,
             refused: Vec::new(),
         };
@@ -615,6 +626,11 @@ impl<'n> Fields<'n> {
         }
     }
 
+    /// Gives the help for a field that people take for one.
+    pub(crate) fn refuse(&mut self, name: &'static str, help: &'static str) {
+        self.refused.push((name, help));
+    }
+
     /// Reports the fields that nobody asked for; of very many, the first.
     pub(crate) fn deny_unknown(&self, cx: &mut Cx<'_>) {
         const MOST: usize = 20;
@@ -671,8 +687,11 @@ impl<'n> Fields<'n> {
                 })
                 .find(|(_, other)| other.eq_ignore_ascii_case(&key.text))
                 .map(|(name, _)| format!("did you mean `{name}`?"));
-            let meant =
-                alias.or_else(|| suggest::did_you_mean(&key.text, free.iter().map(String::as_str)));
+            let refused = self.refused.iter().find(|(name, _)| *name == key.text);
+            let refused = refused.map(|(_, help)| (*help).to_owned());
+            let meant = refused
+                .or(alias)
+                .or_else(|| suggest::did_you_mean(&key.text, free.iter().map(String::as_str)));
             let message = format!("{} has no field {}", self.what, shown(&key.text));
             cx.error_help(
                 "unknown-field",

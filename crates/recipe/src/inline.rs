@@ -8,7 +8,7 @@
 use amiforge_types::{Diagnostic, Diagnostics, Position, Span};
 
 use crate::node::{Node, NodeKind, Scalar, Style};
-use crate::yaml;
+use crate::{folded, yaml};
 
 /// Surrounds the name of what is not known before deployment, inside a text that is read as YAML.
 /// Private-use characters: YAML lets them pass, and nobody writes them.
@@ -21,6 +21,8 @@ pub(crate) struct Inline<'t> {
     /// The inner text, as it will be read.
     text: String,
     place: Place<'t>,
+    /// True for a folded block, which has lost its lines.
+    folded: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +95,12 @@ impl<'t> Inline<'t> {
     pub(crate) fn of_pieces(span: Span, source: &str, pieces: &[Piece], outer: &'t str) -> Self {
         let text = pieces.iter().map(Piece::render).collect();
         let place = lines(span, source, pieces, outer).unwrap_or(Place::Whole(span));
-        Self { text, place }
+        let folded = folded::is_folded(span, outer);
+        Self {
+            text,
+            place,
+            folded,
+        }
     }
 
     /// The inner text, with `${Name}` for what is not known.
@@ -163,6 +170,9 @@ impl<'t> Inline<'t> {
         let mut out = Diagnostics::new();
         for problem in found.iter() {
             out.push(self.placed(problem));
+        }
+        if let (Place::Whole(span), true) = (&self.place, self.folded && found.has_errors()) {
+            out.push(folded::joined("this document", *span));
         }
         out
     }

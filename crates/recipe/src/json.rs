@@ -1,17 +1,25 @@
 //! Strict JSON (RFC 8259) → [`Builder`] events.
 //!
 //! Nearly all JSON is YAML, but tabs between values and escaped surrogate pairs, which people's
-//! tools write, are not. So text that is JSON is read as JSON, and everything else as YAML.
+//! tools write, are not. So text that is JSON is read as JSON, and everything else as YAML. A file whose
+//! name says that it is JSON has to be JSON: [`check_json`].
 
-use amiforge_types::{Diagnostic, Position, Span};
+mod problems;
+
+use amiforge_types::{Diagnostic, Diagnostics, Position, Span};
 
 use crate::builder::{Builder, Content, Stop};
 use crate::node::{Scalar, Style};
+use crate::yaml::MAX_DOCUMENT_BYTES;
 
 /// Why a text was not read to its end.
 pub(crate) enum Failure {
     /// It is not JSON; what was built is of no use.
-    NotJson(Diagnostic),
+    NotJson {
+        problem: Diagnostic,
+        /// Whether YAML has what stands there: a comment, a text without double quotes, a comma at the end.
+        yaml_has: bool,
+    },
     /// It is JSON, and a limit or a wrong key was reported.
     Stopped,
 }
@@ -33,6 +41,28 @@ pub(crate) fn may_be_json(text: &str) -> bool {
         .starts_with(['"', '{', '}', '[', ']'])
 }
 
+/// Looks whether a text that says to be JSON, by the name of its file, is that.
+///
+/// # Errors
+/// The first problem with its grammar. A text with nothing but blanks passes: that it is empty is told by
+/// whoever reads it.
+pub fn check_json(text: &str) -> Result<(), Diagnostic> {
+    let stripped = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // What is beyond the limits is left for the reader.
+    if stripped.trim_start_matches(is_blank).is_empty() || text.len() > MAX_DOCUMENT_BYTES {
+        return Ok(());
+    }
+    let mut limits = Diagnostics::new();
+    match read(
+        stripped,
+        text.len() - stripped.len(),
+        &mut Builder::new(&mut limits),
+    ) {
+        Err(Failure::NotJson { problem, .. }) => Err(problem),
+        Ok(()) | Err(Failure::Stopped) => Ok(()),
+    }
+}
+
 /// Reads one JSON text; `shift` bytes were cut off before it.
 pub(crate) fn read(text: &str, shift: usize, builder: &mut Builder<'_>) -> Result<(), Failure> {
     let start = Position {
@@ -43,22 +73,32 @@ pub(crate) fn read(text: &str, shift: usize, builder: &mut Builder<'_>) -> Resul
     Reader {
         rest: text,
         at: start,
+        ended: start,
         open: Vec::new(),
         builder,
     }
     .run()
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Bracket {
-    Object,
-    Array,
+/// A list or mapping that is open, and where its bracket stands.
+#[derive(Clone, Copy)]
+struct Open {
+    object: bool,
+    at: Position,
+}
+
+impl Open {
+    fn brackets(self) -> (char, char) {
+        if self.object { ('{', '}') } else { ('[', ']') }
+    }
 }
 
 struct Reader<'t, 'b, 'd> {
     rest: &'t str,
     at: Position,
-    open: Vec<Bracket>,
+    /// Where the last value ended.
+    ended: Position,
+    open: Vec<Open>,
     builder: &'b mut Builder<'d>,
 }
 
@@ -69,30 +109,35 @@ impl<'t> Reader<'t, '_, '_> {
             self.value()?;
             // After a value: separators and closing brackets, until another value must follow.
             loop {
+                self.ended = self.at;
                 self.blanks();
-                let Some(bracket) = self.open.last().copied() else {
+                let Some(open) = self.open.last().copied() else {
                     return if self.rest.is_empty() {
                         Ok(())
                     } else {
-                        self.fail("text after the end of the value")
+                        self.after_the_end()
                     };
                 };
-                let close = if bracket == Bracket::Object { '}' } else { ']' };
                 match self.rest.chars().next() {
                     Some(',') => {
+                        let comma = self.at;
                         self.skip(1);
+                        let comma = self.span(comma);
                         self.blanks();
-                        if bracket == Bracket::Object {
+                        if self.rest.starts_with(['}', ']']) {
+                            return self.superfluous(comma);
+                        }
+                        if open.object {
                             self.key()?;
                         }
                         break;
                     }
-                    Some(c) if c == close => {
+                    Some(c) if c == open.brackets().1 => {
                         self.skip(1);
                         self.open.pop();
                         self.builder.close();
                     }
-                    _ => return self.fail("expected a comma or a closing bracket"),
+                    _ => return self.no_separator(open),
                 }
             }
         }
@@ -114,7 +159,10 @@ impl<'t> Reader<'t, '_, '_> {
                         self.builder.close();
                         return Ok(());
                     }
-                    self.open.push(Bracket::Object);
+                    self.open.push(Open {
+                        object: true,
+                        at: start,
+                    });
                     self.key()?;
                 }
                 Some('[') => {
@@ -127,23 +175,27 @@ impl<'t> Reader<'t, '_, '_> {
                         self.builder.close();
                         return Ok(());
                     }
-                    self.open.push(Bracket::Array);
+                    self.open.push(Open {
+                        object: false,
+                        at: start,
+                    });
                 }
                 Some('"') => return self.string(),
                 Some(_) => return self.word(),
-                None => return self.fail("the text ends where a value should stand"),
+                None => return self.too_short(),
             }
         }
     }
 
     fn key(&mut self) -> Result<(), Failure> {
         if !self.rest.starts_with('"') {
-            return self.fail("expected a key in double quotes");
+            return self.no_key();
         }
         self.string()?;
+        self.ended = self.at;
         self.blanks();
         if !self.rest.starts_with(':') {
-            return self.fail("expected a colon after the key");
+            return self.no_colon();
         }
         self.skip(1);
         Ok(())
@@ -152,20 +204,25 @@ impl<'t> Reader<'t, '_, '_> {
     /// `true`, `false`, `null` or a number; the text is kept.
     fn word(&mut self) -> Result<(), Failure> {
         let start = self.at;
-        let end = self
-            .rest
-            .find(|c: char| is_blank(c) || ",]}".contains(c))
-            .unwrap_or(self.rest.len());
-        let word = &self.rest[..end];
+        let word = self.ahead();
         if !matches!(word, "true" | "false" | "null") && !is_number(word) {
-            return self.fail("expected a value");
+            return self.no_value();
         }
-        self.skip(end);
+        self.skip(word.len());
         let scalar = Scalar {
             text: word.to_owned(),
             style: Style::Plain,
         };
         Ok(self.builder.scalar(scalar, self.span(start), 0, None)?)
+    }
+
+    /// The text up to the next blank, comma or closing bracket.
+    fn ahead(&self) -> &'t str {
+        let end = self
+            .rest
+            .find(|c: char| is_blank(c) || ",]}".contains(c))
+            .unwrap_or(self.rest.len());
+        &self.rest[..end]
     }
 
     fn string(&mut self) -> Result<(), Failure> {
@@ -182,8 +239,8 @@ impl<'t> Reader<'t, '_, '_> {
             match self.rest.chars().next() {
                 Some('"') => break,
                 Some('\\') => text.push(self.escape()?),
-                Some(_) => return self.fail("a control character inside a string"),
-                None => return self.fail("the string has no end"),
+                Some(c) => return self.control(c, start),
+                None => return self.unclosed_string(start),
             }
         }
         self.skip(1);
@@ -205,7 +262,7 @@ impl<'t> Reader<'t, '_, '_> {
             Some(b'r') => '\r',
             Some(b't') => '\t',
             Some(b'u') => return self.unicode_escape(),
-            _ => return self.fail("an unknown escape"),
+            _ => return self.unknown_escape(),
         };
         self.skip(2);
         Ok(simple)
@@ -214,7 +271,7 @@ impl<'t> Reader<'t, '_, '_> {
     /// `\uXXXX`, or two of them that make one character (RFC 8259, section 7).
     fn unicode_escape(&mut self) -> Result<char, Failure> {
         let Some(first) = hex4(self.rest) else {
-            return self.fail("expected four hex digits");
+            return self.unknown_escape();
         };
         let (code, bytes) = match (first, self.rest.get(6..).and_then(hex4)) {
             (0xD800..=0xDBFF, Some(second @ 0xDC00..=0xDFFF)) => {
@@ -223,7 +280,7 @@ impl<'t> Reader<'t, '_, '_> {
             _ => (first, 6),
         };
         let Some(c) = char::from_u32(code) else {
-            return self.fail("half of a surrogate pair");
+            return self.half_of_a_pair();
         };
         self.skip(bytes);
         Ok(c)
@@ -253,15 +310,6 @@ impl<'t> Reader<'t, '_, '_> {
             start,
             end: self.at,
         }
-    }
-
-    fn fail<T>(&self, what: &str) -> Result<T, Failure> {
-        let problem = Diagnostic::error(
-            "json-syntax",
-            self.span(self.at),
-            format!("not valid JSON: {what}"),
-        );
-        Err(Failure::NotJson(problem))
     }
 }
 
@@ -303,3 +351,6 @@ fn is_number(word: &str) -> bool {
     }
     rest.is_empty()
 }
+
+#[cfg(test)]
+mod tests;

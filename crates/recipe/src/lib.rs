@@ -34,6 +34,7 @@ pub mod condition;
 mod decode;
 mod dockerfile;
 mod export;
+mod folded;
 mod image_recipe;
 mod inline;
 mod json;
@@ -72,6 +73,7 @@ pub use image_recipe::{
     RecipeSources, RootFilesystem, SecretParameter, StepLimits, VolumeType, parse_container_recipe,
     parse_recipe, recipe_sources,
 };
+pub use json::check_json;
 pub use kind::{Document, DocumentKind, detect_kind, kind_of, parse_document};
 pub use node::{Key, Node, NodeKind, Scalar, Style};
 pub use reference::{

@@ -44,12 +44,29 @@ fn bits(letters: u64) -> usize {
     usize::try_from(letters.count_ones()).unwrap_or(usize::MAX)
 }
 
-/// `did you mean "x"?`, when there is a near candidate.
+/// `did you mean "x"?`, when there is a near candidate, or one alone begins with the word.
 pub fn did_you_mean<'a>(
     wrong: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {
-    nearest(wrong, candidates).map(|name| format!("did you mean `{name}`?"))
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let near = nearest(wrong, candidates.iter().copied());
+    near.or_else(|| longer(wrong, &candidates))
+        .map(|name| format!("did you mean `{name}`?"))
+}
+
+/// The one candidate that begins with `short`: `val` for `value`.
+fn longer<'a>(short: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    if !short.is_ascii() || !(3..=64).contains(&short.len()) {
+        return None;
+    }
+    let begins = |name: &&&str| {
+        let start = name.get(..short.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(short))
+    };
+    let mut found = candidates.iter().filter(begins);
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
 }
 
 /// Edits (insert, delete, replace, swap of neighbours) between two words.
@@ -85,6 +102,11 @@ mod tests {
         assert_eq!(nearest("updateos", names), Some("UpdateOS"));
         assert_eq!(nearest("Reticulate", names), None);
         assert_eq!(nearest(&"x".repeat(10_000_000), names), None);
+        assert_eq!(
+            did_you_mean("val", ["value", "type"]),
+            Some("did you mean `value`?".to_owned())
+        );
+        assert_eq!(did_you_mean("exe", names), None);
         let between = |a: &str, b: &str| {
             let chars = |text: &str| text.chars().collect::<Vec<char>>();
             distance(&chars(a), &chars(b))

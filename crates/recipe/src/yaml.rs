@@ -4,6 +4,8 @@
 //! merge keys. Scalars are not interpreted. Every foreign byte of a document comes through here;
 //! the limits are [`MAX_DOCUMENT_BYTES`] and those of the builder.
 
+mod faults;
+
 use amiforge_types::{Diagnostic, Diagnostics, Position, Span};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
@@ -78,7 +80,9 @@ pub fn parse_node(text: &str, diags: &mut Diagnostics) -> Option<Node> {
         let read = json::read(stripped, shift, &mut builder);
         let root = builder.finish();
         match read {
-            Err(json::Failure::NotJson(problem)) => not_json = Some(problem),
+            Err(json::Failure::NotJson { problem, yaml_has }) => {
+                not_json = Some((problem, yaml_has));
+            }
             read => {
                 found.iter().for_each(|problem| diags.push(problem.clone()));
                 return root.filter(|_| read.is_ok());
@@ -87,7 +91,8 @@ pub fn parse_node(text: &str, diags: &mut Diagnostics) -> Option<Node> {
     }
     let places = Places::new(stripped, shift);
     if let Some(problem) = control_character(stripped, &places) {
-        diags.push(problem);
+        let in_json = not_json.filter(|(_, yaml_has)| !yaml_has);
+        diags.push(in_json.map_or(problem, |(problem, _)| problem));
         return None;
     }
     let mut found = Diagnostics::new();
@@ -99,9 +104,13 @@ pub fn parse_node(text: &str, diags: &mut Diagnostics) -> Option<Node> {
     };
     let read = reader.run();
     let root = reader.builder.finish();
-    // A tab is no fault of JSON, so what JSON has to say is the better answer.
-    match not_json.filter(|_| found.iter().any(|p| p.code == "tab-indentation")) {
-        Some(problem) => diags.push(problem),
+    // A tab is no fault of JSON, so what JSON has to say is the better answer; so is what neither of them has.
+    let refused = |code: &str| found.iter().any(|problem| problem.code == code);
+    let in_json = not_json.filter(|(_, yaml_has)| {
+        refused("tab-indentation") || (!yaml_has && refused("yaml-syntax"))
+    });
+    match in_json {
+        Some((problem, _)) => diags.push(problem),
         None => found.iter().for_each(|problem| diags.push(problem.clone())),
     }
     if read.is_err() {
@@ -227,7 +236,6 @@ impl Reader<'_, '_> {
         let place = self.places.of(at);
         let offset = (place.offset - self.places.shift).min(self.text.len());
         let line_start = self.text[..offset].rfind('\n').map_or(0, |i| i + 1);
-        let line = self.text[line_start..].lines().next().unwrap_or_default();
         // A tab in the lines of an unquoted text, or right behind them, is told where the text begins.
         let in_plain = info.contains("plain scalar") && info.contains("tab");
         let lines = self.text[line_start..].split_inclusive('\n').enumerate();
@@ -271,26 +279,7 @@ impl Reader<'_, '_> {
         if info.contains("recursion limit") {
             return Diagnostic::error("nested-too-deep", span, "lists and mappings nest too deep");
         }
-        let problem = Diagnostic::error("yaml-syntax", span, format!("not valid YAML: {info}"));
-        if info.contains("escape") || info.contains("hexadecimal") {
-            return problem.with_help(
-                "between double quotes a backslash begins an escape: use single quotes, or write `\\\\`",
-            );
-        }
-        let value = line.trim_start().trim_start_matches("- ");
-        match value.split_once(": ") {
-            Some((_, rest))
-                if rest
-                    .trim_start()
-                    .starts_with(['{', '%', '@', '`', '*', '&'])
-                    || rest.contains(": ") =>
-            {
-                problem.with_help(
-                    "put quotes around a text that starts with a special character or holds `: `",
-                )
-            }
-            _ => problem,
-        }
+        faults::syntax(info, self.text, self.places.shift, place)
     }
 }
 
@@ -331,7 +320,11 @@ fn control_character(text: &str, places: &Places<'_>) -> Option<Diagnostic> {
         "the character U+{:04X} cannot stand in a document",
         u32::from(c)
     );
-    let help = "inside double quotes it can be written as an escape such as \"\\x07\"";
+    let escape = match u32::from(c) {
+        code @ 0..=0xff => format!("\\x{code:02x}"),
+        code => format!("\\u{code:04x}"),
+    };
+    let help = format!("inside double quotes it can be written as the escape `{escape}`");
     Some(Diagnostic::error("control-character", Span { start, end }, message).with_help(help))
 }
 

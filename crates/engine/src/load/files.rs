@@ -3,7 +3,9 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use amiforge_recipe::{Component, DocumentKind, MAX_DOCUMENT_BYTES, check_bytes, parse_component};
+use amiforge_recipe::{
+    Component, DocumentKind, MAX_DOCUMENT_BYTES, check_bytes, check_json, parse_component,
+};
 use amiforge_types::{Diagnostic, Severity};
 use fs_err as fs;
 
@@ -15,7 +17,7 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// The text of a document; what is not text at all is a diagnostic of it.
+/// The text of a document; what is not text at all, or called JSON and not that, is a diagnostic of it.
 pub(crate) fn read(path: &Path) -> Result<Result<String, DocumentReport>, EngineError> {
     let context = || format!("cannot read {}", path.display());
     let mut bytes = Vec::new();
@@ -32,7 +34,14 @@ pub(crate) fn read(path: &Path) -> Result<Result<String, DocumentReport>, Engine
     file.take(MAX_DOCUMENT_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
         .or_fail(ErrorKind::Invalid, context)?;
-    Ok(match check_bytes(&bytes) {
+    let named_json = path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let text = check_bytes(&bytes).and_then(|text| match named_json {
+        true => check_json(text).map(|()| text),
+        false => Ok(text),
+    });
+    Ok(match text {
         Ok(text) => Ok(text.to_owned()),
         Err(diagnostic) => Err(DocumentReport {
             path: path.to_owned(),
@@ -100,5 +109,28 @@ pub(super) fn unreadable(path: &Path, error: &EngineError) -> DocumentReport {
             span: None,
             help: error.hint().map(ToOwned::to_owned),
         }],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_json_by_name_has_to_be_json() {
+        let dir = tempfile::tempdir().unwrap();
+        let code = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, text).unwrap();
+            read(&path)
+                .unwrap()
+                .err()
+                .map(|report| report.diagnostics[0].code)
+        };
+        let with_comma = "{\"schemaVersion\": \"1.0\", \"phases\": [],}\n";
+        assert_eq!(code("a.json", with_comma), Some("json-syntax"));
+        assert_eq!(code("a.JSON", with_comma), Some("json-syntax"));
+        assert_eq!(code("a.yaml", with_comma), None);
+        assert_eq!(code("b.json", "\u{feff}{\"phases\":\t[]}\r\n"), None);
     }
 }

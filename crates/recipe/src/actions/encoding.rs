@@ -4,6 +4,7 @@
 use super::Fields;
 use crate::decode::{self, Cx};
 use crate::node::Node;
+use crate::suggest;
 use crate::trace::Asked;
 
 /// A text encoding; none writes a byte order mark of its own.
@@ -166,8 +167,8 @@ impl Encoding {
     }
 }
 
-/// The names of the reference; in any letter case, and also without the first `-`.
-const NAMES: [&str; 8] = [
+/// The names of the reference; in any letter case, and also without the first `-`. `ascii` is read too.
+const NAMES: [&str; 7] = [
     "utf-8",
     "utf-16",
     "utf-16-LE",
@@ -175,7 +176,6 @@ const NAMES: [&str; 8] = [
     "utf-32",
     "utf-32-LE",
     "utf-32-BE",
-    "ascii",
 ];
 
 /// The value of an `encoding` field.
@@ -188,7 +188,15 @@ pub(super) fn encoding(node: &Node, cx: &mut Cx<'_>) -> Option<Encoding> {
         return Some(Encoding::Utf8);
     }
     match text.to_ascii_lowercase().as_str() {
-        "ascii" | "us-ascii" => Some(Encoding::Ascii),
+        "ascii" | "us-ascii" => {
+            cx.warning(
+                "aws-limit",
+                node.span,
+                format!("AWSTOE has no encoding {}", decode::shown(&text)),
+                "write `utf-8`: the bytes of a text in ASCII are the same",
+            );
+            Some(Encoding::Ascii)
+        }
         "utf8" | "utf-8" => Some(Encoding::Utf8),
         "utf16" | "utf-16" | "utf16-le" | "utf-16-le" => Some(Encoding::Utf16Le),
         "utf16-be" | "utf-16-be" => Some(Encoding::Utf16Be),
@@ -196,9 +204,10 @@ pub(super) fn encoding(node: &Node, cx: &mut Cx<'_>) -> Option<Encoding> {
         "utf32-be" | "utf-32-be" => Some(Encoding::Utf32Be),
         _ => {
             let message = format!("{} is not a known encoding", decode::shown(&text));
-            let help =
-                "use utf-8, utf-16, utf-16-LE, utf-16-BE, utf-32, utf-32-LE, utf-32-BE or ascii";
-            cx.error_help("invalid-choice", node.span, message, Some(help.to_owned()));
+            let help = suggest::did_you_mean(&text, NAMES).unwrap_or_else(|| {
+                "write utf-8; there are utf-16 and utf-32 too, alone or with -LE or -BE".to_owned()
+            });
+            cx.error_help("invalid-choice", node.span, message, Some(help));
             None
         }
     }

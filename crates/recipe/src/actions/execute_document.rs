@@ -9,7 +9,7 @@ use amiforge_types::Span;
 use super::s3_uri::account_id;
 use super::{Inputs, S3Uri, required_inputs};
 use crate::decode::{self, Cx, Fields, shown};
-use crate::node::Node;
+use crate::node::{Node, NodeKind};
 
 /// What is run, found when the step runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,10 @@ impl DocumentSource {
             };
         }
         if !text.starts_with("arn:") {
-            return Ok(Self::Path(text.to_owned()));
+            return match scheme(text) {
+                Some(scheme) => Err(format!("`{scheme}://` is no place of documents")),
+                None => Ok(Self::Path(text.to_owned())),
+            };
         }
         let parts: Vec<&str> = text.split(':').collect();
         match parts.as_slice() {
@@ -55,6 +58,28 @@ impl DocumentSource {
             _ => Err("it is not the ARN of a component".to_owned()),
         }
     }
+}
+
+/// What stands before `://`, when that is how the text begins.
+fn scheme(text: &str) -> Option<&str> {
+    let (scheme, _) = text.split_once("://")?;
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
+    (scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.bytes().all(is_part))
+        .then_some(scheme)
+}
+
+/// Whether a path says on which machine's root or drive it begins; those of Windows are none of ours.
+fn is_whole(path: &str) -> bool {
+    let drive = |bytes: &[u8]| matches!(bytes, [letter, b':', b'\\' | b'/', ..] if letter.is_ascii_alphabetic());
+    path.starts_with('/') || path.starts_with(r"\\") || drive(path.as_bytes())
+}
+
+/// Whether the ARN of a component names one build: `component/<name>/<x.y.z>/<build>`.
+fn is_of_a_build(arn: &str) -> bool {
+    let parts: Vec<&str> = arn.split('/').collect();
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    matches!(parts.as_slice(), [_, _, version, build]
+        if number(build) && version.split('.').count() == 3 && version.split('.').all(number))
 }
 
 impl fmt::Display for DocumentSource {
@@ -86,30 +111,45 @@ impl Inputs for ExecuteDocument {
 
 fn document(node: &Node, cx: &mut Cx<'_>) -> Option<DocumentSource> {
     let text = decode::path(node, cx)?;
-    if cx.defers(&text) {
+    if cx.defers(&text) || node.is_opaque() {
         return Some(DocumentSource::Path(text));
     }
     match DocumentSource::of(&text) {
         Ok(source) => {
-            if matches!(&source, DocumentSource::Path(path) if !path.starts_with('/')) {
-                let message = format!(
-                    "{} starts in the working folder of the machine that runs the step",
-                    shown(&text)
-                );
-                let help = "the folder of this document is not looked into: write the whole path that the file has on the machine";
-                cx.warning("relative-path", node.span, message, help);
+            match &source {
+                DocumentSource::Path(path) if !is_whole(path) => {
+                    let message = format!(
+                        "{} starts in the working folder of the machine that runs the step",
+                        shown(&text)
+                    );
+                    let help = "the folder of this document is not looked into: write the whole path that the file has on the machine";
+                    cx.warning("relative-path", node.span, message, help);
+                }
+                DocumentSource::Arn(arn) if !is_of_a_build(arn) => {
+                    let message = format!("{} names no build of a component", shown(&text));
+                    let help = "ExecuteDocument takes the ARN of one build: end it with a whole version and a build number, as `/1.0.0/1`";
+                    cx.warning("no-build-version", node.span, message, help);
+                }
+                _ => {}
             }
             Some(source)
         }
         Err(problem) => {
             let message = format!("{} names no document: {problem}", shown(&text));
-            let help = "write a path of the machine, `s3://bucket/key`, or the ARN of a component";
-            cx.error_help(
-                "invalid-document",
-                node.span,
-                message,
-                Some(help.to_owned()),
-            );
+            let help = match scheme(&text).map(str::to_ascii_lowercase).as_deref() {
+                Some("http" | "https") => {
+                    "get it with WebDownload in a step before, and write the path that it has then"
+                        .to_owned()
+                }
+                Some("file") => {
+                    let path = text.get("file://".len()..).unwrap_or_default();
+                    let path = path.strip_prefix("localhost").unwrap_or(path);
+                    format!("write the path: `{path}`")
+                }
+                _ => "write a path of the machine, `s3://bucket/key`, or the ARN of a component"
+                    .to_owned(),
+            };
+            cx.error_help("invalid-document", node.span, message, Some(help));
             None
         }
     }
@@ -122,6 +162,12 @@ fn phases(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<String>> {
 }
 
 fn parameters(node: &Node, cx: &mut Cx<'_>) -> Option<BTreeMap<String, String>> {
+    if matches!(node.kind, NodeKind::Map(_)) {
+        let help = Some("write each as `- {name: Name, value: text}`".to_owned());
+        let message = "expected a list, found a mapping";
+        cx.error_help("wrong-type", node.span, message, help);
+        return None;
+    }
     let pairs = decode::list(node, cx, |n, cx| {
         let mut fields = Fields::of(n, "a parameter", cx)?;
         let name = fields.required("name", cx, decode::filled);

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use amiforge_types::{Diagnostics, Span};
+use amiforge_types::{Diagnostics, Severity, Span};
 
 use crate::actions::ActionKind;
 use crate::decode::{Cx, shown};
@@ -13,8 +13,29 @@ use crate::node::{Node, NodeKind};
 use crate::reference::{CONTEXT_KEYS, Chain, Piece, Reference, Side, may_refer, pieces};
 use crate::suggest;
 
+mod meant;
+
 /// How many problems with references are reported; more say nothing new.
 const MOST_PROBLEMS: usize = 50;
+
+/// How many problems may still be reported. Warnings never keep an error from being told.
+struct Left {
+    errors: usize,
+    warnings: usize,
+}
+
+impl Left {
+    /// Takes one of its kind, when there is one.
+    fn take(&mut self, severity: Severity) -> bool {
+        let left = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        let any = *left > 0;
+        *left = left.saturating_sub(1);
+        any
+    }
+}
 
 /// A step as far as references to it need it.
 struct StepInfo<'n> {
@@ -43,7 +64,20 @@ pub(super) fn references(document: &Node, variables: &BTreeMap<String, Span>, cx
             known.entry(phase).or_default().entry(name).or_insert(info);
         }
     }
-    let mut left = MOST_PROBLEMS;
+    let mut left = Left {
+        errors: MOST_PROBLEMS,
+        warnings: MOST_PROBLEMS,
+    };
+    for (list, field) in [("parameters", "default"), ("constants", "value")] {
+        for item in items(document.get(list)) {
+            let NodeKind::Map(fields) = &item.kind else {
+                continue;
+            };
+            for value in fields.iter().filter_map(|(_, fields)| fields.get(field)) {
+                literal(value, field, &mut left, cx);
+            }
+        }
+    }
     let steps = phases
         .iter()
         .flat_map(|p| items(p.get("steps")).iter().map(move |s| (p, s)));
@@ -71,6 +105,35 @@ pub(super) fn references(document: &Node, variables: &BTreeMap<String, Span>, cx
                 site.check(node, text, &mut left, cx);
             });
         }
+    }
+}
+
+/// References in a value that is put in as it is.
+fn literal(node: &Node, field: &str, left: &mut Left, cx: &mut Cx<'_>) {
+    let Some(text) = node.as_text().filter(|text| may_refer(text)) else {
+        return;
+    };
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for piece in pieces(text) {
+        let Piece::Reference(source, reference) = piece else {
+            continue;
+        };
+        if matches!(reference, Reference::Secret(_)) {
+            continue;
+        }
+        if !left.take(Severity::Warning) {
+            return;
+        }
+        let count = seen.entry(source).or_default();
+        let number = *count;
+        *count += 1;
+        let span = node.span.of_part(cx.source, source, number);
+        let message = format!(
+            "{} in a `{field}` is not replaced and stays as it is",
+            shown(source)
+        );
+        let help = "references are replaced in `inputs`, `if` and `forEach` of steps, and not again in what they put there: write the parts side by side in the step";
+        cx.warning("literal-reference", span, message, help);
     }
 }
 
@@ -105,13 +168,13 @@ struct Site<'s, 'n> {
 }
 
 impl<'n> Site<'_, 'n> {
-    fn check(&self, node: &'n Node, text: &'n str, left: &mut usize, cx: &mut Cx<'_>) {
+    fn check(&self, node: &'n Node, text: &'n str, left: &mut Left, cx: &mut Cx<'_>) {
         if !may_refer(text) {
             return;
         }
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
         for piece in pieces(text) {
-            if *left == 0 {
+            if left.errors == 0 {
                 return;
             }
             let (Piece::Foreign(source) | Piece::Reference(source, _)) = piece else {
@@ -124,12 +187,18 @@ impl<'n> Site<'_, 'n> {
             let problems = &mut Cx::new(&mut found);
             match piece {
                 Piece::Literal(_) => {}
-                Piece::Foreign(source) => problems.warning(
-                    "foreign-reference",
-                    span,
-                    format!("{} is not a reference and stays as it is", shown(source)),
-                    "a reference is `{{ Name }}` or `{{ phase.step.outputs.stdout }}`",
-                ),
+                // To look for what was meant takes time too.
+                Piece::Foreign(_) if left.warnings == 0 => {}
+                Piece::Foreign(source) => {
+                    let message =
+                        format!("{} is not a reference and stays as it is", shown(source));
+                    let help = match self.meant(source) {
+                        Some(meant) => format!("did you mean `{{{{ {meant} }}}}`?"),
+                        None => "a reference is `{{ Name }}` or `{{ phase.step.outputs.stdout }}`"
+                            .to_owned(),
+                    };
+                    problems.warning("foreign-reference", span, message, &help);
+                }
                 Piece::Reference(_, Reference::Variable(name)) => {
                     if !self.variables.contains_key(&name) {
                         self.undeclared(&name, span, problems);
@@ -161,11 +230,13 @@ impl<'n> Site<'_, 'n> {
             }
             // To find the place takes time, so only where something is told.
             for problem in found.iter() {
+                if !left.take(problem.severity) {
+                    continue;
+                }
                 let mut problem = problem.clone();
                 problem.span = Some(node.span.of_part(cx.source, source, number));
                 cx.diags.push(problem);
             }
-            *left = left.saturating_sub(found.len());
         }
     }
 
@@ -218,7 +289,7 @@ impl<'n> Site<'_, 'n> {
             return cx.warning("chain-across-stages", span, message, help);
         }
         match chain.side {
-            Side::Outputs => outputs(chain, step.action, span, cx),
+            Side::Outputs => outputs(chain, step, span, cx),
             Side::Inputs => inputs(chain, step.inputs, span, cx),
         }
     }
@@ -239,34 +310,65 @@ pub(crate) fn refused_metadata(reference: &str, span: Span, cx: &mut Cx<'_>) {
     }
 }
 
-fn outputs(chain: &Chain, action: Option<ActionKind>, span: Span, cx: &mut Cx<'_>) {
-    let Some(action) = action else { return };
+fn outputs(chain: &Chain, step: &StepInfo<'_>, span: Span, cx: &mut Cx<'_>) {
+    let Some(action) = step.action else { return };
     let known = action.outputs();
-    if known.contains(&chain.key.as_str()) {
-        return;
+    if !known.contains(&chain.key.as_str()) {
+        let help = if known.is_empty() {
+            format!("{} has no outputs", action.name())
+        } else {
+            format!("outputs of {}: {}", action.name(), known.join(", "))
+        };
+        let message = format!("`{chain}` names an output that there is not");
+        return cx.error_help("missing-output", span, message, Some(help));
     }
-    let help = if known.is_empty() {
-        format!("{} has no outputs", action.name())
-    } else {
-        format!("outputs of {}: {}", action.name(), known.join(", "))
+    let entries = match step.inputs.map(|node| &node.kind) {
+        // Its downloads have one output together.
+        _ if action == ActionKind::WebDownload => 1,
+        Some(NodeKind::Seq(items)) => items.len(),
+        Some(NodeKind::Map(_)) => 1,
+        // Wrong, or known only at deployment.
+        None | Some(NodeKind::Scalar(_)) => return,
     };
-    cx.error_help(
-        "missing-output",
-        span,
-        format!("`{chain}` names an output that there is not"),
-        Some(help),
-    );
+    if chain.index.is_some_and(|index| index >= entries) {
+        let message = format!("`{chain}` names an entry that there is not");
+        let help = match entries {
+            1 => format!(
+                "the step has one entry of outputs: `outputs[0].{0}`, or `outputs.{0}`",
+                chain.key
+            ),
+            _ => format!("the step has {entries} entries, counted from 0"),
+        };
+        cx.error_help("missing-output", span, message, Some(help));
+    }
 }
 
 fn inputs(chain: &Chain, inputs: Option<&Node>, span: Span, cx: &mut Cx<'_>) {
     let index = chain.index.unwrap_or(0);
     let entry = match inputs.map(|n| (n, &n.kind)) {
+        Some((node, _)) if node.is_opaque() => return,
         Some((_, NodeKind::Seq(items))) => items.get(index),
         Some((node, NodeKind::Map(_))) if index == 0 => Some(node),
         _ => None,
     };
-    if entry.is_none_or(|e| e.get(&chain.key).is_none()) {
-        let message = format!("`{chain}` names an input that the step has not");
-        cx.error_help("missing-input", span, message, None);
-    }
+    let message = format!("`{chain}` names an input that the step has not");
+    let help = match entry.map(|entry| &entry.kind) {
+        Some(NodeKind::Map(fields)) => {
+            if fields.iter().any(|(key, _)| key.text == chain.key) {
+                return;
+            }
+            let keys = || fields.iter().map(|(key, _)| key.text.as_str());
+            suggest::did_you_mean(&chain.key, keys())
+        }
+        Some(_) if entry.is_some_and(Node::is_opaque) => return,
+        Some(_) => None,
+        None => match inputs.map(|node| &node.kind) {
+            Some(NodeKind::Seq(items)) => Some(format!(
+                "its list has {} entries, counted from 0",
+                items.len()
+            )),
+            _ => None,
+        },
+    };
+    cx.error_help("missing-input", span, message, help);
 }

@@ -13,7 +13,7 @@ use crate::inline::Texts;
 use crate::node::{Key, Node, NodeKind};
 use crate::reference::{VARIABLE_NAME_CHARS, is_name};
 use crate::trace::Asked;
-use crate::{suggest, yaml};
+use crate::{folded, suggest, yaml};
 
 /// Default of `timeoutSeconds`.
 const DEFAULT_TIMEOUT: u32 = 7_200;
@@ -149,7 +149,38 @@ fn check_variable_name(key: &Key, cx: &mut Cx<'_>) {
         );
         let help = Some("use 3 to 128 letters, digits, `_` and `-`".to_owned());
         cx.error_help("invalid-name", key.span, message, help);
+    } else if is_no_text(&key.text) && is_plain(key.span, cx.source) {
+        let message = format!(
+            "the name `{0}` is no text for AWSTOE, which wants one",
+            key.text
+        );
+        let help = format!("put quotes around it: `'{}'`", key.text);
+        cx.warning("invalid-name", key.span, message, &help);
     }
+}
+
+/// Whether YAML takes this, without quotes, for a number, a boolean, null or a date.
+fn is_no_text(text: &str) -> bool {
+    let (mut digits, mut dashes) = (0, 0);
+    for b in text.bytes() {
+        digits += usize::from(b.is_ascii_digit());
+        dashes += usize::from(b == b'-');
+    }
+    let number = digits > 0 && digits + usize::from(text.starts_with('-')) == text.len();
+    let base = ["0x", "0o"].iter().any(|base| {
+        text.strip_prefix(base)
+            .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()))
+    });
+    let date = digits == 8 && dashes == 2 && text.len() == 10;
+    let words = ["true", "false", "null"];
+    number || base || date || words.iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// Whether a key stands without quotes; not known without the text.
+fn is_plain(span: Span, source: &str) -> bool {
+    source
+        .get(span.start.offset..)
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-'))
 }
 
 fn string_type(node: &Node, cx: &mut Cx<'_>) -> Option<()> {
@@ -220,8 +251,33 @@ fn constant(key: &Key, node: &Node, cx: &mut Cx<'_>) -> Option<Constant> {
     })
 }
 
+/// Phases or steps: `build: {…}` in place of `- name: build` with what is below it is told.
+fn named<'n>(node: &'n Node, cx: &mut Cx<'_>) -> Option<&'n [Node]> {
+    if let NodeKind::Map(fields) = &node.kind
+        && let Some((
+            key,
+            Node {
+                kind: NodeKind::Map(_) | NodeKind::Seq(_),
+                ..
+            },
+        )) = fields.first()
+        && is_name(&key.text)
+        && !["steps", "inputs", "loop", "if"].contains(&key.text.as_str())
+    {
+        let help = format!("begin each entry with `- name: {}`", key.text);
+        cx.error_help(
+            "wrong-type",
+            node.span,
+            "expected a list, found a mapping",
+            Some(help),
+        );
+        return None;
+    }
+    decode::seq(node, cx)
+}
+
 fn phases(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<Phase>> {
-    let items = decode::seq(node, cx)?;
+    let items = named(node, cx)?;
     let mut names = BTreeMap::new();
     let phases: Vec<Option<Phase>> = items
         .iter()
@@ -294,7 +350,7 @@ pub(super) fn part_name(
 }
 
 fn steps(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<Step>> {
-    let items = decode::seq(node, cx)?;
+    let items = named(node, cx)?;
     let mut names = Names::default();
     let steps: Vec<Option<Step>> = items
         .iter()
@@ -359,22 +415,23 @@ fn step(node: &Node, names: &mut Names, cx: &mut Cx<'_>) -> Option<Step> {
     });
     let disable_logging = fields.optional("disableLogging", cx, decode::boolean);
     let inputs = fields.node("inputs", cx);
-    if fields.node("outputs", cx).is_some() {
-        let help = Some(
-            "outputs exist when a step has run; read them with `{{ phase.step.outputs.stdout }}`"
-                .to_owned(),
-        );
-        cx.error_help(
-            "unknown-field",
-            key_span(node, "outputs"),
-            "a step declares no outputs",
-            help,
-        );
-    }
+    fields.refuse(
+        "outputs",
+        "outputs exist when a step has run; read them with `{{ phase.step.outputs.stdout }}`",
+    );
     fields.deny_unknown(cx);
     let span = name.as_ref().map_or(node.span, |(_, span)| *span);
     if let Some(action) = action {
         action.check(inputs, span, cx.diags);
+        if matches!(
+            action,
+            ActionKind::ExecuteBash | ActionKind::ExecutePowerShell
+        ) && let Some(NodeKind::Seq(commands)) =
+            inputs.and_then(|n| n.get("commands")).map(|n| &n.kind)
+        {
+            let told = commands.iter().find_map(|n| folded::command(n, cx.source));
+            told.into_iter().for_each(|problem| cx.diags.push(problem));
+        }
     }
     let (name, _) = name?;
     Some(Step {
@@ -389,16 +446,6 @@ fn step(node: &Node, names: &mut Names, cx: &mut Cx<'_>) -> Option<Step> {
         repeat: repeat?,
         span,
     })
-}
-
-fn key_span(node: &Node, key: &str) -> Span {
-    match &node.kind {
-        NodeKind::Map(fields) => fields
-            .iter()
-            .find(|(k, _)| k.text == key)
-            .map_or(node.span, |(k, _)| k.span),
-        _ => node.span,
-    }
 }
 
 fn action(node: &Node, cx: &mut Cx<'_>) -> Option<ActionKind> {

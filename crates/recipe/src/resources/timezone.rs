@@ -49,6 +49,81 @@ fn is_slip(text: &str, name: &str) -> bool {
     area.eq_ignore_ascii_case(other_area) && within(slips, &place, &other)
 }
 
+/// Places that people take for zones, and the zone whose time is theirs: large cities without one, and names in
+/// another language. Without `_`, in small letters, sorted.
+const PLACES: &[(&str, &str)] = &[
+    ("abudhabi", "Asia/Dubai"),
+    ("atlanta", "America/New_York"),
+    ("austin", "America/Chicago"),
+    ("bangalore", "Asia/Kolkata"),
+    ("barcelona", "Europe/Madrid"),
+    ("beijing", "Asia/Shanghai"),
+    ("bern", "Europe/Zurich"),
+    ("birmingham", "Europe/London"),
+    ("bombay", "Asia/Kolkata"),
+    ("boston", "America/New_York"),
+    ("canberra", "Australia/Sydney"),
+    ("chennai", "Asia/Kolkata"),
+    ("cologne", "Europe/Berlin"),
+    ("dallas", "America/Chicago"),
+    ("delhi", "Asia/Kolkata"),
+    ("dusseldorf", "Europe/Berlin"),
+    ("edinburgh", "Europe/London"),
+    ("frankfurt", "Europe/Berlin"),
+    ("geneva", "Europe/Zurich"),
+    ("hamburg", "Europe/Berlin"),
+    ("hanoi", "Asia/Ho_Chi_Minh"),
+    ("houston", "America/Chicago"),
+    ("hyderabad", "Asia/Kolkata"),
+    ("koln", "Europe/Berlin"),
+    ("krakow", "Europe/Warsaw"),
+    ("lyon", "Europe/Paris"),
+    ("manchester", "Europe/London"),
+    ("miami", "America/New_York"),
+    ("milan", "Europe/Rome"),
+    ("montreal", "America/Toronto"),
+    ("mumbai", "Asia/Kolkata"),
+    ("munich", "Europe/Berlin"),
+    ("newdelhi", "Asia/Kolkata"),
+    ("osaka", "Asia/Tokyo"),
+    ("ottawa", "America/Toronto"),
+    ("peking", "Asia/Shanghai"),
+    ("philadelphia", "America/New_York"),
+    ("portland", "America/Los_Angeles"),
+    ("pune", "Asia/Kolkata"),
+    ("rio", "America/Sao_Paulo"),
+    ("riodejaneiro", "America/Sao_Paulo"),
+    ("rotterdam", "Europe/Amsterdam"),
+    ("sanfrancisco", "America/Los_Angeles"),
+    ("seattle", "America/Los_Angeles"),
+    ("shenzhen", "Asia/Shanghai"),
+    ("stpetersburg", "Europe/Moscow"),
+    ("stuttgart", "Europe/Berlin"),
+    ("telaviv", "Asia/Jerusalem"),
+    ("thehague", "Europe/Amsterdam"),
+    ("washington", "America/New_York"),
+    ("wien", "Europe/Vienna"),
+];
+
+/// The zone of a place, when its name stands in the table, or is that of one zone with another area before it or none.
+fn of_place(text: &str) -> Option<&'static str> {
+    let place = text.rsplit_once('/').map_or(text, |(_, place)| place);
+    let plain: String = place
+        .chars()
+        .filter(|c| !matches!(c, '_' | '-' | ' ' | '.'))
+        .flat_map(char::to_lowercase)
+        .collect();
+    if let Ok(at) = PLACES.binary_search_by(|(name, _)| (*name).cmp(&plain)) {
+        return Some(PLACES[at].1);
+    }
+    let mut found = NAMES.lines().filter(|name| {
+        let place_of = name.rsplit_once('/').map(|(_, place)| place);
+        place_of.is_some_and(|other| other.eq_ignore_ascii_case(place))
+    });
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
+}
+
 /// The zone of a schedule. A slip is an error; any other name may be younger than the table.
 pub(crate) fn timezone(node: &Node, cx: &mut Cx<'_>) {
     let form: &Form = &forms::TIMEZONE;
@@ -61,7 +136,9 @@ pub(crate) fn timezone(node: &Node, cx: &mut Cx<'_>) {
     }
     let message = format!("{} is not the name of a time zone", shown(text));
     let same = NAMES.lines().find(|name| name.eq_ignore_ascii_case(text));
-    let near = same.or_else(|| suggest::nearest(text, NAMES.lines()));
+    let near = same
+        .or_else(|| of_place(text))
+        .or_else(|| suggest::nearest(text, NAMES.lines()));
     let help = near.map(|name| format!("did you mean `{name}`?"));
     if near.is_some_and(|name| is_slip(text, name)) {
         cx.error_help("unknown-timezone", node.span, message, help);
@@ -90,6 +167,19 @@ mod tests {
             "Asia/Kolkata",
         ] {
             assert!(is_known(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn places_are_sorted_and_lead_to_zones() {
+        assert!(PLACES.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        for (place, zone) in PLACES {
+            assert!(is_known(zone), "{zone}");
+            assert!(
+                !NAMES
+                    .lines()
+                    .any(|name| name.ends_with(&format!("/{place}")))
+            );
         }
     }
 
@@ -130,6 +220,17 @@ mod tests {
         ] {
             let problem = found(young).unwrap();
             assert_eq!(problem.severity, Severity::Warning, "{young}");
+        }
+        for (wrong, meant) in [
+            ("Europe/Munich", "Europe/Berlin"),
+            ("Europe/Wien", "Europe/Vienna"),
+            ("America/San_Francisco", "America/Los_Angeles"),
+            ("Asia/Berlin", "Europe/Berlin"),
+            ("Berlin", "Europe/Berlin"),
+        ] {
+            let problem = found(wrong).unwrap();
+            assert_eq!(problem.severity, Severity::Warning, "{wrong}");
+            assert_eq!(problem.help, Some(format!("did you mean `{meant}`?")));
         }
         for (young, old) in [
             ("Europe/Saratov", "Europe/Sarajevo"),

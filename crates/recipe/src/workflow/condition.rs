@@ -63,7 +63,23 @@ fn condition(node: &Node, level: usize, cx: &mut Cx<'_>) {
             }
             branches(key, operand, level, cx);
         }
-        "booleanEquals" | "stringEquals" => compare(key, operand, value, cx),
+        "stringEquals" => compare(key, operand, value, cx),
+        "booleanEquals" => {
+            compare(key, operand, value, cx);
+            for node in [Some(operand), value].into_iter().flatten() {
+                let plain = node.as_text().filter(|text| !text.contains("$."));
+                let Some(text) = plain.filter(|_| !node.is_opaque()) else {
+                    continue;
+                };
+                if !["true", "false"]
+                    .iter()
+                    .any(|word| text.eq_ignore_ascii_case(word))
+                {
+                    let message = format!("expected true or false, found {}", shown(text));
+                    cx.error("wrong-type", node.span, message);
+                }
+            }
+        }
         name if NUMBERS.contains(&name) => {
             compare(key, operand, value, cx);
             let plain = operand.as_text().filter(|text| !text.contains("$."));

@@ -136,3 +136,106 @@ fn limits_hold_at_the_border() {
     assert_eq!(code(&alias(MAX_DEPTH - 2)), "");
     assert_eq!(code(&alias(MAX_DEPTH - 1)), "nested-too-deep");
 }
+
+#[test]
+fn what_is_no_yaml_is_told_with_where_it_comes_from() {
+    for (text, place, part) in [
+        (
+            "schemaVersion: 1.0\nname: \"an open text\nphases:\n  - name: build\n",
+            "2:7",
+            "the `\"` that opens here is not closed",
+        ),
+        (
+            "name: x\ndescription: 'open\n",
+            "2:14",
+            "the `'` that opens here is not closed",
+        ),
+        (
+            "commands:\n  - 'echo it's fine'\n  - b\n",
+            "2:14",
+            "that begins in column 5 | put the quotes around the whole value; a `'` inside",
+        ),
+        (
+            "commands:\n  - \"echo\" two\n",
+            "2:12",
+            "that begins in column 5 | put the quotes around the whole value, single ones",
+        ),
+        (
+            "steps:\n  - name: A\n   action: B\n",
+            "3:4",
+            "the fields above begin in column 5, and this line in column 4",
+        ),
+        (
+            "name: A\naction: B\n  inputs:\n    a: b\n",
+            "3:9",
+            "line 2 has its value already, and this line is indented deeper: begin it in column 1",
+        ),
+        (
+            "phases:\n  - name: build\n steps:\n",
+            "3:2",
+            "the fields above begin in column 1",
+        ),
+        (
+            "schemaVersion: 1.0\n phases:\n",
+            "2:8",
+            "line 1 has its value already",
+        ),
+        (
+            "- name: A\n  action ExecuteBash\n  inputs: x\n",
+            "2:3",
+            "this is no `key: value`, as the lines around it are | write a colon and a blank behind the key: `action: `",
+        ),
+        (
+            "x:\n   commands:\n     - a\n    - b\n",
+            "4:5",
+            "entries of the list above begin in column 6, and this line in column 5",
+        ),
+        (
+            "phases:\n  - name: build\n    steps: []\n  name: x\n",
+            "4:3",
+            "the fields above begin in column 5; in column 3, where this line does, entries of a list",
+        ),
+        (
+            "steps:\n  - name: A\n  -name: B\n",
+            "3:3",
+            "a blank belongs between the `-`",
+        ),
+        ("a: [b, c\nd: e\n", "2:2", "close every bracket"),
+        ("a: - b\n", "1:4", "a list begins in the line below its key"),
+        ("- @x\n", "1:3", "put quotes around a text that starts with"),
+        (
+            "- a: `x`\n",
+            "1:6",
+            "put quotes around a text that starts with",
+        ),
+    ] {
+        let mut diags = Diagnostics::new();
+        parse_node(text, &mut diags);
+        let problem = diags.iter().next().expect(text);
+        assert_eq!(problem.code, "yaml-syntax");
+        let told = format!(
+            "{problem} | {}",
+            problem.help.as_deref().unwrap_or_default()
+        );
+        assert!(
+            told.starts_with(place) && told.contains(part),
+            "{text}{told}"
+        );
+    }
+}
+
+/// A line or many lines of what the search for a cause looks at.
+#[test]
+fn to_look_for_the_cause_of_bad_yaml_ends_soon() {
+    for text in [
+        format!("- name: A\n{} -x: y\n", "  - a\n".repeat(100_000)),
+        format!("- '{}' x\n", "a' '".repeat(200_000)),
+        format!("{}: x\n y\n", "- ".repeat(60)),
+        format!("a: b\n{}c: d\n", " ".repeat(500_000)),
+        format!("é: b\n{}c d: \"\n", "- é\n".repeat(100_000)),
+    ] {
+        let mut diags = Diagnostics::new();
+        parse_node(&text, &mut diags);
+        assert!(!diags.is_empty());
+    }
+}

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use amiforge_recipe::{check_bytes, parse_component, parse_document, parse_recipe};
+use amiforge_recipe::{check_bytes, check_json, parse_component, parse_document, parse_recipe};
 use amiforge_types::{Diagnostic, Severity};
 
 fn root() -> PathBuf {
@@ -25,7 +25,7 @@ pub(crate) fn cases(folder: &str) -> Vec<PathBuf> {
     cases
 }
 
-pub(crate) fn document(case: &Path) -> Vec<u8> {
+fn document_path(case: &Path) -> PathBuf {
     let files = fs::read_dir(case)
         .unwrap()
         .map(|entry| entry.unwrap().path());
@@ -38,7 +38,11 @@ pub(crate) fn document(case: &Path) -> Vec<u8> {
         "{} needs exactly one document.*",
         case.display()
     );
-    fs::read(&documents[0]).unwrap()
+    documents[0].clone()
+}
+
+pub(crate) fn document(case: &Path) -> Vec<u8> {
+    fs::read(document_path(case)).unwrap()
 }
 
 fn print(problems: &[Diagnostic]) -> String {
@@ -73,7 +77,16 @@ fn run(folder: &str, parse: impl Fn(&str) -> (Option<Vec<u8>>, Vec<Diagnostic>))
     let mut failed = Vec::new();
     for case in cases(folder) {
         let bytes = document(&case);
-        let (canonical, problems) = match check_bytes(&bytes) {
+        // A document that is JSON by its name has to be JSON.
+        let named_json = document_path(&case).extension() == Some("json".as_ref());
+        let text = check_bytes(&bytes).and_then(|text| {
+            if named_json {
+                check_json(text).map(|()| text)
+            } else {
+                Ok(text)
+            }
+        });
+        let (canonical, problems) = match text {
             Ok(text) => parse(text),
             Err(problem) => (None, vec![problem]),
         };

@@ -108,6 +108,24 @@ fn many_braces_are_not_quadratic() {
 }
 
 #[test]
+fn many_references_are_not_quadratic_and_hide_no_error() {
+    for reference in [
+        "{{.Names}}",
+        "{{ build.A.stdout }}",
+        "{{ loop.values }}",
+        "{{ loop.value }}",
+    ] {
+        let many = format!("{reference} ").repeat(20_000);
+        let text = format!(
+            "schemaVersion: 1.0\nconstants: [Many: {{type: string, value: '{many}'}}]\nphases: [{{name: build, steps: [{{name: A, action: ExecuteBash, inputs: {{commands: ['{many}', '{{{{ Undeclared }}}}']}}}}]}}]\n"
+        );
+        let codes = codes(&text);
+        assert!(codes.len() < 150, "{}", codes.len());
+        assert!(codes.contains(&"undeclared-name"), "{reference}");
+    }
+}
+
+#[test]
 fn many_duplicates_are_reported_a_few_times() {
     let codes = codes(&"a: b\n".repeat(90_000));
     assert!(codes.len() < 200, "{}", codes.len());

@@ -1,0 +1,148 @@
+//! Folded blocks (`>`): YAML joins their lines with blanks, which texts of several lines seldom want.
+
+use amiforge_types::{Diagnostic, Span};
+
+use crate::node::{Node, NodeKind, Style};
+
+/// What opens a block is at most this long: the sign, a digit and `+` or `-`.
+const MOST_SIGNS: usize = 3;
+
+/// Whether a folded block stands at `span`, which begins at its sign or at its first character.
+pub(crate) fn is_folded(span: Span, source: &str) -> bool {
+    let Some(rest) = source.get(span.start.offset..) else {
+        return false;
+    };
+    if rest.starts_with('>') {
+        return true;
+    }
+    // Only blanks may stand between the sign's line and the first character.
+    let before = &source[..span.start.offset];
+    let blanks = before.trim_end_matches([' ', '\t', '\r', '\n']);
+    if !before[blanks.len()..].contains('\n') {
+        return false;
+    }
+    let bytes = blanks.as_bytes();
+    let tail = &bytes[bytes.len().saturating_sub(MOST_SIGNS + 1)..];
+    let Some(sign) = tail.iter().rposition(|b| *b == b'>') else {
+        return false;
+    };
+    let apart = match sign {
+        0 => tail.len() == bytes.len(),
+        _ => matches!(tail[sign - 1], b' ' | b'\t' | b'\n'),
+    };
+    apart
+        && tail[sign + 1..]
+            .iter()
+            .all(|b| matches!(b, b'+' | b'-' | b'1'..=b'9'))
+}
+
+/// That a text loses its lines.
+pub(crate) fn joined(what: &str, span: Span) -> Diagnostic {
+    let message =
+        format!("{what} stands in a folded block (`>`), which joins its lines with blanks");
+    Diagnostic::warning("folded-script", span, message)
+        .with_help("write `|` in place of `>` to keep the lines")
+}
+
+/// The problem of a command in a folded block whose lines are commands of their own.
+pub(crate) fn command(node: &Node, source: &str) -> Option<Diagnostic> {
+    let quoted = matches!(&node.kind, NodeKind::Scalar(s) if s.style == Style::Quoted);
+    if !quoted || !is_folded(node.span, source) {
+        return None;
+    }
+    let block = source.get(node.span.start.offset..node.span.end.offset)?;
+    // From the sign on, the lines are whole; else the first one lacks its blanks.
+    let (block, mut cut) = match block.strip_prefix('>') {
+        Some(rest) => (rest.split_once('\n')?.1, 0),
+        None => (
+            block,
+            usize::try_from(node.span.start.column)
+                .unwrap_or(1)
+                .saturating_sub(1),
+        ),
+    };
+    let mut base = None;
+    let mut last: Option<&str> = None;
+    for line in block.lines() {
+        let text = line.trim();
+        let indent = line.len() - line.trim_start().len() + std::mem::take(&mut cut);
+        // A blank line is a line break, and lines that are indented more are kept.
+        if text.is_empty() || indent > *base.get_or_insert(indent) {
+            last = None;
+            continue;
+        }
+        if last.is_some_and(|previous| begins_anew(previous, text)) {
+            return Some(joined("this script", node.span));
+        }
+        last = Some(text);
+    }
+    None
+}
+
+/// Whether a line can only be meant as a command of its own after another one.
+fn begins_anew(previous: &str, line: &str) -> bool {
+    // After a comment everything is part of it.
+    if previous.starts_with('#') || line.starts_with('#') {
+        return true;
+    }
+    let goes_on = previous.ends_with([';', '&', '|', '(', '{', '\\'])
+        || ["then", "do", "else"].contains(&last_word(previous));
+    if goes_on {
+        return false;
+    }
+    const WORDS: [&str; 21] = [
+        "case", "cd", "do", "done", "echo", "elif", "else", "esac", "exit", "export", "fi", "for",
+        "function", "if", "return", "set", "source", "sudo", "then", "while", "}",
+    ];
+    let word = first_word(line).trim_end_matches(';');
+    WORDS.contains(&word)
+        || (word.len() > 1 && !word.starts_with('-') && word == first_word(previous))
+}
+
+fn first_word(line: &str) -> &str {
+    line.split_whitespace().next().unwrap_or_default()
+}
+
+fn last_word(line: &str) -> &str {
+    line.split_whitespace().next_back().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> bool {
+        let node = crate::yaml::parse_node(text, &mut amiforge_types::Diagnostics::new()).unwrap();
+        let NodeKind::Seq(items) = &node.kind else {
+            panic!("{node:?}");
+        };
+        command(&items[0], text).is_some()
+    }
+
+    #[test]
+    fn lines_that_are_commands_are_told_from_one_long_command() {
+        for text in [
+            "- >\n  apt-get update\n  apt-get install -y nginx\n",
+            "- >-\n  # first\n  ls\n",
+            "-  >+\n\n  set -e\n  cd /srv\n",
+            "- >2\n  if true; then\n  ls\n  fi\n",
+            "- >\r\n  mkdir /srv\r\n  echo done\r\n",
+            "-\n  >\n  mkdir /srv\n  sudo ls\n",
+        ] {
+            assert!(told(text), "{text}");
+        }
+        for text in [
+            "- |\n  apt-get update\n  apt-get install -y nginx\n",
+            "- >\n  apt-get install -y\n  nginx\n  curl\n",
+            "- >-\n  apt-get update &&\n  apt-get install -y nginx\n",
+            "- >\n  ls\n\n  ls\n",
+            "- >\n  curl -o x\n  -L https://example.com\n",
+            "- 'ls >\n  echo a\n  echo b'\n",
+            "- ls >\n  echo a\n  echo b\n",
+            "- >\n  ls\n    echo a\n",
+            "- echo '\n\n  a'\n",
+        ] {
+            assert!(!told(text), "{text}");
+        }
+    }
+}
