@@ -155,9 +155,9 @@ fn runs_of(component: &Component, parameters: &BTreeMap<String, String>) -> Vec<
             let text = |node: &Node| scope.resolve_text(node.as_text()?, node.span).ok();
             let arn = text(inputs.get("document")?).filter(|text| text.starts_with("arn:"))?;
             let given = match inputs.get("parameters").map(|node| &node.kind) {
-                Some(NodeKind::Map(fields)) => fields
+                Some(NodeKind::Seq(given)) => given
                     .iter()
-                    .filter_map(|(key, value)| Some((key.text.clone(), text(value)?)))
+                    .filter_map(|one| Some((text(one.get("name")?)?, text(one.get("value")?)?)))
                     .collect(),
                 _ => BTreeMap::new(),
             };
@@ -260,5 +260,16 @@ mod tests {
         assert_eq!(named(&[]), [arn("hello-world-linux")]);
         assert_eq!(named(&[("Name", "reboot-linux")]), [arn("reboot-linux")]);
         assert_eq!(named(&[("Name", "no-such")]), Vec::<String>::new());
+        // What the document is given decides what it runs in turn.
+        let text = text.replace(
+            "x.x.x'}",
+            "x.x.x', parameters: [{name: Level, value: '{{ Name }}'}, {name: Empty, value: ''}]}",
+        );
+        let component = parse_component(&text).0.unwrap();
+        let parameters = component.resolve_parameters(&BTreeMap::new()).unwrap();
+        let runs = runs_of(&component, &parameters);
+        let given = [("Empty", ""), ("Level", "hello-world-linux")];
+        let given = given.map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(runs, [(arn("hello-world-linux"), BTreeMap::from(given))]);
     }
 }

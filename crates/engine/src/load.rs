@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use amiforge_exec::External;
 use amiforge_recipe::{
     Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, ParentImage, ResourceKind,
-    SecretParameter, Template, TemplateError, VersionPattern, kind_of, parse_component,
-    parse_container_recipe, parse_document, parse_recipe, parse_template, recipe_sources,
-    secret_key,
+    SecretParameter, Template, TemplateError, VersionPattern, did_you_mean, kind_of,
+    parse_component, parse_container_recipe, parse_document, parse_recipe, parse_template,
+    recipe_sources, secret_key,
 };
 use amiforge_types::{Diagnostic, Diagnostics, Digest, Severity, Span};
 use rayon::prelude::*;
@@ -729,10 +729,14 @@ fn unknown_component(span: Span, name: &str, version: &str) -> Diagnostic {
         .filter(|document| document.name == name)
         .filter_map(|document| document.version().map(|v| v.to_string()))
         .collect();
+    let names = library::library().iter().map(|document| document.name);
     let help = if versions.is_empty() {
-        "`amiforge component list` shows the library; a document of your own is named by its path, \
-         for example ./components/web.yaml"
-            .to_owned()
+        let list = "`amiforge component list` shows the library; a document of your own is named by its path, \
+         for example ./components/web.yaml";
+        match did_you_mean(name, names) {
+            Some(meant) => format!("{meant} {list}"),
+            None => list.to_owned(),
+        }
     } else {
         format!("the library has {name} in version {}", versions.join(", "))
     };

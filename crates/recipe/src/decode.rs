@@ -390,7 +390,7 @@ pub(crate) struct Fields<'n> {
     /// Nothing is known of the mapping, so nothing is missing in it.
     opaque: bool,
     /// Fields that were told to be out of place.
-    refused: Vec<&'static str>,
+    told: Vec<&'static str>,
 }
 
 /// How the fields of a mapping are spelled.
@@ -417,7 +417,7 @@ impl<'n> Fields<'n> {
             aliases: Vec::new(),
             refused: Vec::new(),
             opaque,
-            refused: Vec::new(),
+            told: Vec::new(),
         };
         match &node.kind {
             NodeKind::Map(fields) => {
@@ -484,7 +484,7 @@ impl<'n> Fields<'n> {
     pub(crate) fn refuse_of_api(&mut self, name: &'static str, cx: &mut Cx<'_>) {
         let found = self.fields.iter().find(|f| self.matches(&f.0.text, name));
         if let Some((key, _)) = found {
-            self.refused.push(name);
+            self.told.push(name);
             let message = format!(
                 "`{}` is a field of the API, not of CloudFormation",
                 key.text
@@ -646,12 +646,7 @@ impl<'n> Fields<'n> {
             .iter()
             .map(|(key, _)| key)
             .filter(|key| !known(&key.text))
-            .filter(|key| {
-                !self
-                    .refused
-                    .iter()
-                    .any(|name| self.matches(&key.text, name))
-            })
+            .filter(|key| !self.told.iter().any(|name| self.matches(&key.text, name)))
             .peekable();
         if unknown.peek().is_none() {
             return;
