@@ -86,6 +86,9 @@ pub enum Event {
         status: String,
         /// Seconds it took.
         seconds: f64,
+        /// What went wrong, when something did.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
     },
     /// A file of the output folder is complete.
     Artifact {
