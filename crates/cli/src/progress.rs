@@ -117,6 +117,15 @@ impl EventSink for Progress {
         if let Event::Warning { message } = &event {
             self.line(&format!("warning: {}", render::plain_lines(message)));
         }
+        if let Event::Problem {
+            path,
+            text,
+            diagnostic,
+            ..
+        } = &event
+        {
+            self.line(&render::problem(path, text, diagnostic));
+        }
         if self.quiet {
             return;
         }

@@ -144,7 +144,7 @@ impl Engine {
 
     /// Name, text, component and parameters of each document.
     fn documents(&self, request: &ComponentRequest) -> Result<Vec<Document>, EngineError> {
-        let (mut found, mut reports) = (Vec::new(), Vec::new());
+        let (mut found, mut reports, mut warned) = (Vec::new(), Vec::new(), Vec::new());
         let mut used = vec![false; request.parameters.len()];
         for path in &request.documents {
             let (name, report, component) = document(path)?;
@@ -165,6 +165,7 @@ impl Engine {
                 .or_fail(ErrorKind::Invalid, || name.clone())
                 .map_err(|e| e.with_hint("give it with --param NAME=VALUE"))?;
             found.push((name, text, component, parameters));
+            warned.push(report);
         }
         if !reports.is_empty() {
             return Err(EngineError::Documents(reports));
@@ -174,6 +175,7 @@ impl Engine {
             let message = format!("--param {name}: no document has this parameter");
             return Err(EngineError::new(ErrorKind::Invalid, message));
         }
+        warned.iter().for_each(|report| self.warn_of(report));
         Ok(found)
     }
 

@@ -234,6 +234,68 @@ fn every_failure_of_a_run_is_told_with_its_reason() {
 }
 
 #[test]
+fn warnings_of_a_document_are_told_before_it_runs() {
+    let env = Env::new();
+    env.write(
+        "document.yaml",
+        "schemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      \
+         - {name: One, action: ExecuteBash, inputs: {commands: ['echo {{.Names}}']}}\n",
+    );
+    let run = |args: &[&str]| {
+        let mut command = env.amiforge();
+        finish(command.args(args).current_dir(env.path(""))).expect_code(0)
+    };
+    let validated = run(&["validate", "document.yaml"]).stderr;
+    assert!(validated.contains("warning["), "{validated}");
+    let ran = run(&["component", "run", "document.yaml", "--live"]).stderr;
+    assert!(ran.starts_with(&validated), "{ran}");
+}
+
+#[test]
+fn standard_output_with_events_has_json_lines_only() {
+    let env = Env::new();
+    env.write(
+        "document.yaml",
+        "schemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      \
+         - {name: One, action: ExecuteBash, inputs: {commands: ['echo {{.Names}}']}}\n",
+    );
+    let lines = |args: &[&str]| -> Vec<serde_json::Value> {
+        let mut command = env.amiforge();
+        let end = finish(command.args(args).current_dir(env.path(""))).expect_code(0);
+        let text = end.text();
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}\n{end}")))
+            .collect()
+    };
+    let events = ["--events", "-"];
+    let run = lines(
+        &[
+            &["component", "run", "document.yaml", "--live"],
+            &events[..],
+        ]
+        .concat(),
+    );
+    let kinds: Vec<&str> = run.iter().filter_map(|e| e["event"].as_str()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "warning",
+            "step-started",
+            "output",
+            "step-finished",
+            "result"
+        ]
+    );
+    assert_eq!(run[4]["result"]["executedStepCount"], 1);
+    let list = lines(&[&["component", "list"], &events[..]].concat());
+    assert_eq!((list.len(), &list[0]["event"]), (1, &"result".into()));
+    // What is no JSON goes elsewhere.
+    let shown = lines(&[&["component", "show", "update-linux"], &events[..]].concat());
+    assert!(shown.is_empty(), "{shown:?}");
+}
+
+#[test]
 fn a_secret_of_the_configuration_is_used_and_left_nowhere() {
     const SECRET: &str = "canary-91c4d7";
     let env = Env::new();
