@@ -293,7 +293,7 @@ impl Run<'_, '_> {
             Ok(Branch::Abort) => {
                 return Ended::Failed(Told::before("its condition led to `Abort`"));
             }
-            Err(told) => return Ended::Failed(told),
+            Err(told) => return Ended::Failed(*told),
         }
         if let (None, Some(repeat)) = (&progress.values, &step.repeat) {
             match repeat.values(&self.scope) {
@@ -326,7 +326,7 @@ impl Run<'_, '_> {
     }
 
     /// What the condition leads to.
-    fn branch(&mut self, step: &Step, progress: &mut Progress) -> Result<Branch, Told> {
+    fn branch(&mut self, step: &Step, progress: &mut Progress) -> Result<Branch, Box<Told>> {
         let Some(when) = &step.condition else {
             return Ok(Branch::Execute);
         };
@@ -334,9 +334,9 @@ impl Run<'_, '_> {
             return Ok(branch);
         }
         let resolved = self.scope.resolve(&when.condition);
-        let resolved = resolved.map_err(|error| Told::unresolved(&error))?;
+        let resolved = resolved.map_err(|error| Box::new(Told::unresolved(&error)))?;
         let (condition, problems) = If::decode(&resolved);
-        let condition = condition.ok_or_else(|| Told::undecoded(problems))?;
+        let condition = condition.ok_or_else(|| Box::new(Told::undecoded(problems)))?;
         let machine = self.stage.machine;
         let stage = &mut *self.stage;
         let mut sink = |event| stage.tell(event);
@@ -344,7 +344,8 @@ impl Run<'_, '_> {
         let dir = folder(self.document);
         let cx = StepCx::new(machine, &self.env, dir, None, loud, &mut sink);
         let holds = actions::holds(&condition, &cx)
-            .map_err(|error| Told::before(format!("its condition: {}", actions::chain(&error))))?;
+            .map_err(|error| format!("its condition: {}", actions::chain(&error)))
+            .map_err(|reason| Box::new(Told::before(reason)))?;
         let branch = if holds { when.then } else { when.otherwise };
         progress.branch = Some(branch);
         Ok(branch)
@@ -384,9 +385,11 @@ impl Run<'_, '_> {
             self.scope.iteration = None;
             match once {
                 Once::Done(outputs) => {
-                    if let Err(told) = join(&mut progress.outputs, outputs) {
-                        let tried = true;
-                        return Ended::Failed(Told { tried, ..told });
+                    if let Err(reason) = join(&mut progress.outputs, outputs) {
+                        return Ended::Failed(Told {
+                            tried: true,
+                            ..Told::before(reason)
+                        });
                     }
                     progress.next += 1;
                     progress.document = None;
@@ -640,7 +643,7 @@ fn outputs_of(run: &RunResult) -> Outputs {
 }
 
 /// Adds the outputs of an iteration to those before it: values of a key stand below one another.
-fn join(all: &mut Vec<Outputs>, more: Vec<Outputs>) -> Result<(), Told> {
+fn join(all: &mut Vec<Outputs>, more: Vec<Outputs>) -> Result<(), String> {
     for (index, outputs) in more.into_iter().enumerate() {
         if index == all.len() {
             all.push(outputs);
@@ -658,8 +661,9 @@ fn join(all: &mut Vec<Outputs>, more: Vec<Outputs>) -> Result<(), Told> {
     }
     let bytes: usize = all.iter().flat_map(Outputs::values).map(String::len).sum();
     if bytes > MAX_LOOP_OUTPUT {
-        let reason = format!("the outputs have more than {MAX_LOOP_OUTPUT} bytes");
-        return Err(Told::before(reason));
+        return Err(format!(
+            "the outputs have more than {MAX_LOOP_OUTPUT} bytes"
+        ));
     }
     Ok(())
 }
