@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     max_term_width = 100
 )]
 pub(crate) struct Cli {
-    /// Write events as JSON lines to this file, or to standard output with `-`.
+    /// Write events as JSON lines to this file, or to standard output with `-`; there the result is the last one of them.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) events: Option<PathBuf>,
     /// Print only warnings and errors on standard error.

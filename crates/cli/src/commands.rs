@@ -8,28 +8,16 @@ use amiforge_engine as engine;
 use amiforge_engine::{Engine, EngineError, ErrorKind};
 use amiforge_types::ByteSize;
 use clap::CommandFactory;
-use serde::Serialize;
 
 use crate::CommandError;
 use crate::args::{self, BootArg, ChecksumsArg, FirmwareArg, InspectWhat, ProfileArg};
+use crate::out::{as_json, print_json, print_line, writer};
 use crate::{json, render};
 
 pub(crate) type Outcome = Result<ExitCode, CommandError>;
 
 pub(crate) fn usage(message: String) -> CommandError {
     EngineError::new(ErrorKind::Invalid, message).into()
-}
-
-pub(crate) fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
-    let text = serde_json::to_string_pretty(value).map_err(std::io::Error::from)?;
-    print_line(&text)
-}
-
-pub(crate) fn print_line(text: &str) -> Result<(), CommandError> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()?;
-    Ok(())
 }
 
 /// `NAME=VALUE`, each.
@@ -64,7 +52,7 @@ pub(crate) fn build(engine: &Engine, args: args::Build) -> Outcome {
         jobs: args.jobs,
         boot_timeout_seconds: args.boot_timeout,
     })?;
-    if json {
+    if as_json(json) {
         print_json(&outcome)?;
     } else {
         print_line(&format!("{} {}", outcome.image_id, outcome.out.display()))?;
@@ -79,7 +67,7 @@ pub(crate) fn plan(engine: &Engine, args: &args::Plan) -> Outcome {
         params: args.recipe.params.clone(),
         offline: args.recipe.offline,
     })?)?;
-    if args.json {
+    if as_json(args.json) {
         print_json(&report)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -99,7 +87,7 @@ pub(crate) fn plan(engine: &Engine, args: &args::Plan) -> Outcome {
 pub(crate) fn validate(engine: &Engine, args: &args::Validate) -> Outcome {
     let reports = engine.validate(&args.files)?;
     let bad = reports.iter().any(engine::DocumentReport::has_errors);
-    if args.json {
+    if as_json(args.json) {
         print_json(&json::Validation::of(&reports))?;
     } else {
         for report in &reports {
@@ -163,7 +151,7 @@ pub(crate) fn test(engine: &Engine, args: &args::Test) -> Outcome {
         firmware,
         timeout_seconds: args.timeout,
     })?;
-    if args.json {
+    if as_json(args.json) {
         print_json(&report)?;
     } else {
         for (firmware, passed) in report.verdicts() {
@@ -227,7 +215,7 @@ fn output_request(files: Vec<PathBuf>, how: args::DiskOutput) -> engine::OutputR
 
 /// What `sha256sum -c` reads, or names alone where nothing was hashed.
 fn print_files(report: &engine::DiskFilesReport, json: bool) -> Outcome {
-    if json {
+    if as_json(json) {
         print_json(report)?;
     } else {
         for file in &report.files {
@@ -242,7 +230,7 @@ fn print_files(report: &engine::DiskFilesReport, json: bool) -> Outcome {
 
 pub(crate) fn info(engine: &Engine, args: &args::Info) -> Outcome {
     let info = engine.disk_info(&args.file, args.digests, args.allow_backing_file)?;
-    if args.json {
+    if as_json(args.json) {
         print_json(&info)?;
     } else {
         print_line(info.table().trim_end())?;
@@ -256,7 +244,7 @@ pub(crate) fn inspect(engine: &Engine, args: args::Inspect) -> Outcome {
     match args.what {
         InspectWhat::Ls { path, long, json } => {
             let entries = engine.inspect_ls(&image, partition, path.as_encoded_bytes())?;
-            if json {
+            if as_json(json) {
                 print_json(&entries)?;
             } else {
                 for entry in entries {
@@ -270,7 +258,7 @@ pub(crate) fn inspect(engine: &Engine, args: args::Inspect) -> Outcome {
         }
         InspectWhat::Tree { path, depth, json } => {
             let path = path.as_encoded_bytes();
-            if json {
+            if as_json(json) {
                 let mut lines = Vec::new();
                 engine.inspect_tree(&image, partition, path, depth, &mut |line| {
                     lines.push(line);
@@ -278,7 +266,7 @@ pub(crate) fn inspect(engine: &Engine, args: args::Inspect) -> Outcome {
                 })?;
                 print_json(&lines)?;
             } else {
-                let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+                let mut out = std::io::BufWriter::new(writer());
                 engine.inspect_tree(&image, partition, path, depth, &mut |line| {
                     writeln!(out, "{}", line.line())
                 })?;
@@ -286,13 +274,13 @@ pub(crate) fn inspect(engine: &Engine, args: args::Inspect) -> Outcome {
             }
         }
         InspectWhat::Cat { path } => {
-            let mut out = std::io::stdout().lock();
+            let mut out = writer();
             engine.inspect_cat(&image, partition, path.as_encoded_bytes(), &mut out)?;
             out.flush()?;
         }
         InspectWhat::Stat { path, json } => {
             let entry = engine.inspect_stat(&image, partition, path.as_encoded_bytes())?;
-            if json {
+            if as_json(json) {
                 print_json(&entry)?;
             } else {
                 print_line(entry.details().trim_end())?;
@@ -308,7 +296,7 @@ pub(crate) fn diff(engine: &Engine, args: args::Diff) -> Outcome {
         b: args.b,
         times: args.times,
     })?;
-    if args.json {
+    if as_json(args.json) {
         print_json(&report)?;
     } else {
         print_line(report.text(args.limit).trim_end())?;
@@ -319,7 +307,7 @@ pub(crate) fn diff(engine: &Engine, args: args::Diff) -> Outcome {
 
 pub(crate) fn doctor(engine: &Engine, args: &args::Doctor) -> Outcome {
     let report = engine.doctor();
-    if args.json {
+    if as_json(args.json) {
         print_json(&report)?;
     } else {
         print_line(report.table().trim_end())?;
@@ -331,7 +319,7 @@ pub(crate) fn cache(engine: &Engine, command: args::Cache) -> Outcome {
     match command {
         args::Cache::List { json } => {
             let report = engine.cache()?;
-            match json {
+            match as_json(json) {
                 true => print_json(&report)?,
                 false => print_line(&report.text())?,
             }
@@ -348,7 +336,7 @@ pub(crate) fn cache(engine: &Engine, command: args::Cache) -> Outcome {
                 keep.age = Some(DEFAULT_KEEP);
             }
             let collected = engine.collect(keep, gc.dry_run)?;
-            match gc.json {
+            match as_json(gc.json) {
                 true => print_json(&collected)?,
                 false => print_line(&collected.text(gc.dry_run))?,
             }
@@ -367,6 +355,6 @@ const DEFAULT_KEEP: std::time::Duration = std::time::Duration::from_secs(30 * 86
 pub(crate) fn completions(shell: clap_complete::Shell) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut args::Cli::command(), "amiforge", &mut script);
-    std::io::stdout().lock().write_all(&script)?;
+    writer().write_all(&script)?;
     Ok(ExitCode::SUCCESS)
 }

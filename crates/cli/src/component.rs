@@ -7,7 +7,8 @@ use amiforge_engine::{self as engine, Engine};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::commands::{Outcome, parameters, print_json, print_line, usage};
+use crate::commands::{Outcome, parameters, usage};
+use crate::out::{as_json, print_json, print_line};
 use crate::render;
 
 #[derive(Debug, Subcommand)]
@@ -90,7 +91,7 @@ fn list(json: bool) -> Outcome {
             })
         })
         .collect();
-    if json {
+    if as_json(json) {
         print_json(&rows)?;
         return Ok(ExitCode::SUCCESS);
     }

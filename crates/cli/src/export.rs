@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use amiforge_engine::{self as engine, Engine};
 
 use crate::args::{self, ExportFormatArg};
-use crate::commands::{Outcome, parameters, print_line, usage};
+use crate::commands::{Outcome, parameters, usage};
+use crate::out::{print_line, writer};
 
 pub(crate) fn export(engine: &Engine, args: args::Export) -> Outcome {
     let mut uris = Vec::new();
@@ -38,7 +39,7 @@ pub(crate) fn export(engine: &Engine, args: args::Export) -> Outcome {
     })?;
     match exported {
         engine::Exported::Text(text) => {
-            let mut out = std::io::stdout().lock();
+            let mut out = writer();
             out.write_all(text.as_bytes())?;
             out.flush()?;
         }

@@ -8,6 +8,7 @@ mod commands;
 mod component;
 mod export;
 mod json;
+mod out;
 mod progress;
 mod render;
 
@@ -45,6 +46,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if cli.events.as_deref() == Some("-".as_ref()) {
+        out::json_lines();
+    }
     let result = run(cli.command, &progress);
     progress.finish();
     match result {

@@ -9,6 +9,8 @@ use std::time::Duration;
 use amiforge_engine::{Event, EventSink};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::render;
+
 /// Where the events of one run go.
 pub(crate) struct Progress {
     quiet: bool,
@@ -113,7 +115,16 @@ impl EventSink for Progress {
             let _ = writeln!(json, "{text}").and_then(|()| json.flush());
         }
         if let Event::Warning { message } = &event {
-            self.line(&format!("warning: {}", crate::render::plain_lines(message)));
+            self.line(&format!("warning: {}", render::plain_lines(message)));
+        }
+        if let Event::Problem {
+            path,
+            text,
+            diagnostic,
+            ..
+        } = &event
+        {
+            self.line(&render::problem(path, text, diagnostic));
         }
         if self.quiet {
             return;
@@ -157,7 +168,7 @@ impl EventSink for Progress {
                 self.spin(format!("{component} {phase}/{step}"));
             }
             Event::Output { line, .. } => {
-                self.line(&format!("          | {}", crate::render::plain(&line)));
+                self.line(&format!("          | {}", render::plain(&line)));
             }
             Event::StepFinished {
                 component,
@@ -165,9 +176,16 @@ impl EventSink for Progress {
                 step,
                 status,
                 seconds,
+                failure,
             } if status != "success" => {
+                let status = match status.as_str() {
+                    "ignoredFailure" => "failed and ignored",
+                    status => status,
+                };
+                let reason = failure.map(|reason| format!(": {}", render::plain_lines(&reason)));
                 self.line(&format!(
-                    "     step {component} {phase}/{step} {status} after {seconds:.1} s"
+                    "     step {component} {phase}/{step} {status} after {seconds:.1} s{}",
+                    reason.unwrap_or_default()
                 ));
             }
             Event::Artifact { file, bytes, .. } => {

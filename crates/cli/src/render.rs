@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 
 use amiforge_engine::{DocumentReport, EngineError};
 use amiforge_types::{Diagnostic, Severity};
@@ -9,24 +10,29 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// Draws every problem of a document to standard error.
 pub(crate) fn document(report: &DocumentReport) {
+    let mut err = std::io::stderr().lock();
+    for diagnostic in &report.diagnostics {
+        let text = problem(&report.path, &report.text, diagnostic);
+        // A closed standard error leaves nobody to tell.
+        let _ = writeln!(err, "{text}");
+    }
+}
+
+/// A problem of a document, for standard error, with an empty line after it.
+pub(crate) fn problem(path: &Path, text: &str, diagnostic: &Diagnostic) -> String {
     let renderer = if std::io::stderr().is_terminal() {
         Renderer::styled()
     } else {
         Renderer::plain()
     };
-    let mut err = std::io::stderr().lock();
-    for diagnostic in &report.diagnostics {
-        let text = renderer.render(&[group(report, diagnostic)]).to_string();
-        // A closed standard error leaves nobody to tell.
-        let _ = writeln!(err, "{text}\n");
-    }
+    format!("{}\n", renderer.render(&[group(path, text, diagnostic)]))
 }
 
 /// A source longer than this is shown as an excerpt around the problem, so that a report about a
 /// huge file stays readable and cheap.
 const EXCERPT: usize = 64 << 10;
 
-fn group<'a>(report: &'a DocumentReport, diagnostic: &'a Diagnostic) -> Group<'a> {
+fn group<'a>(path: &Path, text: &'a str, diagnostic: &'a Diagnostic) -> Group<'a> {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
@@ -37,7 +43,6 @@ fn group<'a>(report: &'a DocumentReport, diagnostic: &'a Diagnostic) -> Group<'a
             .id(diagnostic.code),
     );
     if let Some(span) = diagnostic.span {
-        let text = report.text.as_str();
         let mut start = floor(text, span.start.offset);
         let mut end = floor(text, span.end.offset).max(start);
         // One line is enough to see the place; a span over a whole block would draw all of it.
@@ -60,12 +65,12 @@ fn group<'a>(report: &'a DocumentReport, diagnostic: &'a Diagnostic) -> Group<'a
         group = group.element(
             Snippet::source(source)
                 .line_start(first_line)
-                .path(report.path.to_string_lossy().into_owned())
+                .path(path.to_string_lossy().into_owned())
                 .annotation(AnnotationKind::Primary.span(start..end)),
         );
     } else {
         group = group.element(annotate_snippets::Origin::path(
-            report.path.to_string_lossy().into_owned(),
+            path.to_string_lossy().into_owned(),
         ));
     }
     if let Some(help) = &diagnostic.help {

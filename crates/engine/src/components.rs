@@ -13,11 +13,11 @@ use amiforge_types::{Digest, Timestamp};
 use fs_err as fs;
 
 use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
-use crate::layers;
 use crate::library;
 use crate::load::read_component;
 use crate::settings::Engine;
 use crate::sources::Sources;
+use crate::steps::{Telling, failure_text};
 use crate::variables;
 
 use self::folder::Folder;
@@ -118,20 +118,10 @@ impl Engine {
         let logs = || "cannot write the logs".to_owned();
         let mut log = ToeLog::create(&request.log_dir, &run).or_fail(ErrorKind::Failed, logs)?;
         let dir = log.dir().to_owned();
-        let mut document = String::new();
-        let mut started = std::time::Instant::now();
+        let mut telling = Telling::documents(self, String::new());
         let mut on_event = |event| {
             log.event(&event);
-            match &event {
-                amiforge_exec::ChildEvent::DocumentStarted { document: name } => {
-                    document.clone_from(name);
-                }
-                amiforge_exec::ChildEvent::StepStarted { .. } => {
-                    started = std::time::Instant::now();
-                }
-                _ => {}
-            }
-            self.child_event(&document, event, started);
+            telling.event(event);
         };
         let result = match &mut folder {
             None => amiforge_exec::run_here(&run, &outside, &mut on_event),
@@ -145,18 +135,16 @@ impl Engine {
         Ok((result, dir))
     }
 
-    /// Why a run failed: the step, its command, and the end of its output. Nothing for one that did not.
+    /// Why a run failed: each step that did, its command, and the end of its output. Nothing for one that did not.
     #[must_use]
     pub fn failure_of(&self, result: &RunResult) -> Option<EngineError> {
-        let failure = result.failure.as_ref();
-        failure
-            .filter(|_| !result.status.is_ok())
-            .map(layers::step_error)
+        let failed = !result.status.is_ok();
+        failed.then(|| EngineError::new(ErrorKind::Failed, failure_text(result)))
     }
 
     /// Name, text, component and parameters of each document.
     fn documents(&self, request: &ComponentRequest) -> Result<Vec<Document>, EngineError> {
-        let (mut found, mut reports) = (Vec::new(), Vec::new());
+        let (mut found, mut reports, mut warned) = (Vec::new(), Vec::new(), Vec::new());
         let mut used = vec![false; request.parameters.len()];
         for path in &request.documents {
             let (name, report, component) = document(path)?;
@@ -177,6 +165,7 @@ impl Engine {
                 .or_fail(ErrorKind::Invalid, || name.clone())
                 .map_err(|e| e.with_hint("give it with --param NAME=VALUE"))?;
             found.push((name, text, component, parameters));
+            warned.push(report);
         }
         if !reports.is_empty() {
             return Err(EngineError::Documents(reports));
@@ -186,6 +175,7 @@ impl Engine {
             let message = format!("--param {name}: no document has this parameter");
             return Err(EngineError::new(ErrorKind::Invalid, message));
         }
+        warned.iter().for_each(|report| self.warn_of(report));
         Ok(found)
     }
 

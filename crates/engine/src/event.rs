@@ -1,5 +1,9 @@
 //! What an operation tells while it runs. The command line draws these as bars, plain lines or JSON.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use amiforge_types::Diagnostic;
 use serde::Serialize;
 
 /// One thing that happened. In JSON, `event` names the variant in kebab case.
@@ -86,6 +90,9 @@ pub enum Event {
         status: String,
         /// Seconds it took.
         seconds: f64,
+        /// What went wrong, when something did.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
     },
     /// A file of the output folder is complete.
     Artifact {
@@ -125,6 +132,21 @@ pub enum Event {
     Warning {
         /// One sentence.
         message: String,
+    },
+    /// A document has a problem and is used all the same. In JSON it is a warning like others.
+    #[serde(rename = "warning")]
+    Problem {
+        /// File, place, code and what is wrong, in one line.
+        message: String,
+        /// The file, as the user named it.
+        #[serde(skip)]
+        path: PathBuf,
+        /// Its text, to show the place.
+        #[serde(skip)]
+        text: Arc<str>,
+        /// The problem.
+        #[serde(skip)]
+        diagnostic: Diagnostic,
     },
     /// Nothing had to be done.
     Unchanged {

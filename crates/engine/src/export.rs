@@ -157,11 +157,7 @@ impl Engine {
         {
             return Err(error);
         }
-        for report in &reports {
-            for diagnostic in &report.diagnostics {
-                self.warn(format!("{}:{diagnostic}", report.path.display()));
-            }
-        }
+        reports.iter().for_each(|report| self.warn_of(report));
         if export.is_empty() {
             let message = "there is nothing to export".to_owned();
             return Err(EngineError::new(ErrorKind::Invalid, message));

@@ -26,11 +26,12 @@ use crate::event::Event;
 use crate::load::LoadedRecipe;
 use crate::parent;
 use crate::settings::Engine;
+use crate::steps::Telling;
 
 pub(crate) use self::on_tree::on_tree;
 pub(crate) use self::overlay::{Scratch, component_shims, root_spec};
+pub(crate) use self::phase::BUILD_RESULTS;
 use self::phase::{BUILD, Phase};
-pub(crate) use self::phase::{BUILD_RESULTS, step_error};
 pub(crate) use self::sandbox::sandbox_error;
 use self::sandbox::with_tail;
 pub(crate) use self::validated::VALIDATED;
@@ -38,7 +39,7 @@ use self::validated::validated_on;
 
 /// Version of what unpacks packages, runs steps and harvests their results; an input of every layer's id. Raise it
 /// when the same inputs would give other bytes.
-pub(crate) const EXECUTOR_VERSION: &str = "7";
+pub(crate) const EXECUTOR_VERSION: &str = "8";
 
 /// What making layers needs to know.
 pub(crate) struct Work<'a> {
@@ -198,8 +199,8 @@ impl Engine {
                     root.network = false;
                     // Of no use without a network, and the scripts of resolvers keep copies of it.
                     root.resolv_conf = None;
-                    let mut on_event =
-                        |event: ChildEvent| self.child_event(&planned.title, event, start);
+                    let mut telling = Telling::component(self, &planned.title);
+                    let mut on_event = |event: ChildEvent| telling.event(event);
                     let result = sandbox
                         .run_script(&root, &spec, cancel, &mut on_event)
                         .map_err(sandbox_error)?;

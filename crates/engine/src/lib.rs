@@ -36,6 +36,7 @@ mod schemas;
 mod settings;
 mod shown;
 mod sources;
+mod steps;
 mod variables;
 mod volumes;
 

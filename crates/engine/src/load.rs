@@ -150,11 +150,7 @@ impl Engine {
         let (loaded, reports) = load_all(request, &sources, true)?;
         match loaded {
             Some(loaded) if !reports.iter().any(DocumentReport::has_errors) => {
-                for report in &reports {
-                    for diagnostic in &report.diagnostics {
-                        self.warn(format!("{}:{diagnostic}", report.path.display()));
-                    }
-                }
+                reports.iter().for_each(|report| self.warn_of(report));
                 Ok(loaded)
             }
             _ => Err(EngineError::Documents(reports)),

@@ -176,6 +176,10 @@ impl OutFolder {
             if entry.file_name() == LAYOUT_DIR {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
+            if entry.file_name() == "logs" {
+                // Stays unless it is empty: all layers were there, and something after them failed.
+                let _ = std::fs::remove_dir(entry.path());
+            }
         }
         match std::fs::symlink_metadata(&failed) {
             // Somebody else's: the logs go beside it.

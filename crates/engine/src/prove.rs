@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use amiforge_ami::{Firmware, Manifest};
 use amiforge_disk::Extents;
 use amiforge_exec::protocol::{Hello, Reply, Request, VERSION};
-use amiforge_exec::{ChildEvent, DocumentSpec, External, Journal, Outside, RunResult, RunSpec};
+use amiforge_exec::{DocumentSpec, External, Journal, Outside, RunResult, RunSpec};
 use amiforge_fs::fat::{self, FatFile};
 use amiforge_types::{BlobTable, Digest, MIB, Timestamp};
 use amiforge_vm::{
@@ -26,6 +26,7 @@ use crate::look::{open_disk, read_manifest, threads};
 use crate::parent::InstalledPackage;
 use crate::settings::Engine;
 use crate::sources::Sources;
+use crate::steps::{Telling, failure_text};
 use crate::variables::{self, Stage};
 
 /// Limit for a boot with hardware acceleration; without it, it is scaled.
@@ -516,14 +517,14 @@ impl Engine {
     ) -> Result<RunResult, SessionError> {
         let mut boot = first.boot_id.clone();
         let mut request = Request::Run(run.clone());
-        let mut document = String::new();
+        let mut telling = Telling::documents(self, format!("{firmware} "));
         loop {
             // The agent of each boot is another process.
             if let Some(outside) = &outside {
                 send(link, &Request::Lend(outside.clone()))?;
             }
             send(link, &request)?;
-            let journal = match self.follow(firmware, link, &mut document)? {
+            let journal = match self.follow(link, &mut telling)? {
                 Followed::Result(result) => return Ok(*result),
                 Followed::Restart(journal) => journal,
             };
@@ -538,26 +539,16 @@ impl Engine {
 
     fn follow(
         &self,
-        firmware: Firmware,
         link: &mut GuestLink<'_>,
-        document: &mut String,
+        telling: &mut Telling<'_>,
     ) -> Result<Followed, SessionError> {
-        let mut started = Instant::now();
         loop {
             let timeout = link.remaining();
             let Ok(reply) = serde_json::from_value::<Reply>(link.recv(timeout)?) else {
                 continue;
             };
             match reply {
-                Reply::Event {
-                    event: ChildEvent::DocumentStarted { document: name },
-                } => *document = format!("{firmware} {name}"),
-                Reply::Event { event } => {
-                    if matches!(event, ChildEvent::StepStarted { .. }) {
-                        started = Instant::now();
-                    }
-                    self.child_event(document, event, started);
-                }
+                Reply::Event { event } => telling.event(event),
                 Reply::Result { result } => return Ok(Followed::Result(Box::new(result))),
                 Reply::Restart { journal } => return Ok(Followed::Restart(journal)),
                 Reply::Error { message } => return Err(SessionError::Other(message.into())),
@@ -568,52 +559,6 @@ impl Engine {
                     ));
                 }
             }
-        }
-    }
-
-    /// Tells a step's event as ours.
-    pub(crate) fn child_event(&self, component: &str, event: ChildEvent, started: Instant) {
-        let component = component.to_owned();
-        match event {
-            ChildEvent::StepStarted {
-                phase,
-                step,
-                action,
-                ..
-            } => self.emit(Event::StepStarted {
-                component,
-                phase,
-                step,
-                action,
-            }),
-            ChildEvent::Stdout { line } => self.emit(Event::Output {
-                stream: "stdout",
-                line,
-            }),
-            ChildEvent::Stderr { line } => self.emit(Event::Output {
-                stream: "stderr",
-                line,
-            }),
-            ChildEvent::StepFinished {
-                phase,
-                step,
-                status,
-                ..
-            } => self.emit(Event::StepFinished {
-                component,
-                phase,
-                step,
-                status: serde_json::to_value(status)
-                    .ok()
-                    .and_then(|v| v.as_str().map(str::to_owned))
-                    .unwrap_or_default(),
-                seconds: started.elapsed().as_secs_f64(),
-            }),
-            ChildEvent::Retry { attempt, reason } => {
-                self.warn(format!("{component}: attempt {attempt}, since {reason}"))
-            }
-            ChildEvent::Note { text } => self.warn(format!("{component}: {text}")),
-            _ => {}
         }
     }
 
@@ -746,20 +691,8 @@ fn volume_digest(volume: &Volume) -> Result<Digest, BoxError> {
 
 /// What the test phases said, in a few lines.
 fn test_failure(run: &BootRun) -> String {
-    let failure = &run.tests["run"]["failure"];
-    match serde_json::from_value::<amiforge_exec::Failure>(failure.clone()) {
-        Ok(failure) => {
-            let mut text = format!("test failed: {failure}");
-            if !failure.command.is_empty() {
-                let command = failure.command.trim_end().replace('\n', "\n           ");
-                text.push_str(&format!("\n  command: {command}"));
-            }
-            for line in &failure.tail {
-                text.push_str("\n  | ");
-                text.push_str(line);
-            }
-            text
-        }
+    match RunResult::deserialize(&run.tests["run"]) {
+        Ok(result) => format!("test failed: {}", failure_text(&result)),
         Err(_) => "test failed".to_owned(),
     }
 }

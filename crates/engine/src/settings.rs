@@ -13,7 +13,7 @@ use amiforge_exec::aws::AwsEnvironment;
 use amiforge_store::{Home, HomeEnv};
 use amiforge_types::Timestamp;
 
-use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
 use crate::event::{Event, EventSink};
 
 /// The environment an engine works in. Built once at the edge; tests build their own.
@@ -273,6 +273,19 @@ impl Engine {
         self.emit(Event::Warning {
             message: message.into(),
         });
+    }
+
+    /// Tells the problems of a document that is used all the same.
+    pub(crate) fn warn_of(&self, report: &DocumentReport) {
+        let text: Arc<str> = report.text.as_str().into();
+        for diagnostic in &report.diagnostics {
+            self.emit(Event::Problem {
+                message: format!("{}:{diagnostic}", report.path.display()),
+                path: report.path.clone(),
+                text: text.clone(),
+                diagnostic: diagnostic.clone(),
+            });
+        }
     }
 
     /// Wall clock now. Only for file times of running steps, names of logs and ages; never for bytes of an image.

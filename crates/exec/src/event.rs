@@ -210,8 +210,11 @@ pub struct RunResult {
     pub end: Timestamp,
     /// One per document that was started.
     pub documents: Vec<DocumentResult>,
-    /// The first failure that was not ignored.
+    /// Why it failed: the failure that ended it, else the first one that was not ignored.
     pub failure: Option<Failure>,
+    /// The others that were not ignored, in order, with the last lines of their output only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Failure>,
 }
 
 /// A run in a few numbers: what AWSTOE prints at its end, and what a step that ran a document gives out.
@@ -224,7 +227,7 @@ pub struct RunSummary {
     pub execution_id: String,
     /// Steps that failed.
     pub failed_step_count: usize,
-    /// The first failure that was not ignored, else empty.
+    /// Every failure that was not ignored, else empty.
     pub failure_message: String,
     /// Steps that failed and were ignored.
     pub ignored_failed_step_count: usize,
@@ -235,18 +238,25 @@ pub struct RunSummary {
 }
 
 impl RunResult {
+    /// Every failure that was not ignored, the one that ended the run first; empty where there is none.
+    #[must_use]
+    pub fn failure_message(&self) -> String {
+        let all = self.failure.iter().chain(&self.also);
+        let all: Vec<String> = all.map(ToString::to_string).collect();
+        all.join("; ")
+    }
+
     /// The run in a few numbers. Steps of nested documents do not count.
     #[must_use]
     pub fn summary(&self, log_url: String) -> RunSummary {
         let phases = self.documents.iter().flat_map(|d| &d.phases);
         let all: Vec<Status> = phases.flat_map(|p| &p.steps).map(|s| s.status).collect();
         let count = |wanted: Status| all.iter().filter(|status| **status == wanted).count();
-        let failure = self.failure.as_ref().map(ToString::to_string);
         RunSummary {
             executed_step_count: all.len() - count(Status::Skipped),
             execution_id: self.execution_id.clone(),
             failed_step_count: count(Status::Failed),
-            failure_message: failure.unwrap_or_default(),
+            failure_message: self.failure_message(),
             ignored_failed_step_count: count(Status::IgnoredFailure),
             log_url,
             status: self.status.word(),
@@ -353,6 +363,9 @@ pub struct Failure {
     pub reason: String,
     /// The last lines it wrote, standard output and error as they came.
     pub tail: Vec<String>,
+    /// Whether the run went on after it (`onFailure: Continue`).
+    #[serde(default)]
+    pub went_on: bool,
 }
 
 /// What a script came to.

@@ -143,11 +143,7 @@ impl ToeLog {
         if result.status.is_ok() {
             self.line("TOE has completed execution successfully");
         } else {
-            let why = result
-                .failure
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default();
+            let why = result.failure_message();
             self.line(&format!("TOE has completed execution with failure: {why}"));
         }
         if let Some(error) = self.broken {
@@ -294,11 +290,7 @@ impl<'a> Detailed<'a> {
             status: run.status.word(),
             start_time: run.start.to_string(),
             end_time: run.end.to_string(),
-            failure_message: run
-                .failure
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
+            failure_message: run.failure_message(),
             documents: run
                 .documents
                 .iter()
@@ -310,7 +302,8 @@ impl<'a> Detailed<'a> {
 
 impl<'a> DetailedDocument<'a> {
     fn of(document: &'a DocumentResult, run: &RunResult) -> Self {
-        let failure = run.failure.as_ref().filter(|f| f.document == document.file);
+        // Nothing runs after a document that failed.
+        let failed = document.status == Status::Failed;
         Self {
             name: &document.name,
             file_path: &document.file,
@@ -318,7 +311,11 @@ impl<'a> DetailedDocument<'a> {
             description: &document.description,
             start_time: document.start.to_string(),
             end_time: document.end.to_string(),
-            failure_message: failure.map(ToString::to_string).unwrap_or_default(),
+            failure_message: if failed {
+                run.failure_message()
+            } else {
+                String::new()
+            },
             phases: document
                 .phases
                 .iter()
@@ -331,15 +328,16 @@ impl<'a> DetailedDocument<'a> {
 
 impl<'a> DetailedPhase<'a> {
     fn of(phase: &'a PhaseResult) -> Self {
-        let failed = phase.steps.iter().find(|s| s.status == Status::Failed);
+        let failed = phase.steps.iter().filter(|s| s.status == Status::Failed);
+        let failed: Vec<String> = failed
+            .map(|s| format!("step {}: {}", s.name, s.failure_message))
+            .collect();
         Self {
             name: &phase.name,
             status: phase.status.word(),
             start_time: phase.start.to_string(),
             end_time: phase.end.to_string(),
-            failure_message: failed
-                .map(|s| format!("step {}: {}", s.name, s.failure_message))
-                .unwrap_or_default(),
+            failure_message: failed.join("; "),
             steps: phase.steps.iter().map(DetailedStep::of).collect(),
         }
     }

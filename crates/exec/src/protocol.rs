@@ -22,7 +22,7 @@ use crate::executor::Journal;
 use crate::outside::Outside;
 
 /// Version of this protocol. A host refuses another one.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Name of the virtio-serial port.
 pub const PORT: &str = "org.amiforge.agent.0";

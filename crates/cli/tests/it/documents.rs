@@ -471,6 +471,17 @@ fn the_warnings_of_a_template_are_told_when_it_is_built() {
         &finish(env.amiforge().args(args).arg(&template)).expect_code(2),
         warning,
     );
+    // Of one that can be planned, too, drawn the same way and once.
+    let validated = finish(env.amiforge().arg("validate").arg(&template));
+    let mut plan = env.amiforge();
+    plan.args(["plan", "--offline", "--resource", "One"]);
+    let planned = finish(
+        plan.args(["--param", "Parent=debian:bookworm"])
+            .arg(&template),
+    );
+    assert!(!planned.stderr.contains("cannot be used"), "{planned}");
+    says(&planned, &[validated.stderr.trim_end()]);
+    assert_eq!(planned.stderr.matches("warning").count(), 1, "{planned}");
 }
 
 #[test]

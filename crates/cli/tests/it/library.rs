@@ -115,6 +115,186 @@ fn a_document_runs_on_the_machine_only_when_that_is_wanted() {
     );
 }
 
+/// The events of a file of JSON lines.
+fn events(path: &std::path::Path) -> Vec<serde_json::Value> {
+    let text = fs_err::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn steps_after_a_nested_document_are_told_of_the_outer_one() {
+    let env = Env::new();
+    let step = |name: &str| {
+        format!("{{name: {name}, action: ExecuteBash, inputs: {{commands: ['true']}}}}")
+    };
+    let document = |steps: &[String]| {
+        let steps = steps.join(", ");
+        format!("{{schemaVersion: 1.0, phases: [{{name: build, steps: [{steps}]}}]}}")
+    };
+    let inner = env.write("inner.json", document(&[step("Inner")]));
+    let nested = format!(
+        "{{name: Nested, action: ExecuteDocument, inputs: {{document: '{}'}}}}",
+        inner.display()
+    );
+    env.write(
+        "outer.json",
+        document(&[step("First"), nested, step("Last")]),
+    );
+    let mut command = env.amiforge();
+    command.args(["component", "run", "outer.json", "--live"]);
+    command.args(["--events", "events.json"]);
+    let end = finish(command.current_dir(env.path(""))).expect_code(0);
+    let told: Vec<(String, String)> = events(&env.path("events.json"))
+        .iter()
+        .filter(|event| event["event"] != "output")
+        .map(|event| {
+            let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+            let document = text("component");
+            let document = document.rsplit('/').next().unwrap_or_default().to_owned();
+            (format!("{} {}", text("event"), text("step")), document)
+        })
+        .collect();
+    let expected = [
+        ("step-started First", "outer.json"),
+        ("step-finished First", "outer.json"),
+        ("step-started Nested", "outer.json"),
+        ("step-started Inner", "inner.json"),
+        ("step-finished Inner", "inner.json"),
+        ("step-finished Nested", "outer.json"),
+        ("step-started Last", "outer.json"),
+        ("step-finished Last", "outer.json"),
+    ];
+    let expected: Vec<(String, String)> = expected
+        .iter()
+        .map(|(what, document)| ((*what).to_owned(), (*document).to_owned()))
+        .collect();
+    assert_eq!(told, expected);
+    assert!(
+        end.stderr.contains("step outer.json build/Last"),
+        "{}",
+        end.stderr
+    );
+}
+
+#[test]
+fn every_failure_of_a_run_is_told_with_its_reason() {
+    let env = Env::new();
+    env.write(
+        "document.yaml",
+        "schemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      \
+         - {name: One, action: ExecuteBash, onFailure: Continue, inputs: {commands: ['echo of one; exit 3']}}\n      \
+         - {name: Two, action: ExecuteBash, onFailure: Ignore, inputs: {commands: ['exit 4']}}\n      \
+         - {name: Three, action: ExecuteBash, if: {fileExists: stop}, inputs: {commands: ['echo of three; exit 5']}}\n      \
+         - {name: Four, action: ExecuteBash, onFailure: Continue, inputs: {commands: ['exit 6']}}\n",
+    );
+    let run = || {
+        let mut command = env.amiforge();
+        command.args(["component", "run", "document.yaml", "--live"]);
+        command.current_dir(env.path(""));
+        finish(&mut command).expect_code(1)
+    };
+    let end = run();
+    let (_, error) = end.stderr.split_once("\nerror: ").unwrap();
+    assert_eq!(
+        error,
+        "document.yaml: phase build, step One (ExecuteBash): bash ended with exit code 3 (onFailure: Continue)\n  \
+         command: echo of one; exit 3\n  \
+         | of one\n  \
+         also failed: document.yaml: phase build, step Four (ExecuteBash): bash ended with exit code 6 (onFailure: Continue)\n    \
+         command: exit 6\n"
+    );
+    let ignored = "build/Two failed and ignored after 0.0 s: bash ended with exit code 4\n";
+    assert!(end.stderr.contains(ignored), "{}", end.stderr);
+    let summary = end.json()["failureMessage"].clone();
+    let summary = summary.as_str().unwrap();
+    assert!(
+        summary.contains("step One") && summary.contains("step Four"),
+        "{summary}"
+    );
+    // A step that ends the run is what the error is about.
+    env.write(
+        "document.yaml",
+        fs_err::read_to_string(env.path("document.yaml"))
+            .unwrap()
+            .replace("fileExists: stop", "folderExists: /"),
+    );
+    let end = run();
+    let (_, error) = end.stderr.split_once("\nerror: ").unwrap();
+    assert_eq!(
+        error,
+        "document.yaml: phase build, step Three (ExecuteBash): bash ended with exit code 5\n  \
+         command: echo of three; exit 5\n  \
+         | of three\n  \
+         also failed: document.yaml: phase build, step One (ExecuteBash): bash ended with exit code 3 (onFailure: Continue)\n    \
+         command: echo of one; exit 3\n    \
+         | of one\n"
+    );
+}
+
+#[test]
+fn warnings_of_a_document_are_told_before_it_runs() {
+    let env = Env::new();
+    env.write(
+        "document.yaml",
+        "schemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      \
+         - {name: One, action: ExecuteBash, inputs: {commands: ['echo {{.Names}}']}}\n",
+    );
+    let run = |args: &[&str]| {
+        let mut command = env.amiforge();
+        finish(command.args(args).current_dir(env.path(""))).expect_code(0)
+    };
+    let validated = run(&["validate", "document.yaml"]).stderr;
+    assert!(validated.contains("warning["), "{validated}");
+    let ran = run(&["component", "run", "document.yaml", "--live"]).stderr;
+    assert!(ran.starts_with(&validated), "{ran}");
+}
+
+#[test]
+fn standard_output_with_events_has_json_lines_only() {
+    let env = Env::new();
+    env.write(
+        "document.yaml",
+        "schemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      \
+         - {name: One, action: ExecuteBash, inputs: {commands: ['echo {{.Names}}']}}\n",
+    );
+    let lines = |args: &[&str]| -> Vec<serde_json::Value> {
+        let mut command = env.amiforge();
+        let end = finish(command.args(args).current_dir(env.path(""))).expect_code(0);
+        let text = end.text();
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}\n{end}")))
+            .collect()
+    };
+    let events = ["--events", "-"];
+    let run = lines(
+        &[
+            &["component", "run", "document.yaml", "--live"],
+            &events[..],
+        ]
+        .concat(),
+    );
+    let kinds: Vec<&str> = run.iter().filter_map(|e| e["event"].as_str()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "warning",
+            "step-started",
+            "output",
+            "step-finished",
+            "result"
+        ]
+    );
+    assert_eq!(run[4]["result"]["executedStepCount"], 1);
+    let list = lines(&[&["component", "list"], &events[..]].concat());
+    assert_eq!((list.len(), &list[0]["event"]), (1, &"result".into()));
+    // What is no JSON goes elsewhere.
+    let shown = lines(&[&["component", "show", "update-linux"], &events[..]].concat());
+    assert!(shown.is_empty(), "{shown:?}");
+}
+
 #[test]
 fn a_secret_of_the_configuration_is_used_and_left_nowhere() {
     const SECRET: &str = "canary-91c4d7";

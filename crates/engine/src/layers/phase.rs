@@ -2,21 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use amiforge_exec::{
-    ChildEvent, DocumentSpec, External, Failure, PhaseResult, RootSpec, RunResult, RunSpec,
-    Sandbox, ToeLog,
+    ChildEvent, DocumentSpec, External, PhaseResult, RootSpec, RunResult, RunSpec, Sandbox, ToeLog,
 };
 use amiforge_store::Store;
 use amiforge_types::{Digest, Timestamp};
 
-use super::sandbox::{sandbox_error, with_tail};
+use super::sandbox::sandbox_error;
 use super::{Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::load::LoadedComponent;
 use crate::settings::Engine;
 use crate::sources::Sources;
+use crate::steps::{Telling, failure_text};
 use crate::variables::{self, Stage};
 
 /// The phase that makes a component's layer.
@@ -116,28 +115,19 @@ impl Engine {
         let key = work.plan.components[index].layer.map(|id| id.to_string());
         let context = || format!("cannot write the logs of {}", component.name);
         let mut log = ToeLog::create(&work.logs, run).or_fail(ErrorKind::Failed, context)?;
-        let mut started = Instant::now();
+        let mut telling = Telling::component(self, &component.name);
         let result = go(&mut |event: ChildEvent| {
-            if matches!(event, ChildEvent::StepStarted { .. }) {
-                started = Instant::now();
-            }
             log.event(&event);
-            self.child_event(&component.name, event, started);
+            telling.event(event);
         })?;
         log.finish(&result).or_fail(ErrorKind::Failed, context)?;
-        match &result.failure {
-            Some(failure) if !result.status.is_ok() => Err(step_error(failure)),
-            _ if result.status.is_ok() => {
-                if let (Some(key), true) = (&key, phase == BUILD) {
-                    keep_build_results(work.store, key, &result)?;
-                }
-                Ok(result)
-            }
-            _ => Err(EngineError::new(
-                ErrorKind::Failed,
-                format!("{}: the {phase} phase failed", component.name),
-            )),
+        if !result.status.is_ok() {
+            return Err(EngineError::new(ErrorKind::Failed, failure_text(&result)));
         }
+        if let (Some(key), true) = (&key, phase == BUILD) {
+            keep_build_results(work.store, key, &result)?;
+        }
+        Ok(result)
     }
 }
 
@@ -155,16 +145,6 @@ impl Engine {
         })?;
         Ok(found.0)
     }
-}
-
-/// A step that failed, with its command and the end of its output.
-pub(crate) fn step_error(failure: &Failure) -> EngineError {
-    let mut text = failure.to_string();
-    if !failure.command.is_empty() {
-        let command = failure.command.trim_end().replace('\n', "\n           ");
-        text.push_str(&format!("\n  command: {command}"));
-    }
-    with_tail(text, &failure.tail)
 }
 
 /// The results of a layer's build phase; none when the record is missing or of another version.

@@ -76,6 +76,21 @@ fn the_logs_of_a_failure_replace_only_those_of_an_older_one() {
 }
 
 #[test]
+fn logs_are_kept_of_a_failure_that_has_some() {
+    let dir = tempfile::tempdir().unwrap();
+    for log in [None, Some("console.log")] {
+        let folder = begin(&dir.path().join("out")).unwrap();
+        folder.write("plan.json", &plan()).unwrap();
+        fs::create_dir(folder.path("logs")).unwrap();
+        if let Some(log) = log {
+            folder.write(&format!("logs/{log}"), b"text").unwrap();
+        }
+        let failed = folder.fail().unwrap();
+        assert_eq!(failed.join("logs").exists(), log.is_some());
+    }
+}
+
+#[test]
 fn a_pipe_named_like_an_unfinished_folder_is_not_opened() {
     let dir = tempfile::tempdir().unwrap();
     let pipe = dir.path().join(".out.tmp-1");

@@ -15,7 +15,6 @@ impl Action for ExecuteBash {
             path: "/tmp".to_owned(),
             source,
         })?;
-        let stdout = cx.command(&["bash".to_owned(), script.path().to_owned()])?;
-        Ok(vec![Outputs::from([("stdout".to_owned(), stdout)])])
+        cx.printing(&["bash".to_owned(), script.path().to_owned()])
     }
 }

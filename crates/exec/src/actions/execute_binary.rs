@@ -10,7 +10,6 @@ impl Action for ExecuteBinary {
         let mut argv = vec![self.path.clone()];
         argv.extend(self.arguments.iter().cloned());
         cx.about(&argv.join(" "));
-        let stdout = cx.command(&argv)?;
-        Ok(vec![Outputs::from([("stdout".to_owned(), stdout)])])
+        cx.printing(&argv)
     }
 }

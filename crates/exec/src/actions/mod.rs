@@ -161,6 +161,10 @@ pub(crate) struct StepCx<'a> {
     pub(crate) command: String,
     /// The last lines of output.
     pub(crate) tail: Vec<String>,
+    /// What the last command that failed had written to standard output.
+    stdout: String,
+    /// What the action gives out although it fails.
+    pub(crate) left: Vec<Outputs>,
     /// Whether a command was seen at the limit of processes.
     pub(crate) crowded: bool,
 }
@@ -205,6 +209,8 @@ impl<'a> StepCx<'a> {
             exit_code: None,
             command: String::new(),
             tail: Vec::new(),
+            stdout: String::new(),
+            left: Vec::new(),
             crowded: false,
         }
     }
@@ -244,6 +250,15 @@ impl<'a> StepCx<'a> {
         }
     }
 
+    /// Runs a command whose standard output is what the step gives out, also when it fails.
+    fn printing(&mut self, argv: &[String]) -> Result<Vec<Outputs>, StepError> {
+        let outputs = |stdout| vec![Outputs::from([("stdout".to_owned(), stdout)])];
+        self.stdout.clear();
+        let ended = self.command(argv);
+        self.left = outputs(std::mem::take(&mut self.stdout));
+        ended.map(outputs)
+    }
+
     /// Runs a command to its end; anything but exit code 0 is an error. Returns its output.
     fn command(&mut self, argv: &[String]) -> Result<String, StepError> {
         let spec = process::Spec {
@@ -267,18 +282,20 @@ impl<'a> StepCx<'a> {
         })?;
         self.tail = done.tail;
         self.crowded |= done.crowded;
-        let status = done.status.ok_or(StepError::TimedOut)?;
-        self.exit_code = status.code();
-        match (status.code(), status.signal()) {
+        self.exit_code = done.status.and_then(|status| status.code());
+        let error = match done.status.map(|status| (status.code(), status.signal())) {
+            None => StepError::TimedOut,
             // It filled the sandbox and went away: nothing that comes after it could run.
-            (Some(0), _) if done.left_crowded => Err(StepError::LeftRunning { program }),
-            (Some(0), _) => Ok(done.stdout),
-            (Some(code), _) => Err(StepError::Exit { program, code }),
-            (None, signal) => Err(StepError::Signal {
+            Some((Some(0), _)) if done.left_crowded => StepError::LeftRunning { program },
+            Some((Some(0), _)) => return Ok(done.stdout),
+            Some((Some(code), _)) => StepError::Exit { program, code },
+            Some((None, signal)) => StepError::Signal {
                 program,
                 signal: signal.unwrap_or(0),
-            }),
-        }
+            },
+        };
+        self.stdout = done.stdout;
+        Err(error)
     }
 
     fn note(&mut self, text: impl Into<String>) {

@@ -34,8 +34,8 @@ pub(crate) struct StepDone {
     pub(crate) result: StepResult,
     /// What references to it name.
     pub(crate) record: StepRecord,
-    /// The failure of the run, when it is this step's.
-    pub(crate) failure: Option<Failure>,
+    /// Its failures, when they count; several when a document ran in it.
+    pub(crate) failures: Vec<Failure>,
 }
 
 /// How far a step has come.
@@ -85,6 +85,18 @@ impl Progress {
             seconds: 0.0,
             spent: 0.0,
             document: None,
+        }
+    }
+
+    /// Keeps what an action gave out before it failed: references can name it. In a loop only the iterations
+    /// that succeeded count; where none did, every value is the empty text.
+    pub(crate) fn failed_with(&mut self, left: Vec<Outputs>) {
+        if self.values.is_none() {
+            self.outputs = left;
+        } else if self.outputs.is_empty() {
+            self.outputs = left;
+            let values = self.outputs.iter_mut().flat_map(Outputs::values_mut);
+            values.for_each(String::clear);
         }
     }
 

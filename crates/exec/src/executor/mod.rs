@@ -5,6 +5,7 @@
 //! chaining of outputs. Where the guide is silent, `docs/adding/action.md` says what was decided.
 
 pub(crate) mod accounts;
+mod failures;
 mod journal;
 mod limits;
 pub(crate) mod process;
@@ -32,6 +33,7 @@ pub use journal::Journal;
 pub(crate) use limits::Held;
 pub(crate) use script::run_script;
 
+use failures::Failures;
 use secrets::Secrets;
 
 /// Where events go.
@@ -140,10 +142,11 @@ pub(crate) fn execute(
         secrets: Secrets::of(secrets.map(|value| value.value.as_str())),
         journal,
         sink,
+        open: Vec::new(),
         interrupted: false,
     };
     let mut documents = Vec::new();
-    let mut failure = None;
+    let mut failures = Vec::new();
     for (number, document) in spec.documents.iter().enumerate() {
         let place = number.to_string();
         let (result, failed) = match read(document) {
@@ -157,7 +160,7 @@ pub(crate) fn execute(
         };
         let stop = stage.interrupted || result.status == Status::Failed;
         documents.push(result);
-        failure = failed;
+        failures = failed;
         if stop {
             break;
         }
@@ -165,16 +168,18 @@ pub(crate) fn execute(
     if stage.interrupted {
         // What is done is in the journal.
         documents.clear();
-        failure = None;
+        failures.clear();
     }
     let status = documents.iter().map(|d| d.status).max();
+    let mut failures = failures.into_iter();
     let result = RunResult {
         execution_id: spec.execution_id.clone(),
         status: over_all(status.unwrap_or(Status::Success)),
         start,
         end: now(),
         documents,
-        failure,
+        failure: failures.next(),
+        also: failures.collect(),
     };
     Executed {
         result,
@@ -216,7 +221,7 @@ fn unreadable(
     document: &DocumentSpec,
     reason: String,
     stage: &mut Stage<'_>,
-) -> (DocumentResult, Option<Failure>) {
+) -> (DocumentResult, Vec<Failure>) {
     let (at, name) = (now(), document.name.clone());
     stage.tell(ChildEvent::DocumentStarted {
         document: name.clone(),
@@ -243,8 +248,14 @@ fn unreadable(
         exit_code: None,
         reason,
         tail: Vec::new(),
+        went_on: false,
     };
-    (result, Some(failure))
+    (result, vec![failure])
+}
+
+/// Whether nothing may run after a step that ended so.
+fn aborts(step: &Step, status: Status) -> bool {
+    status == Status::Failed && step.on_failure == OnFailure::Abort
 }
 
 /// A run has no `Skipped`: nothing to do is success.
@@ -263,6 +274,8 @@ struct Stage<'a> {
     secrets: Secrets,
     journal: Journal,
     sink: Sink<'a>,
+    /// Names of the documents that have started and not ended, the outermost first.
+    open: Vec<String>,
     /// A restart is due: nothing more may run.
     interrupted: bool,
 }
@@ -271,6 +284,16 @@ impl Stage<'_> {
     fn tell(&mut self, mut event: ChildEvent) {
         self.secrets.event(&mut event);
         (self.sink)(event);
+    }
+
+    /// Ends the documents that are open below the first `depth`: a restart was due in them that cannot be.
+    fn close_below(&mut self, depth: usize) {
+        while self.open.len() > depth
+            && let Some(document) = self.open.pop()
+        {
+            let status = Status::Failed;
+            self.tell(ChildEvent::DocumentFinished { document, status });
+        }
     }
 }
 
@@ -284,7 +307,7 @@ struct Run<'s, 'a> {
     place: String,
     /// Digests of this document and of those it is nested in, the outermost first.
     lineage: Vec<Digest>,
-    failure: Option<Failure>,
+    failures: Failures,
 }
 
 impl<'s, 'a> Run<'s, 'a> {
@@ -309,17 +332,18 @@ impl<'s, 'a> Run<'s, 'a> {
             scope,
             place,
             lineage,
-            failure: None,
+            failures: Failures::default(),
         }
     }
 
-    /// The document's result, and its first failure.
+    /// The document's result, and its failures, the one that ended it first.
     fn document(
         mut self,
         component: &Component,
         selected: &dyn Fn(&str) -> bool,
-    ) -> (DocumentResult, Option<Failure>) {
+    ) -> (DocumentResult, Vec<Failure>) {
         let name = self.document.name.clone();
+        self.stage.open.push(name.clone());
         if !self.stage.journal.started.contains_key(&self.place) {
             self.stage.tell(ChildEvent::DocumentStarted {
                 document: name.clone(),
@@ -354,6 +378,9 @@ impl<'s, 'a> Run<'s, 'a> {
             .max()
             .unwrap_or(Status::Success);
         let place = self.place.clone();
+        if !self.stage.interrupted {
+            self.stage.open.pop();
+        }
         let end = self.end(
             &place,
             |document| ChildEvent::DocumentFinished { document, status },
@@ -368,7 +395,7 @@ impl<'s, 'a> Run<'s, 'a> {
             end,
             phases,
         };
-        (result, self.failure)
+        (result, self.failures.into_list())
     }
 
     /// The result, and whether nothing more may run.
@@ -386,7 +413,7 @@ impl<'s, 'a> Run<'s, 'a> {
             let Some(result) = self.step(name, step) else {
                 break;
             };
-            abort = result.status == Status::Failed && step.on_failure == OnFailure::Abort;
+            abort = aborts(step, result.status);
             results.push(result);
             if abort {
                 break;

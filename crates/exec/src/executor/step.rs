@@ -11,7 +11,7 @@ use amiforge_recipe::{
 use amiforge_types::{Diagnostics, Digest, Seed};
 
 use super::journal::{Journal, Progress, StepDone};
-use super::{Outputs, Run, now, over_all, read};
+use super::{Outputs, Run, aborts, now, over_all, read};
 use crate::actions::{self, StepCx, StepError, Work};
 use crate::event::{ChildEvent, DocumentSpec, Failure, RunResult, Status, StepResult};
 
@@ -56,8 +56,10 @@ struct Told {
     again: bool,
     /// Whether something was run.
     tried: bool,
-    /// The failure of a document that ran in the step.
-    nested: Option<Box<Failure>>,
+    /// The failures of a document that ran in the step, the one that ended it first.
+    nested: Vec<Failure>,
+    /// What the action gave out before it failed.
+    left: Vec<Outputs>,
 }
 
 impl Told {
@@ -70,7 +72,8 @@ impl Told {
             iteration: None,
             again: false,
             tried: false,
-            nested: None,
+            nested: Vec::new(),
+            left: Vec::new(),
         }
     }
 
@@ -98,7 +101,8 @@ impl Run<'_, '_> {
         let place = format!("{}/{phase}/{}", self.place, step.name);
         if let Some(done) = self.stage.journal.done.get(&place).cloned() {
             self.scope.record(phase, &step.name, done.record);
-            self.failure = self.failure.take().or(done.failure);
+            let ends = aborts(step, done.result.status);
+            self.failures.add(ends, done.failures);
             return Some(done.result);
         }
         let clock = Instant::now();
@@ -130,7 +134,8 @@ impl Run<'_, '_> {
                 return None;
             }
             self.stage.interrupted = false;
-            let begun = journal.begun.remove(&place);
+            self.stage.close_below(self.lineage.len());
+            let begun = self.stage.journal.begun.remove(&place);
             progress = begun.unwrap_or_else(|| Progress::new(now()));
             let limit = Journal::MAX_BYTES;
             let reason = format!(
@@ -218,25 +223,12 @@ impl Run<'_, '_> {
             seconds,
             failure: told.as_ref().map(|told| told.reason.clone()),
         });
-        let mut failure = told
-            .filter(|_| status == Status::Failed && self.failure.is_none())
-            .map(|told| {
-                told.nested
-                    .map(|failure| *failure)
-                    .unwrap_or_else(|| Failure {
-                        document: self.document.name.clone(),
-                        phase: phase.to_owned(),
-                        step: step.name.clone(),
-                        action: step.action.name().to_owned(),
-                        command: told.command,
-                        exit_code: progress.exit_code,
-                        reason: told.reason,
-                        tail: told.tail,
-                    })
-            });
-        if let Some(failure) = &mut failure {
-            self.stage.secrets.failure(failure);
-        }
+        let failures = match told {
+            Some(told) if status == Status::Failed => {
+                self.failures_of(phase, step, told, progress.exit_code)
+            }
+            _ => Vec::new(),
+        };
         let record = StepRecord {
             inputs: progress.inputs,
             outputs: progress.outputs,
@@ -244,17 +236,54 @@ impl Run<'_, '_> {
                 || progress.values.as_ref().is_some_and(LoopValues::is_empty),
         };
         self.scope.record(phase, &step.name, record.clone());
-        self.failure = self.failure.take().or_else(|| failure.clone());
+        let ends = aborts(step, status);
+        let failures = self.failures.add(ends, failures);
         if self.stage.machine.restarts {
             self.stage.journal.forget_below(&place);
             let done = StepDone {
                 result: result.clone(),
                 record,
-                failure,
+                failures,
             };
             self.stage.journal.done.insert(place, done);
         }
         result
+    }
+
+    /// The failures that a step adds to those of the run, the one to name first.
+    fn failures_of(
+        &self,
+        phase: &str,
+        step: &Step,
+        told: Told,
+        exit_code: Option<i32>,
+    ) -> Vec<Failure> {
+        let goes_on = step.on_failure == OnFailure::Continue;
+        let mut all = told.nested;
+        // The step itself, unless a step of its document ended both.
+        if all.first().is_none_or(|first| first.went_on && !goes_on) {
+            let reason = match all.is_empty() {
+                true => told.reason,
+                false => "the document that it runs has failed".to_owned(),
+            };
+            let own = Failure {
+                document: self.document.name.clone(),
+                phase: phase.to_owned(),
+                step: step.name.clone(),
+                action: step.action.name().to_owned(),
+                command: told.command,
+                exit_code,
+                reason,
+                tail: told.tail,
+                went_on: goes_on,
+            };
+            all.insert(0, own);
+        }
+        for failure in &mut all {
+            failure.went_on |= goes_on;
+            self.stage.secrets.failure(failure);
+        }
+        all
     }
 
     fn carry_out(&mut self, step: &Step, place: &str, progress: &mut Progress) -> Ended {
@@ -264,7 +293,7 @@ impl Run<'_, '_> {
             Ok(Branch::Abort) => {
                 return Ended::Failed(Told::before("its condition led to `Abort`"));
             }
-            Err(told) => return Ended::Failed(told),
+            Err(told) => return Ended::Failed(*told),
         }
         if let (None, Some(repeat)) = (&progress.values, &step.repeat) {
             match repeat.values(&self.scope) {
@@ -297,7 +326,7 @@ impl Run<'_, '_> {
     }
 
     /// What the condition leads to.
-    fn branch(&mut self, step: &Step, progress: &mut Progress) -> Result<Branch, Told> {
+    fn branch(&mut self, step: &Step, progress: &mut Progress) -> Result<Branch, Box<Told>> {
         let Some(when) = &step.condition else {
             return Ok(Branch::Execute);
         };
@@ -305,9 +334,9 @@ impl Run<'_, '_> {
             return Ok(branch);
         }
         let resolved = self.scope.resolve(&when.condition);
-        let resolved = resolved.map_err(|error| Told::unresolved(&error))?;
+        let resolved = resolved.map_err(|error| Box::new(Told::unresolved(&error)))?;
         let (condition, problems) = If::decode(&resolved);
-        let condition = condition.ok_or_else(|| Told::undecoded(problems))?;
+        let condition = condition.ok_or_else(|| Box::new(Told::undecoded(problems)))?;
         let machine = self.stage.machine;
         let stage = &mut *self.stage;
         let mut sink = |event| stage.tell(event);
@@ -315,7 +344,8 @@ impl Run<'_, '_> {
         let dir = folder(self.document);
         let cx = StepCx::new(machine, &self.env, dir, None, loud, &mut sink);
         let holds = actions::holds(&condition, &cx)
-            .map_err(|error| Told::before(format!("its condition: {}", actions::chain(&error))))?;
+            .map_err(|error| format!("its condition: {}", actions::chain(&error)))
+            .map_err(|reason| Box::new(Told::before(reason)))?;
         let branch = if holds { when.then } else { when.otherwise };
         progress.branch = Some(branch);
         Ok(branch)
@@ -355,9 +385,11 @@ impl Run<'_, '_> {
             self.scope.iteration = None;
             match once {
                 Once::Done(outputs) => {
-                    if let Err(told) = join(&mut progress.outputs, outputs) {
-                        let tried = true;
-                        return Ended::Failed(Told { tried, ..told });
+                    if let Err(reason) = join(&mut progress.outputs, outputs) {
+                        return Ended::Failed(Told {
+                            tried: true,
+                            ..Told::before(reason)
+                        });
                     }
                     progress.next += 1;
                     progress.document = None;
@@ -368,6 +400,7 @@ impl Run<'_, '_> {
                 }
                 Once::RestartAgain => return Ended::Restart,
                 Once::Failed(mut told) => {
+                    progress.failed_with(std::mem::take(&mut told.left));
                     if looped {
                         told.iteration = Some(progress.next);
                         told.reason = format!("iteration {}: {}", progress.next, told.reason);
@@ -426,7 +459,7 @@ impl Run<'_, '_> {
                 Ok(outputs) => return Once::Done(outputs),
                 Err(error) => error,
             };
-            let (command, tail) = (cx.command, cx.tail);
+            let (command, tail, left) = (cx.command, cx.tail, cx.left);
             if progress.exit_code == Some(REBOOT) && progress.restarts < MAX_RESTARTS {
                 // Not a new attempt.
                 progress.restarts += 1;
@@ -450,6 +483,7 @@ impl Run<'_, '_> {
             return Once::Failed(Told {
                 command,
                 tail,
+                left,
                 again: true,
                 tried: true,
                 ..Told::before(reason)
@@ -526,35 +560,30 @@ impl Run<'_, '_> {
             inputs.phases.is_empty() || inputs.phases.iter().any(|selected| selected == phase)
         };
         let run = Run::new(&mut *self.stage, &document, scope, place, lineage);
-        let (result, failure) = run.document(&component, &selected);
+        let (result, failures) = run.document(&component, &selected);
         if self.stage.interrupted {
             progress.document = Some(document.text);
             return Once::RestartAgain;
         }
+        let mut all = failures.iter().cloned();
         let run = RunResult {
             execution_id,
             status: over_all(result.status),
             start: result.start,
             end: result.end,
             documents: vec![result],
-            failure,
+            failure: all.next(),
+            also: all.collect(),
         };
-        let (outputs, failure) = (vec![outputs_of(&run)], run.failure.clone());
+        let (outputs, reason) = (vec![outputs_of(&run)], run.failure_message());
         let failed = run.status == Status::Failed;
         progress.nested.push(run);
         if !failed {
             return Once::Done(outputs);
         }
-        let reason = match &failure {
-            Some(failure) => failure.to_string(),
-            None => format!("{name} failed"),
-        };
-        // References can name how it failed; in a loop only those that succeeded count.
-        if progress.values.is_none() {
-            progress.outputs = outputs;
-        }
         Once::Failed(Told {
-            nested: failure.map(Box::new),
+            nested: failures,
+            left: outputs,
             tried: true,
             ..Told::before(reason)
         })
@@ -614,7 +643,7 @@ fn outputs_of(run: &RunResult) -> Outputs {
 }
 
 /// Adds the outputs of an iteration to those before it: values of a key stand below one another.
-fn join(all: &mut Vec<Outputs>, more: Vec<Outputs>) -> Result<(), Told> {
+fn join(all: &mut Vec<Outputs>, more: Vec<Outputs>) -> Result<(), String> {
     for (index, outputs) in more.into_iter().enumerate() {
         if index == all.len() {
             all.push(outputs);
@@ -632,8 +661,9 @@ fn join(all: &mut Vec<Outputs>, more: Vec<Outputs>) -> Result<(), Told> {
     }
     let bytes: usize = all.iter().flat_map(Outputs::values).map(String::len).sum();
     if bytes > MAX_LOOP_OUTPUT {
-        let reason = format!("the outputs have more than {MAX_LOOP_OUTPUT} bytes");
-        return Err(Told::before(reason));
+        return Err(format!(
+            "the outputs have more than {MAX_LOOP_OUTPUT} bytes"
+        ));
     }
     Ok(())
 }

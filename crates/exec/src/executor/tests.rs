@@ -431,3 +431,110 @@ fn a_silent_assertion_does_not_say_what_it_compared() {
     assert_eq!(reason(&silent), "the condition is false");
     assert!(!format!("{silent:?}").contains("s3cret"));
 }
+
+/// The result of `build` with these steps, one a line.
+fn run_steps(steps: &str) -> RunResult {
+    let list: String = steps
+        .lines()
+        .map(|step| format!("      - {{{}}}\n", step.trim()))
+        .collect();
+    let text = format!("schemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n{list}");
+    run_text(&text, &[]).0
+}
+
+#[test]
+fn the_step_that_ended_the_run_is_named_first_and_the_others_after_it() {
+    let ended = run_steps(
+        "name: One, action: ExecuteBash, onFailure: Continue, inputs: {commands: ['echo of one; exit 3']}
+         name: Two, action: ExecuteBash, onFailure: Ignore, inputs: {commands: ['exit 4']}
+         name: Three, action: ExecuteBash, inputs: {commands: ['echo of three; exit 5']}",
+    );
+    let failure = ended.failure.as_ref().unwrap();
+    assert_eq!((failure.step.as_str(), failure.went_on), ("Three", false));
+    assert_eq!(failure.tail, ["of three"]);
+    assert_eq!(ended.also.len(), 1);
+    assert_eq!(
+        (ended.also[0].step.as_str(), ended.also[0].went_on),
+        ("One", true)
+    );
+    assert_eq!(ended.also[0].tail, ["of one"]);
+    assert_eq!(
+        ended.summary(String::new()).failure_message,
+        "/docs/test.yaml: phase build, step Three (ExecuteBash): bash ended with exit code 5; \
+         /docs/test.yaml: phase build, step One (ExecuteBash): bash ended with exit code 3"
+    );
+    // To its end: the first to fail comes first.
+    let went_on = run_steps(
+        "name: One, action: ExecuteBash, onFailure: Continue, inputs: {commands: ['exit 3']}
+         name: Two, action: ExecuteBash, onFailure: Continue, inputs: {commands: ['exit 4']}
+         name: Three, action: ExecuteBash, inputs: {commands: ['true']}",
+    );
+    assert_eq!(went_on.status, Status::Failed);
+    assert_eq!(went_on.failure.unwrap().step, "One");
+    assert_eq!(went_on.also[0].step, "Two");
+}
+
+#[test]
+fn failures_of_a_nested_document_are_those_of_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let step = |name: &str, more: &str| {
+        format!("{{name: {name}, action: ExecuteBash{more}, inputs: {{commands: ['exit 3']}}}}")
+    };
+    let write = |name: &str, steps: &[String]| {
+        let path = dir.path().join(name);
+        let list = steps.join(", ");
+        let text = format!("{{schemaVersion: 1.0, phases: [{{name: build, steps: [{list}]}}]}}");
+        fs_err::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let go_on = ", onFailure: Continue";
+    let aborts = write("aborts", &[step("A", go_on), step("B", "")]);
+    let goes_on = write("goes-on", &[step("C", go_on)]);
+    let run = |document: &str, more: &str| {
+        let result = run_steps(&format!(
+            "name: Outer, action: ExecuteDocument{more}, inputs: {{document: '{document}'}}"
+        ));
+        let all = result.failure.iter().chain(&result.also);
+        all.map(|f| (f.step.clone(), f.went_on)).collect::<Vec<_>>()
+    };
+    let named = |list: &[(&str, bool)]| -> Vec<(String, bool)> {
+        list.iter().map(|(n, w)| ((*n).to_owned(), *w)).collect()
+    };
+    assert_eq!(run(&aborts, ""), named(&[("B", false), ("A", true)]));
+    assert_eq!(run(&aborts, go_on), named(&[("B", true), ("A", true)]));
+    // No step of the document ended the run.
+    assert_eq!(run(&goes_on, ""), named(&[("Outer", false), ("C", true)]));
+    assert_eq!(run(&goes_on, go_on), named(&[("C", true)]));
+}
+
+#[test]
+fn what_a_failed_command_wrote_can_be_referred_to() {
+    let result = run_steps(
+        "name: Some, action: ExecuteBash, onFailure: Ignore, inputs: {commands: ['echo some; echo err >&2; exit 3']}
+         name: None, action: ExecuteBinary, onFailure: Ignore, inputs: {path: /nowhere}
+         name: Late, action: ExecuteBash, onFailure: Ignore, timeoutSeconds: 1, inputs: {commands: ['echo late; sleep 60']}
+         name: Loop, action: ExecuteBash, onFailure: Ignore, loop: {forEach: [a, b]}, inputs: {commands: ['echo {{ loop.value }}; test {{ loop.value }} = a']}
+         name: Never, action: ExecuteBash, onFailure: Ignore, loop: {forEach: [a, b]}, inputs: {commands: ['echo {{ loop.value }}; exit 1']}
+         name: Again, action: ExecuteBash, onFailure: Ignore, maxAttempts: 2, inputs: {commands: ['echo once; exit 1']}
+         name: Use, action: ExecuteBash, inputs: {commands: ['echo \"<{{ build.Some.outputs.stdout }}|{{ build.Some.outputs[0].stdout }}|{{ build.None.outputs.stdout }}|{{ build.Late.outputs.stdout }}|{{ build.Loop.outputs.stdout }}|{{ build.Never.outputs.stdout }}|{{ build.Again.outputs.stdout }}>\"']}",
+    );
+    assert_eq!(
+        result.status,
+        Status::IgnoredFailure,
+        "{:?}",
+        result.failure
+    );
+    let last = result.documents[0].phases[0].steps.last().unwrap();
+    assert_eq!(last.outputs[0]["stdout"], "<some|some||late|a||once>");
+}
+
+#[test]
+fn a_failed_action_without_output_has_none_to_refer_to() {
+    let result = run_steps(
+        "name: Read, action: ReadFile, onFailure: Continue, inputs: [{path: /nowhere}]
+         name: Use, action: ExecuteBash, inputs: {commands: ['echo {{ build.Read.outputs.content }}']}",
+    );
+    let failure = result.failure.unwrap();
+    assert_eq!(failure.step, "Use");
+    assert!(failure.reason.contains("output"), "{}", failure.reason);
+}

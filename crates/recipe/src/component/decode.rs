@@ -381,10 +381,10 @@ fn step(node: &Node, names: &mut Names, cx: &mut Cx<'_>) -> Option<Step> {
     let name = fields.required("name", cx, |n, cx| {
         Some((part_name(n, "step", &mut names.steps, cx)?, n.span))
     });
-    let action = fields.required("action", cx, action);
+    let action = fields.required("action", cx, |n, cx| Some((action(n, cx)?, n.span)));
     let condition = fields.optional("if", cx, conditional::conditional);
     let repeat = fields.optional("loop", cx, |n, cx| repeat::repeat(n, &mut names.loops, cx));
-    let nested = action == Some(ActionKind::ExecuteDocument);
+    let nested = matches!(action, Some((ActionKind::ExecuteDocument, _)));
     let timeout = fields.optional("timeoutSeconds", cx, |n, cx| {
         let limit = timeout(n, cx)?;
         if nested && limit.is_some() {
@@ -421,7 +421,7 @@ fn step(node: &Node, names: &mut Names, cx: &mut Cx<'_>) -> Option<Step> {
     );
     fields.deny_unknown(cx);
     let span = name.as_ref().map_or(node.span, |(_, span)| *span);
-    if let Some(action) = action {
+    if let Some((action, _)) = action {
         action.check(inputs, span, cx.diags);
         if matches!(
             action,
@@ -433,10 +433,10 @@ fn step(node: &Node, names: &mut Names, cx: &mut Cx<'_>) -> Option<Step> {
             told.into_iter().for_each(|problem| cx.diags.push(problem));
         }
     }
-    let (name, _) = name?;
+    let ((name, _), (action, action_span)) = (name?, action?);
     Some(Step {
         name,
-        action: action?,
+        action,
         inputs: inputs.cloned(),
         timeout_seconds: timeout?.unwrap_or((!nested).then_some(DEFAULT_TIMEOUT)),
         max_attempts: attempts?.unwrap_or(1),
@@ -445,6 +445,7 @@ fn step(node: &Node, names: &mut Names, cx: &mut Cx<'_>) -> Option<Step> {
         condition: condition?,
         repeat: repeat?,
         span,
+        action_span,
     })
 }
 

@@ -97,6 +97,8 @@ pub struct Step {
     pub repeat: Option<Loop>,
     /// Where the step's name stands.
     pub span: Span,
+    /// Where its action stands.
+    pub action_span: Span,
 }
 
 /// What follows a step whose last attempt failed.

@@ -304,6 +304,7 @@ fn elsewhere(component: &Component, platform: &str, diags: &mut Diagnostics) {
             step.action.name()
         );
         let help = "the step fails when it is reached";
-        diags.push(Diagnostic::warning("wrong-platform", step.span, message).with_help(help));
+        let warning = Diagnostic::warning("wrong-platform", step.action_span, message);
+        diags.push(warning.with_help(help));
     }
 }

@@ -1,0 +1,56 @@
+//! Standard output: data and nothing else. With `--events -` it holds JSON lines and nothing else: a result is one
+//! of them, `{"event":"result","result":…}`, and what is no JSON goes to standard error.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Serialize;
+
+use crate::CommandError;
+
+static LINES: AtomicBool = AtomicBool::new(false);
+
+/// From now on events are on standard output.
+pub(crate) fn json_lines() {
+    LINES.store(true, Ordering::Relaxed);
+}
+
+fn is_json_lines() -> bool {
+    LINES.load(Ordering::Relaxed)
+}
+
+/// Whether a result that has a form for people and one for programs takes the latter.
+pub(crate) fn as_json(asked: bool) -> bool {
+    asked || is_json_lines()
+}
+
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
+    #[derive(Serialize)]
+    #[serde(tag = "event", rename = "result")]
+    struct Line<'a, T> {
+        result: &'a T,
+    }
+    let text = match is_json_lines() {
+        true => serde_json::to_string(&Line { result: value }),
+        false => serde_json::to_string_pretty(value),
+    };
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", text.map_err(std::io::Error::from)?)?;
+    out.flush()?;
+    Ok(())
+}
+
+pub(crate) fn print_line(text: &str) -> Result<(), CommandError> {
+    let mut out = writer();
+    writeln!(out, "{text}")?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Where data goes that is no JSON.
+pub(crate) fn writer() -> Box<dyn Write> {
+    match is_json_lines() {
+        true => Box::new(std::io::stderr().lock()),
+        false => Box::new(std::io::stdout().lock()),
+    }
+}

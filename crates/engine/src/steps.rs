@@ -1,0 +1,134 @@
+//! What runs of component documents tell, as events of an operation, and how their failures are told at the end.
+
+use std::time::Instant;
+
+use amiforge_exec::{ChildEvent, Failure, RunResult};
+
+use crate::event::Event;
+use crate::settings::Engine;
+
+/// Tells the events of runs, each under the name of the document that it is about.
+pub(crate) struct Telling<'a> {
+    engine: &'a Engine,
+    /// What the outermost document is called; `None` for its own name.
+    name: Option<&'a str>,
+    /// What stands before names of documents.
+    prefix: String,
+    /// The documents that are open, the outermost first.
+    open: Vec<String>,
+    /// When the step at hand started.
+    started: Instant,
+}
+
+impl<'a> Telling<'a> {
+    /// Names documents as they name themselves.
+    pub(crate) fn documents(engine: &'a Engine, prefix: String) -> Self {
+        Self {
+            engine,
+            name: None,
+            prefix,
+            open: Vec::new(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Names the outermost document `name`.
+    pub(crate) fn component(engine: &'a Engine, name: &'a str) -> Self {
+        Self {
+            name: Some(name),
+            ..Self::documents(engine, String::new())
+        }
+    }
+
+    fn current(&self) -> String {
+        let name = match (self.name, self.open.as_slice()) {
+            (Some(name), [] | [_]) => name,
+            (_, open) => open.last().map_or("", String::as_str),
+        };
+        format!("{}{name}", self.prefix)
+    }
+
+    pub(crate) fn event(&mut self, event: ChildEvent) {
+        let component = self.current();
+        match event {
+            ChildEvent::DocumentStarted { document } => self.open.push(document),
+            ChildEvent::DocumentFinished { .. } => {
+                self.open.pop();
+            }
+            ChildEvent::StepStarted {
+                phase,
+                step,
+                action,
+                ..
+            } => {
+                self.started = Instant::now();
+                self.engine.emit(Event::StepStarted {
+                    component,
+                    phase,
+                    step,
+                    action,
+                });
+            }
+            ChildEvent::Stdout { line } => self.engine.emit(Event::Output {
+                stream: "stdout",
+                line,
+            }),
+            ChildEvent::Stderr { line } => self.engine.emit(Event::Output {
+                stream: "stderr",
+                line,
+            }),
+            ChildEvent::StepFinished {
+                phase,
+                step,
+                status,
+                seconds,
+                failure,
+                ..
+            } => self.engine.emit(Event::StepFinished {
+                component,
+                phase,
+                step,
+                status: serde_json::to_value(status)
+                    .ok()
+                    .and_then(|v| v.as_str().map(str::to_owned))
+                    .unwrap_or_default(),
+                seconds,
+                failure,
+            }),
+            ChildEvent::Retry { attempt, reason } => self
+                .engine
+                .warn(format!("{component}: attempt {attempt}, since {reason}")),
+            ChildEvent::Note { text } => self.engine.warn(format!("{component}: {text}")),
+            _ => {}
+        }
+    }
+}
+
+/// Why a run failed: the step that ended it, and each that failed before, with its command and the end of its output.
+pub(crate) fn failure_text(result: &RunResult) -> String {
+    let Some(failure) = &result.failure else {
+        return "the run failed".to_owned();
+    };
+    let mut text = one(failure);
+    for failure in &result.also {
+        text.push_str("\n  also failed: ");
+        text.push_str(&one(failure).replace('\n', "\n  "));
+    }
+    text
+}
+
+fn one(failure: &Failure) -> String {
+    let mut text = failure.to_string();
+    if failure.went_on {
+        text.push_str(" (onFailure: Continue)");
+    }
+    if !failure.command.is_empty() {
+        let command = failure.command.trim_end().replace('\n', "\n           ");
+        text.push_str(&format!("\n  command: {command}"));
+    }
+    for line in &failure.tail {
+        text.push_str("\n  | ");
+        text.push_str(line);
+    }
+    text
+}
