@@ -63,7 +63,10 @@ fn run(link: &mut Link, spec: &RunSpec, outside: &Outside, journal: Journal) -> 
             restart: Some(journal),
             ..
         } => Reply::Restart { journal },
-        Executed { result, .. } => Reply::Result { result },
+        Executed { mut result, .. } => {
+            result.fit(amiforge_exec::protocol::MAX_RESULT);
+            Reply::Result { result }
+        }
     })
 }
 

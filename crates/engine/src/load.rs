@@ -1,7 +1,7 @@
 //! From a path to a checked recipe with its components. Every problem of every document is found
 //! in one go.
 
-mod config;
+pub(crate) mod config;
 mod files;
 mod parameters;
 mod secrets;
@@ -160,7 +160,16 @@ impl Engine {
     /// Checks documents of any kind; a recipe is checked together with its components. A file that
     /// cannot be read is a problem like others.
     pub fn validate(&self, files: &[PathBuf]) -> Result<Vec<DocumentReport>, EngineError> {
-        let sources = Sources::load(self.settings.config_file.as_deref())?;
+        let config = self.settings.config_file.as_deref();
+        let sources = match Sources::load(config) {
+            // Among the files it is one of them, and the others are checked without it.
+            Err(EngineError::Documents(_))
+                if files.iter().any(|file| Sources::empty(config).is_of(file)) =>
+            {
+                Sources::empty(config)
+            }
+            loaded => loaded?,
+        };
         let found: Vec<Vec<DocumentReport>> = files
             .par_iter()
             .map(|file| {
@@ -589,7 +598,7 @@ impl Loader<'_> {
         let version = document.version().map(|version| version.to_string());
         let shown = format!("{name}/{}", version.as_deref().unwrap_or_default());
         let text = document.text.to_owned();
-        let mut loaded = self.finish(name.to_owned(), shown, text, component, reference)?;
+        let mut loaded = self.finish(name.to_owned(), shown, text, component, reference, None)?;
         loaded.version = version;
         Some(loaded)
     }
@@ -639,7 +648,7 @@ impl Loader<'_> {
             .clone()
             .filter(|n| !n.is_empty())
             .unwrap_or(stem);
-        self.finish(name, relative.to_owned(), text, component, reference)
+        self.finish(name, relative.to_owned(), text, component, reference, None)
     }
 
     /// A component of the same template.
@@ -674,6 +683,7 @@ impl Loader<'_> {
             text.clone(),
             component.clone(),
             reference,
+            resource.platform(),
         )
     }
 

@@ -10,8 +10,8 @@ use amiforge_recipe::{
 };
 use amiforge_types::Span;
 
-use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
-use crate::load::{folder_of, read};
+use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::load::{config, folder_of, read};
 use crate::settings::variable;
 
 /// The user's configuration and where it is.
@@ -24,12 +24,17 @@ pub(crate) struct Sources {
 type Values = (BTreeMap<String, External>, BTreeMap<String, Span>);
 
 impl Sources {
-    /// Reads the configuration; without a file it is empty.
-    pub(crate) fn load(path: Option<&Path>) -> Result<Self, EngineError> {
-        let mut sources = Self {
+    /// An empty configuration in the place of what a file has.
+    pub(crate) fn empty(path: Option<&Path>) -> Self {
+        Self {
             path: path.map(Path::to_owned),
             config: UserConfig::default(),
-        };
+        }
+    }
+
+    /// Reads the configuration; without a file it is empty.
+    pub(crate) fn load(path: Option<&Path>) -> Result<Self, EngineError> {
+        let mut sources = Self::empty(path);
         let Some(path) = path.filter(|path| path.exists()) else {
             return Ok(sources);
         };
@@ -37,18 +42,12 @@ impl Sources {
             Ok(text) => text,
             Err(report) => return Err(EngineError::Documents(vec![report])),
         };
-        let (config, diagnostics) = parse_config(&text);
-        match config {
-            Some(config) => {
-                sources.config = config;
+        match parse_config(&text).0 {
+            Some(read) => {
+                sources.config = read;
                 Ok(sources)
             }
-            None => Err(EngineError::Documents(vec![DocumentReport {
-                path: path.to_owned(),
-                kind: None,
-                text,
-                diagnostics: diagnostics.into_sorted(),
-            }])),
+            None => Err(EngineError::Documents(vec![config::report(path, text)])),
         }
     }
 

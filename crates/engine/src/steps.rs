@@ -126,9 +126,14 @@ fn one(failure: &Failure) -> String {
         let command = failure.command.trim_end().replace('\n', "\n           ");
         text.push_str(&format!("\n  command: {command}"));
     }
-    for line in &failure.tail {
+    push_tail(&mut text, &failure.tail);
+    text
+}
+
+/// The last lines of output, below a message.
+pub(crate) fn push_tail(text: &mut String, tail: &[String]) {
+    for line in tail {
         text.push_str("\n  | ");
         text.push_str(line);
     }
-    text
 }

@@ -241,9 +241,50 @@ impl RunResult {
     /// Every failure that was not ignored, the one that ended the run first; empty where there is none.
     #[must_use]
     pub fn failure_message(&self) -> String {
-        let all = self.failure.iter().chain(&self.also);
-        let all: Vec<String> = all.map(ToString::to_string).collect();
-        all.join("; ")
+        const MOST: usize = 20;
+        let all: Vec<&Failure> = self.failure.iter().chain(&self.also).collect();
+        let told = all.iter().take(MOST).map(ToString::to_string);
+        let more = all.len().saturating_sub(MOST);
+        let more = (more > 0).then(|| format!("and {more} more"));
+        told.chain(more).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Cuts texts until the result as JSON has at most so many bytes: those that steps were given and gave out first,
+    /// then what was run within them and what failed beside the first.
+    pub fn fit(&mut self, bytes: usize) {
+        let fits =
+            |result: &Self| serde_json::to_string(result).is_ok_and(|json| json.len() <= bytes);
+        for most in [64 << 10, 4 << 10, 256, 0] {
+            if fits(self) {
+                return;
+            }
+            self.cut(most);
+        }
+        if !fits(self) {
+            self.also.clear();
+            let phases = self.documents.iter_mut().flat_map(|d| &mut d.phases);
+            phases
+                .flat_map(|p| &mut p.steps)
+                .for_each(|step| step.nested.clear());
+        }
+        if !fits(self) {
+            self.documents.clear();
+        }
+    }
+
+    fn cut(&mut self, most: usize) {
+        for failure in &mut self.also {
+            failure.tail.iter_mut().for_each(|line| shorten(line, most));
+        }
+        let phases = self.documents.iter_mut().flat_map(|d| &mut d.phases);
+        for step in phases.flat_map(|p| &mut p.steps) {
+            shorten(&mut step.failure_message, most.max(256));
+            shorten_all(&mut step.inputs, most);
+            shorten_all(&mut step.repeat, most);
+            let outputs = step.outputs.iter_mut().flat_map(BTreeMap::values_mut);
+            outputs.for_each(|text| shorten(text, most));
+            step.nested.iter_mut().for_each(|run| run.cut(most));
+        }
     }
 
     /// The run in a few numbers. Steps of nested documents do not count.
@@ -261,6 +302,25 @@ impl RunResult {
             log_url,
             status: self.status.word(),
         }
+    }
+}
+
+/// Cuts a text to so many bytes and a sign that something is missing.
+fn shorten(text: &mut String, most: usize) {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.push('…');
+    }
+}
+
+fn shorten_all(value: &mut serde_json::Value, most: usize) {
+    match value {
+        serde_json::Value::String(text) => shorten(text, most),
+        serde_json::Value::Array(items) => items.iter_mut().for_each(|v| shorten_all(v, most)),
+        serde_json::Value::Object(fields) => {
+            fields.values_mut().for_each(|v| shorten_all(v, most));
+        }
+        _ => {}
     }
 }
 
@@ -345,7 +405,7 @@ pub struct StepResult {
 /// Where and why a run failed: enough to act on without opening a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "camelCase")]
-#[error("{document}: phase {phase}, step {step} ({action}): {reason}")]
+#[error("{}{document}: phase {phase}, step {step} ({action}): {reason}", around(.within))]
 pub struct Failure {
     /// Name as given in [`DocumentSpec::name`].
     pub document: String,
@@ -366,6 +426,13 @@ pub struct Failure {
     /// Whether the run went on after it (`onFailure: Continue`).
     #[serde(default)]
     pub went_on: bool,
+    /// The steps that ran its document, the outermost first: `document: phase, step`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<String>,
+}
+
+fn around(within: &[String]) -> String {
+    within.iter().map(|step| format!("{step}: ")).collect()
 }
 
 /// What a script came to.
@@ -391,5 +458,98 @@ impl ScriptResult {
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.exit_code == Some(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(output: usize, nested: Vec<RunResult>) -> StepResult {
+        StepResult {
+            name: "One".to_owned(),
+            action: "ExecuteBash".to_owned(),
+            status: Status::Failed,
+            attempts: 1,
+            exit_code: Some(1),
+            start: Timestamp::default(),
+            end: Timestamp::default(),
+            failure_message: "exit code 1".to_owned(),
+            timeout_seconds: -1,
+            on_failure: "Abort".to_owned(),
+            max_attempts: 1,
+            inputs: serde_json::json!([{"commands": ["é".repeat(output / 4)]}]),
+            outputs: vec![BTreeMap::from([(
+                "stdout".to_owned(),
+                "é".repeat(output / 2),
+            )])],
+            quiet: false,
+            repeat: serde_json::Value::Null,
+            nested,
+        }
+    }
+
+    fn run(steps: Vec<StepResult>) -> RunResult {
+        let failure = |tail: usize| Failure {
+            document: "d".to_owned(),
+            phase: "test".to_owned(),
+            step: "One".to_owned(),
+            action: "ExecuteBash".to_owned(),
+            command: String::new(),
+            exit_code: Some(1),
+            reason: "exit code 1".to_owned(),
+            tail: vec!["x".repeat(tail)],
+            went_on: false,
+            within: Vec::new(),
+        };
+        RunResult {
+            execution_id: "e".to_owned(),
+            status: Status::Failed,
+            start: Timestamp::default(),
+            end: Timestamp::default(),
+            documents: vec![DocumentResult {
+                name: String::new(),
+                file: "d".to_owned(),
+                description: String::new(),
+                status: Status::Failed,
+                start: Timestamp::default(),
+                end: Timestamp::default(),
+                phases: vec![PhaseResult {
+                    name: "test".to_owned(),
+                    selected: true,
+                    status: Status::Failed,
+                    start: Timestamp::default(),
+                    end: Timestamp::default(),
+                    steps,
+                }],
+            }],
+            failure: Some(failure(1000)),
+            also: (0..30).map(|_| failure(1000)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_result_that_fits_stays_whole_and_one_that_does_not_keeps_why_it_failed() {
+        let small = run(vec![step(1000, Vec::new())]);
+        let mut fitted = small.clone();
+        fitted.fit(1 << 20);
+        assert_eq!(fitted, small);
+
+        let big = || step(4 << 20, Vec::new());
+        for steps in [
+            vec![big()],
+            (0..40)
+                .map(|_| step(100_000, vec![run(vec![big()])]))
+                .collect(),
+            (0..20_000).map(|_| step(10, Vec::new())).collect(),
+        ] {
+            let mut result = run(steps);
+            let failure = result.failure.clone();
+            result.fit(1 << 20);
+            assert!(serde_json::to_string(&result).unwrap().len() <= 1 << 20);
+            assert_eq!(result.failure, failure);
+        }
+        let text = run(Vec::new()).failure_message();
+        assert!(text.ends_with("; and 11 more"), "{text}");
     }
 }

@@ -30,6 +30,9 @@ pub const PORT: &str = "org.amiforge.agent.0";
 /// Longest line either side accepts, in bytes.
 pub const MAX_MESSAGE: usize = 16 << 20;
 
+/// Longest result that a guest sends, in bytes: a host takes no line above 4 MiB.
+pub const MAX_RESULT: usize = 3 << 20;
+
 /// Host to guest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase")]

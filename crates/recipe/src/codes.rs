@@ -8,7 +8,7 @@ const CODES: &[(&str, &str)] = &[
     ),
     (
         "aws-limit",
-        "The document is right here and goes over a limit of the service, which would refuse it as it is.",
+        "The document is right here; the service would refuse it as it is, for a limit that it goes over or for something that only amiforge has.",
     ),
     (
         "chain-across-stages",
@@ -64,7 +64,7 @@ const CODES: &[(&str, &str)] = &[
     ),
     (
         "foreign-reference",
-        "What stands between the braces is no reference, so it stays as it is: `{{.Names}}` of a Go template, say. A reference of this kind would be `{{ Name }}`, `{{ phase.step.outputs.stdout }}`, or `{{ loop.value }}` inside a loop.",
+        "What stands between the braces is no reference, so it stays as it is: `{{.Names}}` of a Go template, say. A reference of this kind would be `{{ Name }}`, `{{ phase.step.outputs.stdout }}`, or `{{ loop.value }}` inside a loop. In a template, `${AWS::Region}` is one in the text of a `!Sub` only.",
     ),
     (
         "ignored-field",
@@ -387,7 +387,7 @@ const CODES: &[(&str, &str)] = &[
     ),
     (
         "wrong-platform",
-        "A component says that it is for one platform and has a step whose action exists only on another, as `ExecuteBash` on Windows. Correct the platform, or take the action that the platform has.",
+        "A component says that it is for one platform and has a step whose action exists only on another, as `ExecuteBash` on Windows. Correct the platform, or take the action that the platform has. Or a recipe names a component of another platform than its image's.",
     ),
     (
         "wrong-resource",

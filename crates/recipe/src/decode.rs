@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use amiforge_types::{Diagnostic, Diagnostics, Span};
 
-use crate::node::{Key, Node, NodeKind};
+use crate::node::{Key, Node, NodeKind, Style};
 use crate::reference;
 use crate::suggest;
 use crate::trace::{Asked, Trace};
@@ -267,6 +267,7 @@ pub(crate) fn boolean(node: &Node, cx: &mut Cx<'_>) -> Option<bool> {
         "false" | "False" | "FALSE" => Some(false),
         other if cx.defers(other) => Some(false),
         _ if node.is_opaque() => Some(true),
+        other if cx.pascal && is_plain(node) && yaml_11(other).is_some() => yaml_11(other),
         other => {
             let help = match other.to_ascii_lowercase().as_str() {
                 "yes" | "on" | "y" | "1" => Some("write `true`".to_owned()),
@@ -281,6 +282,19 @@ pub(crate) fn boolean(node: &Node, cx: &mut Cx<'_>) -> Option<bool> {
             );
             None
         }
+    }
+}
+
+fn is_plain(node: &Node) -> bool {
+    matches!(&node.kind, NodeKind::Scalar(scalar) if scalar.style == Style::Plain)
+}
+
+/// What YAML 1.1, which CloudFormation reads, takes for a boolean beside the words of 1.2.
+pub(crate) fn yaml_11(text: &str) -> Option<bool> {
+    match text {
+        "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
+        "no" | "No" | "NO" | "off" | "Off" | "OFF" => Some(false),
+        _ => None,
     }
 }
 
@@ -360,6 +374,7 @@ pub(crate) fn shown(text: &str) -> String {
 pub(crate) fn wrong_type(node: &Node, expected: &str, cx: &mut Cx<'_>) {
     let fixed = |help: &str| Some(help.to_owned());
     let help = match (expected, &node.kind) {
+        _ if node.is_null() => Some("leave the field out, or give it a value".to_owned()),
         ("a list", NodeKind::Map(fields)) => match fields.first() {
             Some((key, _)) if key.text.chars().count() <= 40 => Some(format!(
                 "begin each entry with `- `, here `- {}:`",

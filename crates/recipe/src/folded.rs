@@ -63,7 +63,10 @@ pub(crate) fn command(node: &Node, source: &str) -> Option<Diagnostic> {
     };
     let mut base = None;
     let mut last: Option<&str> = None;
+    let mut quote = None;
     for line in block.lines() {
+        let inside = quote.is_some();
+        quote = open_quote(quote, line);
         let text = line.trim();
         let indent = line.len() - line.trim_start().len() + std::mem::take(&mut cut);
         // A blank line is a line break, and lines that are indented more are kept.
@@ -71,7 +74,7 @@ pub(crate) fn command(node: &Node, source: &str) -> Option<Diagnostic> {
             last = None;
             continue;
         }
-        if last.is_some_and(|previous| begins_anew(previous, text)) {
+        if !inside && last.is_some_and(|previous| begins_anew(previous, text)) {
             return Some(joined("this script", node.span));
         }
         last = Some(text);
@@ -90,13 +93,40 @@ fn begins_anew(previous: &str, line: &str) -> bool {
     if goes_on {
         return false;
     }
-    const WORDS: [&str; 21] = [
-        "case", "cd", "do", "done", "echo", "elif", "else", "esac", "exit", "export", "fi", "for",
-        "function", "if", "return", "set", "source", "sudo", "then", "while", "}",
+    // Alone on a line, nothing else than these.
+    const KEYWORDS: [&str; 7] = ["do", "done", "else", "esac", "fi", "then", "}"];
+    const COMMANDS: [&str; 12] = [
+        "case", "cd", "echo", "elif", "export", "for", "function", "if", "set", "source", "sudo",
+        "while",
     ];
-    let word = first_word(line).trim_end_matches(';');
-    WORDS.contains(&word)
-        || (word.len() > 1 && !word.starts_with('-') && word == first_word(previous))
+    // What these take is a command itself.
+    const CARRIERS: [&str; 9] = [
+        "chroot", "docker", "env", "kubectl", "nohup", "podman", "ssh", "su", "xargs",
+    ];
+    let (word, head) = (first_word(line).trim_end_matches(';'), first_word(previous));
+    // A word alone may as well be a package: `apt-get install -y`, `sudo`.
+    let has_more = line.split_whitespace().nth(1).is_some();
+    let again = word.len() > 1 && !word.starts_with('-') && word == head;
+    let command = COMMANDS.contains(&word) && !CARRIERS.contains(&head);
+    KEYWORDS.contains(&word) || (has_more && (again || command))
+}
+
+/// The quote that is open after a line, when `quote` was before it.
+fn open_quote(mut quote: Option<char>, line: &str) -> Option<char> {
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some('"') | None, '\\') => {
+                chars.next();
+            }
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(open), c) if open == c => quote = None,
+            // A comment, with an apostrophe perhaps.
+            (None, '#') => break,
+            _ => {}
+        }
+    }
+    quote
 }
 
 fn first_word(line: &str) -> &str {
@@ -134,6 +164,11 @@ mod tests {
         for text in [
             "- |\n  apt-get update\n  apt-get install -y nginx\n",
             "- >\n  apt-get install -y\n  nginx\n  curl\n",
+            "- >\n  apt-get install -y\n  curl\n  sudo\n",
+            "- >\n  pip install --upgrade\n  pip\n  setuptools\n",
+            "- >\n  ssh host\n  sudo systemctl restart x\n",
+            "- >\n  aws ssm send-command\n  --parameters commands=\"\n  sudo yum update -y\"\n",
+            "- >\n  echo 'line one\n  echo two'\n",
             "- >-\n  apt-get update &&\n  apt-get install -y nginx\n",
             "- >\n  ls\n\n  ls\n",
             "- >\n  curl -o x\n  -L https://example.com\n",

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use amiforge_types::{Diagnostics, Span};
 
-use crate::component::refused_metadata;
+use crate::component::names_credentials;
 use crate::decode::{self, Cx, Fields};
 use crate::image_recipe::{ComponentSource, ParentImage};
 use crate::node::{Node, NodeKind};
@@ -184,7 +184,11 @@ fn references(node: &Node, cx: &mut Cx<'_>) -> Option<BTreeMap<String, Reference
             cx.error_help("invalid-value", key.span, message, Some(help.to_owned()));
             continue;
         }
-        refused_metadata(&key.text, key.span, cx);
+        if names_credentials(&key.text) {
+            let message = format!("{} names credentials", decode::shown(&key.text));
+            let help = "no document can refer to them; leave the line out";
+            cx.warning("refused-reference", key.span, message, help);
+        }
         if let Some(value) = reference_value(value, cx) {
             out.insert(key.text.clone(), value);
         }

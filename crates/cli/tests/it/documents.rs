@@ -189,6 +189,16 @@ fn the_configuration_is_a_document_too() {
     std::fs::create_dir_all(env.state()).unwrap();
     std::fs::write(&own, "# nothing yet\n").unwrap();
     finish(env.amiforge().arg("validate").arg(&own)).expect_code(0);
+    // Broken, it is told like any other, and the others are read beside it.
+    std::fs::write(
+        &own,
+        "parents: {a: plan9}\ncomponents: {b: ./nowhere.yaml}\n",
+    )
+    .unwrap();
+    let other = env.write("other.yaml", "schemaVersion: 2.0\nphases: []\n");
+    let end = finish(env.amiforge().arg("validate").arg(&own).arg(&other)).expect_code(2);
+    says(&end, &["config.yaml:1:14", "plan9", "unsupported-schema"]);
+    std::fs::remove_file(&own).unwrap();
     let path = env.write("config.yaml", "parents:\n  ami-1: debian:bookworm\n");
     let mut command = env.amiforge();
     let end = finish(command.args(["export", "cloudformation"]).arg(&path)).expect_code(2);

@@ -139,11 +139,11 @@ fn steps_after_a_nested_document_are_told_of_the_outer_one() {
         inner.display()
     );
     env.write(
-        "outer.json",
+        "outer.yaml",
         document(&[step("First"), nested, step("Last")]),
     );
     let mut command = env.amiforge();
-    command.args(["component", "run", "outer.json", "--live"]);
+    command.args(["component", "run", "outer.yaml", "--live"]);
     command.args(["--events", "events.json"]);
     let end = finish(command.current_dir(env.path(""))).expect_code(0);
     let told: Vec<(String, String)> = events(&env.path("events.json"))
@@ -157,14 +157,14 @@ fn steps_after_a_nested_document_are_told_of_the_outer_one() {
         })
         .collect();
     let expected = [
-        ("step-started First", "outer.json"),
-        ("step-finished First", "outer.json"),
-        ("step-started Nested", "outer.json"),
+        ("step-started First", "outer.yaml"),
+        ("step-finished First", "outer.yaml"),
+        ("step-started Nested", "outer.yaml"),
         ("step-started Inner", "inner.json"),
         ("step-finished Inner", "inner.json"),
-        ("step-finished Nested", "outer.json"),
-        ("step-started Last", "outer.json"),
-        ("step-finished Last", "outer.json"),
+        ("step-finished Nested", "outer.yaml"),
+        ("step-started Last", "outer.yaml"),
+        ("step-finished Last", "outer.yaml"),
     ];
     let expected: Vec<(String, String)> = expected
         .iter()
@@ -172,7 +172,7 @@ fn steps_after_a_nested_document_are_told_of_the_outer_one() {
         .collect();
     assert_eq!(told, expected);
     assert!(
-        end.stderr.contains("step outer.json build/Last"),
+        end.stderr.contains("step outer.yaml build/Last"),
         "{}",
         end.stderr
     );

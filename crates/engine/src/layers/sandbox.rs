@@ -5,6 +5,7 @@ use amiforge_store::Store;
 
 use crate::error::{EngineError, ErrorKind};
 use crate::settings::Engine;
+use crate::steps::push_tail;
 
 impl Engine {
     pub(super) fn sandbox<'s>(
@@ -35,10 +36,7 @@ impl Engine {
 }
 
 pub(super) fn with_tail(mut text: String, tail: &[String]) -> EngineError {
-    for line in tail {
-        text.push_str("\n  | ");
-        text.push_str(line);
-    }
+    push_tail(&mut text, tail);
     EngineError::new(ErrorKind::Failed, text)
 }
 

@@ -10,7 +10,7 @@ use crate::error::DocumentReport;
 use crate::library;
 
 /// The problems of a configuration, with what it names.
-pub(super) fn report(path: &Path, text: String) -> DocumentReport {
+pub(crate) fn report(path: &Path, text: String) -> DocumentReport {
     let (config, mut diagnostics) = parse_config(&text);
     if let Some(config) = &config {
         named_components(config, folder_of(path), &mut diagnostics);

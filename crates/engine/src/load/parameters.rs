@@ -8,6 +8,9 @@ use amiforge_recipe::{
 use super::{LoadedComponent, Loader};
 use crate::library;
 
+/// Problems that are told of one recipe's parameters, about.
+const MOST_PROBLEMS: usize = 1000;
+
 impl Loader<'_> {
     /// Gives the parameters their values.
     pub(super) fn finish(
@@ -17,11 +20,18 @@ impl Loader<'_> {
         text: String,
         component: Component,
         reference: &ComponentRef,
+        platform: Option<&str>,
     ) -> Option<LoadedComponent> {
+        // Very many references to a component with very many parameters: what is told already is enough.
+        if self.diagnostics.len() > MOST_PROBLEMS {
+            return None;
+        }
         let undeclared = reference.undeclared(&name, &component).into_iter();
+        let undeclared = undeclared.take(MOST_PROBLEMS);
         undeclared.for_each(|problem| self.diagnostics.push(problem));
-        if self.is_linux && component_platform(&component) == "Windows" {
-            let problem = reference.elsewhere(&name, "Windows");
+        let platform = platform.unwrap_or_else(|| component_platform(&component));
+        if self.is_linux && platform != "Linux" {
+            let problem = reference.elsewhere(&name, platform);
             self.diagnostics.push(problem);
         }
         let mut given = reference.parameters.clone();
@@ -43,7 +53,8 @@ impl Loader<'_> {
         let secret = self.secret_parameters(&name, &component, reference, &mut given);
         let resolved = component.resolve_parameters(&given);
         let Some(mut parameters) = resolved.ok().filter(|_| reference.is_whole) else {
-            for mut error in component.parameter_problems(&given) {
+            let problems = component.parameter_problems(&given).into_iter();
+            for mut error in problems.take(MOST_PROBLEMS) {
                 if !reference.is_whole && matches!(error, ParameterError::NoValue { .. }) {
                     // It may be the one that could not be read.
                     continue;

@@ -61,6 +61,7 @@ mod tests {
             reason: "r".to_owned(),
             tail: (0..9).map(|line| line.to_string()).collect(),
             went_on: false,
+            within: Vec::new(),
         }
     }
 

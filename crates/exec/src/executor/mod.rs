@@ -249,6 +249,7 @@ fn unreadable(
         reason,
         tail: Vec::new(),
         went_on: false,
+        within: Vec::new(),
     };
     (result, vec![failure])
 }

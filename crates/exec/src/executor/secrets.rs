@@ -85,11 +85,12 @@ impl Secrets {
             ChildEvent::StepFinished { failure, .. } => {
                 failure.iter_mut().for_each(|text| self.text(text));
             }
-            ChildEvent::DocumentStarted { .. }
-            | ChildEvent::PhaseStarted { .. }
+            // A document that a step runs may be named by a secret.
+            ChildEvent::DocumentStarted { document }
+            | ChildEvent::DocumentFinished { document, .. } => self.text(document),
+            ChildEvent::PhaseStarted { .. }
             | ChildEvent::StepStarted { .. }
-            | ChildEvent::PhaseFinished { .. }
-            | ChildEvent::DocumentFinished { .. } => {}
+            | ChildEvent::PhaseFinished { .. } => {}
         }
     }
 
@@ -102,9 +103,19 @@ impl Secrets {
         self.value(&mut result.repeat);
         let texts = result.outputs.iter_mut().flat_map(Outputs::values_mut);
         texts.for_each(|text| self.text(text));
+        // What is in the documents was masked when it ended; they are named from here.
+        for run in &mut result.nested {
+            run.documents
+                .iter_mut()
+                .for_each(|d| self.text(&mut d.file));
+            let failures = run.failure.iter_mut().chain(&mut run.also);
+            failures.for_each(|failure| self.failure(failure));
+        }
     }
 
     pub(super) fn failure(&self, failure: &mut Failure) {
+        self.text(&mut failure.document);
+        failure.within.iter_mut().for_each(|step| self.text(step));
         self.text(&mut failure.command);
         self.text(&mut failure.reason);
         failure.tail.iter_mut().for_each(|line| self.text(line));
@@ -119,6 +130,32 @@ mod tests {
         let mut text = text.to_owned();
         Secrets::of(["to\"ken-0123456789", "ab"].into_iter()).text(&mut text);
         text
+    }
+
+    #[test]
+    fn documents_named_by_a_secret_are_told_without_it() {
+        let secrets = Secrets::of(["s3cr3t-name"].into_iter());
+        let document = || "/srv/s3cr3t-name/inner.yaml".to_owned();
+        let mut started = ChildEvent::DocumentStarted {
+            document: document(),
+        };
+        secrets.event(&mut started);
+        let mut failure = Failure {
+            document: document(),
+            phase: "build".to_owned(),
+            step: "One".to_owned(),
+            action: "ExecuteBash".to_owned(),
+            command: "cat s3cr3t-name".to_owned(),
+            exit_code: Some(1),
+            reason: "no s3cr3t-name".to_owned(),
+            tail: vec!["s3cr3t-name".to_owned()],
+            went_on: false,
+            within: Vec::new(),
+        };
+        secrets.failure(&mut failure);
+        let told = format!("{started:?} {failure:?} {failure}");
+        assert!(!told.contains("s3cr3t"), "{told}");
+        assert!(told.contains("/srv/********/inner.yaml"), "{told}");
     }
 
     #[test]

@@ -260,6 +260,15 @@ impl Run<'_, '_> {
     ) -> Vec<Failure> {
         let goes_on = step.on_failure == OnFailure::Continue;
         let mut all = told.nested;
+        for failure in &mut all {
+            let iteration = told.iteration.map(|index| format!(", iteration {index}"));
+            let (document, name) = (&self.document.name, &step.name);
+            let place = format!(
+                "{document}: phase {phase}, step {name}{}",
+                iteration.unwrap_or_default()
+            );
+            failure.within.insert(0, place);
+        }
         // The step itself, unless a step of its document ended both.
         if all.first().is_none_or(|first| first.went_on && !goes_on) {
             let reason = match all.is_empty() {
@@ -276,6 +285,7 @@ impl Run<'_, '_> {
                 reason,
                 tail: told.tail,
                 went_on: goes_on,
+                within: Vec::new(),
             };
             all.insert(0, own);
         }
@@ -475,6 +485,9 @@ impl Run<'_, '_> {
                 (StepError::TimedOut, Some(seconds)) => {
                     format!("timed out after {seconds} seconds")
                 }
+                _ if progress.exit_code == Some(REBOOT) => format!(
+                    "exit code {REBOOT} asks for a restart, and the step has had {MAX_RESTARTS} already"
+                ),
                 _ => actions::chain(&error),
             };
             if let Some(limit) = limit {
@@ -521,9 +534,13 @@ impl Run<'_, '_> {
         place: &str,
         progress: &mut Progress,
     ) -> Once {
+        let not_run = |reason: String| Told {
+            left: vec![outputs_of_none(&reason)],
+            ..Told::before(reason)
+        };
         if self.lineage.len() > MAX_NESTED {
             let reason = format!("documents are nested in more than {MAX_NESTED} levels");
-            return Once::Failed(Told::before(reason));
+            return Once::Failed(not_run(reason));
         }
         let name = inputs.document.to_string();
         // After a restart it is still the text that began, whatever became of the file.
@@ -533,14 +550,14 @@ impl Run<'_, '_> {
             Err(reason) => {
                 return Once::Failed(Told {
                     again: true,
-                    ..Told::before(reason)
+                    ..not_run(reason)
                 });
             }
         };
         let digest = Digest::of(text.as_bytes());
         if self.lineage.contains(&digest) {
             let reason = format!("{name} is the document itself, or one that runs it");
-            return Once::Failed(Told::before(reason));
+            return Once::Failed(not_run(reason));
         }
         let document = DocumentSpec {
             name: name.clone(),
@@ -551,7 +568,7 @@ impl Run<'_, '_> {
         };
         let (component, scope) = match read(&document) {
             Ok(read) => read,
-            Err(reason) => return Once::Failed(Told::before(format!("{name}: {reason}"))),
+            Err(reason) => return Once::Failed(not_run(format!("{name}: {reason}"))),
         };
         let lineage = [self.lineage.as_slice(), &[digest]].concat();
         let place = format!("{place}/{}", progress.next);
@@ -640,6 +657,22 @@ fn outputs_of(run: &RunResult) -> Outputs {
     fields
         .map(|(key, value)| (key.clone(), text(value)))
         .collect()
+}
+
+/// What a step gives out whose document could not be run.
+fn outputs_of_none(reason: &str) -> Outputs {
+    let run = RunResult {
+        execution_id: String::new(),
+        status: Status::Failed,
+        start: now(),
+        end: now(),
+        documents: Vec::new(),
+        failure: None,
+        also: Vec::new(),
+    };
+    let mut outputs = outputs_of(&run);
+    outputs.insert("failureMessage".to_owned(), reason.to_owned());
+    outputs
 }
 
 /// Adds the outputs of an iteration to those before it: values of a key stand below one another.

@@ -295,16 +295,20 @@ impl<'n> Site<'_, 'n> {
     }
 }
 
-/// Paths of the instance metadata that hold credentials.
-pub(crate) fn refused_metadata(reference: &str, span: Span, cx: &mut Cx<'_>) {
+/// Whether a reference is to a path of the instance metadata that holds credentials.
+pub(crate) fn names_credentials(reference: &str) -> bool {
     let Some(path) = reference.strip_prefix("aws:imds:") else {
-        return;
+        return false;
     };
     let path = path.trim_start_matches('/');
     let path = path.strip_prefix("latest/").unwrap_or(path);
     let path = path.strip_prefix("meta-data/").unwrap_or(path);
     let first = path.split('/').next().unwrap_or_default();
-    if matches!(first, "iam" | "identity-credentials") {
+    matches!(first, "iam" | "identity-credentials")
+}
+
+fn refused_metadata(reference: &str, span: Span, cx: &mut Cx<'_>) {
+    if names_credentials(reference) {
         let message = format!("`{reference}` names credentials, which no reference can");
         cx.error("refused-reference", span, message);
     }

@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::reference::{self, Piece, Reference, has_secret, secret_key};
 use crate::scope::ssm_key;
 
-pub(crate) use check::refused_metadata;
+pub(crate) use check::names_credentials;
 pub use conditional::{Branch, If};
 pub use decode::parse_component;
 pub(crate) use decode::{component, decode_document};

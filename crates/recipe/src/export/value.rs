@@ -4,10 +4,11 @@
 use amiforge_types::{Diagnostic, Diagnostics};
 
 use super::shapes::{Field, Kind, Shape};
-use crate::decode::shown;
+use crate::decode::{shown, yaml_11};
 use crate::node::{Node, NodeKind};
 use crate::reference::has_secret;
 use crate::resources::ResourceKind;
+use crate::template::open_help;
 
 /// Fields in the order of their shape.
 pub(super) type Group = Vec<(&'static Field, Value)>;
@@ -84,7 +85,10 @@ fn value_of(node: &Node, field: &Field, diags: &mut Diagnostics) -> Option<Value
     Some(match field.kind {
         Kind::Text | Kind::Document | Kind::Arn(_) => Value::Text(text(node, diags)?),
         Kind::Mark => Value::Text(String::new()),
-        Kind::Bool => Value::Bool(text(node, diags)?.eq_ignore_ascii_case("true")),
+        Kind::Bool => {
+            let text = text(node, diags)?;
+            Value::Bool(text.eq_ignore_ascii_case("true") || yaml_11(&text) == Some(true))
+        }
         Kind::Int => match text(node, diags)?.parse() {
             Ok(number) => Value::Int(number),
             Err(_) => return None,
@@ -171,16 +175,9 @@ fn open(node: &Node, diags: &mut Diagnostics) {
         return secret(node, diags);
     }
     let message = format!("{} has no value before deployment", shown(text));
-    let help = if text.contains("${AWS::") {
-        "an export says nothing of the place where it is deployed; say it here: --param AWS::Region=REGION, \
-         and AWS::AccountId, AWS::Partition, AWS::StackName, AWS::URLSuffix likewise"
-    } else if text.contains("${resolve}") {
-        "amiforge asks neither Systems Manager nor Secrets Manager; write the value, or declare a parameter for it"
-    } else if text.contains("${Fn::If}") {
-        "give what its condition looks at a value: --param NAME=VALUE, --param AWS::Region=REGION"
-    } else {
-        "give parameters of the template a value: --param NAME=VALUE; for what a resource of another service \
-         yields, write its name, or declare a parameter for it"
-    };
+    let name = text
+        .split_once("${")
+        .and_then(|(_, rest)| rest.split_once('}'));
+    let help = open_help(name.map_or(text, |(name, _)| name), true, None);
     diags.push(Diagnostic::error("unresolved-value", node.span, message).with_help(help));
 }

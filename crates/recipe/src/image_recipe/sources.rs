@@ -400,7 +400,9 @@ fn parameters(node: &Node, cx: &mut Cx<'_>) -> Given {
         return given;
     };
     for item in items {
-        match parameter(item, cx) {
+        let name = ["name", "Name"].iter().find_map(|key| item.get(key));
+        let is_open = name.is_some_and(Node::is_opaque);
+        match parameter(item, cx).filter(|_| !is_open) {
             None => given.is_whole = false,
             Some((name, _, place)) if given.values.contains_key(&name) => {
                 cx.error(

@@ -196,6 +196,13 @@ impl Reader<'_, '_, '_> {
     pub(super) fn unknown_escape<T>(&self) -> Refused<T> {
         let mut chars = self.rest.chars();
         let escape: String = chars.by_ref().take(2).collect();
+        if escape.ends_with(['\n', '\r']) {
+            return self.fail(
+                self.ahead_span(1),
+                "a backslash cannot end a line inside a string",
+                "a line break inside a string is written `\\n`",
+            );
+        }
         let help = match chars.as_str().get(..2) {
             _ if escape == "\\u" => "four hexadecimal digits follow `\\u`".to_owned(),
             Some(digits) if escape == "\\x" && digits.bytes().all(|b| b.is_ascii_hexdigit()) => {

@@ -62,7 +62,6 @@ const PLACES: &[(&str, &str)] = &[
     ("birmingham", "Europe/London"),
     ("bombay", "Asia/Kolkata"),
     ("boston", "America/New_York"),
-    ("canberra", "Australia/Sydney"),
     ("chennai", "Asia/Kolkata"),
     ("cologne", "Europe/Berlin"),
     ("dallas", "America/Chicago"),
@@ -81,7 +80,6 @@ const PLACES: &[(&str, &str)] = &[
     ("manchester", "Europe/London"),
     ("miami", "America/New_York"),
     ("milan", "Europe/Rome"),
-    ("montreal", "America/Toronto"),
     ("mumbai", "Asia/Kolkata"),
     ("munich", "Europe/Berlin"),
     ("newdelhi", "Asia/Kolkata"),
@@ -99,7 +97,6 @@ const PLACES: &[(&str, &str)] = &[
     ("shenzhen", "Asia/Shanghai"),
     ("stpetersburg", "Europe/Moscow"),
     ("stuttgart", "Europe/Berlin"),
-    ("telaviv", "Asia/Jerusalem"),
     ("thehague", "Europe/Amsterdam"),
     ("washington", "America/New_York"),
     ("wien", "Europe/Vienna"),
@@ -175,10 +172,13 @@ mod tests {
         assert!(PLACES.windows(2).all(|pair| pair[0].0 < pair[1].0));
         for (place, zone) in PLACES {
             assert!(is_known(zone), "{zone}");
+            let own = |name: &str| {
+                let last = name.rsplit('/').next().unwrap_or(name);
+                last.replace(['_', '-'], "").to_lowercase()
+            };
             assert!(
-                !NAMES
-                    .lines()
-                    .any(|name| name.ends_with(&format!("/{place}")))
+                !NAMES.lines().any(|name| own(name) == *place),
+                "{place} is a zone"
             );
         }
     }

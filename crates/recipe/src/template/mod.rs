@@ -22,12 +22,14 @@ use amiforge_types::{Diagnostic, Diagnostics, Severity, Span};
 use crate::component::Component;
 use crate::decode::{self, Cx, Fields, shown};
 use crate::dockerfile::Dockerfile;
+use crate::export::component_platform;
 use crate::image_recipe::{self, ComponentSource, ImageRecipe};
 use crate::inline::Inline;
 use crate::node::{Key, Node, NodeKind, Style};
 use crate::reference::has_secret;
 use crate::resources::{self, ResourceKind};
 use crate::{suggest, yaml};
+pub(crate) use open::help as open_help;
 pub(crate) use parameters::declared;
 use resolve::{Resolver, Resource};
 
@@ -224,6 +226,16 @@ impl TemplateResource {
         )
     }
 
+    /// The platform that a component is for: as it says, else as its actions are; `None` where neither is known.
+    #[must_use]
+    pub fn platform(&self) -> Option<&str> {
+        let said = self.properties.get("Platform");
+        let said = said
+            .filter(|node| !node.is_opaque())
+            .and_then(Node::as_text);
+        said.or_else(|| self.component.as_ref().map(component_platform))
+    }
+
     /// The recipe that this resource is, for a build: everything that it is made from must be known.
     /// The recipe is there exactly when no problem is an error.
     #[must_use]
@@ -340,7 +352,11 @@ fn open_values(node: &Node, diags: &mut Diagnostics) {
             let is_open = scalar.style == Style::Opaque && !has_secret(&scalar.text);
             if is_open && node.resource().is_none() {
                 let message = format!("{} has no value before deployment", shown(&scalar.text));
-                let help = "give parameters of the template a value: --param NAME=VALUE";
+                let name = scalar
+                    .text
+                    .split_once("${")
+                    .and_then(|(_, rest)| rest.split_once('}'));
+                let help = open::help(name.map_or(&scalar.text, |(name, _)| name), false, None);
                 diags.push(
                     Diagnostic::error("unresolved-value", node.span, message).with_help(help),
                 );
@@ -507,6 +523,9 @@ fn read(
 /// Holds the recipes against the components that they name, and against secrets. A build tells the same, with what else
 /// is given to it.
 fn components_of_recipes(resources: &[TemplateResource], diags: &mut Diagnostics) {
+    const MOST_REFERENCES: usize = 1000;
+    const MOST_PROBLEMS: usize = 1000;
+    let mut left = MOST_REFERENCES;
     for recipe in resources.iter().filter(|resource| resource.is_recipe()) {
         let NodeKind::Map(fields) = &recipe.properties.kind else {
             continue;
@@ -534,12 +553,25 @@ fn components_of_recipes(resources: &[TemplateResource], diags: &mut Diagnostics
         let mut cx = Cx::new(&mut told);
         cx.pascal = true;
         for reference in image_recipe::readable_components(list, &mut cx) {
+            // Far above what a template of use has: the cost is that of references times parameters.
+            left = match left.checked_sub(1) {
+                Some(left) if diags.len() < MOST_PROBLEMS => left,
+                _ => return,
+            };
+            if let ComponentSource::Named { name, .. } = &reference.source
+                && resources.iter().any(|resource| resource.id == *name)
+            {
+                let message = format!("`{name}` is a text here, not the resource of this name");
+                let help = format!("write `!Ref {name}`");
+                diags.push(
+                    Diagnostic::error("invalid-component", reference.span, message).with_help(help),
+                );
+            }
             let ComponentSource::Resource(id) = &reference.source else {
                 continue;
             };
             let found = resources.iter().find(|resource| resource.id == *id);
-            let platform = found.and_then(|resource| resource.properties.get("Platform"));
-            match platform.filter(|p| !p.is_opaque()).and_then(Node::as_text) {
+            match found.and_then(TemplateResource::platform) {
                 Some(other) if is_debian && other != "Linux" => {
                     diags.push(reference.elsewhere(id, other));
                 }
@@ -549,7 +581,8 @@ fn components_of_recipes(resources: &[TemplateResource], diags: &mut Diagnostics
                 continue;
             };
             let name = component.name.as_deref().filter(|name| !name.is_empty());
-            for problem in reference.given_problems(name.unwrap_or(id), component) {
+            let problems = reference.given_problems(name.unwrap_or(id), component);
+            for problem in problems.into_iter().take(MOST_PROBLEMS) {
                 diags.push(problem);
             }
         }
@@ -754,6 +787,16 @@ fn forgotten_sub(raw: &Node, text: &str, diags: &mut Diagnostics) {
     let Some((_, rest)) = plain.and_then(|plain| plain.split_once(START)) else {
         return;
     };
+    // A script may write a template itself.
+    let line = rest.split('\n').next().unwrap_or_default();
+    let before = plain.map_or("", |plain| &plain[..plain.len() - rest.len()]);
+    let line_before = before.rsplit('\n').next().unwrap_or_default();
+    if [line_before, line]
+        .iter()
+        .any(|part| part.contains("!Sub") || part.contains("Fn::Sub"))
+    {
+        return;
+    }
     let name = rest.split('}').next().unwrap_or_default();
     let name: String = name.chars().take_while(char::is_ascii_alphabetic).collect();
     let written = format!("{START}{name}");

@@ -31,10 +31,40 @@ pub(super) fn problems(
         .collect()
 }
 
+/// What to do about a name that has no value before deployment. `is_parameter` says whether the template declares it.
+pub(crate) fn help(name: &str, exporting: bool, is_parameter: Option<bool>) -> String {
+    let parameter = match is_parameter {
+        Some(true) => return format!("give the parameter a value: --param {name}=VALUE"),
+        Some(false) => "",
+        None => "give parameters of the template a value: --param NAME=VALUE; ",
+    };
+    if name == "Fn::If" {
+        let place = if exporting {
+            ", --param AWS::Region=REGION"
+        } else {
+            ""
+        };
+        return format!("give what its condition looks at a value: --param NAME=VALUE{place}");
+    }
+    if exporting && name.starts_with("AWS::") {
+        return format!(
+            "an export says nothing of the place where it is deployed; say it here: --param {name}=VALUE"
+        );
+    }
+    if name.starts_with("resolve:") || name.starts_with("ssm:") {
+        return "amiforge asks neither Systems Manager nor Secrets Manager; write the value, or declare a parameter for it"
+            .to_owned();
+    }
+    format!("{parameter}for what only AWS knows, write the value, or declare a parameter for it")
+}
+
 fn problem(name: &str, span: Span, resolver: &Resolver<'_, '_>) -> Diagnostic {
-    let shown = match name.starts_with("resolve:") {
-        true => format!("{{{{{name}}}}}"),
-        false => format!("${{{name}}}"),
+    let shown = if name.starts_with("resolve:") {
+        format!("{{{{{name}}}}}")
+    } else if name.starts_with("ssm:") {
+        format!("{{{{resolve:{name}}}}}")
+    } else {
+        format!("${{{name}}}")
     };
     let message = format!("`{shown}` has no value before deployment");
     Diagnostic::error("unresolved-value", span, message).with_help(resolver.help_of_open(name))

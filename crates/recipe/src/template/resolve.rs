@@ -10,6 +10,7 @@ use amiforge_types::{Diagnostic, Diagnostics, Span};
 use attribute::Names;
 
 use super::base64::base64;
+use super::open;
 use super::parameters::{self, Parameter};
 use super::value::{Part, Text, Value};
 use crate::decode::shown;
@@ -172,25 +173,8 @@ impl<'t, 'd> Resolver<'t, 'd> {
 
     /// What to do about a name that has no value before deployment.
     pub(super) fn help_of_open(&self, name: &str) -> String {
-        let exporting = self.pseudo.is_some();
-        if self.parameters.contains_key(name) {
-            return format!("give the parameter a value: --param {name}=VALUE");
-        }
-        match name {
-            "Fn::If" if exporting => {
-                "give what its condition looks at a value: --param NAME=VALUE, --param AWS::Region=REGION"
-                    .to_owned()
-            }
-            "Fn::If" => "give what its condition looks at a value: --param NAME=VALUE".to_owned(),
-            _ if exporting && name.starts_with("AWS::") => {
-                format!("an export says nothing of the place where it is deployed; say it here: --param {name}=VALUE")
-            }
-            _ if name.starts_with("resolve:") || name.starts_with("ssm:") => {
-                "amiforge asks neither Systems Manager nor Secrets Manager; write the value, or declare a parameter for it"
-                    .to_owned()
-            }
-            _ => "only AWS knows it; write the value, or declare a parameter for it".to_owned(),
-        }
+        let is_parameter = self.parameters.contains_key(name);
+        open::help(name, self.pseudo.is_some(), Some(is_parameter))
     }
 
     pub(super) fn push(&mut self, problem: Diagnostic) {

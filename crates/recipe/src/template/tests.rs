@@ -450,3 +450,19 @@ Resources:
     );
     assert!(data.contains("{{ resolve:ssm:x }}"), "{data}");
 }
+
+#[test]
+fn very_many_components_with_very_many_parameters_end_soon() {
+    let mut text = String::from(
+        "Resources:\n  C:\n    Type: AWS::ImageBuilder::Component\n    Properties:\n      Name: web\n      Version: 1.0.0\n      Platform: Linux\n      Data: |\n        schemaVersion: 1.0\n        parameters:\n",
+    );
+    for n in 0..300 {
+        text.push_str(&format!("          - Param{n}: {{type: string}}\n"));
+    }
+    text.push_str("        phases: [{name: build, steps: [{name: One, action: Reboot}]}]\n  R:\n    Type: AWS::ImageBuilder::ImageRecipe\n    Properties:\n      Name: web\n      Version: 1.0.0\n      ParentImage: debian:bookworm\n      Components:\n");
+    text.push_str(&"        - ComponentArn: !Ref C\n".repeat(20_000));
+    let (_, _, diags) = crate::parse_document(&text);
+    let codes: std::collections::BTreeSet<_> = diags.iter().map(|p| p.code).collect();
+    assert!(codes.contains("invalid-parameter"), "{codes:?}");
+    assert!(diags.len() < 3_000, "{}", diags.len());
+}

@@ -10,22 +10,26 @@ use crate::inline::Piece;
 const START: &str = "{{resolve:";
 const END: &str = "}}";
 
-/// Whether a text may hold one.
+/// Whether a text holds one.
 pub(super) fn is_in(text: &str) -> bool {
-    text.contains(START)
+    text.contains(START) && !references(text).is_empty()
 }
 
 /// What stands for a text that holds one. One to a parameter of Systems Manager that is all of the text says the same
 /// as `ssm:`.
 pub(super) fn shown(text: &str) -> String {
-    let name = text
+    let parameter = text
         .strip_prefix(START)
         .and_then(|rest| rest.strip_suffix(END))
         .and_then(|rest| rest.strip_prefix("ssm:"));
-    match name {
+    match parameter {
         // Without the version that may follow.
         Some(name) => format!("ssm:{}", name.split(':').next().unwrap_or(name)),
-        None => "${resolve}".to_owned(),
+        None => {
+            let first = references(text).into_iter().next();
+            let first = first.and_then(|range| text.get(range)).unwrap_or_default();
+            format!("${{{}}}", name(first))
+        }
     }
 }
 
