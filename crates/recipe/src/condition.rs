@@ -357,22 +357,19 @@ pub(crate) fn condition(node: &Node, cx: &mut Cx<'_>) -> Option<Condition> {
 
 fn at_level(node: &Node, level: usize, cx: &mut Cx<'_>) -> Option<Condition> {
     let mut fields = Fields::of(node, "a condition", cx)?;
-    let mut found: Option<(&'static str, &Node)> = None;
-    let mut sound = true;
-    for name in operators() {
-        let Some(operand) = fields.node(name, cx) else {
-            continue;
-        };
-        if let Some((first, _)) = found {
-            let message =
-                format!("a condition has one operator, and this one has `{first}` and `{name}`");
-            let help = Some("join conditions in a list below `and` or `or`".to_owned());
-            cx.error_help("several-operators", operand.span, message, help);
-            sound = false;
-            continue;
-        }
-        found = Some((name, operand));
+    let mut given: Vec<(&'static str, &Node)> = operators()
+        .filter_map(|name| Some((name, fields.node(name, cx)?)))
+        .collect();
+    given.sort_by_key(|(name, _)| fields.place(name));
+    let found = given.first().copied();
+    for (name, _) in given.iter().skip(1) {
+        let first = given[0].0;
+        let message =
+            format!("a condition has one operator, and this one has `{first}` and `{name}`");
+        let help = Some("join conditions in a list below `and` or `or`".to_owned());
+        cx.error_help("several-operators", fields.place(name), message, help);
     }
+    let sound = given.len() <= 1;
     let Some((name, operand)) = found else {
         // A misspelt one says more.
         let before = cx.diags.len();

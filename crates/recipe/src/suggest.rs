@@ -6,8 +6,9 @@ pub(crate) fn nearest<'a>(
     wrong: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    // Long garbage cannot be a slip of the keyboard, and the distance costs the product of lengths.
-    if wrong.chars().count() > 64 {
+    // Long garbage cannot be a slip of the keyboard, and the distance costs the product of lengths. One letter is like
+    // any other.
+    if !(2..=64).contains(&wrong.chars().count()) {
         return None;
     }
     let lower: Vec<char> = wrong.chars().flat_map(char::to_lowercase).collect();

@@ -162,6 +162,12 @@ pub(crate) fn execute(
         documents.push(result);
         failures = failed;
         if stop {
+            let others = spec.documents.iter().skip(number + 1);
+            let left = if stage.interrupted { 0 } else { usize::MAX };
+            for other in others.take(left) {
+                let text = format!("{} is not run, since {} failed", other.name, document.name);
+                stage.tell(ChildEvent::Note { text });
+            }
             break;
         }
     }

@@ -102,7 +102,21 @@ pub(super) fn parent_image(node: &Node, cx: &mut Cx<'_>) -> Option<ParentImage> 
             .iter()
             .map(|(name, _)| *name)
             .chain(["debian", "scratch"]);
-        let help = suggest::did_you_mean(kind, known).unwrap_or_else(|| HELP.to_owned());
+        let ssm = text.strip_prefix("{{resolve:").map_or_else(
+            || {
+                text.strip_prefix("/aws/service/")
+                    .map(|rest| format!("ssm:/aws/service/{rest}"))
+            },
+            |rest| {
+                rest.strip_suffix("}}")
+                    .filter(|name| name.starts_with("ssm:"))
+                    .map(str::to_owned)
+            },
+        );
+        let help = match ssm {
+            Some(name) => format!("a parameter of Systems Manager is written `{name}`"),
+            None => suggest::did_you_mean(kind, known).unwrap_or_else(|| HELP.to_owned()),
+        };
         let message = format!(
             "{} is not a known kind of parent image",
             decode::shown(&text)

@@ -18,7 +18,7 @@ use crate::component::Component;
 use crate::decode::{Cx, Fields};
 use crate::dockerfile::Dockerfile;
 use crate::inline::Inline;
-use crate::node::Node;
+use crate::node::{Node, NodeKind};
 use crate::workflow::{self, Stage};
 use crate::yaml;
 
@@ -234,7 +234,15 @@ pub(crate) fn check_fields<'n>(
     if !matches!(kind, ResourceKind::Component | ResourceKind::Workflow) {
         return None;
     }
-    let text = crate::decode::limited(fields.peek("data")?, cx, 16_000);
+    let data = fields.peek("data")?;
+    if matches!(data.kind, NodeKind::Map(_)) {
+        let name = fields.spelled("data");
+        let message = format!("`{name}` is the document as a text, found a mapping");
+        let help = Some(format!("write `{name}: |` and the document below it"));
+        cx.error_help("wrong-type", data.span, message, help);
+        return Some((fields, None));
+    }
+    let text = crate::decode::limited(data, cx, 16_000);
     Some((fields, text))
 }
 
