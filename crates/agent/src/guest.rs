@@ -65,6 +65,7 @@ fn run(link: &mut Link, spec: &RunSpec, outside: &Outside, journal: Journal) -> 
         } => Reply::Restart { journal },
         Executed { mut result, .. } => {
             result.fit(amiforge_exec::protocol::MAX_RESULT);
+            let result = Box::new(result);
             Reply::Result { result }
         }
     })

@@ -549,7 +549,7 @@ impl Engine {
             };
             match reply {
                 Reply::Event { event } => telling.event(event),
-                Reply::Result { result } => return Ok(Followed::Result(Box::new(result))),
+                Reply::Result { result } => return Ok(Followed::Result(result)),
                 Reply::Restart { journal } => return Ok(Followed::Restart(journal)),
                 Reply::Error { message } => return Err(SessionError::Other(message.into())),
                 Reply::Hello(_) => {}

@@ -70,7 +70,7 @@ pub enum Reply {
     /// The current run ended.
     Result {
         /// How.
-        result: RunResult,
+        result: Box<RunResult>,
     },
     /// A step of the current run wants the machine to restart.
     Restart {
