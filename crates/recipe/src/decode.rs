@@ -400,12 +400,19 @@ pub(crate) struct Fields<'n> {
     spelling: Spelling,
     /// Names with the other word that each is also known by.
     aliases: Vec<(&'static str, &'static str)>,
-    /// Names that are no fields, with what to do instead.
-    refused: Vec<(&'static str, &'static str)>,
+    /// Names that are no fields here.
+    refused: Vec<Refused>,
     /// Nothing is known of the mapping, so nothing is missing in it.
     opaque: bool,
-    /// Fields that were told to be out of place.
-    told: Vec<&'static str>,
+}
+
+/// A name that people take for a field.
+struct Refused {
+    name: &'static str,
+    /// What it is instead, for the message; the usual message without.
+    is: Option<&'static str>,
+    /// What to do.
+    help: &'static str,
 }
 
 /// How the fields of a mapping are spelled.
@@ -432,7 +439,6 @@ impl<'n> Fields<'n> {
             aliases: Vec::new(),
             refused: Vec::new(),
             opaque,
-            told: Vec::new(),
         };
         match &node.kind {
             NodeKind::Map(fields) => {
@@ -495,18 +501,17 @@ impl<'n> Fields<'n> {
         found.map(|(_, value)| value)
     }
 
-    /// Reports a field that the API has and CloudFormation has not.
-    pub(crate) fn refuse_of_api(&mut self, name: &'static str, cx: &mut Cx<'_>) {
-        let found = self.fields.iter().find(|f| self.matches(&f.0.text, name));
-        if let Some((key, _)) = found {
-            self.told.push(name);
-            let message = format!(
-                "`{}` is a field of the API, not of CloudFormation",
-                key.text
-            );
-            let help = "leave it out: CloudFormation refuses a template that has it";
-            cx.error_help("unknown-field", key.span, message, Some(help.to_owned()));
+    /// The node of a field that the API has and CloudFormation has not.
+    pub(crate) fn of_api(&mut self, name: &'static str, cx: &mut Cx<'_>) -> Option<&'n Node> {
+        if !cx.pascal {
+            return self.node(name, cx);
         }
+        self.refused.push(Refused {
+            name,
+            is: Some("a field of the API, not of CloudFormation"),
+            help: "leave it out: CloudFormation refuses a template that has it",
+        });
+        None
     }
 
     /// The node of a field, without asking for it.
@@ -643,7 +648,11 @@ impl<'n> Fields<'n> {
 
     /// Gives the help for a field that people take for one.
     pub(crate) fn refuse(&mut self, name: &'static str, help: &'static str) {
-        self.refused.push((name, help));
+        self.refused.push(Refused {
+            name,
+            is: None,
+            help,
+        });
     }
 
     /// Reports the fields that nobody asked for; of very many, the first.
@@ -661,7 +670,6 @@ impl<'n> Fields<'n> {
             .iter()
             .map(|(key, _)| key)
             .filter(|key| !known(&key.text))
-            .filter(|key| !self.told.iter().any(|name| self.matches(&key.text, name)))
             .peekable();
         if unknown.peek().is_none() {
             return;
@@ -697,12 +705,16 @@ impl<'n> Fields<'n> {
                 })
                 .find(|(_, other)| other.eq_ignore_ascii_case(&key.text))
                 .map(|(name, _)| format!("did you mean `{name}`?"));
-            let refused = self.refused.iter().find(|(name, _)| *name == key.text);
-            let refused = refused.map(|(_, help)| (*help).to_owned());
+            let mut refused = self.refused.iter();
+            let refused = refused.find(|refused| self.matches(&key.text, refused.name));
             let meant = refused
+                .map(|refused| refused.help.to_owned())
                 .or(alias)
                 .or_else(|| suggest::did_you_mean(&key.text, free.iter().map(String::as_str)));
-            let message = format!("{} has no field {}", self.what, shown(&key.text));
+            let message = match refused.and_then(|refused| refused.is) {
+                Some(is) => format!("`{}` is {is}", key.text),
+                None => format!("{} has no field {}", self.what, shown(&key.text)),
+            };
             cx.error_help(
                 "unknown-field",
                 key.span,

@@ -2,38 +2,12 @@
 
 use amiforge_types::{Diagnostic, Span};
 
+use crate::inline::block_start;
 use crate::node::{Node, NodeKind, Style};
-
-/// What opens a block is at most this long: the sign, a digit and `+` or `-`.
-const MOST_SIGNS: usize = 3;
 
 /// Whether a folded block stands at `span`, which begins at its sign or at its first character.
 pub(crate) fn is_folded(span: Span, source: &str) -> bool {
-    let Some(rest) = source.get(span.start.offset..) else {
-        return false;
-    };
-    if rest.starts_with('>') {
-        return true;
-    }
-    // Only blanks may stand between the sign's line and the first character.
-    let before = &source[..span.start.offset];
-    let blanks = before.trim_end_matches([' ', '\t', '\r', '\n']);
-    if !before[blanks.len()..].contains('\n') {
-        return false;
-    }
-    let bytes = blanks.as_bytes();
-    let tail = &bytes[bytes.len().saturating_sub(MOST_SIGNS + 1)..];
-    let Some(sign) = tail.iter().rposition(|b| *b == b'>') else {
-        return false;
-    };
-    let apart = match sign {
-        0 => tail.len() == bytes.len(),
-        _ => matches!(tail[sign - 1], b' ' | b'\t' | b'\n'),
-    };
-    apart
-        && tail[sign + 1..]
-            .iter()
-            .all(|b| matches!(b, b'+' | b'-' | b'1'..=b'9'))
+    block_start(span, source, '>').is_some()
 }
 
 /// That a text loses its lines.
@@ -47,20 +21,10 @@ pub(crate) fn joined(what: &str, span: Span) -> Diagnostic {
 /// The problem of a command in a folded block whose lines are commands of their own.
 pub(crate) fn command(node: &Node, source: &str) -> Option<Diagnostic> {
     let quoted = matches!(&node.kind, NodeKind::Scalar(s) if s.style == Style::Quoted);
-    if !quoted || !is_folded(node.span, source) {
+    if !quoted {
         return None;
     }
-    let block = source.get(node.span.start.offset..node.span.end.offset)?;
-    // From the sign on, the lines are whole; else the first one lacks its blanks.
-    let (block, mut cut) = match block.strip_prefix('>') {
-        Some(rest) => (rest.split_once('\n')?.1, 0),
-        None => (
-            block,
-            usize::try_from(node.span.start.column)
-                .unwrap_or(1)
-                .saturating_sub(1),
-        ),
-    };
+    let block = source.get(block_start(node.span, source, '>')?..node.span.end.offset)?;
     let mut base = None;
     let mut last: Option<&str> = None;
     let mut quote = None;
@@ -68,7 +32,7 @@ pub(crate) fn command(node: &Node, source: &str) -> Option<Diagnostic> {
         let inside = quote.is_some();
         quote = open_quote(quote, line);
         let text = line.trim();
-        let indent = line.len() - line.trim_start().len() + std::mem::take(&mut cut);
+        let indent = line.len() - line.trim_start().len();
         // A blank line is a line break, and lines that are indented more are kept.
         if text.is_empty() || indent > *base.get_or_insert(indent) {
             last = None;
@@ -155,6 +119,7 @@ mod tests {
             "- >\n  apt-get update\n  apt-get install -y nginx\n",
             "- >-\n  # first\n  ls\n",
             "-  >+\n\n  set -e\n  cd /srv\n",
+            "- > # what to do\n  set -e\n  cd /srv\n",
             "- >2\n  if true; then\n  ls\n  fi\n",
             "- >\r\n  mkdir /srv\r\n  echo done\r\n",
             "-\n  >\n  mkdir /srv\n  sudo ls\n",
@@ -174,6 +139,7 @@ mod tests {
             "- >\n  curl -o x\n  -L https://example.com\n",
             "- 'ls >\n  echo a\n  echo b'\n",
             "- ls >\n  echo a\n  echo b\n",
+            "- 'a>\n\n  echo a\n  echo b'\n",
             "- >\n  ls\n    echo a\n",
             "- echo '\n\n  a'\n",
         ] {

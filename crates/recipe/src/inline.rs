@@ -279,7 +279,7 @@ fn back(place: Position, outer: &str, edits: &[Edit]) -> Position {
 
 /// The lines of a literal block scalar, blank elsewhere; `None` when it is none.
 fn lines<'t>(span: Span, source: &str, pieces: &[Piece], outer: &'t str) -> Option<Place<'t>> {
-    let content = block_start(span, outer)?;
+    let content = block_start(span, outer, '|')?;
     // Where each line of the scalar's text stands in the outer text.
     let mut starts: Vec<(usize, usize)> = Vec::new();
     let (mut inner, mut at) = (0, content);
@@ -351,30 +351,36 @@ fn blank(text: &str) -> String {
         .collect()
 }
 
-/// Where the first line of a literal block scalar begins, when one stands at `span`: at its indicator or
-/// its tag, or at its first character.
-fn block_start(span: Span, outer: &str) -> Option<usize> {
+/// Where the first line of a block scalar begins, when one with this indicator (`|` or `>`) stands at `span`: at its
+/// indicator or its tag, or at its first character.
+pub(crate) fn block_start(span: Span, outer: &str, indicator: char) -> Option<usize> {
     let rest = outer.get(span.start.offset..)?;
     let header = rest.split('\n').next()?;
-    if let Some(after) = opens_block(header.trim_start()) {
+    if let Some(after) = opens_block(header.trim_start(), indicator) {
         return after.then(|| span.start.offset + header.len() + 1);
     }
-    // Blank lines may come before the first character.
+    // Nothing but blanks, and blank lines, may come before the first character.
     let mut end = outer.get(..span.start.offset)?.rfind('\n')?;
+    if !outer.get(end..span.start.offset)?.trim().is_empty() {
+        return None;
+    }
     loop {
         let start = outer.get(..end)?.rfind('\n').map_or(0, |at| at + 1);
         let line = outer.get(start..end)?;
         if !line.trim().is_empty() {
-            let sign = line.rfind('|')?;
-            return (opens_block(&line[sign..]) == Some(true)).then_some(end + 1);
+            let sign = line.rfind(indicator)?;
+            // `a>` is a text; the indicator stands alone.
+            let apart = line[..sign].is_empty() || line[..sign].ends_with([' ', '\t']);
+            let opens = opens_block(&line[sign..], indicator) == Some(true);
+            return (apart && opens).then_some(end + 1);
         }
         end = start.checked_sub(1)?;
     }
 }
 
 /// Whether a line begins with what may stand before a block scalar (tag, anchor) or its indicator, and
-/// then whether nothing but the header of a literal one is on it.
-fn opens_block(line: &str) -> Option<bool> {
+/// then whether nothing but its header is on it.
+fn opens_block(line: &str, indicator: char) -> Option<bool> {
     let mut word = line;
     while word.starts_with(['!', '&']) {
         let Some((_, rest)) = word.split_once(' ') else {
@@ -382,7 +388,7 @@ fn opens_block(line: &str) -> Option<bool> {
         };
         word = rest.trim_start();
     }
-    let Some(sign) = word.strip_prefix('|') else {
+    let Some(sign) = word.strip_prefix(indicator) else {
         return (word.len() < line.len()).then_some(false);
     };
     let rest = sign.trim_start_matches(['+', '-', '1', '2', '3', '4', '5', '6', '7', '8', '9']);

@@ -88,4 +88,4 @@ pub use template::{
 };
 pub use user_config::{ReferenceValue, UserConfig, parse_config};
 pub use version::{Version, VersionParseError, VersionPattern};
-pub use yaml::{MAX_DOCUMENT_BYTES, check_bytes, parse_node};
+pub use yaml::{MAX_DOCUMENT_BYTES, check_bytes, check_file, parse_node};

@@ -6,6 +6,8 @@
 
 mod faults;
 
+use std::path::Path;
+
 use amiforge_types::{Diagnostic, Diagnostics, Position, Span};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
@@ -19,6 +21,21 @@ use crate::node::{Node, NodeKind, Scalar, Style};
 /// The service itself wants documents beyond 64 KB in S3. The YAML scanner may hold every token of a
 /// flow list at once, about a hundred bytes each, so this also bounds the memory.
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
+/// The text of a file's bytes, which has to be JSON where the file is called `.json`.
+///
+/// # Errors
+/// As [`check_bytes`] and [`check_json`](crate::check_json).
+pub fn check_file<'b>(path: &Path, bytes: &'b [u8]) -> Result<&'b str, Diagnostic> {
+    let text = check_bytes(bytes)?;
+    let named_json = path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    if named_json {
+        json::check_json(text)?;
+    }
+    Ok(text)
+}
+
 /// The text of a file's bytes.
 ///
 /// # Errors

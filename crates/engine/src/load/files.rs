@@ -3,9 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use amiforge_recipe::{
-    Component, DocumentKind, MAX_DOCUMENT_BYTES, check_bytes, check_json, parse_component,
-};
+use amiforge_recipe::{Component, DocumentKind, MAX_DOCUMENT_BYTES, check_file, parse_component};
 use amiforge_types::{Diagnostic, Severity};
 use fs_err as fs;
 
@@ -34,14 +32,7 @@ pub(crate) fn read(path: &Path) -> Result<Result<String, DocumentReport>, Engine
     file.take(MAX_DOCUMENT_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
         .or_fail(ErrorKind::Invalid, context)?;
-    let named_json = path
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    let text = check_bytes(&bytes).and_then(|text| match named_json {
-        true => check_json(text).map(|()| text),
-        false => Ok(text),
-    });
-    Ok(match text {
+    Ok(match check_file(path, &bytes) {
         Ok(text) => Ok(text.to_owned()),
         Err(diagnostic) => Err(DocumentReport {
             path: path.to_owned(),

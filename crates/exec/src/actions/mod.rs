@@ -161,8 +161,6 @@ pub(crate) struct StepCx<'a> {
     pub(crate) command: String,
     /// The last lines of output.
     pub(crate) tail: Vec<String>,
-    /// What the last command that failed had written to standard output.
-    stdout: String,
     /// What the action gives out although it fails.
     pub(crate) left: Vec<Outputs>,
     /// Whether a command was seen at the limit of processes.
@@ -209,7 +207,6 @@ impl<'a> StepCx<'a> {
             exit_code: None,
             command: String::new(),
             tail: Vec::new(),
-            stdout: String::new(),
             left: Vec::new(),
             crowded: false,
         }
@@ -253,14 +250,22 @@ impl<'a> StepCx<'a> {
     /// Runs a command whose standard output is what the step gives out, also when it fails.
     fn printing(&mut self, argv: &[String]) -> Result<Vec<Outputs>, StepError> {
         let outputs = |stdout| vec![Outputs::from([("stdout".to_owned(), stdout)])];
-        self.stdout.clear();
-        let ended = self.command(argv);
-        self.left = outputs(std::mem::take(&mut self.stdout));
-        ended.map(outputs)
+        let mut stdout = String::new();
+        let ended = self.run_into(argv, &mut stdout);
+        if ended.is_err() {
+            self.left = outputs(std::mem::take(&mut stdout));
+        }
+        ended.map(|()| outputs(stdout))
     }
 
     /// Runs a command to its end; anything but exit code 0 is an error. Returns its output.
     fn command(&mut self, argv: &[String]) -> Result<String, StepError> {
+        let mut stdout = String::new();
+        self.run_into(argv, &mut stdout).map(|()| stdout)
+    }
+
+    /// The same; what it wrote to standard output is in `stdout` however it ended.
+    fn run_into(&mut self, argv: &[String], stdout: &mut String) -> Result<(), StepError> {
         let spec = process::Spec {
             argv,
             env: self.env,
@@ -283,19 +288,20 @@ impl<'a> StepCx<'a> {
         self.tail = done.tail;
         self.crowded |= done.crowded;
         self.exit_code = done.status.and_then(|status| status.code());
-        let error = match done.status.map(|status| (status.code(), status.signal())) {
-            None => StepError::TimedOut,
-            // It filled the sandbox and went away: nothing that comes after it could run.
-            Some((Some(0), _)) if done.left_crowded => StepError::LeftRunning { program },
-            Some((Some(0), _)) => return Ok(done.stdout),
-            Some((Some(code), _)) => StepError::Exit { program, code },
-            Some((None, signal)) => StepError::Signal {
-                program,
-                signal: signal.unwrap_or(0),
+        *stdout = done.stdout;
+        Err(
+            match done.status.map(|status| (status.code(), status.signal())) {
+                None => StepError::TimedOut,
+                // It filled the sandbox and went away: nothing that comes after it could run.
+                Some((Some(0), _)) if done.left_crowded => StepError::LeftRunning { program },
+                Some((Some(0), _)) => return Ok(()),
+                Some((Some(code), _)) => StepError::Exit { program, code },
+                Some((None, signal)) => StepError::Signal {
+                    program,
+                    signal: signal.unwrap_or(0),
+                },
             },
-        };
-        self.stdout = done.stdout;
-        Err(error)
+        )
     }
 
     fn note(&mut self, text: impl Into<String>) {

@@ -89,36 +89,30 @@ pub(crate) fn fields(document: Node, cx: &mut Cx<'_>) -> Option<ImageRecipe> {
     let ami_tags = fields.optional("amiTags", cx, |n, cx| decode::tag_map(n, cx, 50));
     let amiforge = fields.optional("amiforge", cx, settings::settings);
     // Read and refused rather than called unknown: they are real fields of the API.
-    for (name, why, rule) in [
+    let additional = fields.node("additionalInstanceConfiguration", cx);
+    let watermarks = fields.of_api("amiWatermarks", cx);
+    for (node, what, why, rule) in [
         (
+            additional,
             "additionalInstanceConfiguration",
             "the build machine has no user data or agent to configure",
             &Rule::Object(&tables::ADDITIONAL_INSTANCE_CONFIGURATION),
         ),
         (
+            watermarks,
             "amiWatermarks",
             "watermarks exist only in AWS",
             &tables::AMI_WATERMARKS,
         ),
     ] {
-        if name == "amiWatermarks" && cx.pascal {
-            fields.refuse_of_api(name, cx);
-        } else if let Some(node) = fields.node(name, cx) {
+        if let Some(node) = node {
             rule.check(node, cx);
-            cx.warning(
-                "ignored-field",
-                node.span,
-                format!("`{name}` has no effect here"),
-                why,
-            );
+            let message = format!("`{what}` has no effect here");
+            cx.warning("ignored-field", node.span, message, why);
         }
     }
     // Of the API call, not of the recipe.
-    if cx.pascal {
-        fields.refuse_of_api("clientToken", cx);
-    } else {
-        fields.node("clientToken", cx);
-    }
+    fields.of_api("clientToken", cx);
     fields.deny_unknown(cx);
 
     if let Some(Some(mappings)) = &mappings {

@@ -116,11 +116,7 @@ pub(crate) fn check<'n>(node: &'n Node, object: &Object, cx: &mut Cx<'_>) -> Opt
         let value = match field.cfn {
             Cfn::Same => fields.node(field.name, cx),
             Cfn::Word(word) => fields.aliased(field.name, word, cx),
-            Cfn::Absent if cx.pascal => {
-                fields.refuse_of_api(field.name, cx);
-                None
-            }
-            Cfn::Absent => fields.node(field.name, cx),
+            Cfn::Absent => fields.of_api(field.name, cx),
         };
         match (value, &field.cfn) {
             (Some(value), _) => field.rule.check(value, cx),

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use amiforge_recipe::{check_bytes, check_json, parse_component, parse_document, parse_recipe};
+use amiforge_recipe::{check_bytes, check_file, parse_component, parse_document, parse_recipe};
 use amiforge_types::{Diagnostic, Severity};
 
 fn root() -> PathBuf {
@@ -77,16 +77,7 @@ fn run(folder: &str, parse: impl Fn(&str) -> (Option<Vec<u8>>, Vec<Diagnostic>))
     let mut failed = Vec::new();
     for case in cases(folder) {
         let bytes = document(&case);
-        // A document that is JSON by its name has to be JSON.
-        let named_json = document_path(&case).extension() == Some("json".as_ref());
-        let text = check_bytes(&bytes).and_then(|text| {
-            if named_json {
-                check_json(text).map(|()| text)
-            } else {
-                Ok(text)
-            }
-        });
-        let (canonical, problems) = match text {
+        let (canonical, problems) = match check_file(&document_path(&case), &bytes) {
             Ok(text) => parse(text),
             Err(problem) => (None, vec![problem]),
         };
