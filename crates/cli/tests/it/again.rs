@@ -264,14 +264,15 @@ fn image_events_are_json_lines() {
     let end = env
         .run(build(&env, &recipe, &env.path("out")).args(["--events", "-", "--quiet", "--json"]));
     let text = end.text();
-    // The result follows the events, as one document.
-    let mut values = Vec::new();
-    for value in serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>() {
-        values.push(value.unwrap_or_else(|e| panic!("{e}\n{end}")));
-    }
+    // Nothing but lines of JSON; the last one is the result.
+    let mut values: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}\n{end}")))
+        .collect();
     let result = values.pop().unwrap();
+    assert_eq!(result["event"], "result", "{result}");
     assert!(
-        result["imageId"]
+        result["result"]["imageId"]
             .as_str()
             .is_some_and(|id| id.starts_with("ami-")),
         "{result}"
@@ -291,13 +292,7 @@ fn image_events_are_json_lines() {
     ] {
         assert!(kinds.contains(&kind), "no {kind} in {kinds:?}");
     }
-    let lines = text.lines().take(values.len());
-    for line in lines {
-        assert!(
-            line.starts_with("{\"event\":"),
-            "one event, one line: {line}"
-        );
-    }
+    assert!(!kinds.contains(&"result"), "one result: {kinds:?}");
     assert_eq!(end.stderr, "", "--quiet");
 
     let file = env.path("events.jsonl");
