@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Build(Build),
     /// Show the layers a build would make or take from the store, and why.
     Plan(Plan),
+    /// Open a shell in the files of a recipe: finished, after a component or step, or where the last build failed.
+    Shell(Shell),
     /// Check documents; prints every problem with its file, line and column.
     Validate(Validate),
     /// Say what the code of a problem means, for example `duplicate-key`.
@@ -109,9 +111,28 @@ pub(crate) struct Build {
     /// Seconds a boot may take [default: 300, more without hardware acceleration]
     #[arg(long, value_name = "S")]
     pub(crate) boot_timeout: Option<u64>,
+    /// When a phase of a component fails, open a shell in the files as it left them. What is changed there is thrown away.
+    #[arg(long)]
+    pub(crate) shell_on_failure: bool,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Layers that are missing are made first. Whatever is changed in the shell is thrown away when it ends.
+#[derive(Debug, Args)]
+pub(crate) struct Shell {
+    #[command(flatten)]
+    pub(crate) recipe: RecipeArgs,
+    /// After the build phase of this component, or after this step of it; without it, the finished image.
+    #[arg(long, value_name = "NAME[/STEP]", conflicts_with = "failed")]
+    pub(crate) after: Option<String>,
+    /// Where the last build of this recipe failed.
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// A command to run instead of a shell, with its arguments.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -29,7 +29,9 @@ pub(crate) fn parameters(texts: &[String]) -> Result<Vec<(String, String)>, Comm
     texts.iter().map(pair).collect()
 }
 
-fn recipe_request(args: args::RecipeArgs) -> Result<engine::RecipeRequest, CommandError> {
+pub(crate) fn recipe_request(
+    args: args::RecipeArgs,
+) -> Result<engine::RecipeRequest, CommandError> {
     Ok(engine::RecipeRequest {
         parameters: parameters(&args.params)?,
         recipe: args.recipe,
@@ -51,6 +53,10 @@ pub(crate) fn build(engine: &Engine, args: args::Build) -> Outcome {
         rebuild: args.rebuild,
         jobs: args.jobs,
         boot_timeout_seconds: args.boot_timeout,
+        shell_on_failure: match args.shell_on_failure {
+            true => Some(std::sync::Arc::new(crate::shell::access()?)),
+            false => None,
+        },
     })?;
     if as_json(json) {
         print_json(&outcome)?;

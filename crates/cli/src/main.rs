@@ -11,6 +11,7 @@ mod json;
 mod out;
 mod progress;
 mod render;
+mod shell;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -115,6 +116,7 @@ fn run(command: Command, progress: &Arc<Progress>) -> Result<ExitCode, CommandEr
     let result = match command {
         Command::Build(args) => commands::build(&engine, args),
         Command::Plan(args) => commands::plan(&engine, &args),
+        Command::Shell(args) => shell::shell(&engine, args),
         Command::Validate(args) => commands::validate(&engine, &args),
         Command::Explain { code } => commands::explain(code.as_deref()),
         Command::Schema { kind } => commands::schema(kind.as_deref()),

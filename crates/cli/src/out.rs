@@ -15,7 +15,7 @@ pub(crate) fn json_lines() {
     LINES.store(true, Ordering::Relaxed);
 }
 
-fn is_json_lines() -> bool {
+pub(crate) fn is_json_lines() -> bool {
     LINES.load(Ordering::Relaxed)
 }
 

@@ -11,6 +11,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::render;
 
+/// How often the spinner turns.
+const TICK: Duration = Duration::from_millis(120);
+
 /// Where the events of one run go.
 pub(crate) struct Progress {
     quiet: bool,
@@ -33,7 +36,9 @@ impl Progress {
         };
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            bar.enable_steady_tick(Duration::from_millis(120));
+            // The first stage says more; until then there is nothing to count.
+            bar.set_style(ProgressStyle::default_spinner());
+            bar.enable_steady_tick(TICK);
             Mutex::new(Bar { bar, stage: "" })
         });
         Ok(Self {
@@ -49,6 +54,25 @@ impl Progress {
             && let Ok(bar) = bar.lock()
         {
             bar.bar.finish_and_clear();
+        }
+    }
+
+    /// Leaves the terminal to somebody else.
+    fn pause(&self) {
+        if let Some(bar) = &self.bar
+            && let Ok(bar) = bar.lock()
+        {
+            bar.bar.disable_steady_tick();
+            bar.bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+    }
+
+    fn resume(&self) {
+        if let Some(bar) = &self.bar
+            && let Ok(bar) = bar.lock()
+        {
+            bar.bar.set_draw_target(ProgressDrawTarget::stderr());
+            bar.bar.enable_steady_tick(TICK);
         }
     }
 
@@ -188,6 +212,13 @@ impl EventSink for Progress {
                     reason.unwrap_or_default()
                 ));
             }
+            Event::ShellStarted { place } => {
+                self.line(&format!(
+                    "    shell {place}; what is changed there is thrown away"
+                ));
+                self.pause();
+            }
+            Event::ShellFinished {} => self.resume(),
             Event::Artifact { file, bytes, .. } => {
                 self.line(&format!(
                     "    wrote {file} ({})",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use amiforge_ami::{
@@ -24,7 +25,7 @@ use crate::container::{ContainerBuild, LAYOUT_DIR};
 use crate::disks::Formats;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
-use crate::layers::{Made, Work, store_context};
+use crate::layers::{CHANGES_FILE, Made, ShellAccess, Work, store_context};
 use crate::load::{LoadedRecipe, RecipeRequest};
 use crate::lock::LOCK_FILE;
 use crate::look::threads;
@@ -53,6 +54,8 @@ pub struct BuildRequest {
     pub jobs: Option<usize>,
     /// Limit of a boot.
     pub boot_timeout_seconds: Option<u64>,
+    /// Opens a shell where a phase of a component fails.
+    pub shell_on_failure: Option<Arc<ShellAccess>>,
 }
 
 /// What a build came to.
@@ -142,7 +145,16 @@ impl Engine {
             Err(error) if self.interruption.is_requested() => Err(error),
             Err(error) => match folder.fail() {
                 Some(failed) if error.hint().is_none() => {
-                    Err(error.with_hint(format!("logs and plan are in {}", failed.display())))
+                    let entered = failed.join(CHANGES_FILE).is_file();
+                    let mut hint = format!("logs and plan are in {}", failed.display());
+                    if entered {
+                        hint.push_str(&format!(
+                            ", with the files that the failed run had changed; to look around where it stopped: \
+                             amiforge shell {} --failed",
+                            crate::shell::shown_argument(&request.recipe.recipe)
+                        ));
+                    }
+                    Err(error.with_hint(hint))
                 }
                 _ => Err(error),
             },
@@ -203,6 +215,7 @@ impl Engine {
             jobs,
             epoch: self.settings.source_date_epoch,
             logs,
+            shell: request.shell_on_failure.as_deref(),
         };
         let made = self.make_layers(&work)?;
         if made.built == 0 {

@@ -44,7 +44,7 @@ pub struct CachedLayer {
     pub images: Vec<String>,
 }
 
-/// Packages and indexes of archives.
+/// Files of one kind: packages and indexes of archives, or what failed runs left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Downloads {
@@ -71,6 +71,8 @@ pub struct Collected {
     pub layers: Vec<CachedLayer>,
     /// Downloads that went.
     pub downloads: Downloads,
+    /// What failed runs had changed that went.
+    pub failures: Downloads,
     /// Layers that stay since an image of the catalog has them, although they are old or too much.
     pub kept_for_images: usize,
     /// The same for a build that runs.
@@ -84,7 +86,8 @@ impl Collected {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let layers: u64 = self.layers.iter().map(|layer| layer.bytes).sum();
-        layers.saturating_add(self.downloads.bytes)
+        let others = self.downloads.bytes.saturating_add(self.failures.bytes);
+        layers.saturating_add(others)
     }
 }
 
@@ -155,6 +158,7 @@ impl Engine {
                 Some(_held) => collected.downloads = self.downloads(Some((age, dry)))?,
                 None => collected.downloads_in_use = true,
             }
+            collected.failures = files_below(store.failed_dir(), Some((age, dry)))?;
         }
         Ok(collected)
     }
@@ -223,34 +227,38 @@ impl Engine {
         Ok(known)
     }
 
-    /// The downloads; with an age, those that nobody has read for longer, which are removed unless it is a dry run.
     fn downloads(&self, remove: Option<(Duration, bool)>) -> Result<Downloads, EngineError> {
-        let mut found = Downloads::default();
-        let mut open = vec![self.settings.home.downloads()];
-        let now = SystemTime::now();
-        while let Some(dir) = open.pop() {
-            for (path, meta) in entries(&dir)? {
-                if meta.is_dir() {
-                    open.push(path);
+        files_below(self.settings.home.downloads(), remove)
+    }
+}
+
+/// The files in a folder; with an age, those that nobody has read for longer, which are removed unless it is a dry run.
+fn files_below(dir: PathBuf, remove: Option<(Duration, bool)>) -> Result<Downloads, EngineError> {
+    let mut found = Downloads::default();
+    let mut open = vec![dir];
+    let now = SystemTime::now();
+    while let Some(dir) = open.pop() {
+        for (path, meta) in entries(&dir)? {
+            if meta.is_dir() {
+                open.push(path);
+                continue;
+            }
+            if let Some((age, dry)) = remove {
+                let times = [meta.modified(), meta.accessed()];
+                let last = times.into_iter().flatten().max();
+                let idle = last.and_then(|last| now.duration_since(last).ok());
+                if idle.is_none_or(|idle| idle < age) {
                     continue;
                 }
-                if let Some((age, dry)) = remove {
-                    let times = [meta.modified(), meta.accessed()];
-                    let last = times.into_iter().flatten().max();
-                    let idle = last.and_then(|last| now.duration_since(last).ok());
-                    if idle.is_none_or(|idle| idle < age) {
-                        continue;
-                    }
-                    if !dry {
-                        remove_file(&path)?;
-                    }
+                if !dry {
+                    remove_file(&path)?;
                 }
-                found.files += 1;
-                found.bytes += meta.len();
             }
+            found.files += 1;
+            found.bytes += meta.len();
         }
-        Ok(found)
     }
+    Ok(found)
 }
 
 /// What is in a directory; nothing when it is not there.
@@ -353,6 +361,12 @@ impl Collected {
             self.downloads.files,
             ByteSize(self.bytes())
         ));
+        if self.failures.files > 0 {
+            lines.push(format!(
+                "of {} failed builds the files {verb}, too",
+                self.failures.files
+            ));
+        }
         if self.kept_for_images > 0 {
             lines.push(format!(
                 "{} stay: images of the catalog have them",

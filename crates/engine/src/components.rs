@@ -109,6 +109,7 @@ impl Engine {
             clock: Timestamp { nanos: 0, ..now },
             external,
             library: needed,
+            until: None,
             ..RunSpec::default()
         };
         let mut folder = match here {

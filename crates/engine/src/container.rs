@@ -1,7 +1,6 @@
 //! The image of a container recipe: its layers and documents as an OCI image layout, and its tests.
 
 mod cleaned;
-mod compress;
 
 use std::collections::BTreeMap;
 
@@ -13,10 +12,11 @@ use amiforge_oci::{Healthcheck, History, ImageConfig, LAYOUT, LayerBlob, LayerFo
 use amiforge_plan::{LayerKind, Plan};
 use amiforge_recipe::{Container, ContainerConfig, Dockerfile};
 use amiforge_source::ResolvedDebian;
-use amiforge_tree::tar::{TarWriteError, write_changes};
+use amiforge_tree::tar::write_changes;
 use amiforge_types::{Arch, Compression, Digest, Timestamp};
 
 use crate::build::{Sums, component_records};
+use crate::compress::{BlobError, compressed};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::layers::{Made, Work};
 use crate::load::LoadedRecipe;
@@ -37,15 +37,6 @@ pub(crate) struct ContainerBuild<'a> {
     pub(crate) made: &'a Made,
     pub(crate) folder: &'a OutFolder,
     pub(crate) jobs: usize,
-}
-
-/// An archive that could not be compressed, from either side.
-#[derive(Debug, thiserror::Error)]
-enum BlobError {
-    #[error(transparent)]
-    Tar(#[from] TarWriteError),
-    #[error("writing the blob failed")]
-    Io(#[from] std::io::Error),
 }
 
 impl Engine {
@@ -72,14 +63,13 @@ impl Engine {
             let diff = cleaned::cleaned(&stored.diff);
             let mut sockets = 0;
             let compression = recipe.amiforge.compression;
-            let written =
-                compress::compressed::<BlobError>(&mut file, compression, build.jobs, |sink| {
-                    sockets = write_changes(&diff, &build.made.blobs, sink)?.sockets_skipped;
-                    Ok(())
-                })
-                .or_fail(ErrorKind::Failed, || {
-                    format!("cannot write the layer {:?} of the image", planned.title)
-                })?;
+            let written = compressed::<BlobError>(&mut file, compression, build.jobs, |sink| {
+                sockets = write_changes(&diff, &build.made.blobs, sink)?.sockets_skipped;
+                Ok(())
+            })
+            .or_fail(ErrorKind::Failed, || {
+                format!("cannot write the layer {:?} of the image", planned.title)
+            })?;
             if sockets > 0 {
                 self.warn(format!(
                     "{}: {sockets} sockets are left out, which layers of containers cannot hold",

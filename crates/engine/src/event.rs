@@ -94,6 +94,13 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         failure: Option<String>,
     },
+    /// A shell is open, and has the terminal.
+    ShellStarted {
+        /// Where it is, for people.
+        place: String,
+    },
+    /// The shell was left.
+    ShellFinished {},
     /// A file of the output folder is complete.
     Artifact {
         /// File name in the output folder.

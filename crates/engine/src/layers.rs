@@ -1,5 +1,6 @@
 //! Makes the layers of a plan, or takes them from the store.
 
+mod failed;
 mod on_tree;
 mod overlay;
 mod phase;
@@ -28,6 +29,9 @@ use crate::parent;
 use crate::settings::Engine;
 use crate::steps::Telling;
 
+pub use self::failed::ShellAccess;
+pub(crate) use self::failed::{CHANGES_FILE, FailedState, shell_environment};
+use self::failed::{FailedAt, Left};
 pub(crate) use self::on_tree::on_tree;
 pub(crate) use self::overlay::{Scratch, component_shims, root_spec};
 pub(crate) use self::phase::BUILD_RESULTS;
@@ -54,6 +58,8 @@ pub(crate) struct Work<'a> {
     pub(crate) epoch: Option<i64>,
     /// Folder for the `TOE_…` log folders.
     pub(crate) logs: PathBuf,
+    /// Opens a shell where a phase fails.
+    pub(crate) shell: Option<&'a ShellAccess>,
 }
 
 /// The layers of an image, ready to be put over one another.
@@ -67,8 +73,21 @@ pub(crate) struct Made {
 }
 
 impl Engine {
-    /// Makes what is missing, lowest first.
+    /// Makes what is missing, lowest first, and runs the validate phases.
     pub(crate) fn make_layers(&self, work: &Work<'_>) -> Result<Made, EngineError> {
+        self.make(work, work.plan.layers.len(), true)
+    }
+
+    /// The same of the first `count` layers, without the validate phases.
+    pub(crate) fn make_layers_below(
+        &self,
+        work: &Work<'_>,
+        count: usize,
+    ) -> Result<Made, EngineError> {
+        self.make(work, count, false)
+    }
+
+    fn make(&self, work: &Work<'_>, count: usize, validate: bool) -> Result<Made, EngineError> {
         let mut made = Made {
             layers: Vec::new(),
             blobs: BlobTable::new(),
@@ -76,7 +95,7 @@ impl Engine {
             built: 0,
         };
         let mut sandbox = None;
-        for (at, planned) in work.plan.layers.iter().enumerate() {
+        for (at, planned) in work.plan.layers.iter().enumerate().take(count) {
             let found = if work.rebuild {
                 None
             } else {
@@ -127,7 +146,8 @@ impl Engine {
                 };
             }
             made.layers.push(layer);
-            for index in validated_on(work.plan, at) {
+            let validated = validate.then(|| validated_on(work.plan, at));
+            for index in validated.unwrap_or_default() {
                 self.validate_component(work, at, index, &made, &mut sandbox)?;
             }
         }
@@ -185,41 +205,49 @@ impl Engine {
             LayerKind::ParentConfigured => {
                 let sandbox = self.sandbox(sandbox)?;
                 let script = parent::configure_script(work.resolved, made.clock);
-                self.in_overlay(work, sandbox, planned, made, |root, cancel| {
-                    let spec = ScriptSpec {
-                        interpreter: vec!["/bin/bash".to_owned()],
-                        text: script,
-                        env: BTreeMap::from([(
-                            "SOURCE_DATE_EPOCH".to_owned(),
-                            made.clock.secs.to_string(),
-                        )]),
-                        timeout_seconds: Some(3600),
-                    };
-                    let mut root = root.clone();
-                    root.network = false;
-                    // Of no use without a network, and the scripts of resolvers keep copies of it.
-                    root.resolv_conf = None;
-                    let mut telling = Telling::component(self, &planned.title);
-                    let mut on_event = |event: ChildEvent| telling.event(event);
-                    let result = sandbox
-                        .run_script(&root, &spec, cancel, &mut on_event)
-                        .map_err(sandbox_error)?;
-                    if result.is_ok() {
-                        return Ok(result.start);
-                    }
-                    let how = match (result.exit_code, result.timed_out) {
-                        (_, true) => "did not end in time".to_owned(),
-                        (Some(code), _) => format!("failed with exit code {code}"),
-                        (None, _) => format!("was killed by signal {}", result.signal.unwrap_or(0)),
-                    };
-                    Err(with_tail(
-                        format!(
-                            "configuring the packages of {} {how}",
-                            work.plan.parent_image
-                        ),
-                        &result.tail,
-                    ))
-                })?
+                self.in_overlay(
+                    work,
+                    sandbox,
+                    FailedAt::Layer(planned),
+                    made,
+                    |root, cancel| {
+                        let spec = ScriptSpec {
+                            interpreter: vec!["/bin/bash".to_owned()],
+                            text: script,
+                            env: BTreeMap::from([(
+                                "SOURCE_DATE_EPOCH".to_owned(),
+                                made.clock.secs.to_string(),
+                            )]),
+                            timeout_seconds: Some(3600),
+                        };
+                        let mut root = root.clone();
+                        root.network = false;
+                        // Of no use without a network, and the scripts of resolvers keep copies of it.
+                        root.resolv_conf = None;
+                        let mut telling = Telling::component(self, &planned.title);
+                        let mut on_event = |event: ChildEvent| telling.event(event);
+                        let result = sandbox
+                            .run_script(&root, &spec, cancel, &mut on_event)
+                            .map_err(sandbox_error)?;
+                        if result.is_ok() {
+                            return Ok(result.start);
+                        }
+                        let how = match (result.exit_code, result.timed_out) {
+                            (_, true) => "did not end in time".to_owned(),
+                            (Some(code), _) => format!("failed with exit code {code}"),
+                            (None, _) => {
+                                format!("was killed by signal {}", result.signal.unwrap_or(0))
+                            }
+                        };
+                        Err(with_tail(
+                            format!(
+                                "configuring the packages of {} {how}",
+                                work.plan.parent_image
+                            ),
+                            &result.tail,
+                        ))
+                    },
+                )?
             }
             LayerKind::Component { index } => {
                 let run = self.phase_run(work, index, BUILD, made.clock)?;
@@ -228,11 +256,12 @@ impl Engine {
                     phase: BUILD,
                     run: &run,
                 };
-                match self.run_on_tree(work, of, made)? {
+                let failed = FailedAt::Phase(planned, of);
+                match self.run_on_tree(work, failed, of, made, sandbox)? {
                     Some(diff) => self.put_diff(work, sandbox, planned, made, &diff)?,
                     None => {
                         let sandbox = self.sandbox(sandbox)?;
-                        self.in_overlay(work, sandbox, planned, made, |root, cancel| {
+                        self.in_overlay(work, sandbox, failed, made, |root, cancel| {
                             Ok(self.run_phase(work, sandbox, of, root, cancel)?.start)
                         })?
                     }

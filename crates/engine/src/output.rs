@@ -9,6 +9,7 @@ use rustix::fs::{FlockOperation, RenameFlags};
 
 use crate::container::LAYOUT_DIR;
 use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::layers::CHANGES_FILE;
 use crate::settings::Interruption;
 
 #[cfg(test)]
@@ -252,10 +253,11 @@ fn foreign(kind: ErrorKind, target: &Path) -> EngineError {
 
 /// Names that a build gives the entries of its folder.
 fn is_our_name(name: &str) -> bool {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 12] = [
         "SHA256SUMS",
         "block-device-mappings.json",
         "boot-report.json",
+        CHANGES_FILE,
         "components.json",
         "lock.json",
         "logs",

@@ -473,6 +473,7 @@ impl Engine {
                 context: variables::execution_id(Digest::of(id.as_str().as_bytes())),
                 external: self.external_of(&documents, subject.secrets)?,
                 library: library_of(&documents),
+                until: None,
                 documents,
             };
             let outside = self.outside_of_guest(&run.documents, subject.offline);

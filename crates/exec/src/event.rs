@@ -153,6 +153,16 @@ pub struct DocumentSpec {
     pub working_directory: Option<String>,
 }
 
+/// How a shell ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShellResult {
+    /// Its exit code; `None` when a signal ended it.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+}
+
 /// What to run. The same in a sandbox and in a guest.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -177,6 +187,9 @@ pub struct RunSpec {
     /// Documents that `ExecuteDocument` names and that are no files of the machine, by that name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub library: BTreeMap<String, String>,
+    /// The step of the document after which the run ends, as if nothing followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
 /// A value from the world outside.

@@ -38,7 +38,7 @@ pub use child::child_main;
 pub use error::SandboxError;
 pub use event::{
     ChildEvent, DocumentResult, DocumentSpec, External, Failure, PhaseResult, RunResult, RunSpec,
-    RunSummary, ScriptResult, Status, StepResult,
+    RunSummary, ScriptResult, ShellResult, Status, StepResult,
 };
 pub use executor::{
     Executed, Journal, run as run_here, run_on_tree, run_until_restart, works_on_files,
@@ -46,8 +46,10 @@ pub use executor::{
 pub use logs::ToeLog;
 pub use outside::Outside;
 pub use root::{TreeRoot, TreeRootError};
-pub use sandbox::{Helper, OnEvent, Probe, ProbeEntry, Sandbox};
-pub use spec::{ID_COUNT, IdMap, Limits, PlaceError, RootSpec, ScriptSpec, Shim, lent_place};
+pub use sandbox::{Console, Helper, OnEvent, Probe, ProbeEntry, Sandbox};
+pub use spec::{
+    ID_COUNT, IdMap, Limits, PlaceError, RootSpec, ScriptSpec, ShellSpec, Shim, lent_place,
+};
 
 /// The argument with which a program is asked to play the child of a [`Sandbox`].
 pub const CHILD_ARG: &str = "__sandbox";

@@ -210,6 +210,19 @@ pub struct ScriptSpec {
     pub timeout_seconds: Option<u64>,
 }
 
+/// A command for a person, or for a script that talks to it, as root of a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShellSpec {
+    /// Program and arguments; a name without slash is looked up in the image's `PATH`. Empty: the image's shell.
+    pub argv: Vec<String>,
+    /// Environment beside the fixed base (see `docs/sandbox.md`); wins over it.
+    pub env: BTreeMap<String, String>,
+    /// The folder it starts in.
+    pub dir: String,
+    /// Rows and columns of the terminal that it gets. `None`: it talks through pipes.
+    pub terminal: Option<(u16, u16)>,
+}
+
 /// Which user and group ids of the host stand behind the ids `0..65536` of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMap {

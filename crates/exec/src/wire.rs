@@ -6,6 +6,7 @@
 //! child → parent   Unshared           in its new user namespace, without ids yet
 //! parent → child   go                 the id map is written
 //! child → parent   Event …            while the job runs
+//! child → parent   Opened             a shell is there; its descriptors are on the socket (unix(7), SCM_RIGHTS)
 //! child → parent   Done or Failed     and the child ends
 //! ```
 
@@ -14,10 +15,13 @@ use std::path::PathBuf;
 use amiforge_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{ChildEvent, RunSpec, ScriptResult};
+use crate::event::{ChildEvent, RunSpec, ScriptResult, ShellResult};
 use crate::executor::{Executed, Journal};
 use crate::outside::Outside;
-use crate::spec::{RootSpec, ScriptSpec};
+use crate::spec::{RootSpec, ScriptSpec, ShellSpec};
+
+/// Descriptors of a shell: its terminal, or three pipes.
+pub(crate) const MAX_HANDED: usize = 3;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ToChild {
@@ -29,7 +33,11 @@ pub(crate) struct ToChild {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Job {
     /// Makes the upper and work directories. Trusted.
-    Prepare { root: RootSpec },
+    Prepare {
+        root: RootSpec,
+        /// Whether `/tmp` of the run before is kept.
+        keep_tmp: bool,
+    },
     /// Writes a layer into a directory and renames that. Trusted.
     Materialise {
         layer: PathBuf,
@@ -52,17 +60,32 @@ pub(crate) enum Job {
     /// before.
     Component {
         root: RootSpec,
-        run: RunSpec,
+        run: Box<RunSpec>,
         journal: Journal,
         outside: Box<Outside>,
     },
+    /// Runs a command in a root whose input and output are handed to the parent.
+    Shell { root: RootSpec, shell: ShellSpec },
 }
 
 impl Job {
     /// Trusted jobs run our own code only and may use the caller's files; the others run foreign
     /// code, in namespaces where the caller's own ids do not exist.
     pub(crate) fn trusted(&self) -> bool {
-        !matches!(self, Self::Script { .. } | Self::Component { .. })
+        self.foreign_root().is_none()
+    }
+
+    /// The root that the job runs foreign code in.
+    pub(crate) fn foreign_root(&self) -> Option<&RootSpec> {
+        match self {
+            Self::Script { root, .. } | Self::Component { root, .. } | Self::Shell { root, .. } => {
+                Some(root)
+            }
+            Self::Prepare { .. }
+            | Self::Materialise { .. }
+            | Self::Harvest { .. }
+            | Self::RemoveTrees { .. } => None,
+        }
     }
 }
 
@@ -70,6 +93,7 @@ impl Job {
 pub(crate) enum FromChild {
     Unshared,
     Event(ChildEvent),
+    Opened,
     Done(JobResult),
     Failed {
         /// What was being done, with causes.
@@ -84,6 +108,7 @@ pub(crate) enum JobResult {
     Unit,
     Script(ScriptResult),
     Run(Box<Executed>),
+    Shell(ShellResult),
 }
 
 impl JobResult {
@@ -92,6 +117,7 @@ impl JobResult {
             Self::Unit => "a trusted job",
             Self::Script(_) => "a script",
             Self::Run(_) => "a run",
+            Self::Shell(_) => "a shell",
         }
     }
 }

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use crate::atomic::{parent_of, sync_dir};
 use crate::session::Session;
+use crate::store::check_key;
 use crate::{FileBlob, FileTarget, Store, StoreError, remove_tree};
 
 /// A complete layer of the store.
@@ -94,12 +95,34 @@ impl Store {
     /// Begins a layer file. Hold [`Store::lock_layer`] meanwhile, so that no other process does the
     /// same work.
     pub fn layer_writer(&self, id: LayerId) -> Result<LayerWriter, StoreError> {
+        self.writer(self.layer_path(id))
+    }
+
+    /// Begins a file of the same form that holds what a failed run of `key` had changed; it replaces that of the run
+    /// before.
+    pub fn failed_writer(&self, key: &str) -> Result<LayerWriter, StoreError> {
+        self.writer(self.failed_path(key)?)
+    }
+
+    /// Where that file is, or would be.
+    pub fn failed_path(&self, key: &str) -> Result<PathBuf, StoreError> {
+        check_key(key)?;
+        Ok(self.failed_dir().join(format!("{key}.layer")))
+    }
+
+    /// The folder of all of them.
+    #[must_use]
+    pub fn failed_dir(&self) -> PathBuf {
+        self.root.join("failed")
+    }
+
+    fn writer(&self, target: PathBuf) -> Result<LayerWriter, StoreError> {
         let temp = self.session.path("layer");
         let file = open_private(&temp)?;
         Ok(LayerWriter {
             temp,
             file,
-            target: self.layer_path(id),
+            target,
             _session: self.session.clone(),
         })
     }

@@ -32,6 +32,7 @@ impl Store {
             "roots",
             "records",
             "catalog/images",
+            "failed",
             "locks",
             "tmp",
         ] {

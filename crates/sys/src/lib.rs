@@ -135,6 +135,20 @@ pub fn new_session(command: &mut std::process::Command, umask: u16) {
     }
 }
 
+/// The same, where standard input is a terminal that becomes the session's own (tty_ioctl(2), `TIOCSCTTY`).
+pub fn new_session_on_terminal(command: &mut std::process::Command, umask: u16) {
+    use std::os::unix::process::CommandExt as _;
+    new_session(command, umask);
+    // JUSTIFICATION: a terminal is taken by the leader of a session, which the program is only after the fork.
+    // SAFETY: the closure makes one system call and allocates nothing, so it is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+            Ok(())
+        });
+    }
+}
+
 /// Makes the program that `command` starts, and all that it starts, run under these limits.
 pub fn limit(command: &mut std::process::Command, limits: Vec<(Resource, Rlimit)>) {
     use std::os::unix::process::CommandExt as _;

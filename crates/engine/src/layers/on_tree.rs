@@ -1,14 +1,14 @@
 //! Phases that need nothing but files: on the tree of the layers below, without a sandbox.
 
 use amiforge_exec::{
-    ChildEvent, RunResult, RunSpec, SandboxError, TreeRoot, TreeRootError, run_on_tree,
+    ChildEvent, RunResult, RunSpec, Sandbox, SandboxError, TreeRoot, TreeRootError, run_on_tree,
     works_on_files,
 };
 use amiforge_tree::LayerDiff;
 
 use super::overlay::EPHEMERAL;
 use super::phase::Phase;
-use super::{Made, Work, sandbox_error};
+use super::{FailedAt, Left, Made, Work, sandbox_error};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
 
@@ -18,8 +18,10 @@ impl Engine {
     pub(super) fn run_on_tree(
         &self,
         work: &Work<'_>,
+        at: FailedAt<'_>,
         of: Phase<'_>,
         below: &Made,
+        sandbox: &mut Option<Sandbox>,
     ) -> Result<Option<LayerDiff>, EngineError> {
         let component = &work.recipe.components[of.index];
         let phase = component.component.phase(of.phase);
@@ -33,11 +35,20 @@ impl Engine {
         let Some(done) = on_tree(of.run, root, EPHEMERAL)? else {
             return Ok(None);
         };
-        self.told_phase(work, of, |on_event| {
+        let told = self.told_phase(work, of, |on_event| {
             done.events.into_iter().for_each(on_event);
             Ok(done.result)
-        })?;
-        Ok(Some(done.changes))
+        });
+        match told {
+            Ok(_) => Ok(Some(done.changes)),
+            Err(error) => {
+                let left = Left::Tree {
+                    sandbox,
+                    changes: &done.changes,
+                };
+                Err(self.failed(work, at, below, left, error))
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use amiforge_tree::{ApplyError, LayerDiff, Stat, Tree};
 use amiforge_types::{GIB, Timestamp};
 
 use super::sandbox::sandbox_error;
-use super::{Made, Work, store_context};
+use super::{FailedAt, Left, Made, Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
 use crate::{lent, parent};
@@ -89,12 +89,22 @@ impl Engine {
         Ok((scratch, root))
     }
 
+    /// A root for steps over the first `layers` of a plan, as [`Engine::overlay`] has it.
+    pub(crate) fn steps_overlay(
+        &self,
+        work: &Work<'_>,
+        sandbox: &Sandbox,
+        layers: usize,
+    ) -> Result<(Scratch, RootSpec), EngineError> {
+        self.overlay(work, sandbox, layers, Purpose::Steps)
+    }
+
     /// Runs `job` on an overlay over the layers below, and makes a layer of what it changed.
     pub(super) fn in_overlay(
         &self,
         work: &Work<'_>,
         sandbox: &Sandbox,
-        planned: &LayerPlan,
+        at: FailedAt<'_>,
         below: &Made,
         job: impl FnOnce(&RootSpec, &AtomicBool) -> Result<Timestamp, EngineError>,
     ) -> Result<LayerInfo, EngineError> {
@@ -102,12 +112,22 @@ impl Engine {
         let cancel = running.cancel();
         // Its upper is not kept as the layer's root: what steps see must follow from the layer alone,
         // and the upper has wall-clock times and files that layers leave out.
+        let planned = at.layer();
         let purpose = match planned.kind {
             LayerKind::Component { .. } => Purpose::Steps,
             _ => Purpose::Parent,
         };
         let (_scratch, root) = self.overlay(work, sandbox, below.layers.len(), purpose)?;
-        let since = job(&root, cancel)?;
+        let since = match job(&root, cancel) {
+            Ok(since) => since,
+            Err(error) => {
+                let left = Left::Overlay {
+                    sandbox,
+                    root: &root,
+                };
+                return Err(self.failed(work, at, below, left, error));
+            }
+        };
         let writer = work
             .store
             .layer_writer(planned.id)

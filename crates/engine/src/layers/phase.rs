@@ -10,7 +10,7 @@ use amiforge_store::Store;
 use amiforge_types::{Digest, Timestamp};
 
 use super::sandbox::sandbox_error;
-use super::{Work, store_context};
+use super::{Work, shell_environment, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::load::LoadedComponent;
 use crate::settings::Engine;
@@ -82,6 +82,7 @@ impl Engine {
             context: variables::execution_id(Digest::of(of.as_bytes())),
             external,
             library: component.library.clone(),
+            until: None,
         })
     }
 
@@ -101,6 +102,61 @@ impl Engine {
                 .run_component_with(root, of.run, &outside, cancel, on_event)
                 .map_err(sandbox_error)
         })
+    }
+
+    /// Runs the build phase of a component, up to and with a step, in a root; nothing of it is kept. A failure on the
+    /// way is told, and the root is as it left it.
+    pub(crate) fn run_to(
+        &self,
+        work: &Work<'_>,
+        sandbox: &Sandbox,
+        root: &RootSpec,
+        (index, step): (usize, &str),
+        clock: Timestamp,
+    ) -> Result<(), EngineError> {
+        let component = &work.recipe.components[index];
+        let steps = component.component.phase(BUILD).map(|phase| &phase.steps);
+        let names: Vec<&str> = steps
+            .into_iter()
+            .flatten()
+            .map(|s| s.name.as_str())
+            .collect();
+        if !names.contains(&step) {
+            return Err(EngineError::new(
+                ErrorKind::Invalid,
+                format!(
+                    "the build phase of {} has no step {step}; it has {}",
+                    component.name,
+                    names.join(", ")
+                ),
+            ));
+        }
+        let mut run = self.phase_run(work, index, BUILD, clock)?;
+        run.until = Some(step.to_owned());
+        let outside = self.outside(&component.component, BUILD, work.offline);
+        let running = self.interruption.job();
+        let mut telling = Telling::component(self, &component.name);
+        let result = sandbox
+            .run_component_with(root, &run, &outside, running.cancel(), &mut |event| {
+                telling.event(event);
+            })
+            .map_err(sandbox_error)?;
+        if !result.status.is_ok() {
+            self.warn(failure_text(&result));
+        }
+        Ok(())
+    }
+
+    /// The variables of the steps of a component, beside those of every command.
+    pub(crate) fn steps_environment(
+        &self,
+        work: &Work<'_>,
+        index: usize,
+        clock: Timestamp,
+    ) -> Result<BTreeMap<String, String>, EngineError> {
+        let run = self.phase_run(work, index, BUILD, clock)?;
+        let dir = work.recipe.recipe.working_directory.as_deref();
+        Ok(shell_environment(&run, dir))
     }
 
     /// Shows and logs a phase while `go` runs it, and keeps what the build phase gave out.

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use amiforge_exec::Sandbox;
+use amiforge_store::Store;
+use amiforge_types::LayerId;
 
 use super::sandbox::sandbox_error;
 use super::{Work, store_context};
@@ -17,27 +19,37 @@ impl Engine {
         sandbox: &Sandbox,
         at: usize,
     ) -> Result<Vec<PathBuf>, EngineError> {
+        let layers = &work.plan.layers[..at];
+        let layers: Vec<_> = layers.iter().map(|l| (l.id, l.title.clone())).collect();
+        self.lowers_of(work.store, sandbox, &layers)
+    }
+
+    /// The same of layers with their titles, the lowest first.
+    pub(crate) fn lowers_of(
+        &self,
+        store: &Store,
+        sandbox: &Sandbox,
+        layers: &[(LayerId, String)],
+    ) -> Result<Vec<PathBuf>, EngineError> {
         let running = self.interruption.job();
         let cancel = running.cancel();
         let mut lowers = Vec::new();
-        for planned in &work.plan.layers[..at] {
-            let root = match work
-                .store
-                .root(planned.id)
+        for (id, title) in layers {
+            let root = match store
+                .root(*id)
                 .filter(|root| is_usable(root, sandbox.ids().uid_base))
             {
                 Some(root) => root.join("fs"),
                 None => {
-                    self.stage("layer", format!("materialise {}", planned.title));
-                    let stale = work.store.root_path(planned.id);
+                    self.stage("layer", format!("materialise {}", title));
+                    let stale = store.root_path(*id);
                     if stale.exists() {
                         sandbox.remove_trees(&[stale]).map_err(sandbox_error)?;
                     }
-                    let place = work
-                        .store
-                        .root_writer(planned.id)
+                    let place = store
+                        .root_writer(*id)
                         .or_fail(ErrorKind::Failed, store_context)?;
-                    let layer = work.store.layer_path(planned.id);
+                    let layer = store.layer_path(*id);
                     sandbox
                         .materialise(
                             &layer,

@@ -7,7 +7,7 @@ use amiforge_plan::{LayerKind, LayerPlan, Plan};
 
 use super::overlay::Purpose;
 use super::phase::Phase;
-use super::{Made, Work, store_context};
+use super::{FailedAt, Left, Made, Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
 
@@ -57,11 +57,21 @@ impl Engine {
             phase: VALIDATE,
             run: &run,
         };
-        if self.run_on_tree(work, of, below)?.is_none() {
+        let failed = FailedAt::Phase(planned, of);
+        if self
+            .run_on_tree(work, failed, of, below, sandbox)?
+            .is_none()
+        {
             let sandbox = self.sandbox(sandbox)?;
             let (_scratch, root) = self.overlay(work, sandbox, at + 1, Purpose::Steps)?;
             let running = self.interruption.job();
-            self.run_phase(work, sandbox, of, &root, running.cancel())?;
+            if let Err(error) = self.run_phase(work, sandbox, of, &root, running.cancel()) {
+                let left = Left::Overlay {
+                    sandbox,
+                    root: &root,
+                };
+                return Err(self.failed(work, failed, below, left, error));
+            }
         }
         let record = serde_json::json!({ "version": VALIDATED_VERSION });
         work.store

@@ -25,7 +25,10 @@ pub(super) struct Opened {
 impl Dirs {
     pub(super) fn of(job: &Job) -> Result<Self, ChildError> {
         let paths: Vec<&Path> = match job {
-            Job::Prepare { root } | Job::Script { root, .. } | Job::Component { root, .. } => root
+            Job::Prepare { root, .. }
+            | Job::Script { root, .. }
+            | Job::Component { root, .. }
+            | Job::Shell { root, .. } => root
                 .lowers
                 .iter()
                 .chain([&root.upper, &root.work])
@@ -50,7 +53,7 @@ impl Dirs {
     /// Opens what the mounts will need. The working directory moved into the new mount namespace
     /// with us; an absolute path would be looked up with fewer rights.
     pub(super) fn open(&self, job: &Job) -> Result<Opened, ChildError> {
-        let (Job::Script { root, .. } | Job::Component { root, .. }) = job else {
+        let Some(root) = job.foreign_root() else {
             return Ok(Opened {
                 lowers: Vec::new(),
                 upper: None,

@@ -1,15 +1,18 @@
 //! The first process of the sandbox's pid namespace.
 
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::{DumpableBehavior, Signal};
 
 use super::dirs::Opened;
 use super::{ChildError, Out, mounts, refused};
 use crate::executor::{self, Held, Machine};
 use crate::spec::HOST_NAME;
-use crate::wire::{FromChild, Job, JobResult};
+use crate::wire::{FromChild, Job, JobResult, MAX_HANDED};
 
 /// Builds the root and runs the job in it. `alive` is the reading end of a pipe that the parent
 /// process holds open.
@@ -35,7 +38,7 @@ pub(super) fn run(
     // Kernels without keyrings have none to leave.
     let _no_keyrings = amiforge_sys::join_new_session_keyring();
 
-    let (Job::Script { root, .. } | Job::Component { root, .. }) = &job else {
+    let Some(root) = job.foreign_root() else {
         return Err(ChildError::plain("this job is a trusted one"));
     };
     mounts::enter(root, opened)?;
@@ -50,6 +53,16 @@ pub(super) fn run(
         .map_err(|e| refused("hide from the steps", e))?;
 
     let held = Held::of(&root.limits);
+    if let Job::Shell { shell, .. } = &job {
+        let ended = executor::run_shell(shell, &held, &mut |fds| {
+            hand_over(fds)?;
+            out.send(&FromChild::Opened);
+            Ok(())
+        });
+        return ended
+            .map(JobResult::Shell)
+            .map_err(|e| ChildError::job("cannot run a shell", &e));
+    }
     let mut sink = |event| out.send(&FromChild::Event(event));
     Ok(match job {
         Job::Script { script, .. } => JobResult::Script(
@@ -69,4 +82,20 @@ pub(super) fn run(
         ))),
         _ => return Err(ChildError::plain("this job is a trusted one")),
     })
+}
+
+/// Sends descriptors to the parent, over the socket that standard input is for this job (unix(7), SCM_RIGHTS).
+fn hand_over(fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HANDED))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    rustix::net::sendmsg(
+        io::stdin(),
+        &[IoSlice::new(b"\n")],
+        &mut control,
+        SendFlags::empty(),
+    )?;
+    Ok(())
 }

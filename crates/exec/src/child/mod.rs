@@ -146,10 +146,7 @@ fn serve(out: &mut Out) -> Result<(), ChildError> {
 }
 
 fn unshare(job: &Job) -> Result<(), ChildError> {
-    let network = match job {
-        Job::Script { root, .. } | Job::Component { root, .. } => root.network,
-        _ => true,
-    };
+    let network = job.foreign_root().is_none_or(|root| root.network);
     let mut flags = Namespaces::NEWUSER;
     if !job.trusted() {
         // An older kernel may lack cgroup namespaces; nothing depends on them.

@@ -14,7 +14,7 @@ use crate::wire::Job;
 
 pub(super) fn run(job: Job) -> Result<(), ChildError> {
     match job {
-        Job::Prepare { root } => prepare(&root),
+        Job::Prepare { root, keep_tmp } => prepare(&root, keep_tmp),
         Job::Materialise { layer, dir, place } => layers::materialise(&layer, &dir, &place),
         Job::Harvest {
             upper,
@@ -24,14 +24,15 @@ pub(super) fn run(job: Job) -> Result<(), ChildError> {
             exclude,
         } => layers::harvest(&upper, &layer, clock, since, exclude),
         Job::RemoveTrees { dirs } => layers::remove(&dirs),
-        Job::Script { .. } | Job::Component { .. } => {
+        Job::Script { .. } | Job::Component { .. } | Job::Shell { .. } => {
             Err(ChildError::plain("this job is not a trusted one"))
         }
     }
 }
 
-/// Makes the upper directory a twin of the topmost lower one, and the work directory empty.
-fn prepare(root: &RootSpec) -> Result<(), ChildError> {
+/// Makes the upper directory a twin of the topmost lower one, and the work directory empty, but for `tmp` where it is
+/// to be kept.
+fn prepare(root: &RootSpec, keep_tmp: bool) -> Result<(), ChildError> {
     let top = root
         .lowers
         .first()
@@ -63,15 +64,27 @@ fn prepare(root: &RootSpec) -> Result<(), ChildError> {
         .map_err(failed)?;
     }
     // A work directory of an earlier mount holds a mark that forbids to use it again.
-    amiforge_store::remove_tree(&root.work)
-        .map_err(|e| ChildError::job(format!("cannot clear {}", root.work.display()), &e))?;
+    let old = match keep_tmp {
+        true => ["overlay", "stage"]
+            .map(|name| root.work.join(name))
+            .to_vec(),
+        false => vec![root.work.clone()],
+    };
+    for dir in old {
+        amiforge_store::remove_tree(&dir)
+            .map_err(|e| ChildError::job(format!("cannot clear {}", dir.display()), &e))?;
+    }
     make_dir(&root.work)?;
     let work = open_dir(&root.work)?;
     give_to_root(work.as_fd(), &root.work, 0o700)?;
     for (name, mode) in [("overlay", 0o700), ("stage", 0o700), ("tmp", 0o1777)] {
         let path = root.work.join(name);
-        rustix::fs::mkdirat(&work, name, Mode::RWXU)
-            .map_err(|e| ChildError::job(format!("cannot create {}", path.display()), &e))?;
+        match rustix::fs::mkdirat(&work, name, Mode::RWXU) {
+            Err(Errno::EXIST) if keep_tmp && name == "tmp" => continue,
+            made => {
+                made.map_err(|e| ChildError::job(format!("cannot create {}", path.display()), &e))?
+            }
+        }
         give_to_root(open_dir(&path)?.as_fd(), &path, mode)?;
     }
     Ok(())

@@ -12,6 +12,7 @@ pub(crate) mod process;
 mod reaper;
 mod script;
 mod secrets;
+mod shell;
 mod step;
 mod surroundings;
 
@@ -32,6 +33,7 @@ use crate::root::{Live, Root, TreeRoot};
 pub use journal::Journal;
 pub(crate) use limits::Held;
 pub(crate) use script::run_script;
+pub(crate) use shell::run_shell;
 
 use failures::Failures;
 use secrets::Secrets;
@@ -420,7 +422,10 @@ impl<'s, 'a> Run<'s, 'a> {
             let Some(result) = self.step(name, step) else {
                 break;
             };
-            abort = aborts(step, result.status);
+            // Of documents that run in a step, the steps are not meant.
+            let last =
+                self.lineage.len() == 1 && self.stage.spec.until.as_ref() == Some(&step.name);
+            abort = last || aborts(step, result.status);
             results.push(result);
             if abort {
                 break;

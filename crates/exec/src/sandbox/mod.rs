@@ -3,10 +3,13 @@
 
 mod ids;
 mod probe;
+mod shell;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,13 +19,14 @@ use std::time::{Duration, Instant};
 use amiforge_types::Timestamp;
 
 use crate::error::SandboxError;
-use crate::event::{ChildEvent, RunResult, RunSpec, ScriptResult};
+use crate::event::{ChildEvent, RunResult, RunSpec, ScriptResult, ShellResult};
 use crate::executor::Journal;
 use crate::outside::Outside;
-use crate::spec::{IdMap, RootSpec, ScriptSpec};
+use crate::spec::{IdMap, RootSpec, ScriptSpec, ShellSpec};
 use crate::wire::{FromChild, Job, JobResult, ToChild};
 
 pub use probe::{Probe, ProbeEntry};
+pub use shell::Console;
 
 /// How often the cancel flag is looked at.
 const CANCEL_POLL: Duration = Duration::from_millis(100);
@@ -98,7 +102,7 @@ impl Sandbox {
         cancel: &AtomicBool,
         on_event: OnEvent<'_>,
     ) -> Result<ScriptResult, SandboxError> {
-        self.unit(Job::Prepare { root: root.clone() }, cancel)?;
+        self.prepare(root, false, cancel)?;
         match self.run(
             Job::Script {
                 root: root.clone(),
@@ -143,10 +147,10 @@ impl Sandbox {
         let mut journal = Journal::default();
         loop {
             // Each time: it also empties the work directory, which the kernel wants for another mount.
-            self.unit(Job::Prepare { root: root.clone() }, cancel)?;
+            self.prepare(root, false, cancel)?;
             let job = Job::Component {
                 root: root.clone(),
-                run: run.clone(),
+                run: Box::new(run.clone()),
                 journal,
                 outside: Box::new(outside.clone()),
             };
@@ -160,6 +164,41 @@ impl Sandbox {
                 None => return Ok(executed.result),
             }
         }
+    }
+
+    /// Runs a command in `root` that reads from `console` and writes to it; with what earlier jobs left in the upper
+    /// directory and in `/tmp`. Its `terminal` is decided by the console.
+    ///
+    /// # Errors
+    /// When the sandbox could not be set up, the command not started, or it was cancelled.
+    pub fn run_shell(
+        &self,
+        root: &RootSpec,
+        shell: &ShellSpec,
+        console: &Console,
+        cancel: &AtomicBool,
+    ) -> Result<ShellResult, SandboxError> {
+        self.prepare(root, true, cancel)?;
+        let mut shell = shell.clone();
+        shell.terminal = console.size();
+        let job = Job::Shell {
+            root: root.clone(),
+            shell,
+        };
+        match self.run_on(job, cancel, &mut |_| (), Some(console))? {
+            JobResult::Shell(result) => Ok(result),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn prepare(
+        &self,
+        root: &RootSpec,
+        keep_tmp: bool,
+        cancel: &AtomicBool,
+    ) -> Result<(), SandboxError> {
+        let root = root.clone();
+        self.unit(Job::Prepare { root, keep_tmp }, cancel)
     }
 
     /// Writes one layer file into the new or empty directory `dir`, with mapped owners, so that it
@@ -237,30 +276,45 @@ impl Sandbox {
         cancel: &AtomicBool,
         on_event: OnEvent<'_>,
     ) -> Result<JobResult, SandboxError> {
+        self.run_on(job, cancel, on_event, None)
+    }
+
+    fn run_on(
+        &self,
+        job: Job,
+        cancel: &AtomicBool,
+        on_event: OnEvent<'_>,
+        console: Option<&Console>,
+    ) -> Result<JobResult, SandboxError> {
         let trusted = job.trusted();
+        let spawn = |source| SandboxError::Spawn {
+            helper: self.helper.program.clone(),
+            source,
+        };
+        // A socket, since a shell's descriptors come back on it.
+        let (ours, theirs) = UnixStream::pair().map_err(spawn)?;
         let mut command = Command::new(&self.helper.program);
         command
             .args(&self.helper.args)
             .env_clear()
-            .stdin(Stdio::piped())
+            .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         amiforge_sys::die_with_parent(&mut command);
-        let child = command.spawn().map_err(|source| SandboxError::Spawn {
-            helper: self.helper.program.clone(),
-            source,
-        })?;
+        let child = command.spawn().map_err(spawn)?;
+        // Also holds the child's end of the socket.
+        drop(command);
         let mut child = Reaper(child);
         let lines = read_lines(child.0.stdout.take());
         let stderr = read_tail(child.0.stderr.take());
 
-        let mut stdin = child.0.stdin.take();
         let parent = rustix::process::getpid().as_raw_nonzero().get();
         send(
-            stdin.as_mut(),
+            &ours,
             &serde_json::to_string(&ToChild { parent, job }).map_err(io::Error::from),
         );
 
+        let mut relay = None;
         let outcome = loop {
             if cancel.load(Ordering::Relaxed) {
                 break Some(Err(SandboxError::Cancelled));
@@ -275,9 +329,17 @@ impl Sandbox {
                     if let Err(e) = ids::write(self.ids, child.0.id(), trusted) {
                         break Some(Err(e));
                     }
-                    send(stdin.as_mut(), &Ok("go".to_owned()));
+                    send(&ours, &Ok("go".to_owned()));
                 }
                 Ok(FromChild::Event(event)) => on_event(event),
+                Ok(FromChild::Opened) => match console.map(|on| shell::Relay::start(on, &ours)) {
+                    Some(Ok(started)) => relay = Some(started),
+                    Some(Err(e)) => {
+                        let what = format!("cannot talk to the shell: {e}");
+                        break Some(Err(SandboxError::Job { what }));
+                    }
+                    None => {}
+                },
                 Ok(FromChild::Done(result)) => break Some(Ok(result)),
                 Ok(FromChild::Failed { what, refused }) => {
                     break Some(Err(match refused {
@@ -297,12 +359,15 @@ impl Sandbox {
                 }
             }
         };
-        drop(stdin);
+        drop(ours);
         if !matches!(outcome, Some(Ok(_)) | None) {
             child.give_up(trusted);
         }
         // Every process of the job holds the other end until it is gone, so this waits for all.
         lines.join();
+        if let Some(relay) = relay {
+            relay.finish();
+        }
         let status = child.wait();
         let stderr = stderr.join().unwrap_or_default();
         outcome.unwrap_or_else(|| {
@@ -353,8 +418,8 @@ impl Drop for Reaper {
 }
 
 /// Sends one line. A child that is gone shows on its output, so the error is not looked at here.
-fn send(to: Option<&mut std::process::ChildStdin>, line: &io::Result<String>) {
-    if let (Some(to), Ok(line)) = (to, line) {
+fn send(mut to: &UnixStream, line: &io::Result<String>) {
+    if let Ok(line) = line {
         let _gone = to
             .write_all(line.as_bytes())
             .and_then(|()| to.write_all(b"\n"))

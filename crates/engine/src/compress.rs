@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
+use amiforge_tree::tar::TarWriteError;
 use amiforge_types::{Compression, Digest, Hasher};
 use flate2::{Compress, Crc, FlushCompress};
 
@@ -21,15 +22,24 @@ const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// An empty last block of deflate with fixed codes.
 const DEFLATE_END: [u8; 2] = [3, 0];
 
+/// An archive that could not be compressed, from either side.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BlobError {
+    #[error(transparent)]
+    Tar(#[from] TarWriteError),
+    #[error("writing the blob failed")]
+    Io(#[from] std::io::Error),
+}
+
 /// What was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Written {
+pub(crate) struct Written {
     /// Of the bytes that went in.
-    pub(super) plain: Digest,
+    pub(crate) plain: Digest,
     /// Of the file.
-    pub(super) digest: Digest,
+    pub(crate) digest: Digest,
     /// Length of the file.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 type Block = io::Result<Vec<u8>>;
@@ -38,7 +48,7 @@ type Block = io::Result<Vec<u8>>;
 ///
 /// # Errors
 /// The first of: an error of the file, of the compressor, of `produce`.
-pub(super) fn compressed<E: From<io::Error>>(
+pub(crate) fn compressed<E: From<io::Error>>(
     file: &mut File,
     compression: Compression,
     jobs: usize,

@@ -1,0 +1,195 @@
+//! The person's side of a shell: bytes between their terminal, or their pipes, and that of the sandbox.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::thread::JoinHandle;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use rustix::termios::{OptionalActions, Termios};
+
+use crate::wire::MAX_HANDED;
+
+/// How often the size of the person's terminal is looked at.
+const LOOK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
+
+/// Where a shell's input comes from, and where its output goes.
+#[derive(Debug)]
+pub struct Console {
+    /// Standard input; a terminal, when `terminal` is set.
+    pub input: OwnedFd,
+    /// Standard output.
+    pub output: OwnedFd,
+    /// Standard error.
+    pub errors: OwnedFd,
+    /// Whether the shell gets a terminal.
+    pub terminal: bool,
+}
+
+impl Console {
+    /// Rows and columns of the terminal, if there is one.
+    pub(super) fn size(&self) -> Option<(u16, u16)> {
+        let size = rustix::termios::tcgetwinsize(&self.input).ok();
+        let size = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
+        self.terminal.then_some(size)
+    }
+}
+
+/// Bytes on their way, for as long as a shell runs.
+pub(super) struct Relay {
+    /// Ends the thread of the input when it is dropped.
+    stop: Option<io::PipeWriter>,
+    threads: Vec<JoinHandle<()>>,
+    /// The terminal as it was.
+    raw: Option<Raw>,
+}
+
+impl Relay {
+    /// Takes the descriptors that wait on `from`, and starts.
+    ///
+    /// # Errors
+    /// When there are none, or the terminal cannot be used.
+    pub(super) fn start(console: &Console, from: &UnixStream) -> io::Result<Self> {
+        let mut handed = receive(from)?.into_iter();
+        let mut next = || {
+            handed
+                .next()
+                .ok_or_else(|| io::Error::other("no descriptor came"))
+        };
+        let (waiting, stop) = io::pipe()?;
+        let mut relay = Self {
+            stop: Some(stop),
+            threads: Vec::new(),
+            raw: None,
+        };
+        let input = File::from(console.input.try_clone()?);
+        let output = File::from(console.output.try_clone()?);
+        if console.terminal {
+            let theirs = next()?;
+            relay.raw = Some(Raw::of(console.input.try_clone()?)?);
+            let size_of = Some((console.input.try_clone()?, theirs.try_clone()?));
+            relay.pass_out(theirs.try_clone()?, output)?;
+            relay.pass_in(input, theirs, waiting, size_of)?;
+        } else {
+            let errors = File::from(console.errors.try_clone()?);
+            let to_input = next()?;
+            relay.pass_out(next()?, output)?;
+            relay.pass_out(next()?, errors)?;
+            relay.pass_in(input, to_input, waiting, None)?;
+        }
+        Ok(relay)
+    }
+
+    fn pass_out(&mut self, from: OwnedFd, mut to: File) -> io::Result<()> {
+        self.spawn(move || {
+            let mut from = File::from(from);
+            let mut buf = [0; 16 << 10];
+            let mut open = true;
+            // The side of a terminal whose other side is gone gives EIO.
+            while let Ok(n @ 1..) = from.read(&mut buf) {
+                // Reads on when nobody listens: a full pipe would stop the shell.
+                open = open && to.write_all(&buf[..n]).is_ok();
+            }
+        })
+    }
+
+    /// Also keeps the size of the second terminal that of the first.
+    fn pass_in(
+        &mut self,
+        mut from: File,
+        to: OwnedFd,
+        waiting: io::PipeReader,
+        sizes: Option<(OwnedFd, OwnedFd)>,
+    ) -> io::Result<()> {
+        self.spawn(move || {
+            let mut to = File::from(to);
+            let mut buf = [0; 4 << 10];
+            loop {
+                if let Some((ours, theirs)) = &sizes
+                    && let Ok(size) = rustix::termios::tcgetwinsize(ours)
+                {
+                    let _gone = rustix::termios::tcsetwinsize(theirs, size);
+                }
+                let mut fds = [
+                    PollFd::new(&from, PollFlags::IN),
+                    PollFd::new(&waiting, PollFlags::IN),
+                ];
+                match rustix::event::poll(&mut fds, Some(&LOOK)) {
+                    Ok(0) | Err(rustix::io::Errno::INTR) => continue,
+                    Err(_) => return,
+                    Ok(_) if !fds[1].revents().is_empty() => return,
+                    Ok(_) => {}
+                }
+                match from.read(&mut buf) {
+                    Ok(n @ 1..) if to.write_all(&buf[..n]).is_ok() => {}
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    _ => return,
+                }
+            }
+        })
+    }
+
+    fn spawn(&mut self, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.threads.push(std::thread::Builder::new().spawn(run)?);
+        Ok(())
+    }
+
+    /// Waits until all output has come; to be called when the shell and all it started are gone.
+    pub(super) fn finish(mut self) {
+        drop(self.stop.take());
+        for thread in self.threads.drain(..) {
+            // None of them panics; if one did, the others have done their work.
+            let _panicked = thread.join();
+        }
+        drop(self.raw.take());
+    }
+}
+
+/// A terminal that hands on every byte as it is typed (termios(3), raw mode), until the value goes.
+struct Raw {
+    terminal: OwnedFd,
+    before: Termios,
+}
+
+impl Raw {
+    fn of(terminal: OwnedFd) -> io::Result<Self> {
+        let before = rustix::termios::tcgetattr(&terminal)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        rustix::termios::tcsetattr(&terminal, OptionalActions::Now, &raw)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // A terminal that went away needs nothing.
+        let _gone = rustix::termios::tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+    }
+}
+
+fn receive(from: &UnixStream) -> io::Result<Vec<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HANDED))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let socket: BorrowedFd<'_> = from.as_fd();
+    rustix::net::recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    let mut handed = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(fds) = message {
+            handed.extend(fds);
+        }
+    }
+    Ok(handed)
+}
