@@ -59,8 +59,8 @@ impl Engine {
         let _downloads = store
             .use_downloads()
             .or_fail(ErrorKind::Failed, store_context)?;
-        let resolved = self.resolve_parent(&recipe, request.recipe.offline)?;
-        let plan = self.compile(&recipe, &resolved)?;
+        let parent = self.resolve_parent(&recipe, request.recipe.offline, None)?;
+        let plan = self.compile(&recipe, &parent)?;
         let place = Place::find(&plan, &request.place)?;
         let ids: Vec<LayerId> = plan.layers.iter().map(|layer| layer.id).collect();
         let _used = store
@@ -72,7 +72,7 @@ impl Engine {
         let work = Work {
             store: &store,
             recipe: &recipe,
-            resolved: &resolved,
+            parent: &parent,
             plan: &plan,
             rebuild: false,
             offline: request.recipe.offline,
