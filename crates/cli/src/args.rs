@@ -76,6 +76,13 @@ pub(crate) enum Command {
 pub(crate) struct RecipeArgs {
     /// The image or container recipe: a YAML or JSON file, a CloudFormation template, or a folder with a `recipe.yaml`.
     pub(crate) recipe: PathBuf,
+    #[command(flatten)]
+    pub(crate) options: RecipeOptions,
+}
+
+/// What goes for a recipe, or for several.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RecipeOptions {
     /// Of a template, the recipe to build: its logical id, or that of a pipeline that uses it.
     #[arg(long, value_name = "NAME")]
     pub(crate) resource: Option<String>,
@@ -90,9 +97,13 @@ pub(crate) struct RecipeArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Build {
+    /// Image or container recipes: YAML or JSON files, CloudFormation templates, or folders with a `recipe.yaml`. Several are
+    /// built side by side; what they have in common is made once.
+    #[arg(required = true, value_name = "RECIPE")]
+    pub(crate) recipes: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) recipe: RecipeArgs,
-    /// The output folder [default: ./out/NAME-VERSION]
+    pub(crate) options: RecipeOptions,
+    /// The output folder [default: ./out/NAME-VERSION]; with several recipes, the folder of their NAME-VERSION [default: ./out]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Repeat a build: take the packages of `lock.json`, beside the recipe or else in the output
@@ -105,7 +116,8 @@ pub(crate) struct Build {
     /// Make every layer again, whatever the store holds.
     #[arg(long)]
     pub(crate) rebuild: bool,
-    /// Threads that download, unpack and write disks [default: one per processor]
+    /// Threads that download, unpack and write disks; of several recipes, also how many are built at a time
+    /// [default: one per processor]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<usize>,
     /// Seconds a boot may take [default: 300, more without hardware acceleration]

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use amiforge_engine as engine;
 use amiforge_engine::{Engine, EngineError, ErrorKind};
@@ -12,6 +13,7 @@ use clap::CommandFactory;
 use crate::CommandError;
 use crate::args::{self, BootArg, ChecksumsArg, FirmwareArg, InspectWhat, ProfileArg};
 use crate::out::{as_json, print_json, print_line, writer};
+use crate::progress::Progress;
 use crate::{json, render};
 
 pub(crate) type Outcome = Result<ExitCode, CommandError>;
@@ -33,45 +35,87 @@ pub(crate) fn recipe_request(
     args: args::RecipeArgs,
 ) -> Result<engine::RecipeRequest, CommandError> {
     Ok(engine::RecipeRequest {
-        parameters: parameters(&args.params)?,
+        parameters: parameters(&args.options.params)?,
         recipe: args.recipe,
-        resource: args.resource,
-        offline: args.offline,
+        resource: args.options.resource,
+        offline: args.options.offline,
     })
 }
 
-pub(crate) fn build(engine: &Engine, args: args::Build) -> Outcome {
-    let json = args.json;
+pub(crate) fn build(engine: &Engine, args: args::Build, progress: &Arc<Progress>) -> Outcome {
     if args.jobs == Some(0) {
         return Err(usage("--jobs 0: at least one thread is needed".to_owned()));
     }
-    let outcome = engine.build(&engine::BuildRequest {
-        recipe: recipe_request(args.recipe)?,
-        out: args.out,
-        test: !args.no_test,
-        locked: args.locked,
-        rebuild: args.rebuild,
-        jobs: args.jobs,
-        boot_timeout_seconds: args.boot_timeout,
-        shell_on_failure: match args.shell_on_failure {
-            true => Some(std::sync::Arc::new(crate::shell::access()?)),
-            false => None,
-        },
-    })?;
-    if as_json(json) {
-        print_json(&outcome)?;
-    } else {
-        print_line(&format!("{} {}", outcome.image_id, outcome.out.display()))?;
+    let shell_on_failure = match args.shell_on_failure {
+        true if args.recipes.len() > 1 => {
+            let what = "--shell-on-failure: one recipe at a time, since there is one terminal";
+            return Err(usage(what.to_owned()));
+        }
+        true => Some(Arc::new(crate::shell::access()?)),
+        false => None,
+    };
+    let request = |recipe: &PathBuf, out: Option<PathBuf>| -> Result<_, CommandError> {
+        Ok(engine::BuildRequest {
+            recipe: recipe_request(args::RecipeArgs {
+                recipe: recipe.clone(),
+                options: args.options.clone(),
+            })?,
+            out,
+            test: !args.no_test,
+            locked: args.locked,
+            rebuild: args.rebuild,
+            jobs: args.jobs,
+            boot_timeout_seconds: args.boot_timeout,
+            shell_on_failure: shell_on_failure.clone(),
+        })
+    };
+    if let [recipe] = args.recipes.as_slice() {
+        let outcome = engine.build(&request(recipe, args.out.clone())?)?;
+        if as_json(args.json) {
+            print_json(&outcome)?;
+        } else {
+            print_line(&format!("{} {}", outcome.image_id, outcome.out.display()))?;
+        }
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::SUCCESS)
+    let requests: Vec<_> = args
+        .recipes
+        .iter()
+        .map(|recipe| request(recipe, None))
+        .collect::<Result<_, _>>()?;
+    let names: Vec<String> = args
+        .recipes
+        .iter()
+        .map(|r| r.display().to_string())
+        .collect();
+    let sink = |number: usize| progress.of(names[number].clone());
+    let built = engine.build_all(&requests, args.out.clone(), args.jobs, &sink)?;
+    progress.finish();
+    let mut code = 0;
+    let mut all = Vec::new();
+    for (recipe, outcome) in names.into_iter().zip(built) {
+        match &outcome {
+            Ok(built) if !as_json(args.json) => {
+                print_line(&format!("{} {}", built.image_id, built.out.display()))?;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                render::error_of(&recipe, error);
+                code = code.max(error.exit_code());
+            }
+        }
+        all.push(json::BuiltRecipe::of(recipe, outcome));
+    }
+    if as_json(args.json) {
+        print_json(&all)?;
+    }
+    Ok(ExitCode::from(code))
 }
 
 pub(crate) fn plan(engine: &Engine, args: &args::Plan) -> Outcome {
     let report = engine.plan(&recipe_request(args::RecipeArgs {
         recipe: args.recipe.recipe.clone(),
-        resource: args.recipe.resource.clone(),
-        params: args.recipe.params.clone(),
-        offline: args.recipe.offline,
+        options: args.recipe.options.clone(),
     })?)?;
     if as_json(args.json) {
         print_json(&report)?;

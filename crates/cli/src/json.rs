@@ -1,8 +1,8 @@
-//! What `validate --json` prints, for editors and other programs.
+//! What `validate --json` prints, for editors and other programs, and `build --json` of several recipes.
 
 use std::path::Path;
 
-use amiforge_engine::DocumentReport;
+use amiforge_engine::{BuildOutcome, DocumentReport, EngineError};
 use amiforge_types::{Diagnostic, Severity};
 use serde::Serialize;
 
@@ -62,5 +62,29 @@ fn problem(diagnostic: &Diagnostic) -> Problem<'_> {
         end_line: end.map(|place| place.line),
         end_column: end.map(|place| place.column),
         help: diagnostic.help.as_deref(),
+    }
+}
+
+/// What came of one of several recipes.
+#[derive(Serialize)]
+pub(crate) struct BuiltRecipe {
+    recipe: String,
+    #[serde(flatten)]
+    outcome: Option<BuildOutcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl BuiltRecipe {
+    pub(crate) fn of(recipe: String, outcome: Result<BuildOutcome, EngineError>) -> Self {
+        let (outcome, error) = match outcome {
+            Ok(outcome) => (Some(outcome), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        Self {
+            recipe,
+            outcome,
+            error,
+        }
     }
 }

@@ -114,7 +114,7 @@ fn run(command: Command, progress: &Arc<Progress>) -> Result<ExitCode, CommandEr
         eprint_line(&format!("warning: ctrl-C cannot be caught: {error}"));
     }
     let result = match command {
-        Command::Build(args) => commands::build(&engine, args),
+        Command::Build(args) => commands::build(&engine, args, progress),
         Command::Plan(args) => commands::plan(&engine, &args),
         Command::Shell(args) => shell::shell(&engine, args),
         Command::Validate(args) => commands::validate(&engine, &args),

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amiforge_engine::{Event, EventSink};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 
 use crate::render;
 
@@ -76,7 +77,11 @@ impl Progress {
         }
     }
 
-    fn line(&self, text: &str) {
+    fn line(&self, recipe: Option<&str>, text: &str) {
+        let text = &match recipe {
+            Some(recipe) => format!("[{}] {text}", render::plain(recipe)),
+            None => text.to_owned(),
+        };
         match &self.bar {
             Some(bar) => {
                 if let Ok(bar) = bar.lock() {
@@ -91,7 +96,11 @@ impl Progress {
         }
     }
 
-    fn spin(&self, message: String) {
+    fn spin(&self, recipe: Option<&str>, message: String) {
+        let message = match recipe {
+            Some(recipe) => format!("[{}] {message}", render::plain(recipe)),
+            None => message,
+        };
         if let Some(bar) = &self.bar
             && let Ok(mut bar) = bar.lock()
         {
@@ -104,8 +113,18 @@ impl Progress {
         }
     }
 
-    fn advance(&self, name: &'static str, done: u64, total: u64, unit: &'static str) {
-        let Some(bar) = &self.bar else { return };
+    fn advance(
+        &self,
+        recipe: Option<&str>,
+        name: &'static str,
+        done: u64,
+        total: u64,
+        unit: &'static str,
+    ) {
+        // Bars of several recipes would take turns in one place.
+        let Some(bar) = self.bar.as_ref().filter(|_| recipe.is_none()) else {
+            return;
+        };
         let Ok(mut bar) = bar.lock() else { return };
         if bar.stage != name {
             let template = if unit == "bytes" {
@@ -129,17 +148,60 @@ fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }
 
+/// An event as a line of JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    event: &'a Event,
+    /// Which of several recipes it is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipe: Option<&'a str>,
+}
+
+/// The events of one of several recipes.
+struct Labelled {
+    progress: Arc<Progress>,
+    recipe: String,
+}
+
+impl EventSink for Labelled {
+    fn event(&self, event: Event) {
+        self.progress.tell(Some(&self.recipe), event);
+    }
+}
+
 impl EventSink for Progress {
     fn event(&self, event: Event) {
+        self.tell(None, event);
+    }
+}
+
+impl Progress {
+    /// Takes the events of one of several recipes.
+    pub(crate) fn of(self: &Arc<Self>, recipe: String) -> Arc<dyn EventSink> {
+        Arc::new(Labelled {
+            progress: self.clone(),
+            recipe,
+        })
+    }
+
+    fn tell(&self, recipe: Option<&str>, event: Event) {
+        let line = Line {
+            event: &event,
+            recipe,
+        };
         if let Some(json) = &self.json
-            && let Ok(text) = serde_json::to_string(&event)
+            && let Ok(text) = serde_json::to_string(&line)
             && let Ok(mut json) = json.lock()
         {
             // A reader that went away is not a reason to stop a build.
             let _ = writeln!(json, "{text}").and_then(|()| json.flush());
         }
         if let Event::Warning { message } = &event {
-            self.line(&format!("warning: {}", render::plain_lines(message)));
+            self.line(
+                recipe,
+                &format!("warning: {}", render::plain_lines(message)),
+            );
         }
         if let Event::Problem {
             path,
@@ -148,7 +210,7 @@ impl EventSink for Progress {
             ..
         } = &event
         {
-            self.line(&render::problem(path, text, diagnostic));
+            self.line(recipe, &render::problem(path, text, diagnostic));
         }
         if self.quiet {
             return;
@@ -156,9 +218,9 @@ impl EventSink for Progress {
         match event {
             Event::Stage { name, detail } => {
                 if self.bar.is_some() {
-                    self.spin(format!("{name} {detail}"));
+                    self.spin(recipe, format!("{name} {detail}"));
                 } else {
-                    self.line(&format!("{name:>9} {detail}"));
+                    self.line(recipe, &format!("{name:>9} {detail}"));
                 }
             }
             Event::Progress {
@@ -166,21 +228,24 @@ impl EventSink for Progress {
                 done,
                 total,
                 unit,
-            } => self.advance(name, done, total, unit),
+            } => self.advance(recipe, name, done, total, unit),
             Event::LayerCached { id, title } => {
-                self.line(&format!("   cached {} {title}", short(&id)))
+                self.line(recipe, &format!("   cached {} {title}", short(&id)))
             }
             Event::LayerStarted { id, title, reason } => {
-                self.line(&format!("    layer {} {title} ({reason})", short(&id)));
-                self.spin(title);
+                self.line(
+                    recipe,
+                    &format!("    layer {} {title} ({reason})", short(&id)),
+                );
+                self.spin(recipe, title);
             }
             Event::LayerFinished {
                 id, title, seconds, ..
             } => {
-                self.line(&format!(
-                    "     done {} {title} in {seconds:.1} s",
-                    short(&id)
-                ));
+                self.line(
+                    recipe,
+                    &format!("     done {} {title} in {seconds:.1} s", short(&id)),
+                );
             }
             Event::StepStarted {
                 component,
@@ -188,11 +253,14 @@ impl EventSink for Progress {
                 step,
                 action,
             } => {
-                self.line(&format!("     step {component} {phase}/{step} ({action})"));
-                self.spin(format!("{component} {phase}/{step}"));
+                self.line(
+                    recipe,
+                    &format!("     step {component} {phase}/{step} ({action})"),
+                );
+                self.spin(recipe, format!("{component} {phase}/{step}"));
             }
             Event::Output { line, .. } => {
-                self.line(&format!("          | {}", render::plain(&line)));
+                self.line(recipe, &format!("          | {}", render::plain(&line)));
             }
             Event::StepFinished {
                 component,
@@ -207,39 +275,44 @@ impl EventSink for Progress {
                     status => status,
                 };
                 let reason = failure.map(|reason| format!(": {}", render::plain_lines(&reason)));
-                self.line(&format!(
-                    "     step {component} {phase}/{step} {status} after {seconds:.1} s{}",
-                    reason.unwrap_or_default()
-                ));
+                self.line(
+                    recipe,
+                    &format!(
+                        "     step {component} {phase}/{step} {status} after {seconds:.1} s{}",
+                        reason.unwrap_or_default()
+                    ),
+                );
             }
             Event::ShellStarted { place } => {
-                self.line(&format!(
-                    "    shell {place}; what is changed there is thrown away"
-                ));
+                self.line(
+                    recipe,
+                    &format!("    shell {place}; what is changed there is thrown away"),
+                );
                 self.pause();
             }
             Event::ShellFinished {} => self.resume(),
             Event::Artifact { file, bytes, .. } => {
-                self.line(&format!(
-                    "    wrote {file} ({})",
-                    amiforge_types::ByteSize(bytes)
-                ));
+                self.line(
+                    recipe,
+                    &format!("    wrote {file} ({})", amiforge_types::ByteSize(bytes)),
+                );
             }
             Event::BootStarted {
                 firmware,
                 acceleration,
             } => {
-                self.line(&format!("     boot {firmware} ({acceleration})"));
-                self.spin(format!("boot {firmware}"));
+                self.line(recipe, &format!("     boot {firmware} ({acceleration})"));
+                self.spin(recipe, format!("boot {firmware}"));
             }
             Event::Milestone {
                 firmware,
                 milestone,
                 seconds,
             } => {
-                self.line(&format!(
-                    "     boot {firmware} {seconds:>6.1} s {milestone}"
-                ));
+                self.line(
+                    recipe,
+                    &format!("     boot {firmware} {seconds:>6.1} s {milestone}"),
+                );
             }
             Event::BootFinished {
                 firmware,
@@ -247,11 +320,14 @@ impl EventSink for Progress {
                 seconds,
             } => {
                 let verdict = if passed { "passed" } else { "FAILED" };
-                self.line(&format!(
-                    "     boot {firmware} {verdict} after {seconds:.1} s"
-                ));
+                self.line(
+                    recipe,
+                    &format!("     boot {firmware} {verdict} after {seconds:.1} s"),
+                );
             }
-            Event::Unchanged { out, detail } => self.line(&format!("unchanged {out}: {detail}")),
+            Event::Unchanged { out, detail } => {
+                self.line(recipe, &format!("unchanged {out}: {detail}"))
+            }
             _ => {}
         }
     }

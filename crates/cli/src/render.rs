@@ -114,13 +114,28 @@ pub(crate) fn plain_lines(text: &str) -> String {
 
 /// Prints an error: what failed, the causes, the hint.
 pub(crate) fn error(error: &EngineError) {
+    told(None, error);
+}
+
+/// The same of one of several recipes.
+pub(crate) fn error_of(recipe: &str, error: &EngineError) {
+    told(Some(recipe), error);
+}
+
+fn told(recipe: Option<&str>, error: &EngineError) {
     let mut err = std::io::stderr().lock();
     if let EngineError::Documents(reports) = error {
         drop(err);
         reports.iter().for_each(document);
         err = std::io::stderr().lock();
     }
-    let _ = writeln!(err, "error: {}", plain_lines(&error.to_string()));
+    let of = recipe.map(|recipe| format!("{}: ", plain(recipe)));
+    let _ = writeln!(
+        err,
+        "error: {}{}",
+        of.unwrap_or_default(),
+        plain_lines(&error.to_string())
+    );
     let mut source = error.source();
     while let Some(cause) = source {
         let _ = writeln!(

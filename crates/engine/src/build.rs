@@ -76,6 +76,15 @@ pub struct BuildOutcome {
     pub proven: bool,
 }
 
+/// `<name>-<version>` in a folder.
+pub(crate) fn default_target(folder: &Path, recipe: &LoadedRecipe) -> PathBuf {
+    let version = recipe.recipe.version.first();
+    folder.join(format!(
+        "{}-{version}",
+        recipe.recipe.name.replace(' ', "-")
+    ))
+}
+
 /// SHA-256 by file name; none for what is too large and too empty to hash.
 pub(crate) type Sums = Vec<(String, Option<Digest>)>;
 
@@ -94,36 +103,44 @@ impl Engine {
     /// Builds a recipe.
     pub fn build(&self, request: &BuildRequest) -> Result<BuildOutcome, EngineError> {
         let recipe = self.load(&request.recipe)?;
+        let target = match &request.out {
+            Some(out) => out.clone(),
+            None => default_target(Path::new("out"), &recipe),
+        };
+        self.build_loaded(request, &recipe, &target)
+    }
+
+    /// Builds a recipe into the folder `target`.
+    pub(crate) fn build_loaded(
+        &self,
+        request: &BuildRequest,
+        recipe: &LoadedRecipe,
+        target: &Path,
+    ) -> Result<BuildOutcome, EngineError> {
         let store = self.open_store()?;
         self.clear_leftovers(&store);
         let _downloads = store
             .use_downloads()
             .or_fail(ErrorKind::Failed, store_context)?;
         let version = recipe.recipe.version.first().to_string();
-        let target = request.out.clone().unwrap_or_else(|| {
-            PathBuf::from("out").join(format!(
-                "{}-{version}",
-                recipe.recipe.name.replace(' ', "-")
-            ))
-        });
         let offline = request.recipe.offline;
         let parent = if request.locked {
-            self.locked_parent(&recipe, &target, offline)?
+            self.locked_parent(recipe, target, offline)?
         } else {
-            self.resolve_parent(&recipe, offline, None)?
+            self.resolve_parent(recipe, offline, None)?
         };
-        let plan = self.compile(&recipe, &parent)?;
+        let plan = self.compile(recipe, &parent)?;
         let ids: Vec<LayerId> = plan.layers.iter().map(|layer| layer.id).collect();
         let _used = store
             .use_layers(&ids, SystemTime::now())
             .or_fail(ErrorKind::Failed, store_context)?;
         if !request.rebuild
-            && let Some(outcome) = self.unchanged(&store, &target, &plan, request.test)?
+            && let Some(outcome) = self.unchanged(&store, target, &plan, request.test)?
         {
             return Ok(outcome);
         }
-        let folder = OutFolder::begin(&target, &self.interruption())?;
-        let result = self.build_into(request, &recipe, &store, &parent, &plan, &version, &folder);
+        let folder = OutFolder::begin(target, &self.interruption())?;
+        let result = self.build_into(request, recipe, &store, &parent, &plan, &version, &folder);
         match result {
             Ok((built_image, built, proven)) => {
                 let out = folder.commit()?;
@@ -274,6 +291,11 @@ impl Engine {
                 offline: request.recipe.offline,
                 secrets: &recipe.secrets,
             };
+            // One that panicked has left nothing that could be wrong.
+            let _alone = self
+                .boots
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             let (report, failures) =
                 self.prove(&subject, FirmwareChoice::All, request.boot_timeout_seconds)?;
             folder.write("boot-report.json", &report.to_json())?;

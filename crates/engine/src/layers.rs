@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use amiforge_exec::{ChildEvent, Sandbox, ScriptSpec};
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
-use amiforge_store::{Store, StoreError, StoredLayer};
+use amiforge_store::{LayerLock, Store, StoreError, StoredLayer};
 use amiforge_tree::layer::LayerInfo;
 use amiforge_types::{BlobTable, LayerId, Timestamp};
 
@@ -115,10 +115,7 @@ impl Engine {
                     layer
                 }
                 None => {
-                    let _lock = work
-                        .store
-                        .lock_layer(planned.id)
-                        .or_fail(ErrorKind::Failed, store_context)?;
+                    let _lock = self.lock_layer(work.store, planned)?;
                     // Another process may have made it while we waited.
                     let found = if rebuild {
                         None
@@ -126,7 +123,13 @@ impl Engine {
                         self.load_layer(work.store, planned.id, &mut made.blobs)?
                     };
                     match found {
-                        Some(layer) => layer,
+                        Some(layer) => {
+                            self.emit(Event::LayerCached {
+                                id: planned.id.to_string(),
+                                title: planned.title.clone(),
+                            });
+                            layer
+                        }
                         None => {
                             self.make_layer(work, at, &made, &mut sandbox)?;
                             made.built += 1;
@@ -154,6 +157,23 @@ impl Engine {
             }
         }
         Ok(made)
+    }
+
+    /// The right to make a layer; says so when somebody else is at it.
+    fn lock_layer(&self, store: &Store, planned: &LayerPlan) -> Result<LayerLock, EngineError> {
+        let free = store.try_lock_layer(planned.id);
+        match free.or_fail(ErrorKind::Failed, store_context)? {
+            Some(lock) => Ok(lock),
+            None => {
+                self.stage(
+                    "wait",
+                    format!("for {}, which another build makes", planned.title),
+                );
+                store
+                    .lock_layer(planned.id)
+                    .or_fail(ErrorKind::Failed, store_context)
+            }
+        }
     }
 
     /// A layer of the store, its data compared with its digests. A damaged one is taken out, so that it
@@ -272,35 +292,41 @@ impl Engine {
         made: &Made,
         (script, what): (String, String),
     ) -> Result<LayerInfo, EngineError> {
-        self.in_overlay(work, sandbox, FailedAt::Layer(planned), made, |root, cancel| {
-            let spec = ScriptSpec {
-                interpreter: vec!["/bin/bash".to_owned()],
-                text: script,
-                env: BTreeMap::from([(
-                    "SOURCE_DATE_EPOCH".to_owned(),
-                    made.clock.secs.to_string(),
-                )]),
-                timeout_seconds: Some(3600),
-            };
-            let mut root = root.clone();
-            root.network = false;
-            // Of no use without a network, and the scripts of resolvers keep copies of it.
-            root.resolv_conf = None;
-            let mut telling = Telling::component(self, &planned.title);
-            let mut on_event = |event: ChildEvent| telling.event(event);
-            let result = sandbox
-                .run_script(&root, &spec, cancel, &mut on_event)
-                .map_err(sandbox_error)?;
-            if result.is_ok() {
-                return Ok(result.start);
-            }
-            let how = match (result.exit_code, result.timed_out) {
-                (_, true) => "did not end in time".to_owned(),
-                (Some(code), _) => format!("failed with exit code {code}"),
-                (None, _) => format!("was killed by signal {}", result.signal.unwrap_or(0)),
-            };
-            Err(with_tail(format!("{what} {how}"), &result.tail))
-        })
+        self.in_overlay(
+            work,
+            sandbox,
+            FailedAt::Layer(planned),
+            made,
+            |root, cancel| {
+                let spec = ScriptSpec {
+                    interpreter: vec!["/bin/bash".to_owned()],
+                    text: script,
+                    env: BTreeMap::from([(
+                        "SOURCE_DATE_EPOCH".to_owned(),
+                        made.clock.secs.to_string(),
+                    )]),
+                    timeout_seconds: Some(3600),
+                };
+                let mut root = root.clone();
+                root.network = false;
+                // Of no use without a network, and the scripts of resolvers keep copies of it.
+                root.resolv_conf = None;
+                let mut telling = Telling::component(self, &planned.title);
+                let mut on_event = |event: ChildEvent| telling.event(event);
+                let result = sandbox
+                    .run_script(&root, &spec, cancel, &mut on_event)
+                    .map_err(sandbox_error)?;
+                if result.is_ok() {
+                    return Ok(result.start);
+                }
+                let how = match (result.exit_code, result.timed_out) {
+                    (_, true) => "did not end in time".to_owned(),
+                    (Some(code), _) => format!("failed with exit code {code}"),
+                    (None, _) => format!("was killed by signal {}", result.signal.unwrap_or(0)),
+                };
+                Err(with_tail(format!("{what} {how}"), &result.tail))
+            },
+        )
     }
 }
 

@@ -17,6 +17,7 @@ use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
 use crate::event::{Event, EventSink};
 
 /// The environment an engine works in. Built once at the edge; tests build their own.
+#[derive(Clone)]
 pub struct Settings {
     /// Where store and downloads are.
     pub home: Home,
@@ -122,6 +123,8 @@ fn config_file() -> Option<PathBuf> {
 pub struct Engine {
     pub(crate) settings: Settings,
     pub(crate) interruption: Interruption,
+    /// Held while an image is booted: guests that have to share the processors miss their times.
+    pub(crate) boots: Arc<Mutex<()>>,
 }
 
 /// How a running operation is ended from outside, and what must go then.
@@ -249,6 +252,19 @@ impl Engine {
         Self {
             settings,
             interruption: Interruption::default(),
+            boots: Arc::default(),
+        }
+    }
+
+    /// The same engine, whose events go elsewhere; ended from outside together with this one.
+    pub(crate) fn telling(&self, events: Arc<dyn EventSink>) -> Self {
+        Self {
+            settings: Settings {
+                events,
+                ..self.settings.clone()
+            },
+            interruption: self.interruption.clone(),
+            boots: self.boots.clone(),
         }
     }
 

@@ -20,6 +20,7 @@ mod image;
 mod inspect;
 mod library;
 mod locked;
+mod many;
 mod shell;
 mod steps;
 mod tiny;

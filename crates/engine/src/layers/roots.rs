@@ -31,44 +31,54 @@ impl Engine {
         sandbox: &Sandbox,
         layers: &[(LayerId, String)],
     ) -> Result<Vec<PathBuf>, EngineError> {
-        let running = self.interruption.job();
-        let cancel = running.cancel();
         let mut lowers = Vec::new();
         for (id, title) in layers {
-            let root = match store
-                .root(*id)
-                .filter(|root| is_usable(root, sandbox.ids().uid_base))
-            {
-                Some(root) => root.join("fs"),
-                None => {
-                    self.stage("layer", format!("materialise {}", title));
-                    let stale = store.root_path(*id);
-                    if stale.exists() {
-                        sandbox.remove_trees(&[stale]).map_err(sandbox_error)?;
-                    }
-                    let place = store
-                        .root_writer(*id)
-                        .or_fail(ErrorKind::Failed, store_context)?;
-                    let layer = store.layer_path(*id);
-                    sandbox
-                        .materialise(
-                            &layer,
-                            &place.path().join("new"),
-                            &place.path().join("fs"),
-                            cancel,
-                        )
-                        .map_err(sandbox_error)?;
-                    mark(place.path())?;
-                    place
-                        .commit()
-                        .or_fail(ErrorKind::Failed, store_context)?
-                        .join("fs")
-                }
-            };
-            lowers.push(root);
+            lowers.push(self.root(store, sandbox, *id, title)?);
         }
         lowers.reverse();
         Ok(lowers)
+    }
+
+    /// The directory of a layer.
+    fn root(
+        &self,
+        store: &Store,
+        sandbox: &Sandbox,
+        id: LayerId,
+        title: &str,
+    ) -> Result<PathBuf, EngineError> {
+        let uid = sandbox.ids().uid_base;
+        let there = || store.root(id).filter(|root| is_usable(root, uid));
+        if let Some(root) = there() {
+            return Ok(root.join("fs"));
+        }
+        // Whoever makes it holds the lock of its layer; locks are taken from higher layers to lower ones alone.
+        let _lock = store
+            .lock_layer(id)
+            .or_fail(ErrorKind::Failed, store_context)?;
+        if let Some(root) = there() {
+            return Ok(root.join("fs"));
+        }
+        self.stage("layer", format!("materialise {title}"));
+        let stale = store.root_path(id);
+        if stale.exists() {
+            sandbox.remove_trees(&[stale]).map_err(sandbox_error)?;
+        }
+        let place = store
+            .root_writer(id)
+            .or_fail(ErrorKind::Failed, store_context)?;
+        let running = self.interruption.job();
+        sandbox
+            .materialise(
+                &store.layer_path(id),
+                &place.path().join("new"),
+                &place.path().join("fs"),
+                running.cancel(),
+            )
+            .map_err(sandbox_error)?;
+        mark(place.path())?;
+        let root = place.commit().or_fail(ErrorKind::Failed, store_context)?;
+        Ok(root.join("fs"))
     }
 }
 

@@ -1,0 +1,81 @@
+//! `build` of several recipes at a time.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::build::{BuildOutcome, BuildRequest, default_target};
+use crate::error::{EngineError, ErrorKind};
+use crate::event::EventSink;
+use crate::look::threads;
+use crate::settings::Engine;
+
+/// What came of each recipe, in the order of the requests.
+pub type Built = Vec<Result<BuildOutcome, EngineError>>;
+
+impl Engine {
+    /// Builds several recipes, at most `at_once` at a time (by default, as many as there are processors), each into `<name>-<version>` below `folder`. What they have
+    /// in common is made once, by whichever comes first. One that fails does not end the others. Images are
+    /// booted one after the other. `sink` gives the events of the request of a number their place.
+    ///
+    /// # Errors
+    /// Before anything is built: when a recipe cannot be used, or two have the same output folder.
+    pub fn build_all(
+        &self,
+        requests: &[BuildRequest],
+        folder: Option<PathBuf>,
+        at_once: Option<usize>,
+        sink: &dyn Fn(usize) -> Arc<dyn EventSink>,
+    ) -> Result<Built, EngineError> {
+        let folder = folder.unwrap_or_else(|| PathBuf::from("out"));
+        let mut builds = Vec::new();
+        let mut reports = Vec::new();
+        let mut targets = BTreeMap::new();
+        for (number, request) in requests.iter().enumerate() {
+            let engine = self.telling(sink(number));
+            let recipe = match engine.load(&request.recipe) {
+                Ok(recipe) => recipe,
+                // All that is wrong, of all recipes.
+                Err(EngineError::Documents(of_this)) => {
+                    reports.extend(of_this);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let target = default_target(&folder, &recipe);
+            let shown = request.recipe.recipe.display();
+            if let Some(other) = targets.insert(target.clone(), shown.to_string()) {
+                let what = format!("{other} and {shown} both go to {}", target.display());
+                return Err(EngineError::new(ErrorKind::Invalid, what)
+                    .with_hint("give the recipes different names or versions, or build them one after the other, each with its --out"));
+            }
+            builds.push((engine, request, recipe, target));
+        }
+        if !reports.is_empty() {
+            return Err(EngineError::Documents(reports));
+        }
+        let next = AtomicUsize::new(0);
+        let done: Mutex<BTreeMap<usize, Result<BuildOutcome, EngineError>>> = Mutex::default();
+        std::thread::scope(|scope| {
+            for _ in 0..at_once
+                .unwrap_or_else(threads)
+                .clamp(1, builds.len().max(1))
+            {
+                scope.spawn(|| {
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        let Some((engine, request, recipe, target)) = builds.get(number) else {
+                            return;
+                        };
+                        let outcome = engine.build_loaded(request, recipe, target);
+                        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                        done.insert(number, outcome);
+                    }
+                });
+            }
+        });
+        let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(done.into_values().collect())
+    }
+}
