@@ -13,7 +13,7 @@ use amiforge_ami::{
 };
 use amiforge_exec::DocumentSpec;
 use amiforge_plan::Plan;
-use amiforge_recipe::{ImageRecipe, RootFilesystem};
+use amiforge_recipe::{Hygiene, ImageRecipe, RootFilesystem};
 use amiforge_store::{CatalogImage, Store};
 use amiforge_tree::Tree;
 use amiforge_types::{Arch, Digest, GIB, LayerId, Seed};
@@ -95,6 +95,9 @@ struct OutputRecord {
     version: u32,
     plan_id: Digest,
     proven: bool,
+    /// What its hygiene was held against; empty for the default.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    hygiene: String,
     /// Size, inode, change time in ns, by file name.
     files: BTreeMap<String, (u64, u64, i128)>,
 }
@@ -134,8 +137,9 @@ impl Engine {
         let _used = store
             .use_layers(&ids, SystemTime::now())
             .or_fail(ErrorKind::Failed, store_context)?;
+        let hygiene = &recipe.recipe.amiforge.hygiene;
         if !request.rebuild
-            && let Some(outcome) = self.unchanged(&store, target, &plan, request.test)?
+            && let Some(outcome) = self.unchanged(&store, target, &plan, hygiene, request.test)?
         {
             return Ok(outcome);
         }
@@ -144,7 +148,7 @@ impl Engine {
         match result {
             Ok((built_image, built, proven)) => {
                 let out = folder.commit()?;
-                self.keep_output(&store, &out, &plan, proven)?;
+                self.keep_output(&store, &out, &plan, hygiene, proven)?;
                 self.keep_plan(&store, &plan)?;
                 let image = built_image.registered(&out)?;
                 self.register(&store, &image)?;
@@ -242,6 +246,7 @@ impl Engine {
             );
         }
         let tree = crate::assemble::image_tree(&made)?;
+        self.hygiene(&work, &made, &tree, recipe.recipe.container.is_some())?;
         let packages = crate::parent::installed_packages(&tree, &made.blobs)?;
         let agent = packages.iter().any(|p| p.name == "cloud-init");
         folder.write(
@@ -429,6 +434,7 @@ impl Engine {
         store: &Store,
         target: &Path,
         plan: &Plan,
+        hygiene: &Hygiene,
         test: bool,
     ) -> Result<Option<BuildOutcome>, EngineError> {
         let Ok(target) = std::path::absolute(target) else {
@@ -439,6 +445,7 @@ impl Engine {
         };
         if record.plan_id != plan.plan_id
             || (test && !record.proven)
+            || record.hygiene != crate::hygiene::key(hygiene)
             || files_of(&target) != record.files
         {
             return Ok(None);
@@ -474,6 +481,7 @@ impl Engine {
         store: &Store,
         out: &Path,
         plan: &Plan,
+        hygiene: &Hygiene,
         proven: bool,
     ) -> Result<(), EngineError> {
         let context = || "cannot write the build record".to_owned();
@@ -481,6 +489,7 @@ impl Engine {
             version: 1,
             plan_id: plan.plan_id,
             proven,
+            hygiene: crate::hygiene::key(hygiene),
             files: files_of(out),
         };
         let value = serde_json::to_value(record).or_fail(ErrorKind::Internal, context)?;

@@ -20,6 +20,7 @@ mod error;
 mod event;
 mod export;
 mod files;
+mod hygiene;
 mod inspect;
 mod layers;
 mod lent;

@@ -69,9 +69,9 @@ pub use export::{
 };
 pub use image_recipe::{
     AmiforgeSettings, AptSettings, AptVariant, ArchivePlace, BlockDeviceMapping, BootMode,
-    ComponentRef, ComponentSource, Container, DiskFormat, Ebs, ImageRecipe, OciReference,
-    OutputFormat, ParameterPlace, ParentImage, RecipeSources, RootFilesystem, SecretParameter,
-    StepLimits, VolumeType, parse_container_recipe, parse_recipe, recipe_sources,
+    ComponentRef, ComponentSource, Container, DiskFormat, Ebs, Findings, Hygiene, ImageRecipe,
+    OciReference, OutputFormat, ParameterPlace, ParentImage, RecipeSources, RootFilesystem,
+    SecretParameter, StepLimits, VolumeType, parse_container_recipe, parse_recipe, recipe_sources,
 };
 pub use json::check_json;
 pub use kind::{Document, DocumentKind, detect_kind, kind_of, parse_document};

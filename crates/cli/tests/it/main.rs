@@ -16,6 +16,7 @@ mod export;
 mod faults;
 mod folder;
 mod hostile;
+mod hygiene;
 mod image;
 mod inspect;
 mod library;

@@ -5,6 +5,7 @@ mod container;
 mod decode;
 mod devices;
 mod given;
+mod hygiene;
 mod limits;
 mod parents;
 mod settings;
@@ -23,6 +24,7 @@ pub use container::{Container, parse_container_recipe};
 pub use decode::{RecipeSources, parse_recipe, recipe_sources};
 pub(crate) use decode::{fields, recipe, template_recipe};
 pub use devices::{BlockDeviceMapping, Ebs, VolumeType};
+pub use hygiene::{Findings, Hygiene};
 pub use limits::StepLimits;
 pub use parents::{ArchivePlace, DiskFormat, OciReference, ParentImage};
 pub use settings::{

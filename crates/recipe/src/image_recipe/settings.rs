@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use amiforge_types::{Compression, CompressionError, Span};
 
+use super::hygiene::{self, Hygiene};
 use super::limits::{self, StepLimits};
 use super::parents::is_suite;
 use crate::decode::{self, Cx, Fields};
@@ -29,6 +30,8 @@ pub struct AmiforgeSettings {
     pub limits: StepLimits,
     /// Parameters of components whose values nobody may see, each once.
     pub secret_parameters: Vec<SecretParameter>,
+    /// What is made of secrets in the finished image.
+    pub hygiene: Hygiene,
 }
 
 /// A parameter whose value nobody may see.
@@ -51,6 +54,7 @@ impl Default for AmiforgeSettings {
             apt: AptSettings::default(),
             limits: StepLimits::default(),
             secret_parameters: Vec::new(),
+            hygiene: Hygiene::default(),
         }
     }
 }
@@ -208,6 +212,7 @@ pub(super) fn settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings>
     let apt = fields.optional("apt", cx, apt);
     let limits = fields.optional("limits", cx, limits::limits);
     let secret_parameters = fields.optional("secretParameters", cx, secret_parameters);
+    let hygiene = fields.optional("hygiene", cx, hygiene::hygiene);
     fields.deny_unknown(cx);
     let default = AmiforgeSettings::default();
     let (formats, compression) = (
@@ -230,6 +235,7 @@ pub(super) fn settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings>
         apt: apt?.unwrap_or_default(),
         limits: limits?.unwrap_or_default(),
         secret_parameters: secret_parameters?.unwrap_or_default(),
+        hygiene: hygiene?.unwrap_or_default(),
     })
 }
 
@@ -240,6 +246,7 @@ pub(super) fn container_settings(node: &Node, cx: &mut Cx<'_>) -> Option<Amiforg
     let apt = fields.optional("apt", cx, apt);
     let limits = fields.optional("limits", cx, limits::limits);
     let secret_parameters = fields.optional("secretParameters", cx, secret_parameters);
+    let hygiene = fields.optional("hygiene", cx, hygiene::hygiene);
     fields.deny_unknown(cx);
     let mut apt = apt?.unwrap_or_default();
     // Without a kernel and without what boots it.
@@ -249,6 +256,7 @@ pub(super) fn container_settings(node: &Node, cx: &mut Cx<'_>) -> Option<Amiforg
         apt,
         limits: limits?.unwrap_or_default(),
         secret_parameters: secret_parameters?.unwrap_or_default(),
+        hygiene: hygiene?.unwrap_or_default(),
         ..AmiforgeSettings::default()
     })
 }

@@ -158,6 +158,10 @@ pub(super) static TEXTS: &[Texts] = &[
                 "secretParameters",
                 "Parameters of components whose values nobody may see.",
             ),
+            (
+                "hygiene",
+                "What is made of keys, passwords and tokens in the finished image. Default: the build fails.",
+            ),
         ],
     ),
     of_definition(
@@ -176,6 +180,10 @@ pub(super) static TEXTS: &[Texts] = &[
             (
                 "secretParameters",
                 "Parameters of components whose values nobody may see.",
+            ),
+            (
+                "hygiene",
+                "What is made of keys, passwords and tokens in the finished image. Default: the build fails.",
             ),
         ],
     ),
@@ -221,6 +229,20 @@ pub(super) static TEXTS: &[Texts] = &[
             (
                 "checkValidUntil",
                 "False takes an index that has expired, which a snapshot needs. Default: true.",
+            ),
+        ],
+    ),
+    of_definition(
+        "amiforge-hygiene",
+        "",
+        &[
+            (
+                "findings",
+                "`error` (default): the build fails; `warning`: it goes on.",
+            ),
+            (
+                "allow",
+                "Paths that may hold secrets; `*` stands for a part of a name, `**` for any names.",
             ),
         ],
     ),
