@@ -277,10 +277,7 @@ impl Engine {
         let spec = ScriptSpec {
             interpreter: vec!["/bin/bash".to_owned()],
             text: script,
-            env: BTreeMap::from([(
-                "SOURCE_DATE_EPOCH".to_owned(),
-                made.clock.secs.to_string(),
-            )]),
+            env: BTreeMap::from([("SOURCE_DATE_EPOCH".to_owned(), made.clock.secs.to_string())]),
             timeout_seconds: Some(3600),
         };
         let mut telling = Telling::component(self, &planned.title);

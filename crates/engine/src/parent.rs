@@ -23,8 +23,8 @@ use amiforge_tree::layer::LayerInfo;
 use amiforge_types::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{EngineError, ErrorKind};
 use self::disk::DiskRequest;
+use crate::error::{EngineError, ErrorKind};
 use crate::layers::Work;
 use crate::load::LoadedRecipe;
 use crate::settings::Engine;

@@ -54,7 +54,9 @@ pub fn boot_scripts(wanted: &BootPackages, arch: Arch, source_date_epoch: i64) -
             .into_iter()
             .map(|name| match name {
                 // Other distributions of the family have the same by other names.
-                "linux-image-cloud-amd64" => "linux-image-cloud-amd64|linux-image-virtual".to_owned(),
+                "linux-image-cloud-amd64" => {
+                    "linux-image-cloud-amd64|linux-image-virtual".to_owned()
+                }
                 name => name.replace(' ', ""),
             })
             .collect()
@@ -116,7 +118,11 @@ mod tests {
             }),
         };
         let scripts = boot_scripts(&wanted, Arch::X86_64, 7);
-        assert!(scripts.install.contains("\nwanted='a'\\''b; reboot $(c)'\n"));
+        assert!(
+            scripts
+                .install
+                .contains("\nwanted='a'\\''b; reboot $(c)'\n")
+        );
         assert!(scripts.install.contains(
             "'deb [signed-by=/tmp/amiforge-later/keys.asc] http://example.org/'\\''x tiny main\n'"
         ));

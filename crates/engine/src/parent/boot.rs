@@ -54,7 +54,11 @@ fn scripts(recipe: &LoadedRecipe, clock: i64) -> Result<BootScripts, EngineError
                     let bytes = crate::files::read_file(&path, MAX_KEYS)
                         .or_fail(ErrorKind::Invalid, context)?;
                     let text = String::from_utf8(bytes).or_fail(ErrorKind::Invalid, || {
-                        format!("{}: {} is not armoured (`gpg --armor --export`)", context(), path.display())
+                        format!(
+                            "{}: {} is not armoured (`gpg --armor --export`)",
+                            context(),
+                            path.display()
+                        )
                     })?;
                     Some(text)
                 }
@@ -62,7 +66,10 @@ fn scripts(recipe: &LoadedRecipe, clock: i64) -> Result<BootScripts, EngineError
             Some(BootArchive {
                 mirror: mirror.clone(),
                 suites,
-                components: apt.components.clone().unwrap_or_else(|| vec!["main".to_owned()]),
+                components: apt
+                    .components
+                    .clone()
+                    .unwrap_or_else(|| vec!["main".to_owned()]),
                 keys,
             })
         }
@@ -131,9 +138,14 @@ impl Engine {
 
 /// What a boot needs and the tree does not have.
 fn missing(tree: &Tree, mode: BootMode) -> Vec<&'static str> {
-    let has = |paths: &[&str]| paths.iter().any(|path| tree.lookup(path.as_bytes()).is_some());
+    let has = |paths: &[&str]| {
+        paths
+            .iter()
+            .any(|path| tree.lookup(path.as_bytes()).is_some())
+    };
     let boot = tree.lookup(b"boot").and_then(|ino| tree.children(ino));
-    let names: Vec<Vec<u8>> = boot.map_or_else(Vec::new, |c| c.names().map(<[u8]>::to_vec).collect());
+    let names: Vec<Vec<u8>> =
+        boot.map_or_else(Vec::new, |c| c.names().map(<[u8]>::to_vec).collect());
     let version = |prefix: &'static str| {
         let names = names.iter();
         names.filter_map(move |name| name.strip_prefix(prefix.as_bytes()))
@@ -187,7 +199,9 @@ impl Release {
 
     fn parse(text: &str) -> Self {
         let value = |key: &str| {
-            let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='))?;
+            let line = text
+                .lines()
+                .find_map(|l| l.strip_prefix(key)?.strip_prefix('='))?;
             Some(line.trim().trim_matches(['"', '\'']).to_owned())
         };
         let ids = [value("ID"), value("ID_LIKE")];
@@ -195,7 +209,10 @@ impl Release {
         let name = value("PRETTY_NAME").or_else(|| value("ID"));
         Self {
             ids: ids.map(str::to_owned).collect(),
-            name: crate::shown::shown(name.unwrap_or_else(|| "of no known distribution".to_owned()).as_bytes()),
+            name: crate::shown::shown(
+                name.unwrap_or_else(|| "of no known distribution".to_owned())
+                    .as_bytes(),
+            ),
         }
     }
 
@@ -238,7 +255,8 @@ mod tests {
             for path in paths {
                 for (at, _) in path.match_indices('/') {
                     if tree.lookup(path[..at].as_bytes()).is_none() {
-                        tree.insert(path[..at].as_bytes(), Inode::new(stat, Kind::Dir)).unwrap();
+                        tree.insert(path[..at].as_bytes(), Inode::new(stat, Kind::Dir))
+                            .unwrap();
                     }
                 }
                 let file = Inode::new(stat, Kind::File(amiforge_tree::Content::default()));
@@ -247,8 +265,14 @@ mod tests {
             [BootMode::LegacyBios, BootMode::Uefi, mode].map(|mode| missing(&tree, mode).join(" "))
         };
         let all = |text: &str| [text, text, text].map(str::to_owned);
-        assert_eq!(add(&["boot/vmlinuz-1", "boot/initrd.img-2"]), all("initrd init boot loader"));
-        assert_eq!(add(&["boot/initrd.img-1", "usr/sbin/init"]), all("boot loader"));
+        assert_eq!(
+            add(&["boot/vmlinuz-1", "boot/initrd.img-2"]),
+            all("initrd init boot loader")
+        );
+        assert_eq!(
+            add(&["boot/initrd.img-1", "usr/sbin/init"]),
+            all("boot loader")
+        );
         let bios = add(&["usr/lib/grub/i386-pc/boot.img"]);
         assert_eq!(bios, ["", "boot loader", "boot loader"].map(str::to_owned));
         let both = add(&["usr/lib/grub/x86_64-efi/monolithic/grubx64.efi"]);

@@ -89,11 +89,10 @@ impl Engine {
         let reader = ext4::Reader::open(disk.clone(), root.offset, root.len)
             .or_fail(ErrorKind::Failed, context)?;
         if let Some(text) = fstab(&reader).or_fail(ErrorKind::Failed, context)? {
-            mounts::check(&text, &info, root.partition)
-                .map_err(|why| not_carried(asked, &why))?;
+            mounts::check(&text, &info, root.partition).map_err(|why| not_carried(asked, &why))?;
         }
-        let content_digest = amiforge_disk::content_digest(&*disk, threads())
-            .or_fail(ErrorKind::Failed, context)?;
+        let content_digest =
+            amiforge_disk::content_digest(&*disk, threads()).or_fail(ErrorKind::Failed, context)?;
         stamp.check(path)?;
         Ok(ResolvedDisk {
             asked: asked.clone(),
@@ -160,7 +159,9 @@ impl Engine {
         let info = work
             .store
             .put_layer(id, &LayerDiff::from_tree(&tree), &blobs)
-            .or_fail(ErrorKind::Failed, || format!("cannot keep the layer of {asked}"))?;
+            .or_fail(ErrorKind::Failed, || {
+                format!("cannot keep the layer of {asked}")
+            })?;
         if let Err(error) = resolved.stamp.check(path) {
             // The layer is not of the bytes that its id names.
             let _ = work.store.remove_layer(id);
@@ -224,8 +225,9 @@ fn find_root(
     };
     if let Some(number) = request.partition {
         let part = info.partitions.iter().find(|p| p.slot == number);
-        let part = part
-            .ok_or_else(|| invalid(format!("there is no partition {number}")).with_hint(listed()))?;
+        let part = part.ok_or_else(|| {
+            invalid(format!("there is no partition {number}")).with_hint(listed())
+        })?;
         return match part.is_ext() {
             true => Ok(of(part)),
             false => Err(not_carried(asked, &described(disk, part))),
@@ -263,9 +265,9 @@ fn find_root(
             let message = format!("several partitions may be the root: {}", listed());
             Err(invalid(message).with_hint(request.choose))
         }
-        (None, _) if info.partitions.is_empty() => {
-            Err(invalid("it holds neither partitions nor a file system".to_owned()))
-        }
+        (None, _) if info.partitions.is_empty() => Err(invalid(
+            "it holds neither partitions nor a file system".to_owned(),
+        )),
         (None, _) => Err(not_carried(
             asked,
             &format!("it has no ext4 file system; {}", listed()),

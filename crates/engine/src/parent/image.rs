@@ -147,8 +147,9 @@ impl Engine {
         asked: &str,
     ) -> Result<ResolvedDisk, EngineError> {
         let context = || format!("cannot use the parent {asked}");
-        let path = disk_file(&image.path)
-            .map_err(|error| EngineError::wrap(ErrorKind::Failed, context(), error, Some(again(image))))?;
+        let path = disk_file(&image.path).map_err(|error| {
+            EngineError::wrap(ErrorKind::Failed, context(), error, Some(again(image)))
+        })?;
         let disk = self.resolve_disk(DiskRequest {
             asked: asked.to_owned(),
             path,

@@ -61,10 +61,16 @@ impl Mount<'_> {
 
 /// Whether `/dev/sda2`, `/dev/nvme0n1p2` and their like mean the partition of that number on a first disk.
 fn is_device(path: &str, slot: u32) -> bool {
-    ["/dev/sda", "/dev/vda", "/dev/xvda", "/dev/hda", "/dev/nvme0n1p"]
-        .iter()
-        .filter_map(|disk| path.strip_prefix(disk))
-        .any(|number| number.parse() == Ok(slot))
+    [
+        "/dev/sda",
+        "/dev/vda",
+        "/dev/xvda",
+        "/dev/hda",
+        "/dev/nvme0n1p",
+    ]
+    .iter()
+    .filter_map(|disk| path.strip_prefix(disk))
+    .any(|number| number.parse() == Ok(slot))
 }
 
 /// Whether a line needs a folder tree that lies outside of the root file system.
@@ -80,7 +86,9 @@ pub(super) fn check(text: &str, info: &DiskInfo, root: Option<u32>) -> Result<()
         if let Some(part) = mount.partition(info) {
             if Some(part.slot) != root {
                 let slot = part.slot;
-                return Err(format!("{target} is a file system of its own, in partition {slot}"));
+                return Err(format!(
+                    "{target} is a file system of its own, in partition {slot}"
+                ));
             }
             continue;
         }

@@ -54,7 +54,11 @@ fn file_systems_beside_the_root_are_named() {
         let why = found(line).unwrap_or_else(|| panic!("{line}"));
         assert!(why.ends_with("in partition 3"), "{line}: {why}");
     }
-    assert!(found("/dev/mapper/vg-usr /usr ext4").unwrap().ends_with("on /dev/mapper/vg-usr"));
+    assert!(
+        found("/dev/mapper/vg-usr /usr ext4")
+            .unwrap()
+            .ends_with("on /dev/mapper/vg-usr")
+    );
     for line in [
         "# UUID=dddd /boot ext4",
         "UUID=aaaa / ext4 defaults 0 1",
@@ -79,10 +83,7 @@ fn lines_of_partitions_that_do_not_come_along_go() {
         kept,
         "# fstab\nUUID=aaaa / ext4 rw 0 1\n/swapfile none swap sw 0 0\ntmpfs /tmp tmpfs\n"
     );
-    assert_eq!(
-        gone,
-        ["UUID=eeee none swap sw 0 0"]
-    );
+    assert_eq!(gone, ["UUID=eeee none swap sw 0 0"]);
     // A disk without partitions has nothing that could be left behind.
     let bare = DiskInfo {
         partitions: Vec::new(),
