@@ -128,9 +128,9 @@ impl Engine {
         let version = recipe.recipe.version.first().to_string();
         let offline = request.recipe.offline;
         let parent = if request.locked {
-            self.locked_parent(recipe, target, offline)?
+            self.locked_parent(recipe, &store, target, offline)?
         } else {
-            self.resolve_parent(recipe, offline, None)?
+            self.resolve_parent(recipe, &store, offline, None)?
         };
         let plan = self.compile(recipe, &parent)?;
         let ids: Vec<LayerId> = plan.layers.iter().map(|layer| layer.id).collect();

@@ -4,16 +4,26 @@
 //! ([`Parent::planned`]), the lock ([`Parent::locked`]) and the manifest ([`Parent::shown`]), the build clock if it has one
 //! ([`Parent::clock`]), and how its layers are made (`import_parent`).
 
+mod boot;
 mod debian;
+mod disk;
+mod file;
+mod image;
 mod installed;
+mod mounts;
+mod tar;
 
-use amiforge_plan::{LayerPlan, ResolvedParent};
+use std::collections::BTreeMap;
+
+use amiforge_plan::{ImportedLayer, LayerPlan, ResolvedParent};
 use amiforge_recipe::ParentImage;
 use amiforge_source::ResolvedDebian;
+use amiforge_store::Store;
 use amiforge_tree::layer::LayerInfo;
-use amiforge_types::Timestamp;
+use amiforge_types::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use self::disk::DiskRequest;
 use crate::error::{EngineError, ErrorKind};
 use crate::layers::Work;
 use crate::load::LoadedRecipe;
@@ -27,9 +37,18 @@ pub(crate) use self::installed::{InstalledPackage, installed_packages};
 pub(crate) enum Parent {
     /// Packages.
     Debian(Box<ResolvedDebian>),
+    /// An archive.
+    Tar(tar::ResolvedTar),
+    /// The root file system of a disk.
+    Disk(disk::ResolvedDisk),
+    /// An image of the catalog.
+    Image(image::ResolvedImage),
     /// Nothing.
     Scratch,
 }
+
+/// What decides the layer of the packages for a boot; `None` where the image needs none.
+type Boot = Option<BTreeMap<String, String>>;
 
 /// What a lock says of a parent that is not of packages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +59,27 @@ pub(crate) enum Parent {
     deny_unknown_fields
 )]
 pub(crate) enum LockedParent {
+    /// An archive.
+    Tar {
+        /// Of the file.
+        sha256: Digest,
+    },
+    /// The root file system of a disk.
+    Disk {
+        /// Of the whole disk, whatever the format of its file.
+        content_digest: Digest,
+        /// Its number; none on a disk without partitions.
+        partition: Option<u32>,
+    },
+    /// An image of the catalog.
+    Image {
+        /// `ami-` and 17 hex digits.
+        image_id: String,
+        /// Its version.
+        version: String,
+        /// `layers` or `disk`: what its files came from.
+        from: String,
+    },
     /// Nothing.
     Scratch,
 }
@@ -49,8 +89,9 @@ impl Engine {
     pub(crate) fn resolve_parent(
         &self,
         recipe: &LoadedRecipe,
+        store: &Store,
         offline: bool,
-        _locked: Option<&LockedParent>,
+        locked: Option<&LockedParent>,
     ) -> Result<Parent, EngineError> {
         let asked = &recipe.recipe.parent;
         self.stage("resolve", asked.to_string());
@@ -58,6 +99,29 @@ impl Engine {
             ParentImage::Debian { .. } => {
                 let resolved = self.resolve_debian(recipe, offline)?;
                 Ok(Parent::Debian(Box::new(resolved)))
+            }
+            ParentImage::Tar { place, sha256 } => {
+                Ok(Parent::Tar(self.resolve_tar(recipe, place, *sha256)?))
+            }
+            ParentImage::Disk {
+                path,
+                format,
+                partition,
+                sha256,
+            } => {
+                let request = DiskRequest {
+                    asked: asked.to_string(),
+                    path: recipe.parent_dir.join(path),
+                    format: *format,
+                    partition: *partition,
+                    sha256: *sha256,
+                    choose: "name the one that is meant: `disk:<path>#partition=<number>`",
+                };
+                Ok(Parent::Disk(self.resolve_disk(request)?))
+            }
+            ParentImage::Image { name, version } => {
+                let image = self.resolve_image(store, name, *version, locked)?;
+                Ok(Parent::Image(image))
             }
             ParentImage::Scratch => Ok(Parent::Scratch),
             other => Err(unsupported(other)),
@@ -73,6 +137,12 @@ impl Engine {
         _index: usize,
     ) -> Result<LayerInfo, EngineError> {
         match work.parent {
+            Parent::Tar(tar) => self.import_tar(work, tar, planned.id),
+            Parent::Disk(disk) => self.import_disk(work, disk, planned.id),
+            Parent::Image(image) => match &image.from {
+                image::From::Disk(disk) => self.import_disk(work, disk, planned.id),
+                image::From::Layers(_) => Err(gone(planned)),
+            },
             Parent::Debian(_) | Parent::Scratch => Err(gone(planned)),
         }
     }
@@ -95,9 +165,16 @@ pub(crate) fn gone(planned: &LayerPlan) -> EngineError {
 }
 
 impl Parent {
-    /// The layers that it becomes.
-    pub(crate) fn planned(&self) -> ResolvedParent {
-        match self {
+    /// The layers that it becomes. Whether an imported parent boots is only known once its files are read: a machine
+    /// image always gets a layer for what it lacks, which may be empty.
+    pub(crate) fn planned(&self, recipe: &LoadedRecipe) -> Result<ResolvedParent, EngineError> {
+        let imported = |layer: ImportedLayer| {
+            Ok::<_, EngineError>(ResolvedParent::Imported {
+                layers: vec![layer],
+                boot: boot::inputs(recipe)?,
+            })
+        };
+        Ok(match self {
             Self::Debian(resolved) => {
                 let (unpacked, configured) = debian::inputs(resolved);
                 ResolvedParent::Packages {
@@ -105,11 +182,14 @@ impl Parent {
                     configured,
                 }
             }
+            Self::Tar(tar) => imported(tar.layer())?,
+            Self::Disk(disk) => imported(disk.layer())?,
+            Self::Image(image) => image.planned(boot::inputs(recipe)?),
             Self::Scratch => ResolvedParent::Imported {
                 layers: Vec::new(),
                 boot: None,
             },
-        }
+        })
     }
 
     /// The packages, where it is of packages.
@@ -124,6 +204,12 @@ impl Parent {
     pub(crate) fn locked(&self) -> Option<LockedParent> {
         match self {
             Self::Debian(_) => None,
+            Self::Tar(tar) => Some(LockedParent::Tar { sha256: tar.sha256 }),
+            Self::Disk(disk) => Some(LockedParent::Disk {
+                content_digest: disk.content_digest,
+                partition: disk.partition,
+            }),
+            Self::Image(image) => Some(image.locked()),
             Self::Scratch => Some(LockedParent::Scratch),
         }
     }
@@ -136,6 +222,9 @@ impl Parent {
                 resolved.codename,
                 debian::digest(resolved)
             ),
+            Self::Tar(tar) => format!("tar@sha256:{}", tar.sha256),
+            Self::Disk(disk) => format!("disk@sha256:{}", disk.content_digest),
+            Self::Image(image) => image.shown(),
             Self::Scratch => "scratch".to_owned(),
         }
     }
@@ -143,7 +232,7 @@ impl Parent {
     /// The build clock; `None` when it is the newest time of the lowest layer.
     pub(crate) fn clock(&self) -> Option<Timestamp> {
         match self {
-            Self::Debian(_) => None,
+            Self::Debian(_) | Self::Tar(_) | Self::Disk(_) | Self::Image(_) => None,
             // Nothing in it has a time.
             Self::Scratch => Some(Timestamp::default()),
         }
@@ -151,6 +240,12 @@ impl Parent {
 
     /// How many of the plan's layers, from below, are another image's: these are not made again.
     pub(crate) fn continued(&self) -> usize {
-        0
+        match self {
+            Self::Image(image) => match &image.from {
+                image::From::Layers(layers) => layers.len(),
+                image::From::Disk(_) => 0,
+            },
+            _ => 0,
+        }
     }
 }

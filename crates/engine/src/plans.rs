@@ -50,7 +50,7 @@ impl Engine {
     pub fn plan(&self, request: &RecipeRequest) -> Result<PlanReport, EngineError> {
         let recipe = self.load(request)?;
         let store = self.open_store()?;
-        let parent = self.resolve_parent(&recipe, request.offline, None)?;
+        let parent = self.resolve_parent(&recipe, &store, request.offline, None)?;
         let plan = self.compile(&recipe, &parent)?;
         let last = self.last_plan(&store, &plan.recipe.name);
         let layers = plan
@@ -106,7 +106,7 @@ impl Engine {
                 .settings
                 .source_date_epoch
                 .map(amiforge_types::Timestamp::from_secs),
-            parent: parent.planned(),
+            parent: parent.planned(recipe)?,
             components,
             step_inputs: BTreeMap::new(),
             image_inputs: BTreeMap::new(),

@@ -59,7 +59,7 @@ impl Engine {
         let _downloads = store
             .use_downloads()
             .or_fail(ErrorKind::Failed, store_context)?;
-        let parent = self.resolve_parent(&recipe, request.recipe.offline, None)?;
+        let parent = self.resolve_parent(&recipe, &store, request.recipe.offline, None)?;
         let plan = self.compile(&recipe, &parent)?;
         let place = Place::find(&plan, &request.place)?;
         let ids: Vec<LayerId> = plan.layers.iter().map(|layer| layer.id).collect();

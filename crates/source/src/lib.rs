@@ -1,6 +1,6 @@
 //! Parent images: from what a recipe names to files of an image, verified on the way.
 //!
-//! One kind in this version, `debian:<suite>`:
+//! Of `debian:<suite>`:
 //!
 //! 1. [`resolve`] reads the host's apt configuration, the signed Release files and the package
 //!    indices, and picks the packages that apt would pick. The result is the lock, which
@@ -11,16 +11,21 @@
 //!    packages with the image's own dpkg, makes the one initrd and cleans up. The sandbox puts
 //!    [`SHIMS`] in place while it runs.
 //!
+//! Of an archive at an address, [`fetch_file`] brings the file. [`boot_scripts`] are the texts that give a tree of
+//! Debian's family from elsewhere what a machine needs to boot.
+//!
 //! What is *not* here: running anything, the store, and the default clock.
 #![forbid(unsafe_code)]
 
 mod apt;
+mod boot;
 mod configure;
 mod deb;
 mod defaults;
 mod error;
 mod event;
 mod fetch;
+mod file;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod lock;
@@ -31,11 +36,13 @@ mod solver;
 mod tests;
 
 pub use apt::version::compare as compare_versions;
+pub use boot::{BootArchive, BootPackages, BootScripts, boot_scripts};
 pub use configure::{SHIMS, Shim, configure_script};
 pub use deb::{DebError, unpack};
 pub use error::SourceError;
 pub use event::SourceEvent;
 pub use fetch::fetch;
+pub use file::fetch_file;
 pub use lock::{Asked, LockError, MAX_LOCK_BYTES};
 pub use model::{
     AptSettings, Context, DebianRequest, FetchedDebian, GeneratedFile, ResolvedArchive,

@@ -263,7 +263,7 @@ impl FailedState {
 
 /// What failed.
 #[derive(Clone, Copy)]
-pub(super) enum FailedAt<'a> {
+pub(crate) enum FailedAt<'a> {
     /// Configuring the parent.
     Layer(&'a LayerPlan),
     /// A phase of a component on this layer.

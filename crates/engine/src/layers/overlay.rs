@@ -62,6 +62,8 @@ fn shims(configuring: bool) -> Vec<Shim> {
 pub(super) enum Purpose {
     /// The packages of the parent are configured.
     Parent,
+    /// Packages are added to the parent.
+    Packages,
     /// Steps of a component run.
     Steps,
 }
@@ -83,6 +85,7 @@ impl Engine {
                 step_limits(&work.recipe.recipe.amiforge.limits),
             ),
             // The parent is the same whatever recipe it is made for.
+            Purpose::Packages => (component_shims(), Limits::default()),
             Purpose::Parent => (shims(true), Limits::default()),
         };
         let root = root_spec(lowers, &scratch.dir, shims, limits);
@@ -100,7 +103,7 @@ impl Engine {
     }
 
     /// Runs `job` on an overlay over the layers below, and makes a layer of what it changed.
-    pub(super) fn in_overlay(
+    pub(crate) fn in_overlay(
         &self,
         work: &Work<'_>,
         sandbox: &Sandbox,
@@ -108,13 +111,23 @@ impl Engine {
         below: &Made,
         job: impl FnOnce(&RootSpec, &AtomicBool) -> Result<Timestamp, EngineError>,
     ) -> Result<LayerInfo, EngineError> {
+        let planned = at.layer();
+        if below.layers.is_empty() {
+            let message = format!(
+                "{} cannot run: it needs programs of the image, and {} has none",
+                planned.title, work.plan.parent_image
+            );
+            return Err(EngineError::new(ErrorKind::Failed, message).with_hint(
+                "steps that only create or change files, such as CreateFile, run without; else start from a parent with a shell",
+            ));
+        }
         let running = self.interruption.job();
         let cancel = running.cancel();
         // Its upper is not kept as the layer's root: what steps see must follow from the layer alone,
         // and the upper has wall-clock times and files that layers leave out.
-        let planned = at.layer();
         let purpose = match planned.kind {
             LayerKind::Component { .. } => Purpose::Steps,
+            LayerKind::BootPackages => Purpose::Packages,
             _ => Purpose::Parent,
         };
         let (_scratch, root) = self.overlay(work, sandbox, below.layers.len(), purpose)?;
@@ -148,7 +161,7 @@ impl Engine {
     }
 
     /// Keeps a layer that was made without an overlay.
-    pub(super) fn put_diff(
+    pub(crate) fn put_diff(
         &self,
         work: &Work<'_>,
         sandbox: &mut Option<Sandbox>,

@@ -26,7 +26,7 @@ pub(super) const TEST: &str = "test";
 
 /// A phase of a component, by its number in the recipe, and the run that it is.
 #[derive(Clone, Copy)]
-pub(super) struct Phase<'a> {
+pub(crate) struct Phase<'a> {
     pub(super) index: usize,
     pub(super) phase: &'a str,
     pub(super) run: &'a RunSpec,

@@ -50,6 +50,32 @@ pub(crate) struct Client<'a> {
     stop: AtomicBool,
 }
 
+/// How many bytes a file has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Length {
+    /// This many.
+    Exactly(u64),
+    /// No index says it, and this many are too many for any.
+    AtMost(u64),
+}
+
+impl Length {
+    /// The most bytes that it may have.
+    fn most(self) -> u64 {
+        match self {
+            Self::Exactly(bytes) | Self::AtMost(bytes) => bytes,
+        }
+    }
+
+    /// Whether a finished file is at this path.
+    fn is_of(self, path: &Path) -> bool {
+        match self {
+            Self::Exactly(whole) => has_size(path, whole),
+            Self::AtMost(_) => path.is_file(),
+        }
+    }
+}
+
 /// What makes a later request conditional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Validators {
@@ -167,13 +193,13 @@ impl<'a> Client<'a> {
         .map(|small| small.unwrap_or(Small::NotFound))
     }
 
-    /// Brings a file of known size and digest to `dest`, by way of `<dest>.partial`. Gives the bytes
+    /// Brings a file of known digest to `dest`, by way of `<dest>.partial`. Gives the bytes
     /// that were transferred, or `None` when the server has no such file.
     pub(crate) fn file(
         &self,
         uri: &str,
         dest: &Path,
-        size: u64,
+        length: Length,
         digest: Digest,
         progress: &dyn Fn(u64),
     ) -> Result<Option<u64>, SourceError> {
@@ -188,7 +214,7 @@ impl<'a> Client<'a> {
             .map_err(io)?;
         // Another build may be fetching the same file.
         file.lock().map_err(io)?;
-        if has_size(dest, size) {
+        if length.is_of(dest) {
             let _ = std::fs::remove_file(&partial);
             return Ok(Some(0));
         }
@@ -196,12 +222,12 @@ impl<'a> Client<'a> {
         let mut mismatches = 0;
         let done = self.retrying(uri, || {
             let mut have = file.metadata().map_err(|e| Failure::Final(io(e)))?.len();
-            if have > size {
+            if have > length.most() {
                 file.set_len(0).map_err(|e| Failure::Final(io(e)))?;
                 have = 0;
             }
             let before = have;
-            let result = self.append(uri, &partial, &mut file, &mut have, size, progress);
+            let result = self.append(uri, &partial, &mut file, &mut have, length, progress);
             let gained = have.saturating_sub(before);
             transferred += gained;
             result.map_err(|failure| match failure {
@@ -242,13 +268,19 @@ impl<'a> Client<'a> {
         partial: &Path,
         file: &mut File,
         have: &mut u64,
-        size: u64,
+        length: Length,
         progress: &dyn Fn(u64),
     ) -> Result<(), Failure> {
         let on_disk = |e: std::io::Error| Failure::Final(SourceError::io(partial, e));
-        if *have == size && size > 0 {
+        if let Length::Exactly(size) = length
+            && *have == size
+            && size > 0
+        {
             return Ok(());
         }
+        let size = length.most();
+        // Where the answer says how long it is, that is how long the file is.
+        let mut promised = None;
         let mut source: Box<dyn Read> = match local(uri) {
             Some(path) => {
                 let mut source = match File::open(&path) {
@@ -300,6 +332,9 @@ impl<'a> Client<'a> {
                     }
                     status => return Err(refused(uri, status)),
                 }
+                let body = response.headers().get("content-length");
+                let body: Option<u64> = body.and_then(|v| v.to_str().ok()?.parse().ok());
+                promised = body.and_then(|body| body.checked_add(*have));
                 Box::new(response.into_body().into_reader())
             }
         };
@@ -329,7 +364,12 @@ impl<'a> Client<'a> {
                 file.set_len(0).map_err(on_disk)?;
                 *have = 0;
                 return Err(Failure::Passing(
-                    format!("more than the {size} bytes of the index arrived"),
+                    match length {
+                        Length::Exactly(_) => {
+                            format!("more than the {size} bytes of the index arrived")
+                        }
+                        Length::AtMost(_) => format!("it is larger than {size} bytes"),
+                    },
                     0,
                 ));
             }
@@ -337,12 +377,16 @@ impl<'a> Client<'a> {
             *have += n as u64;
             progress(n as u64);
         }
-        match *have == size {
-            true => Ok(()),
-            false => Err(Failure::Passing(
-                format!("ended after {have} of {size} bytes"),
+        let whole = match length {
+            Length::Exactly(size) => Some(size),
+            Length::AtMost(_) => promised,
+        };
+        match whole {
+            Some(whole) if *have != whole => Err(Failure::Passing(
+                format!("ended after {have} of {whole} bytes"),
                 0,
             )),
+            _ => Ok(()),
         }
     }
 
@@ -501,7 +545,7 @@ fn read_limited(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     }
 }
 
-fn hash(file: &mut File) -> std::io::Result<Digest> {
+pub(crate) fn hash(file: &mut File) -> std::io::Result<Digest> {
     file.seek(SeekFrom::Start(0))?;
     let mut hasher = Hasher::new();
     let mut buf = vec![0; 256 << 10];
