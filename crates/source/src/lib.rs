@@ -25,10 +25,12 @@ mod fetch;
 pub mod fuzzing;
 mod lock;
 mod model;
+pub mod oci;
 mod resolve;
 mod solver;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 pub use apt::version::compare as compare_versions;
 pub use configure::{SHIMS, Shim, configure_script};
