@@ -72,11 +72,7 @@ impl Reference {
     /// The tag; `latest` where there is neither tag nor digest.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
-        match (&self.tag, self.digest) {
-            (Some(tag), _) => Some(tag),
-            (None, None) => Some("latest"),
-            (None, Some(_)) => None,
-        }
+        self.tag.as_deref()
     }
 
     /// Registry and repository.
@@ -165,10 +161,11 @@ impl FromStr for Reference {
         if repository.len() > MAX_REPOSITORY {
             return fail(from + MAX_REPOSITORY, "a name has at most 255 characters");
         }
+        let latest = || digest.is_none().then(|| "latest".to_owned());
         Ok(Self {
             registry,
             repository,
-            tag,
+            tag: tag.or_else(latest),
             digest,
         })
     }

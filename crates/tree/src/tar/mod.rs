@@ -256,6 +256,8 @@ pub struct Changed {
 /// Reads an uncompressed archive of changes, a layer of an OCI image (image-spec 1.1, layer.md), front to back over
 /// what the layers below made. File data is appended to `spool`, which holds `spool_bytes` already.
 ///
+/// The caller compares the digest of the archive: an end mark that is missing is no error here.
+///
 /// As [`read_stream_over`], except that whiteouts hide what is below, that anything may replace a directory which
 /// only the layers below have, and that what is brought is of a new [layer](Tree::layer).
 pub fn read_changes(

@@ -187,8 +187,13 @@ impl Reader<'_> {
         member: &mut Option<Vec<u8>>,
     ) -> Result<bool, TarErrorKind> {
         if !self.input.read(block)? {
-            // An archive ends with blocks of zeros; without them the rest is missing.
-            return Err(TarErrorKind::Truncated);
+            // An archive ends with blocks of zeros; without them the rest is missing. Of one of changes it is a
+            // digest that says whether it is whole, and some tools (umoci 0.4) leave the end out.
+            if self.lower.is_none() || ahead.bytes > 0 {
+                return Err(TarErrorKind::Truncated);
+            }
+            self.input.finish()?;
+            return Ok(false);
         }
         if block.iter().all(|b| *b == 0) {
             if ahead.bytes > 0 {
@@ -291,7 +296,7 @@ impl Reader<'_> {
                 let size = pax.size.unwrap_or(header.size);
                 let padding = self.count_data(size)?;
                 self.input.skip(size)?;
-                self.input.skip(padding)?;
+                self.padding(padding)?;
             }
             return self.hide(dir, mark);
         }
@@ -430,11 +435,19 @@ impl Reader<'_> {
         Ok(padded(size)? - size)
     }
 
+    /// Passes over what fills the last block of data. Where the end mark may be missing, that may be too.
+    fn padding(&mut self, len: u64) -> Result<(), TarErrorKind> {
+        match self.input.skip(len) {
+            Err(TarErrorKind::Truncated) if self.lower.is_some() => Ok(()),
+            other => other,
+        }
+    }
+
     /// Passes over the data of a file.
     fn data(&mut self, size: u64) -> Result<(amiforge_types::BlobId, u64), TarErrorKind> {
         let padding = self.count_data(size)?;
         let place = self.input.data(size)?;
-        self.input.skip(padding)?;
+        self.padding(padding)?;
         Ok(place)
     }
 
@@ -457,7 +470,7 @@ impl Reader<'_> {
         };
         let padding = self.count_data(size)?;
         let ((id, at), bytes) = self.input.data_kept(keep)?;
-        self.input.skip(padding)?;
+        self.padding(padding)?;
         if database == Some(true) {
             self.group = bytes;
         } else {
