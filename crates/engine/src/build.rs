@@ -13,7 +13,6 @@ use amiforge_ami::{
 use amiforge_exec::DocumentSpec;
 use amiforge_plan::Plan;
 use amiforge_recipe::{ImageRecipe, RootFilesystem};
-use amiforge_source::ResolvedDebian;
 use amiforge_store::{CatalogImage, Store};
 use amiforge_tree::Tree;
 use amiforge_types::{Arch, Digest, GIB, LayerId, Seed};
@@ -29,6 +28,7 @@ use crate::load::{LoadedRecipe, RecipeRequest};
 use crate::lock::LOCK_FILE;
 use crate::look::threads;
 use crate::output::OutFolder;
+use crate::parent::Parent;
 use crate::plans::{TOOL_VERSION, record_key};
 use crate::prove::{ComponentsFile, DOCUMENTS_FILE, FirmwareChoice, Subject};
 use crate::settings::Engine;
@@ -103,12 +103,13 @@ impl Engine {
                 recipe.recipe.name.replace(' ', "-")
             ))
         });
-        let resolved = if request.locked {
-            self.locked_parent(&recipe, &target)?
+        let offline = request.recipe.offline;
+        let parent = if request.locked {
+            self.locked_parent(&recipe, &target, offline)?
         } else {
-            self.resolve_parent(&recipe, request.recipe.offline)?
+            self.resolve_parent(&recipe, offline, None)?
         };
-        let plan = self.compile(&recipe, &resolved)?;
+        let plan = self.compile(&recipe, &parent)?;
         let ids: Vec<LayerId> = plan.layers.iter().map(|layer| layer.id).collect();
         let _used = store
             .use_layers(&ids, SystemTime::now())
@@ -119,9 +120,7 @@ impl Engine {
             return Ok(outcome);
         }
         let folder = OutFolder::begin(&target, &self.interruption())?;
-        let result = self.build_into(
-            request, &recipe, &store, &resolved, &plan, &version, &folder,
-        );
+        let result = self.build_into(request, &recipe, &store, &parent, &plan, &version, &folder);
         match result {
             Ok((built_image, built, proven)) => {
                 let out = folder.commit()?;
@@ -158,7 +157,7 @@ impl Engine {
         request: &BuildRequest,
         recipe: &LoadedRecipe,
         store: &Store,
-        resolved: &ResolvedDebian,
+        parent: &Parent,
         plan: &Plan,
         version: &str,
         folder: &OutFolder,
@@ -172,7 +171,8 @@ impl Engine {
         )?;
         folder.write(
             LOCK_FILE,
-            &json(resolved).or_fail(ErrorKind::Internal, internal("lock.json"))?,
+            &crate::lock::lock_json(&recipe.recipe.parent, parent)
+                .or_fail(ErrorKind::Internal, internal("lock.json"))?,
         )?;
         let logs = folder.path("logs");
         fs_err::create_dir(&logs).or_fail(ErrorKind::Failed, internal("logs"))?;
@@ -196,7 +196,7 @@ impl Engine {
         let work = Work {
             store,
             recipe,
-            resolved,
+            parent,
             plan,
             rebuild: request.rebuild,
             offline: request.recipe.offline,
@@ -225,7 +225,7 @@ impl Engine {
                 recipe,
                 container,
                 version,
-                resolved,
+                parent,
                 plan,
                 made: &made,
                 folder,
@@ -240,7 +240,7 @@ impl Engine {
             return Ok((image, built, request.test));
         }
         let (mut manifest, sums) = self.write_disks(
-            recipe, store, version, resolved, plan, tree, made, folder, jobs,
+            recipe, store, version, parent, plan, tree, made, folder, jobs,
         )?;
         folder.write("manifest.json", &manifest.to_json())?;
         folder.write(
@@ -288,7 +288,7 @@ impl Engine {
         recipe: &LoadedRecipe,
         store: &Store,
         version: &str,
-        resolved: &ResolvedDebian,
+        parent: &Parent,
         plan: &Plan,
         tree: Tree,
         made: Made,
@@ -373,11 +373,7 @@ impl Engine {
             artifacts,
             parent_image: ParentImage {
                 asked: image_recipe.parent.to_string(),
-                resolved: format!(
-                    "debian:{}@sha256:{}",
-                    resolved.codename,
-                    crate::parent::digest(resolved)
-                ),
+                resolved: parent.shown(),
             },
             components: component_records(plan),
             layers: records,

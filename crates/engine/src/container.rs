@@ -12,7 +12,6 @@ use amiforge_ami::{
 use amiforge_oci::{Healthcheck, History, ImageConfig, LAYOUT, LayerBlob, LayerFormat, RunConfig};
 use amiforge_plan::{LayerKind, Plan};
 use amiforge_recipe::{Container, ContainerConfig, Dockerfile};
-use amiforge_source::ResolvedDebian;
 use amiforge_tree::tar::{TarWriteError, write_changes};
 use amiforge_types::{Arch, Compression, Digest, Timestamp};
 
@@ -21,6 +20,7 @@ use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::layers::{Made, Work};
 use crate::load::LoadedRecipe;
 use crate::output::OutFolder;
+use crate::parent::Parent;
 use crate::plans::TOOL_VERSION;
 use crate::settings::Engine;
 
@@ -32,7 +32,7 @@ pub(crate) struct ContainerBuild<'a> {
     pub(crate) recipe: &'a LoadedRecipe,
     pub(crate) container: &'a Container,
     pub(crate) version: &'a str,
-    pub(crate) resolved: &'a ResolvedDebian,
+    pub(crate) parent: &'a Parent,
     pub(crate) plan: &'a Plan,
     pub(crate) made: &'a Made,
     pub(crate) folder: &'a OutFolder,
@@ -201,11 +201,7 @@ fn format_of(compression: Compression) -> LayerFormat {
 fn parent_image(build: &ContainerBuild<'_>) -> ParentImage {
     ParentImage {
         asked: build.recipe.recipe.parent.to_string(),
-        resolved: format!(
-            "debian:{}@sha256:{}",
-            build.resolved.codename,
-            crate::parent::digest(build.resolved)
-        ),
+        resolved: build.parent.shown(),
     }
 }
 

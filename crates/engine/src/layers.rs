@@ -16,7 +16,6 @@ use std::time::Instant;
 
 use amiforge_exec::{ChildEvent, Sandbox, ScriptSpec};
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
-use amiforge_source::ResolvedDebian;
 use amiforge_store::{Store, StoreError, StoredLayer};
 use amiforge_tree::layer::LayerInfo;
 use amiforge_types::{BlobTable, LayerId, Timestamp};
@@ -24,7 +23,7 @@ use amiforge_types::{BlobTable, LayerId, Timestamp};
 use crate::error::{Contextual, EngineError, ErrorKind, chain};
 use crate::event::Event;
 use crate::load::LoadedRecipe;
-use crate::parent;
+use crate::parent::{self, Parent};
 use crate::settings::Engine;
 use crate::steps::Telling;
 
@@ -45,12 +44,12 @@ pub(crate) const EXECUTOR_VERSION: &str = "8";
 pub(crate) struct Work<'a> {
     pub(crate) store: &'a Store,
     pub(crate) recipe: &'a LoadedRecipe,
-    pub(crate) resolved: &'a ResolvedDebian,
+    pub(crate) parent: &'a Parent,
     pub(crate) plan: &'a Plan,
     pub(crate) rebuild: bool,
     pub(crate) offline: bool,
     pub(crate) jobs: usize,
-    /// `SOURCE_DATE_EPOCH`; without it the clock is the newest time in the parent's packages.
+    /// `SOURCE_DATE_EPOCH`; without it the clock is the parent's, or the newest time in its lowest layer.
     pub(crate) epoch: Option<i64>,
     /// Folder for the `TOE_…` log folders.
     pub(crate) logs: PathBuf,
@@ -75,9 +74,15 @@ impl Engine {
             clock: Timestamp::default(),
             built: 0,
         };
+        let clock = match work.epoch {
+            Some(secs) => Some(Timestamp::from_secs(secs)),
+            None => work.parent.clock(),
+        };
+        made.clock = clock.unwrap_or_default();
         let mut sandbox = None;
         for (at, planned) in work.plan.layers.iter().enumerate() {
-            let found = if work.rebuild {
+            let rebuild = work.rebuild && at >= work.parent.continued();
+            let found = if rebuild {
                 None
             } else {
                 self.load_layer(work.store, planned.id, &mut made.blobs)?
@@ -96,7 +101,7 @@ impl Engine {
                         .lock_layer(planned.id)
                         .or_fail(ErrorKind::Failed, store_context)?;
                     // Another process may have made it while we waited.
-                    let found = if work.rebuild {
+                    let found = if rebuild {
                         None
                     } else {
                         self.load_layer(work.store, planned.id, &mut made.blobs)?
@@ -120,11 +125,8 @@ impl Engine {
                     }
                 }
             };
-            if at == 0 {
-                made.clock = match work.epoch {
-                    Some(secs) => Timestamp::from_secs(secs),
-                    None => newest(&layer),
-                };
+            if at == 0 && clock.is_none() {
+                made.clock = newest(&layer);
             }
             made.layers.push(layer);
             for index in validated_on(work.plan, at) {
@@ -181,46 +183,22 @@ impl Engine {
         });
         let start = Instant::now();
         let info = match planned.kind {
-            LayerKind::ParentUnpacked => self.unpack_parent(work, planned.id)?,
+            LayerKind::ParentUnpacked => match work.parent.packages() {
+                Some(resolved) => self.unpack_debian(work, resolved, planned.id)?,
+                None => return Err(parent::gone(planned)),
+            },
             LayerKind::ParentConfigured => {
+                let Some(resolved) = work.parent.packages() else {
+                    return Err(parent::gone(planned));
+                };
+                let script = parent::configure_script(resolved, made.clock);
+                let what = format!("configuring the packages of {}", work.plan.parent_image);
                 let sandbox = self.sandbox(sandbox)?;
-                let script = parent::configure_script(work.resolved, made.clock);
-                self.in_overlay(work, sandbox, planned, made, |root, cancel| {
-                    let spec = ScriptSpec {
-                        interpreter: vec!["/bin/bash".to_owned()],
-                        text: script,
-                        env: BTreeMap::from([(
-                            "SOURCE_DATE_EPOCH".to_owned(),
-                            made.clock.secs.to_string(),
-                        )]),
-                        timeout_seconds: Some(3600),
-                    };
-                    let mut root = root.clone();
-                    root.network = false;
-                    // Of no use without a network, and the scripts of resolvers keep copies of it.
-                    root.resolv_conf = None;
-                    let mut telling = Telling::component(self, &planned.title);
-                    let mut on_event = |event: ChildEvent| telling.event(event);
-                    let result = sandbox
-                        .run_script(&root, &spec, cancel, &mut on_event)
-                        .map_err(sandbox_error)?;
-                    if result.is_ok() {
-                        return Ok(result.start);
-                    }
-                    let how = match (result.exit_code, result.timed_out) {
-                        (_, true) => "did not end in time".to_owned(),
-                        (Some(code), _) => format!("failed with exit code {code}"),
-                        (None, _) => format!("was killed by signal {}", result.signal.unwrap_or(0)),
-                    };
-                    Err(with_tail(
-                        format!(
-                            "configuring the packages of {} {how}",
-                            work.plan.parent_image
-                        ),
-                        &result.tail,
-                    ))
-                })?
+                self.run_parent_script(work, sandbox, planned, made, (script, what))?
             }
+            LayerKind::ParentImported { index } => self.import_parent(work, planned, index)?,
+            LayerKind::ParentComponent => return Err(parent::gone(planned)),
+            LayerKind::BootPackages => return Err(parent::gone(planned)),
             LayerKind::Component { index } => {
                 let run = self.phase_run(work, index, BUILD, made.clock)?;
                 let of = Phase {
@@ -264,13 +242,44 @@ impl Engine {
         }
     }
 
-    fn unpack_parent(&self, work: &Work<'_>, id: LayerId) -> Result<LayerInfo, EngineError> {
-        let debs = self.fetch_parent(work.resolved, work.offline, work.jobs)?;
-        self.stage(
-            "unpack",
-            format!("{} packages", work.resolved.packages.len()),
-        );
-        parent::unpack(self, work, &debs, id)
+    /// Runs a script of ours on the layers below, without a network; `what` it does is for people.
+    fn run_parent_script(
+        &self,
+        work: &Work<'_>,
+        sandbox: &Sandbox,
+        planned: &LayerPlan,
+        made: &Made,
+        (script, what): (String, String),
+    ) -> Result<LayerInfo, EngineError> {
+        self.in_overlay(work, sandbox, planned, made, |root, cancel| {
+            let spec = ScriptSpec {
+                interpreter: vec!["/bin/bash".to_owned()],
+                text: script,
+                env: BTreeMap::from([(
+                    "SOURCE_DATE_EPOCH".to_owned(),
+                    made.clock.secs.to_string(),
+                )]),
+                timeout_seconds: Some(3600),
+            };
+            let mut root = root.clone();
+            root.network = false;
+            // Of no use without a network, and the scripts of resolvers keep copies of it.
+            root.resolv_conf = None;
+            let mut telling = Telling::component(self, &planned.title);
+            let mut on_event = |event: ChildEvent| telling.event(event);
+            let result = sandbox
+                .run_script(&root, &spec, cancel, &mut on_event)
+                .map_err(sandbox_error)?;
+            if result.is_ok() {
+                return Ok(result.start);
+            }
+            let how = match (result.exit_code, result.timed_out) {
+                (_, true) => "did not end in time".to_owned(),
+                (Some(code), _) => format!("failed with exit code {code}"),
+                (None, _) => format!("was killed by signal {}", result.signal.unwrap_or(0)),
+            };
+            Err(with_tail(format!("{what} {how}"), &result.tail))
+        })
     }
 }
 
@@ -278,7 +287,7 @@ pub(crate) fn store_context() -> String {
     "the store cannot be used".to_owned()
 }
 
-/// The newest time of a layer's files: a function of the packages alone.
+/// The newest time of a layer's files: a function of what it is made of alone.
 fn newest(layer: &StoredLayer) -> Timestamp {
     let times = layer.diff.entries.values().filter_map(|entry| match entry {
         amiforge_tree::LayerEntry::Put(inode) | amiforge_tree::LayerEntry::PutOpaque(inode) => {

@@ -48,6 +48,9 @@ pub(crate) struct LoadedRecipe {
     pub(crate) path: PathBuf,
     pub(crate) recipe: ImageRecipe,
     pub(crate) components: Vec<LoadedComponent>,
+    /// Folder that a relative path of the parent starts from: the recipe's, or that of the configuration.
+    #[allow(dead_code, reason = "parents that are files follow")]
+    pub(crate) parent_dir: PathBuf,
     /// Values of secret parameters, by [`secret_key`].
     pub(crate) secrets: BTreeMap<String, String>,
 }
@@ -137,6 +140,8 @@ struct Loader<'a> {
     secrets: BTreeMap<String, String>,
     /// True when the recipe's parent is an image of Linux; false when nothing is known of it.
     is_linux: bool,
+    /// True when the configuration named the parent.
+    parent_of_configuration: bool,
     /// The problems of the recipe itself.
     diagnostics: Diagnostics,
     /// The problems of the components.
@@ -268,6 +273,7 @@ pub(crate) fn load_text(
         marked: Vec::new(),
         secrets: BTreeMap::new(),
         is_linux: false,
+        parent_of_configuration: false,
         diagnostics: Diagnostics::new(),
         reports: Vec::new(),
     };
@@ -334,7 +340,12 @@ pub(crate) fn load_text(
             format!("--param {name}: {what} has this parameter"),
         ));
     }
+    let parent_dir = match loader.parent_of_configuration {
+        true => sources.folder().to_owned(),
+        false => folder_of(&path).to_owned(),
+    };
     let loaded = recipe.map(|recipe| LoadedRecipe {
+        parent_dir,
         path,
         recipe,
         components,
@@ -498,6 +509,7 @@ impl Loader<'_> {
         let span = recipe.parent_span;
         if let Some(parent) = self.stands_for_parent(&text, span, recipe.container.is_some()) {
             recipe.parent = parent;
+            self.parent_of_configuration = true;
         }
     }
 

@@ -1,339 +1,156 @@
-//! The parent image: resolving it, and making its lowest layer.
+//! The parent image: what the recipe names, resolved, and what is made of it.
+//!
+//! One variant of [`Parent`] for each kind, a file each. What a kind has to say: what goes into the plan
+//! ([`Parent::planned`]), the lock ([`Parent::locked`]) and the manifest ([`Parent::shown`]), the build clock if it has one
+//! ([`Parent::clock`]), and how its layers are made (`import_parent`).
 
-use std::collections::BTreeMap;
-use std::path::Path;
+mod debian;
+mod installed;
 
-use amiforge_recipe::{AptVariant, ParentImage};
-use amiforge_source::{
-    AptSettings, Context, DebianRequest, FetchedDebian, ResolvedDebian, SHIMS, SourceError,
-    SourceEvent, Variant,
-};
-use amiforge_tree::Tree;
+use amiforge_plan::{LayerPlan, ResolvedParent};
+use amiforge_recipe::ParentImage;
+use amiforge_source::ResolvedDebian;
 use amiforge_tree::layer::LayerInfo;
-use amiforge_types::{Arch, BlobTable, Digest, LayerId, Timestamp};
+use amiforge_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Contextual, EngineError, ErrorKind};
-use crate::event::Event;
+use crate::error::{EngineError, ErrorKind};
 use crate::layers::Work;
 use crate::load::LoadedRecipe;
-use crate::look::threads;
 use crate::settings::Engine;
 
-/// Largest dpkg database that is read.
-const MAX_STATUS: u64 = 64 << 20;
+pub(crate) use self::debian::{configure_script, debian_request, describe_host, shims};
+pub(crate) use self::installed::{InstalledPackage, installed_packages};
 
-/// A package of the finished image.
+/// What a parent resolved to.
+#[derive(Debug)]
+pub(crate) enum Parent {
+    /// Packages.
+    Debian(Box<ResolvedDebian>),
+    /// Nothing.
+    Scratch,
+}
+
+/// What a lock says of a parent that is not of packages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct InstalledPackage {
-    /// Name.
-    pub(crate) name: String,
-    /// Version.
-    pub(crate) version: String,
-    /// Architecture.
-    pub(crate) architecture: String,
+#[serde(
+    tag = "type",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub(crate) enum LockedParent {
+    /// Nothing.
+    Scratch,
 }
 
 impl Engine {
-    /// The packages of the recipe's parent.
+    /// What the recipe's parent is now; of what can only be asked for by a name that moves, that of the lock.
     pub(crate) fn resolve_parent(
         &self,
         recipe: &LoadedRecipe,
         offline: bool,
-    ) -> Result<ResolvedDebian, EngineError> {
-        let request = debian_request(recipe)?;
-        self.stage("resolve", recipe.recipe.parent.to_string());
-        let events = |event| self.source_event(event);
-        let cache = self.settings.home.downloads();
-        amiforge_source::resolve(&request, &self.context(&cache, &events, offline, threads()))
-            .map_err(|error| {
-                source_error(error, format!("cannot resolve {}", recipe.recipe.parent))
-            })
+        _locked: Option<&LockedParent>,
+    ) -> Result<Parent, EngineError> {
+        let asked = &recipe.recipe.parent;
+        self.stage("resolve", asked.to_string());
+        match asked {
+            ParentImage::Debian { .. } => {
+                let resolved = self.resolve_debian(recipe, offline)?;
+                Ok(Parent::Debian(Box::new(resolved)))
+            }
+            ParentImage::Scratch => Ok(Parent::Scratch),
+            other => Err(unsupported(other)),
+        }
     }
 
-    /// Brings the packages into the cache.
-    pub(crate) fn fetch_parent(
+    /// Makes a layer of files that the parent brings; `index` as in
+    /// [`ParentImported`](amiforge_plan::LayerKind::ParentImported).
+    pub(crate) fn import_parent(
         &self,
-        resolved: &ResolvedDebian,
-        offline: bool,
-        jobs: usize,
-    ) -> Result<FetchedDebian, EngineError> {
-        let events = |event| self.source_event(event);
-        let cache = self.settings.home.downloads();
-        amiforge_source::fetch(resolved, &self.context(&cache, &events, offline, jobs))
-            .map_err(|error| source_error(error, "cannot fetch the packages".to_owned()))
-    }
-
-    fn context<'a>(
-        &'a self,
-        cache: &'a Path,
-        events: &'a (dyn Fn(SourceEvent) + Sync),
-        offline: bool,
-        jobs: usize,
-    ) -> Context<'a> {
-        Context {
-            host_root: &self.settings.host_root,
-            cache,
-            now: self.settings.now,
-            offline,
-            jobs,
-            proxy: self.settings.proxy.as_deref(),
-            events,
+        work: &Work<'_>,
+        planned: &LayerPlan,
+        _index: usize,
+    ) -> Result<LayerInfo, EngineError> {
+        match work.parent {
+            Parent::Debian(_) | Parent::Scratch => Err(gone(planned)),
         }
     }
+}
 
-    fn source_event(&self, event: SourceEvent) {
-        match event {
-            SourceEvent::Warning(message) => self.warn(message),
-            SourceEvent::FetchStarted { packages, bytes } => {
-                self.stage(
-                    "download",
-                    format!("{packages} packages, {}", amiforge_types::ByteSize(bytes)),
-                );
+/// A kind of parent that no build follows.
+pub(crate) fn unsupported(parent: &ParentImage) -> EngineError {
+    let message = format!("{parent} is not supported as parent yet");
+    EngineError::new(ErrorKind::Invalid, message)
+}
+
+/// A layer of the image that is the parent, which this recipe does not say how to make.
+pub(crate) fn gone(planned: &LayerPlan) -> EngineError {
+    let message = format!(
+        "the layer {:?} of the parent is no longer in the store",
+        planned.title
+    );
+    EngineError::new(ErrorKind::Failed, message)
+        .with_hint("build the image that is the parent again, then this one")
+}
+
+impl Parent {
+    /// The layers that it becomes.
+    pub(crate) fn planned(&self) -> ResolvedParent {
+        match self {
+            Self::Debian(resolved) => {
+                let (unpacked, configured) = debian::inputs(resolved);
+                ResolvedParent::Packages {
+                    unpacked,
+                    configured,
+                }
             }
-            SourceEvent::FetchProgress { bytes, total } => {
-                self.emit(Event::Progress {
-                    name: "download",
-                    done: bytes,
-                    total,
-                    unit: "bytes",
-                });
-            }
-            SourceEvent::Retry {
-                uri,
-                attempt,
-                reason,
-            } => self.warn(format!("{uri}: attempt {attempt} failed: {reason}")),
-            SourceEvent::Unpacked { done, total } => {
-                self.emit(Event::Progress {
-                    name: "unpack",
-                    done: done as u64,
-                    total: total as u64,
-                    unit: "packages",
-                });
-            }
-            _ => {}
+            Self::Scratch => ResolvedParent::Imported {
+                layers: Vec::new(),
+                boot: None,
+            },
         }
     }
-}
 
-/// What the recipe asks for as parent.
-pub(crate) fn debian_request(recipe: &LoadedRecipe) -> Result<DebianRequest, EngineError> {
-    let settings = &recipe.recipe.amiforge.apt;
-    let ParentImage::Debian { suite } = &recipe.recipe.parent else {
-        return Err(EngineError::new(
-            ErrorKind::Invalid,
-            format!("{} is not supported as parent", recipe.recipe.parent),
-        ));
-    };
-    let mut request = DebianRequest::new(suite, Arch::X86_64);
-    request.apt = AptSettings {
-        mirror: settings.mirror.clone(),
-        suites: settings.suites.clone(),
-        components: settings.components.clone(),
-        keyring: settings.keyring.as_ref().map(|k| recipe.dir().join(k)),
-        snapshot: settings.snapshot.clone(),
-        check_valid_until: settings.check_valid_until,
-    };
-    request.variant = match settings.variant {
-        AptVariant::Essential => Variant::Essential,
-        AptVariant::Apt => Variant::Minimal,
-        AptVariant::Required => Variant::Required,
-        AptVariant::Important => Variant::Standard,
-    };
-    request.packages.clone_from(&settings.packages);
-    request.include.clone_from(&settings.include);
-    Ok(request)
-}
-
-fn source_error(error: SourceError, context: String) -> EngineError {
-    // Of a package, why it cannot be had decides what to do.
-    let reason = match &error {
-        SourceError::Package { source, .. } => &**source,
-        other => other,
-    };
-    let kind = match reason {
-        SourceError::NoArchive { .. }
-        | SourceError::NoKeyring { .. }
-        | SourceError::Config { .. } => ErrorKind::Environment,
-        SourceError::BadSuite(_) => ErrorKind::Invalid,
-        _ => ErrorKind::Failed,
-    };
-    let hint = match reason {
-        SourceError::NoArchive { .. } => {
-            Some("name a mirror and a keyring in the recipe: amiforge.apt {mirror, keyring}")
-        }
-        SourceError::NoKeyring { .. } => Some(
-            "install debian-archive-keyring, or name a keyring in the recipe: amiforge.apt.keyring",
-        ),
-        SourceError::Offline { .. } => Some("build once without --offline"),
-        SourceError::Gone { .. } => Some(
-            "the archive has moved on: build without --locked to take the packages it has now, or name a point in its past in the recipe: amiforge.apt.snapshot",
-        ),
-        SourceError::Download { .. } => Some(
-            "run it again: finished downloads are kept, and a broken one goes on where it stopped",
-        ),
-        _ => None,
-    };
-    EngineError::wrap(kind, context, error, hint)
-}
-
-/// Unpacks the packages into the layer `id`.
-pub(crate) fn unpack(
-    engine: &Engine,
-    work: &Work<'_>,
-    debs: &FetchedDebian,
-    id: LayerId,
-) -> Result<LayerInfo, EngineError> {
-    let context = || {
-        format!(
-            "cannot unpack the packages into the store {}",
-            work.store.path().display()
-        )
-    };
-    let dir = work
-        .store
-        .temp_dir("unpack")
-        .or_fail(ErrorKind::Failed, context)?;
-    let spool = tempfile::tempfile_in(&dir).or_fail(ErrorKind::Failed, context)?;
-    let mut blobs = BlobTable::new();
-    let events = |event| engine.source_event(event);
-    let cache = engine.settings.home.downloads();
-    let diff = amiforge_source::unpack(
-        work.resolved,
-        debs,
-        spool,
-        &mut blobs,
-        &engine.context(&cache, &events, true, work.jobs),
-    )
-    .map_err(|error| source_error(error, context()))?;
-    let info = work
-        .store
-        .put_layer(id, &diff, &blobs)
-        .or_fail(ErrorKind::Failed, context)?;
-    let _ = std::fs::remove_dir(&dir);
-    Ok(info)
-}
-
-/// The script that configures the unpacked packages.
-pub(crate) fn configure_script(resolved: &ResolvedDebian, clock: Timestamp) -> String {
-    amiforge_source::configure_script(resolved, clock.secs)
-}
-
-/// Paths and texts of the scripts that stand in for programs while steps run: none starts a service,
-/// and with `configuring` none makes an initrd, of which the configuration makes one by itself.
-pub(crate) fn shims(configuring: bool) -> Vec<(String, String)> {
-    SHIMS
-        .iter()
-        .filter(|shim| configuring || !shim.configuring_only)
-        .map(|shim| (shim.path.to_owned(), shim.text.to_owned()))
-        .collect()
-}
-
-/// What decides the bytes of the parent's two layers: the packages, and the scripts.
-pub(crate) fn inputs(
-    resolved: &ResolvedDebian,
-) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
-    let mut unpacked: BTreeMap<String, String> = resolved
-        .packages
-        .iter()
-        .map(|p| {
-            (
-                format!("package.{}", p.name),
-                format!(
-                    "{} sha256:{}{}",
-                    p.version,
-                    p.sha256,
-                    if p.auto { " auto" } else { "" }
-                ),
-            )
-        })
-        .collect();
-    for file in &resolved.sources {
-        unpacked.insert(
-            format!("file.{}", file.path),
-            format!("sha256:{}", Digest::of(file.text.as_bytes())),
-        );
-    }
-    unpacked.insert("codename".to_owned(), resolved.codename.clone());
-    // The clock is an input of its own, and where it follows from the packages it is not known yet.
-    let script = Digest::of(configure_script(resolved, Timestamp::default()).as_bytes());
-    let shims: String = shims(true)
-        .into_iter()
-        .map(|(path, text)| format!("{path}\0{text}\0"))
-        .collect();
-    let configured = BTreeMap::from([
-        ("configureScript".to_owned(), format!("sha256:{script}")),
-        (
-            "shims".to_owned(),
-            format!("sha256:{}", Digest::of(shims.as_bytes())),
-        ),
-    ]);
-    (unpacked, configured)
-}
-
-/// Identity of the resolved parent: what its unpacked layer is made of.
-pub(crate) fn digest(resolved: &ResolvedDebian) -> Digest {
-    let (unpacked, configured) = inputs(resolved);
-    let mut hasher = amiforge_types::Hasher::new();
-    for (name, value) in unpacked.iter().chain(&configured) {
-        hasher.field(name.as_bytes());
-        hasher.field(value.as_bytes());
-    }
-    hasher.finish()
-}
-
-/// The packages that the image's own dpkg database calls installed, by name.
-pub(crate) fn installed_packages(
-    tree: &Tree,
-    blobs: &BlobTable,
-) -> Result<Vec<InstalledPackage>, EngineError> {
-    let context = || "cannot read the image's package database".to_owned();
-    let Some(ino) = tree.lookup(b"var/lib/dpkg/status") else {
-        return Ok(Vec::new());
-    };
-    let amiforge_tree::Kind::File(content) = &tree.inode(ino).kind else {
-        return Ok(Vec::new());
-    };
-    let bytes = content
-        .read_to_vec(blobs, MAX_STATUS)
-        .or_fail(ErrorKind::Failed, context)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let mut packages = Vec::new();
-    for paragraph in text.split("\n\n") {
-        let field = |name: &str| {
-            paragraph
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-                .map(|v| v.trim().to_owned())
-        };
-        if field("Status").is_some_and(|s| s.ends_with(" installed"))
-            && let (Some(name), Some(version), Some(architecture)) =
-                (field("Package"), field("Version"), field("Architecture"))
-        {
-            packages.push(InstalledPackage {
-                name,
-                version,
-                architecture,
-            });
+    /// The packages, where it is of packages.
+    pub(crate) fn packages(&self) -> Option<&ResolvedDebian> {
+        match self {
+            Self::Debian(resolved) => Some(resolved),
+            _ => None,
         }
     }
-    packages.sort_by(|a, b| (&a.name, &a.architecture).cmp(&(&b.name, &b.architecture)));
-    Ok(packages)
-}
 
-/// What `doctor` says of the host's package archives.
-pub(crate) fn describe_host(engine: &Engine) -> Result<String, (String, Option<String>)> {
-    let dir = engine.settings.host_root.join("etc/apt");
-    if dir.join("sources.list").exists() || dir.join("sources.list.d").exists() {
-        Ok(format!("apt configuration in {}", dir.display()))
-    } else {
-        Err((
-            "this host has no apt configuration".to_owned(),
-            Some(
-                "name a mirror and a keyring in the recipe: amiforge.apt {mirror, keyring}"
-                    .to_owned(),
+    /// What a lock says of it; `None` of packages, whose lock is [`ResolvedDebian`].
+    pub(crate) fn locked(&self) -> Option<LockedParent> {
+        match self {
+            Self::Debian(_) => None,
+            Self::Scratch => Some(LockedParent::Scratch),
+        }
+    }
+
+    /// What it resolved to, as manifests have it.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Debian(resolved) => format!(
+                "debian:{}@sha256:{}",
+                resolved.codename,
+                debian::digest(resolved)
             ),
-        ))
+            Self::Scratch => "scratch".to_owned(),
+        }
+    }
+
+    /// The build clock; `None` when it is the newest time of the lowest layer.
+    pub(crate) fn clock(&self) -> Option<Timestamp> {
+        match self {
+            Self::Debian(_) => None,
+            // Nothing in it has a time.
+            Self::Scratch => Some(Timestamp::default()),
+        }
+    }
+
+    /// How many of the plan's layers, from below, are another image's: these are not made again.
+    pub(crate) fn continued(&self) -> usize {
+        0
     }
 }

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use amiforge_plan::{
-    InputChange, Plan, PlanRequest, Reason, ResolvedComponent, ResolvedParent, compile, why,
-};
-use amiforge_source::ResolvedDebian;
+use amiforge_plan::{InputChange, Plan, PlanRequest, Reason, ResolvedComponent, compile, why};
 use amiforge_store::Store;
 use amiforge_types::{Arch, Digest, LayerId};
 use serde::Serialize;
@@ -13,7 +10,7 @@ use serde::Serialize;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::layers::EXECUTOR_VERSION;
 use crate::load::{LoadedRecipe, RecipeRequest};
-use crate::parent;
+use crate::parent::Parent;
 use crate::settings::Engine;
 
 /// Version of this program; goes into manifests and image inputs.
@@ -53,8 +50,8 @@ impl Engine {
     pub fn plan(&self, request: &RecipeRequest) -> Result<PlanReport, EngineError> {
         let recipe = self.load(request)?;
         let store = self.open_store()?;
-        let resolved = self.resolve_parent(&recipe, request.offline)?;
-        let plan = self.compile(&recipe, &resolved)?;
+        let parent = self.resolve_parent(&recipe, request.offline, None)?;
+        let plan = self.compile(&recipe, &parent)?;
         let last = self.last_plan(&store, &plan.recipe.name);
         let layers = plan
             .layers
@@ -85,9 +82,8 @@ impl Engine {
     pub(crate) fn compile(
         &self,
         recipe: &LoadedRecipe,
-        resolved: &ResolvedDebian,
+        parent: &Parent,
     ) -> Result<Plan, EngineError> {
-        let (unpacked, configured) = parent::inputs(resolved);
         let components = recipe
             .components
             .iter()
@@ -110,10 +106,7 @@ impl Engine {
                 .settings
                 .source_date_epoch
                 .map(amiforge_types::Timestamp::from_secs),
-            parent: ResolvedParent {
-                unpacked,
-                configured,
-            },
+            parent: parent.planned(),
             components,
             step_inputs: BTreeMap::new(),
             image_inputs: BTreeMap::new(),

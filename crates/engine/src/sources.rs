@@ -58,6 +58,11 @@ impl Sources {
         own.is_some_and(|own| own.file_name() == path.file_name() && real(own) == real(path))
     }
 
+    /// Folder that relative paths of the configuration start from.
+    pub(crate) fn folder(&self) -> &Path {
+        self.path.as_deref().map_or(Path::new("."), folder_of)
+    }
+
     /// What stands for a parent of AWS.
     pub(crate) fn parent(&self, text: &str) -> Option<&ParentImage> {
         self.config.parent(text)
@@ -70,8 +75,7 @@ impl Sources {
 
     /// What stands for a component of AWS, and the folder that a relative path starts from.
     pub(crate) fn component(&self, text: &str) -> Option<(&ComponentSource, &Path)> {
-        let folder = self.path.as_deref().map_or(Path::new("."), folder_of);
-        Some((self.config.component(text)?, folder))
+        Some((self.config.component(text)?, self.folder()))
     }
 
     /// The values of the references to AWS that some of a component's phases have, and those that have none, with the place of the
@@ -112,8 +116,7 @@ impl Sources {
                     EngineError::new(ErrorKind::Invalid, message)
                 })?,
                 ReferenceValue::File(path) => {
-                    let folder = self.path.as_deref().map_or(Path::new("."), folder_of);
-                    let text = read(&folder.join(path))
+                    let text = read(&self.folder().join(path))
                         .or_fail(ErrorKind::Invalid, context)?
                         .map_err(|report| EngineError::Documents(vec![report]))?;
                     text.strip_suffix('\n').unwrap_or(&text).to_owned()

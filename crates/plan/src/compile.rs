@@ -22,7 +22,7 @@ pub struct PlanRequest<'r> {
     /// The version of what runs steps and harvests their results; an input of every layer.
     pub executor_version: &'r str,
     /// The time that files get which the build itself makes; an input of every layer.
-    /// `None` lets the newest time among the parent's packages be the clock: a function of inputs that
+    /// `None` lets the newest time among the parent's files be the clock: a function of inputs that
     /// are named anyway.
     pub build_clock: Option<Timestamp>,
     /// What the recipe's parent resolved to.
@@ -35,13 +35,39 @@ pub struct PlanRequest<'r> {
     pub image_inputs: BTreeMap<String, String>,
 }
 
-/// What a parent resolved to: inputs by name, usually digests (`package.<name>` → `sha256:...`).
-#[derive(Clone, Debug, Default)]
-pub struct ResolvedParent {
-    /// What decides the bytes of the unpacked layer.
-    pub unpacked: BTreeMap<String, String>,
-    /// What decides, besides, the bytes of the configured layer.
-    pub configured: BTreeMap<String, String>,
+/// What a parent resolved to: the layers that it becomes. Inputs go by name, their values are usually digests.
+#[derive(Clone, Debug)]
+pub enum ResolvedParent {
+    /// Packages (`package.<name>` → `sha256:...`).
+    Packages {
+        /// What decides the bytes of the unpacked layer.
+        unpacked: BTreeMap<String, String>,
+        /// What decides, besides, the bytes of the configured layer.
+        configured: BTreeMap<String, String>,
+    },
+    /// Files that come as they are.
+    Imported {
+        /// The layers, the lowest first; none of a parent without files.
+        layers: Vec<ImportedLayer>,
+        /// What decides the layer of the packages for a boot; `None` where the image needs none.
+        boot: Option<BTreeMap<String, String>>,
+    },
+    /// The layers of an image, continued.
+    Continued {
+        /// As the plan of that image has them, the lowest first.
+        layers: Vec<LayerPlan>,
+        /// As in [`ResolvedParent::Imported`].
+        boot: Option<BTreeMap<String, String>>,
+    },
+}
+
+/// A layer of a parent that comes as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportedLayer {
+    /// For people; part of no id.
+    pub title: String,
+    /// What decides its bytes.
+    pub inputs: BTreeMap<String, String>,
 }
 
 /// A component with everything it needs.
@@ -74,6 +100,12 @@ pub enum CompileError {
         recipe: usize,
         /// Entries of the request.
         resolved: usize,
+    },
+    /// The layers of the parent do not stand on one another.
+    #[error("the layers of the parent do not stand on one another, at {title:?}")]
+    BrokenParent {
+        /// Title of the first that does not.
+        title: String,
     },
     /// A caller's input has a name that this crate uses.
     #[error("the input name {name:?} is taken")]
@@ -137,22 +169,78 @@ pub fn compile(request: &PlanRequest<'_>) -> Result<Plan, CompileError> {
 }
 
 fn parent_layers(request: &PlanRequest<'_>) -> Result<Vec<LayerPlan>, CompileError> {
-    let parent = request.recipe.parent.to_string();
-    let mut inputs = common_inputs(request);
-    add(&mut inputs, &request.parent.unpacked)?;
-    let title = format!("{parent}, packages unpacked");
-    let unpacked = LayerPlan::new(LayerKind::ParentUnpacked, title, inputs, None);
+    let parent = &request.recipe.parent;
+    let (mut layers, boot) = match &request.parent {
+        ResolvedParent::Packages {
+            unpacked,
+            configured,
+        } => {
+            let mut layers = Vec::new();
+            let title = format!("{parent}, packages unpacked");
+            push(
+                request,
+                &mut layers,
+                LayerKind::ParentUnpacked,
+                title,
+                unpacked,
+            )?;
+            let title = format!("{parent}, packages configured");
+            push(
+                request,
+                &mut layers,
+                LayerKind::ParentConfigured,
+                title,
+                configured,
+            )?;
+            (layers, &None)
+        }
+        ResolvedParent::Imported { layers: all, boot } => {
+            let mut layers = Vec::new();
+            for (index, imported) in all.iter().enumerate() {
+                let kind = LayerKind::ParentImported { index };
+                push(
+                    request,
+                    &mut layers,
+                    kind,
+                    imported.title.clone(),
+                    &imported.inputs,
+                )?;
+            }
+            (layers, boot)
+        }
+        ResolvedParent::Continued { layers, boot } => {
+            let mut below = None;
+            for layer in layers {
+                if layer.parent != below || !layer.id_fits() {
+                    let title = layer.title.clone();
+                    return Err(CompileError::BrokenParent { title });
+                }
+                below = Some(layer.id);
+            }
+            let layers = layers.iter().cloned().map(LayerPlan::of_parent);
+            (layers.collect(), boot)
+        }
+    };
+    if let Some(boot) = boot {
+        let title = format!("{parent}, packages for a boot");
+        push(request, &mut layers, LayerKind::BootPackages, title, boot)?;
+    }
+    Ok(layers)
+}
 
+/// Adds a layer of the parent over those that are there.
+fn push(
+    request: &PlanRequest<'_>,
+    layers: &mut Vec<LayerPlan>,
+    kind: LayerKind,
+    title: String,
+    own: &BTreeMap<String, String>,
+) -> Result<(), CompileError> {
     let mut inputs = common_inputs(request);
-    add(&mut inputs, &request.parent.configured)?;
-    let title = format!("{parent}, packages configured");
-    let configured = LayerPlan::new(
-        LayerKind::ParentConfigured,
-        title,
-        inputs,
-        Some(unpacked.id),
-    );
-    Ok(vec![unpacked, configured])
+    add(&mut inputs, own)?;
+    let below = layers.last().map(|layer| layer.id);
+    layers.push(LayerPlan::new(kind, title, inputs, below));
+    Ok(())
 }
 
 /// Inputs of every layer.

@@ -16,7 +16,7 @@
 //!     tool_version: "0.0.0",
 //!     executor_version: "1",
 //!     build_clock: Some(Timestamp::from_secs(1_700_000_000)),
-//!     parent: ResolvedParent {
+//!     parent: ResolvedParent::Packages {
 //!         unpacked: BTreeMap::from([("packages".to_owned(), "sha256:...".to_owned())]),
 //!         configured: BTreeMap::new(),
 //!     },
@@ -37,7 +37,9 @@ mod json;
 mod plan;
 mod why;
 
-pub use compile::{CompileError, PlanRequest, ResolvedComponent, ResolvedParent, compile};
+pub use compile::{
+    CompileError, ImportedLayer, PlanRequest, ResolvedComponent, ResolvedParent, compile,
+};
 pub use json::{ReadError, canonical_json};
 pub use plan::{LayerKind, LayerPlan, Plan, PlannedComponent, RecipeSummary, SCHEMA_VERSION};
 pub use why::{InputChange, LayerWhy, Reason, Why, why};

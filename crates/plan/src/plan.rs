@@ -66,6 +66,16 @@ pub enum LayerKind {
     ParentUnpacked,
     /// The parent's packages, configured.
     ParentConfigured,
+    /// Files that the parent brings: an archive, a disk, a layer of an image.
+    #[serde(rename_all = "camelCase")]
+    ParentImported {
+        /// Which of the parent's, from below.
+        index: usize,
+    },
+    /// The build phase of a component of the image that is the parent.
+    ParentComponent,
+    /// Packages that an imported parent lacks for a boot; empty when it lacks none.
+    BootPackages,
     /// The build phase of a component.
     #[serde(rename_all = "camelCase")]
     Component {
@@ -96,17 +106,30 @@ pub struct PlannedComponent {
 
 impl LayerKind {
     /// The word that goes into the layer's id. The position of a component does not: moving a
-    /// layer changes its parent, and only that matters.
+    /// layer changes its parent, and only that matters. A layer has the same id in the image that it was made
+    /// for and in those that continue it.
     fn id_word(&self) -> &'static str {
         match self {
             Self::ParentUnpacked => "parent-unpacked",
             Self::ParentConfigured => "parent-configured",
-            Self::Component { .. } => "component",
+            Self::ParentImported { .. } => "parent-imported",
+            Self::BootPackages => "boot-packages",
+            Self::Component { .. } | Self::ParentComponent => "component",
         }
     }
 }
 
 impl LayerPlan {
+    /// The layer as one of a parent's, for an image that continues this one. Its id stays.
+    #[must_use]
+    pub fn of_parent(self) -> Self {
+        let kind = match self.kind {
+            LayerKind::Component { .. } => LayerKind::ParentComponent,
+            kind => kind,
+        };
+        Self { kind, ..self }
+    }
+
     /// A layer with its id computed.
     pub(crate) fn new(
         kind: LayerKind,

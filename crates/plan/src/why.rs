@@ -105,6 +105,9 @@ fn identities(plan: &Plan) -> impl Iterator<Item = (Identity<'_>, &LayerPlan)> {
         let (rank, name) = match &layer.kind {
             LayerKind::ParentUnpacked => (0, ""),
             LayerKind::ParentConfigured => (1, ""),
+            LayerKind::ParentImported { .. } => (3, ""),
+            LayerKind::ParentComponent => (4, layer.title.as_str()),
+            LayerKind::BootPackages => (5, ""),
             LayerKind::Component { .. } => {
                 (2, plan.component_of(layer).map_or("", |c| c.name.as_str()))
             }

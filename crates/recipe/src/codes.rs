@@ -136,7 +136,7 @@ const CODES: &[(&str, &str)] = &[
     ),
     (
         "invalid-parent",
-        "`parentImage` names no parent. Write `debian:bookworm`, an ARN, `ssm:<parameter>`, or an AMI id.",
+        "`parentImage` names no parent. Write `debian:bookworm`, `disk:<path>`, `tar:<path>`, `image:<name>/<version>`, an ARN, `ssm:<parameter>`, or an AMI id.",
     ),
     ("invalid-path", "The text cannot be a path there."),
     (
@@ -352,10 +352,6 @@ const CODES: &[(&str, &str)] = &[
     (
         "unsupported-intrinsic",
         "The function of the template needs AWS, or is not known. The rest of the template is checked.",
-    ),
-    (
-        "unsupported-parent",
-        "This kind of parent is planned and not there yet.",
     ),
     (
         "unsupported-schema",

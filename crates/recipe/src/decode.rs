@@ -158,16 +158,20 @@ pub(crate) fn resource_name(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
     const HELP: &str = "use 3 to 128 letters, digits, `-`, `_`, and spaces inside";
     let text = filled(node, cx)?;
     cx.asks(node.span, || Asked::Hint(HELP));
-    let allowed = text
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b' '));
-    let fits = allowed && (3..=128).contains(&text.len()) && text.trim() == text;
-    if !fits && !node.is_opaque() {
+    if !is_resource_name(&text) && !node.is_opaque() {
         let message = format!("{} is not a resource name", shown(&text));
         cx.error_help("invalid-name", node.span, message, Some(HELP.to_owned()));
         return None;
     }
     Some(text)
+}
+
+/// 3 to 128 letters, digits, `-`, `_`, and spaces inside.
+pub(crate) fn is_resource_name(text: &str) -> bool {
+    let allowed = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b' '));
+    allowed && (3..=128).contains(&text.len()) && text.trim() == text
 }
 
 /// A version, or a pattern of versions. `None` also for a value that is not known before deployment.

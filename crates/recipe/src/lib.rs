@@ -68,10 +68,10 @@ pub use export::{
     components_of, left_of_template, read_resource, resource_name_of, secrets_of,
 };
 pub use image_recipe::{
-    AmiforgeSettings, AptSettings, AptVariant, BlockDeviceMapping, BootMode, ComponentRef,
-    ComponentSource, Container, Ebs, ImageRecipe, OutputFormat, ParameterPlace, ParentImage,
-    RecipeSources, RootFilesystem, SecretParameter, StepLimits, VolumeType, parse_container_recipe,
-    parse_recipe, recipe_sources,
+    AmiforgeSettings, AptSettings, AptVariant, ArchivePlace, BlockDeviceMapping, BootMode,
+    ComponentRef, ComponentSource, Container, DiskFormat, Ebs, ImageRecipe, OciReference,
+    OutputFormat, ParameterPlace, ParentImage, RecipeSources, RootFilesystem, SecretParameter,
+    StepLimits, VolumeType, parse_container_recipe, parse_recipe, recipe_sources,
 };
 pub use json::check_json;
 pub use kind::{Document, DocumentKind, detect_kind, kind_of, parse_document};

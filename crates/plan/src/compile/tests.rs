@@ -68,13 +68,23 @@ impl World {
             tool: "1",
             executor: "1",
             clock: Timestamp::from_secs(1_000),
-            parent: ResolvedParent {
+            parent: ResolvedParent::Packages {
                 unpacked: map(&[("package.bash", "sha256:1")]),
                 configured: map(&[("scripts", "1")]),
             },
             step_inputs: map(&[("variables", "1")]),
             image_inputs: map(&[("layout", "1")]),
             names: ["one", "two", "three"],
+        }
+    }
+
+    fn packages(&mut self) -> (&mut BTreeMap<String, String>, &mut BTreeMap<String, String>) {
+        match &mut self.parent {
+            ResolvedParent::Packages {
+                unpacked,
+                configured,
+            } => (unpacked, configured),
+            _ => unreachable!(),
         }
     }
 
@@ -172,15 +182,15 @@ fn every_input_changes_the_ids_from_its_layer_on() {
         ("clock", 0, |w| w.clock = Timestamp::from_secs(1_001)),
         ("clock, by a nanosecond", 0, |w| w.clock.nanos = 1),
         ("package digest", 0, |w| {
-            w.parent.unpacked = map(&[("package.bash", "sha256:2")])
+            *w.packages().0 = map(&[("package.bash", "sha256:2")])
         }),
         ("one more package", 0, |w| {
-            w.parent
-                .unpacked
+            w.packages()
+                .0
                 .insert("package.curl".into(), "sha256:1".into());
         }),
         ("configuration", 1, |w| {
-            w.parent.configured = map(&[("scripts", "2")])
+            *w.packages().1 = map(&[("scripts", "2")])
         }),
         ("first document", 2, |w| {
             w.documents[0] = ONE.replace("echo", "printf")
@@ -402,7 +412,7 @@ fn requests_that_contradict_themselves_are_refused() {
         tool_version: "1",
         executor_version: "1",
         build_clock: None,
-        parent: ResolvedParent::default(),
+        parent: nothing(),
         components: Vec::new(),
         step_inputs: BTreeMap::new(),
         image_inputs: BTreeMap::new(),
@@ -417,7 +427,7 @@ fn requests_that_contradict_themselves_are_refused() {
     let recipe = parse_recipe("{name: demo, semanticVersion: 1.0.0, parentImage: 'debian:sid'}")
         .0
         .unwrap();
-    let parent = ResolvedParent {
+    let parent = ResolvedParent::Packages {
         unpacked: map(&[("arch", "x")]),
         configured: BTreeMap::new(),
     };
@@ -432,4 +442,122 @@ fn requests_that_contradict_themselves_are_refused() {
             name: "arch".into()
         })
     );
+}
+
+fn nothing() -> ResolvedParent {
+    ResolvedParent::Imported {
+        layers: Vec::new(),
+        boot: None,
+    }
+}
+
+fn imported(title: &str, digest: &str) -> ImportedLayer {
+    ImportedLayer {
+        title: title.to_owned(),
+        inputs: map(&[("content", digest)]),
+    }
+}
+
+/// Kinds and titles of the layers.
+fn kinds(plan: &Plan) -> Vec<(&LayerKind, &str)> {
+    let layers = plan.layers.iter();
+    layers.map(|l| (&l.kind, l.title.as_str())).collect()
+}
+
+#[test]
+fn an_imported_parent_is_as_many_layers_as_it_has() {
+    let mut case = World::new();
+    case.parent = nothing();
+    let empty = case.plan();
+    assert_eq!(empty.layers[0].parent, None);
+    assert_eq!(empty.layers[0].kind, LayerKind::Component { index: 0 });
+    case.parent = ResolvedParent::Imported {
+        layers: vec![imported("below", "1"), imported("above", "2")],
+        boot: Some(map(&[("script", "1")])),
+    };
+    let plan = case.plan();
+    let expected = [
+        (&LayerKind::ParentImported { index: 0 }, "below"),
+        (&LayerKind::ParentImported { index: 1 }, "above"),
+        (
+            &LayerKind::BootPackages,
+            "debian:bookworm, packages for a boot",
+        ),
+    ];
+    assert_eq!(kinds(&plan)[..3], expected);
+    assert_eq!(plan.layers[3].parent, Some(plan.layers[2].id));
+    // A layer that came twice is two.
+    case.parent = ResolvedParent::Imported {
+        layers: vec![imported("", "1"), imported("", "1")],
+        boot: None,
+    };
+    let twice = case.plan();
+    assert_eq!(twice.layers[0].id, plan.layers[0].id);
+    assert_ne!(twice.layers[1].id, twice.layers[0].id);
+    Plan::from_json(&plan.to_json().unwrap()).unwrap();
+}
+
+#[test]
+fn an_image_that_is_continued_keeps_its_layers() {
+    let mut case = World::new();
+    let base = case.plan();
+    case.documents = [ONE, ONE, TEST_ONLY].map(str::to_owned);
+    case.parent = ResolvedParent::Continued {
+        layers: base.layers.clone(),
+        boot: None,
+    };
+    let plan = case.plan();
+    let ids = |plan: &Plan| -> Vec<LayerId> { plan.layers.iter().map(|l| l.id).collect() };
+    let count = base.layers.len();
+    assert_eq!(ids(&plan)[..count], ids(&base));
+    assert_eq!(plan.layers[count].kind, LayerKind::Component { index: 0 });
+    assert_eq!(plan.layers[count - 1].kind, LayerKind::ParentComponent);
+    assert_eq!(Plan::from_json(&plan.to_json().unwrap()).unwrap(), plan);
+    // And what continues it can be continued.
+    case.parent = ResolvedParent::Continued {
+        layers: plan.layers.clone(),
+        boot: None,
+    };
+    assert_eq!(ids(&case.plan())[..plan.layers.len()], ids(&plan));
+
+    let mut layers = base.layers.clone();
+    layers.remove(1);
+    let recipe = parse_recipe(&case.recipe).0.unwrap();
+    let broken = |layers| {
+        let request = PlanRequest {
+            recipe: &recipe,
+            arch: Arch::X86_64,
+            tool_version: "1",
+            executor_version: "1",
+            build_clock: None,
+            parent: ResolvedParent::Continued { layers, boot: None },
+            components: Vec::new(),
+            step_inputs: BTreeMap::new(),
+            image_inputs: BTreeMap::new(),
+        };
+        super::parent_layers(&request).unwrap_err()
+    };
+    assert!(matches!(broken(layers), CompileError::BrokenParent { .. }));
+    let mut layers = base.layers.clone();
+    layers[0].inputs.insert("more".to_owned(), String::new());
+    assert!(matches!(broken(layers), CompileError::BrokenParent { .. }));
+}
+
+#[test]
+fn what_changed_of_a_parent_is_told() {
+    let mut case = World::new();
+    let of = |digest: &str| ResolvedParent::Imported {
+        layers: vec![imported("rootfs.tar", digest)],
+        boot: Some(map(&[("script", "1")])),
+    };
+    case.parent = of("1");
+    let old = case.plan();
+    case.parent = of("2");
+    let why = why(&old, &case.plan());
+    let Reason::Changed { inputs, parent } = &why.layers[0].reason else {
+        panic!("{why:?}");
+    };
+    assert_eq!(inputs.len(), 1);
+    assert_eq!(inputs[0].input, "content");
+    assert!(!parent);
 }

@@ -62,7 +62,7 @@ fn plan_of(folder: &Path) -> Plan {
         tool_version: "0.0.0",
         executor_version: "golden",
         build_clock: Some(Timestamp::from_secs(1_700_000_000)),
-        parent: ResolvedParent {
+        parent: ResolvedParent::Packages {
             unpacked: one("packages", "golden"),
             configured: one("scripts", "golden"),
         },

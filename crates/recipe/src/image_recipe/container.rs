@@ -6,7 +6,7 @@
 
 use amiforge_types::{Diagnostics, Span};
 
-use super::{AmiforgeSettings, ImageRecipe, decode as recipe, settings, sources};
+use super::{AmiforgeSettings, ImageRecipe, decode as recipe, parents, settings};
 use crate::decode::{self, Cx};
 use crate::dockerfile::Dockerfile;
 use crate::inline::Inline;
@@ -73,7 +73,7 @@ fn fields(
         .and_then(|n| decode::parsed::<VersionPattern>(n, cx, ""));
     let parent = fields
         .peek("parentImage")
-        .and_then(|n| Some((sources::container_parent(n, cx)?, n.span)));
+        .and_then(|n| Some((parents::container_parent(n, cx)?, n.span)));
     let components = fields.peek("components").map(|n| recipe::components(n, cx));
     let working_directory = fields
         .peek("workingDirectory")

@@ -2,7 +2,9 @@
 
 use amiforge_types::Diagnostics;
 
-use super::{AmiforgeSettings, BlockDeviceMapping, ImageRecipe, devices, settings, sources};
+use super::{
+    AmiforgeSettings, BlockDeviceMapping, ImageRecipe, devices, parents, settings, sources,
+};
 use crate::decode::{self, Cx, Fields};
 use crate::node::Node;
 use crate::resources::schema::Rule;
@@ -46,7 +48,7 @@ pub fn recipe_sources(text: &str) -> RecipeSources {
     let parent = fields.node("parentImage", cx);
     let list = fields.node("components", cx);
     RecipeSources {
-        parent: parent.and_then(|node| Some((sources::parent_image(node, cx)?, node.span))),
+        parent: parent.and_then(|node| Some((parents::parent_image(node, cx)?, node.span))),
         components: list.map_or_else(Vec::new, |node| super::readable_components(node, cx)),
     }
 }
@@ -80,7 +82,7 @@ pub(crate) fn fields(document: Node, cx: &mut Cx<'_>) -> Option<ImageRecipe> {
         decode::parsed::<VersionPattern>(n, cx, help)
     });
     let parent = fields.required("parentImage", cx, |n, cx| {
-        Some((sources::parent_image(n, cx)?, n.span))
+        Some((parents::parent_image(n, cx)?, n.span))
     });
     let components = fields.optional("components", cx, components);
     let mappings = fields.optional("blockDeviceMappings", cx, devices::mappings);

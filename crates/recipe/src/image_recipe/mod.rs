@@ -6,6 +6,7 @@ mod decode;
 mod devices;
 mod given;
 mod limits;
+mod parents;
 mod settings;
 mod sources;
 
@@ -23,11 +24,12 @@ pub use decode::{RecipeSources, parse_recipe, recipe_sources};
 pub(crate) use decode::{fields, recipe, template_recipe};
 pub use devices::{BlockDeviceMapping, Ebs, VolumeType};
 pub use limits::StepLimits;
+pub use parents::{ArchivePlace, DiskFormat, OciReference, ParentImage};
 pub use settings::{
     AmiforgeSettings, AptSettings, AptVariant, BootMode, OutputFormat, RootFilesystem,
     SecretParameter,
 };
-pub use sources::{ComponentRef, ComponentSource, ParameterPlace, ParentImage};
+pub use sources::{ComponentRef, ComponentSource, ParameterPlace};
 
 /// An image recipe without errors.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use amiforge_types::{Compression, CompressionError, Span};
 
 use super::limits::{self, StepLimits};
-use super::sources::is_suite;
+use super::parents::is_suite;
 use crate::decode::{self, Cx, Fields};
 use crate::node::{Node, NodeKind};
 use crate::trace::Asked;
