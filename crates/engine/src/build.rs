@@ -109,6 +109,7 @@ impl Engine {
         } else {
             self.resolve_parent(&recipe, offline, None)?
         };
+        let recipe = self.over_parent(recipe, &parent)?;
         let plan = self.compile(&recipe, &parent)?;
         let ids: Vec<LayerId> = plan.layers.iter().map(|layer| layer.id).collect();
         let _used = store

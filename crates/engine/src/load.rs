@@ -49,7 +49,6 @@ pub(crate) struct LoadedRecipe {
     pub(crate) recipe: ImageRecipe,
     pub(crate) components: Vec<LoadedComponent>,
     /// Folder that a relative path of the parent starts from: the recipe's, or that of the configuration.
-    #[allow(dead_code, reason = "parents that are files follow")]
     pub(crate) parent_dir: PathBuf,
     /// Values of secret parameters, by [`secret_key`].
     pub(crate) secrets: BTreeMap<String, String>,

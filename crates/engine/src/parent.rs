@@ -6,10 +6,12 @@
 
 mod debian;
 mod installed;
+mod oci;
 
 use amiforge_plan::{LayerPlan, ResolvedParent};
 use amiforge_recipe::ParentImage;
 use amiforge_source::ResolvedDebian;
+use amiforge_source::oci::ResolvedOci;
 use amiforge_tree::layer::LayerInfo;
 use amiforge_types::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,8 @@ pub(crate) use self::installed::{InstalledPackage, installed_packages};
 pub(crate) enum Parent {
     /// Packages.
     Debian(Box<ResolvedDebian>),
+    /// An image of a registry or layout.
+    Oci(Box<ResolvedOci>),
     /// Nothing.
     Scratch,
 }
@@ -40,6 +44,8 @@ pub(crate) enum Parent {
     deny_unknown_fields
 )]
 pub(crate) enum LockedParent {
+    /// An image of a registry or layout.
+    Oci(Box<ResolvedOci>),
     /// Nothing.
     Scratch,
 }
@@ -50,7 +56,7 @@ impl Engine {
         &self,
         recipe: &LoadedRecipe,
         offline: bool,
-        _locked: Option<&LockedParent>,
+        locked: Option<&LockedParent>,
     ) -> Result<Parent, EngineError> {
         let asked = &recipe.recipe.parent;
         self.stage("resolve", asked.to_string());
@@ -58,6 +64,10 @@ impl Engine {
             ParentImage::Debian { .. } => {
                 let resolved = self.resolve_debian(recipe, offline)?;
                 Ok(Parent::Debian(Box::new(resolved)))
+            }
+            ParentImage::Oci(_) | ParentImage::OciLayout { .. } => {
+                let resolved = self.resolve_oci(recipe, offline, locked)?;
+                Ok(Parent::Oci(Box::new(resolved)))
             }
             ParentImage::Scratch => Ok(Parent::Scratch),
             other => Err(unsupported(other)),
@@ -73,6 +83,7 @@ impl Engine {
         _index: usize,
     ) -> Result<LayerInfo, EngineError> {
         match work.parent {
+            Parent::Oci(resolved) => self.unpack_oci(work, resolved, planned.id),
             Parent::Debian(_) | Parent::Scratch => Err(gone(planned)),
         }
     }
@@ -105,6 +116,10 @@ impl Parent {
                     configured,
                 }
             }
+            Self::Oci(resolved) => ResolvedParent::Imported {
+                layers: vec![oci::imported(resolved)],
+                boot: None,
+            },
             Self::Scratch => ResolvedParent::Imported {
                 layers: Vec::new(),
                 boot: None,
@@ -124,6 +139,7 @@ impl Parent {
     pub(crate) fn locked(&self) -> Option<LockedParent> {
         match self {
             Self::Debian(_) => None,
+            Self::Oci(resolved) => Some(LockedParent::Oci(resolved.clone())),
             Self::Scratch => Some(LockedParent::Scratch),
         }
     }
@@ -136,6 +152,7 @@ impl Parent {
                 resolved.codename,
                 debian::digest(resolved)
             ),
+            Self::Oci(resolved) => resolved.pinned(),
             Self::Scratch => "scratch".to_owned(),
         }
     }
@@ -144,6 +161,8 @@ impl Parent {
     pub(crate) fn clock(&self) -> Option<Timestamp> {
         match self {
             Self::Debian(_) => None,
+            // An image that is made to be the same each time may say 1970, and mean nothing by it.
+            Self::Oci(resolved) => Some(resolved.newest).filter(|time| time.secs > 0),
             // Nothing in it has a time.
             Self::Scratch => Some(Timestamp::default()),
         }

@@ -108,6 +108,20 @@ impl Engine {
                     unit: "packages",
                 });
             }
+            SourceEvent::LayersStarted { layers, bytes } => {
+                self.stage(
+                    "download",
+                    format!("{layers} layers, {}", amiforge_types::ByteSize(bytes)),
+                );
+            }
+            SourceEvent::LayerUnpacked { done, total } => {
+                self.emit(Event::Progress {
+                    name: "unpack",
+                    done: done as u64,
+                    total: total as u64,
+                    unit: "layers",
+                });
+            }
             _ => {}
         }
     }

@@ -163,7 +163,7 @@ pub(super) fn parse(
         return Err(bad("schemaVersion is not 2"));
     }
     let known = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
-    if !own.is_empty() && known.contains(&served) && own != served {
+    if known.contains(&own) && known.contains(&served) && own != served {
         return Err(bad("it says another media type than the server"));
     }
     let media_type = if own.is_empty() { served } else { own };
@@ -299,6 +299,8 @@ pub(super) struct Config {
     /// `created`; none where it says nothing, or something before 1970.
     pub(super) created: Option<Timestamp>,
     pub(super) layers: Vec<ResolvedOciLayer>,
+    /// `config`: how a container is started.
+    pub(super) run: Value,
 }
 
 /// Reads a configuration, and checks that it is for this machine and these layers.
@@ -320,6 +322,8 @@ pub(super) fn config(
         platform: Platform,
         #[serde(default)]
         created: Option<String>,
+        #[serde(default)]
+        config: Value,
         rootfs: RootFs,
     }
     let raw: Raw = serde_json::from_slice(bytes)
@@ -352,5 +356,6 @@ pub(super) fn config(
     Ok(Config {
         created: created.filter(|time: &Timestamp| time.secs >= 0),
         layers: resolved,
+        run: raw.config,
     })
 }

@@ -109,8 +109,11 @@ pub struct ResolvedOci {
     pub config: ResolvedBlob,
     /// The layers, the lowest first.
     pub layers: Vec<ResolvedOciLayer>,
-    /// When the image was made: the build clock when nothing else sets it.
+    /// When the image was made, 1970 where it does not say.
     pub newest: Timestamp,
+    /// How a container of it is started: `config` of the configuration, as it stands there; null where it has none.
+    #[serde(default)]
+    pub run: serde_json::Value,
 }
 
 impl ResolvedOci {
@@ -158,22 +161,37 @@ impl ResolvedOci {
             });
         }
         let lock: Self = serde_json::from_slice(bytes).map_err(LockError::Json)?;
+        lock.check()?;
+        Ok(lock)
+    }
+
+    /// Whether every value is one that a resolution has.
+    ///
+    /// # Errors
+    /// The first that is none.
+    pub fn check(&self) -> Result<(), LockError> {
+        if self.format != FORMAT {
+            return Err(LockError::Format {
+                found: u64::from(self.format),
+                read: FORMAT,
+            });
+        }
         let bad = |place: String, reason| Err(LockError::Value { place, reason });
-        if lock.layers.len() > MAX_LAYERS {
+        if self.layers.len() > MAX_LAYERS {
             return bad("layers".to_owned(), "more than an image has");
         }
-        for (at, layer) in lock.layers.iter().enumerate() {
+        for (at, layer) in self.layers.iter().enumerate() {
             if !is_layer(&layer.blob.media_type) {
                 return bad(format!("layers[{at}].mediaType"), "not that of a layer");
             }
         }
-        if lock.config.size > super::document::MAX_CONFIG {
+        if self.config.size > super::document::MAX_CONFIG {
             return bad("config.size".to_owned(), "larger than any configuration");
         }
-        if !(0..1_000_000_000).contains(&lock.newest.nanos) {
+        if !(0..1_000_000_000).contains(&self.newest.nanos) {
             return bad("newest".to_owned(), "not a time");
         }
-        Ok(lock)
+        Ok(())
     }
 
     /// In what a request differs from the one that this lock was made for; empty when it fits.

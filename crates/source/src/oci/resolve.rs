@@ -137,6 +137,7 @@ fn walk(
             config,
             layers: read.layers,
             newest: read.created.unwrap_or_default(),
+            run: read.run,
         });
     }
     let reason = format!("there are more than {MAX_DEPTH} indexes in each other");
