@@ -20,6 +20,7 @@ mod image;
 mod inspect;
 mod library;
 mod locked;
+mod oci_parents;
 mod steps;
 mod tiny;
 mod volumes;

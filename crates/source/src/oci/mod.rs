@@ -33,3 +33,30 @@ pub use model::{
 pub use reference::{Reference, ReferenceError};
 pub use resolve::resolve;
 pub use unpack::unpack;
+
+/// Reads a text as a reference, a challenge, a manifest and a configuration.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(text: &str) {
+    use amiforge_types::Arch;
+    if let Ok(reference) = text.parse::<Reference>() {
+        assert_eq!(
+            reference.to_string().parse(),
+            Ok(reference),
+            "the name of a name"
+        );
+    }
+    let _ = challenge::parse(text);
+    let bytes = text.as_bytes();
+    match document::parse("fuzz", bytes, None, 1 << 30) {
+        Ok(document::Document::Index(entries)) => {
+            let _ = document::select("fuzz", &entries, Arch::X86_64);
+        }
+        Ok(document::Document::Image { layers, .. }) => {
+            let total: u64 = layers.iter().map(|l| l.size).sum();
+            assert!(total <= 1 << 30, "what is taken has its bound");
+        }
+        Err(_) => {}
+    }
+    let _ = document::config("fuzz", bytes, Vec::new(), Arch::X86_64);
+    let _ = ResolvedOci::from_lock(bytes);
+}
