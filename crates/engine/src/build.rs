@@ -105,9 +105,9 @@ impl Engine {
         });
         let offline = request.recipe.offline;
         let parent = if request.locked {
-            self.locked_parent(&recipe, &target, offline)?
+            self.locked_parent(&recipe, &store, &target, offline)?
         } else {
-            self.resolve_parent(&recipe, offline, None)?
+            self.resolve_parent(&recipe, &store, offline, None)?
         };
         let recipe = self.over_parent(recipe, &parent)?;
         let plan = self.compile(&recipe, &parent)?;

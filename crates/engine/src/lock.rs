@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use amiforge_recipe::ParentImage;
 use amiforge_source::{MAX_LOCK_BYTES, ResolvedDebian};
+use amiforge_store::Store;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -61,6 +62,7 @@ impl Engine {
     pub(crate) fn locked_parent(
         &self,
         recipe: &LoadedRecipe,
+        store: &Store,
         out: &Path,
         offline: bool,
     ) -> Result<Parent, EngineError> {
@@ -89,7 +91,7 @@ impl Engine {
         if is_debian || lock.parent != asked.to_string() {
             return Err(unfit(&path, &[other_parent(&lock.parent, asked)]));
         }
-        let parent = self.resolve_parent(recipe, offline, Some(&lock.resolved))?;
+        let parent = self.resolve_parent(recipe, store, offline, Some(&lock.resolved))?;
         let now = parent.locked();
         let drift = differences(&value(Some(&lock.resolved)), &value(now.as_ref()));
         match drift.is_empty() {

@@ -5,17 +5,26 @@
 //! ([`Parent::clock`]), and how its layers are made (`import_parent`).
 
 mod debian;
+mod disk;
+mod file;
+mod image;
 mod installed;
+mod mounts;
 mod oci;
+mod tar;
+
+use std::collections::BTreeMap;
 
 use amiforge_plan::{LayerPlan, ResolvedParent};
 use amiforge_recipe::ParentImage;
 use amiforge_source::ResolvedDebian;
 use amiforge_source::oci::ResolvedOci;
+use amiforge_store::Store;
 use amiforge_tree::layer::LayerInfo;
-use amiforge_types::Timestamp;
+use amiforge_types::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use self::disk::DiskRequest;
 use crate::error::{EngineError, ErrorKind};
 use crate::layers::Work;
 use crate::load::LoadedRecipe;
@@ -31,9 +40,18 @@ pub(crate) enum Parent {
     Debian(Box<ResolvedDebian>),
     /// An image of a registry or layout.
     Oci(Box<ResolvedOci>),
+    /// An archive.
+    Tar(tar::ResolvedTar),
+    /// The root file system of a disk.
+    Disk(disk::ResolvedDisk),
+    /// An image of the catalog.
+    Image(image::ResolvedImage),
     /// Nothing.
     Scratch,
 }
+
+/// What decides the layer of the packages for a boot; `None` where the image needs none.
+type Boot = Option<BTreeMap<String, String>>;
 
 /// What a lock says of a parent that is not of packages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +64,27 @@ pub(crate) enum Parent {
 pub(crate) enum LockedParent {
     /// An image of a registry or layout.
     Oci(Box<ResolvedOci>),
+    /// An archive.
+    Tar {
+        /// Of the file.
+        sha256: Digest,
+    },
+    /// The root file system of a disk.
+    Disk {
+        /// Of the whole disk, whatever the format of its file.
+        content_digest: Digest,
+        /// Its number; none on a disk without partitions.
+        partition: Option<u32>,
+    },
+    /// An image of the catalog.
+    Image {
+        /// `ami-` and 17 hex digits.
+        image_id: String,
+        /// Its version.
+        version: String,
+        /// `layers` or `disk`: what its files came from.
+        from: String,
+    },
     /// Nothing.
     Scratch,
 }
@@ -55,6 +94,7 @@ impl Engine {
     pub(crate) fn resolve_parent(
         &self,
         recipe: &LoadedRecipe,
+        store: &Store,
         offline: bool,
         locked: Option<&LockedParent>,
     ) -> Result<Parent, EngineError> {
@@ -68,6 +108,29 @@ impl Engine {
             ParentImage::Oci(_) | ParentImage::OciLayout { .. } => {
                 let resolved = self.resolve_oci(recipe, offline, locked)?;
                 Ok(Parent::Oci(Box::new(resolved)))
+            }
+            ParentImage::Tar { place, sha256 } => {
+                Ok(Parent::Tar(self.resolve_tar(recipe, place, *sha256)?))
+            }
+            ParentImage::Disk {
+                path,
+                format,
+                partition,
+                sha256,
+            } => {
+                let request = DiskRequest {
+                    asked: asked.to_string(),
+                    path: recipe.parent_dir.join(path),
+                    format: *format,
+                    partition: *partition,
+                    sha256: *sha256,
+                    choose: "name the one that is meant: `disk:<path>#partition=<number>`",
+                };
+                Ok(Parent::Disk(self.resolve_disk(request)?))
+            }
+            ParentImage::Image { name, version } => {
+                let image = self.resolve_image(store, name, *version, locked)?;
+                Ok(Parent::Image(image))
             }
             ParentImage::Scratch => Ok(Parent::Scratch),
             other => Err(unsupported(other)),
@@ -84,6 +147,12 @@ impl Engine {
     ) -> Result<LayerInfo, EngineError> {
         match work.parent {
             Parent::Oci(resolved) => self.unpack_oci(work, resolved, planned.id),
+            Parent::Tar(tar) => self.import_tar(work, tar, planned.id),
+            Parent::Disk(disk) => self.import_disk(work, disk, planned.id),
+            Parent::Image(image) => match &image.from {
+                image::From::Disk(disk) => self.import_disk(work, disk, planned.id),
+                image::From::Layers(_) => Err(gone(planned)),
+            },
             Parent::Debian(_) | Parent::Scratch => Err(gone(planned)),
         }
     }
@@ -120,6 +189,15 @@ impl Parent {
                 layers: vec![oci::imported(resolved)],
                 boot: None,
             },
+            Self::Tar(tar) => ResolvedParent::Imported {
+                layers: vec![tar.layer()],
+                boot: None,
+            },
+            Self::Disk(disk) => ResolvedParent::Imported {
+                layers: vec![disk.layer()],
+                boot: None,
+            },
+            Self::Image(image) => image.planned(None),
             Self::Scratch => ResolvedParent::Imported {
                 layers: Vec::new(),
                 boot: None,
@@ -140,6 +218,12 @@ impl Parent {
         match self {
             Self::Debian(_) => None,
             Self::Oci(resolved) => Some(LockedParent::Oci(resolved.clone())),
+            Self::Tar(tar) => Some(LockedParent::Tar { sha256: tar.sha256 }),
+            Self::Disk(disk) => Some(LockedParent::Disk {
+                content_digest: disk.content_digest,
+                partition: disk.partition,
+            }),
+            Self::Image(image) => Some(image.locked()),
             Self::Scratch => Some(LockedParent::Scratch),
         }
     }
@@ -153,6 +237,9 @@ impl Parent {
                 debian::digest(resolved)
             ),
             Self::Oci(resolved) => resolved.pinned(),
+            Self::Tar(tar) => format!("tar@sha256:{}", tar.sha256),
+            Self::Disk(disk) => format!("disk@sha256:{}", disk.content_digest),
+            Self::Image(image) => image.shown(),
             Self::Scratch => "scratch".to_owned(),
         }
     }
@@ -160,7 +247,7 @@ impl Parent {
     /// The build clock; `None` when it is the newest time of the lowest layer.
     pub(crate) fn clock(&self) -> Option<Timestamp> {
         match self {
-            Self::Debian(_) => None,
+            Self::Debian(_) | Self::Tar(_) | Self::Disk(_) | Self::Image(_) => None,
             // An image that is made to be the same each time may say 1970, and mean nothing by it.
             Self::Oci(resolved) => Some(resolved.newest).filter(|time| time.secs > 0),
             // Nothing in it has a time.
@@ -170,6 +257,12 @@ impl Parent {
 
     /// How many of the plan's layers, from below, are another image's: these are not made again.
     pub(crate) fn continued(&self) -> usize {
-        0
+        match self {
+            Self::Image(image) => match &image.from {
+                image::From::Layers(layers) => layers.len(),
+                image::From::Disk(_) => 0,
+            },
+            _ => 0,
+        }
     }
 }

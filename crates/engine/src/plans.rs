@@ -50,7 +50,7 @@ impl Engine {
     pub fn plan(&self, request: &RecipeRequest) -> Result<PlanReport, EngineError> {
         let recipe = self.load(request)?;
         let store = self.open_store()?;
-        let parent = self.resolve_parent(&recipe, request.offline, None)?;
+        let parent = self.resolve_parent(&recipe, &store, request.offline, None)?;
         let recipe = self.over_parent(recipe, &parent)?;
         let plan = self.compile(&recipe, &parent)?;
         let last = self.last_plan(&store, &plan.recipe.name);

@@ -116,6 +116,22 @@ pub enum SourceError {
         /// Digest found.
         got: Digest,
     },
+    /// A file that is not the one whose digest was named.
+    #[error("{what}: its SHA-256 is {got}, the recipe says {expected}")]
+    OtherFile {
+        /// Address or path.
+        what: String,
+        /// Digest in the recipe.
+        expected: Digest,
+        /// Digest found.
+        got: Digest,
+    },
+    /// A server that does not have a file.
+    #[error("{uri}: the server has no such file")]
+    NoFile {
+        /// Address.
+        uri: String,
+    },
     /// A download that failed for good.
     #[error("cannot download {uri}: {reason}")]
     Download {

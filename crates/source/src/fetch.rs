@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::apt::config::AptConfig;
 use crate::apt::hostconf;
-use crate::apt::http::{Client, Patience, has_size};
+use crate::apt::http::{Client, Length, Patience, has_size};
 use crate::{
     AptSettings, Context, FetchedDebian, ResolvedDebian, ResolvedPackage, SourceError, SourceEvent,
 };
@@ -184,7 +184,8 @@ fn bring(
     let mut failed: Vec<(String, SourceError)> = Vec::new();
     for base in mirrors.of(package) {
         let uri = format!("{base}/{}", package.filename);
-        let error = match client.file(&uri, dest, package.size, package.sha256, progress) {
+        let size = Length::Exactly(package.size);
+        let error = match client.file(&uri, dest, size, package.sha256, progress) {
             Ok(Some(n)) => return Ok(n),
             Ok(None) => SourceError::Gone { uri },
             Err(error @ (SourceError::Digest { .. } | SourceError::Offline { .. })) => error,

@@ -1,6 +1,6 @@
 //! Parent images: from what a recipe names to files of an image, verified on the way.
 //!
-//! One kind in this version, `debian:<suite>`:
+//! Of `debian:<suite>`:
 //!
 //! 1. [`resolve`] reads the host's apt configuration, the signed Release files and the package
 //!    indices, and picks the packages that apt would pick. The result is the lock, which
@@ -10,6 +10,8 @@
 //! 4. [`configure_script`] is the text that, run by a sandbox on top of that layer, configures the
 //!    packages with the image's own dpkg, makes the one initrd and cleans up. The sandbox puts
 //!    [`SHIMS`] in place while it runs.
+//!
+//! Of an archive at an address, [`fetch_file`] brings the file.
 //!
 //! What is *not* here: running anything, the store, and the default clock.
 #![forbid(unsafe_code)]
@@ -21,6 +23,7 @@ mod defaults;
 mod error;
 mod event;
 mod fetch;
+mod file;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod lock;
@@ -38,6 +41,7 @@ pub use deb::{DebError, unpack};
 pub use error::SourceError;
 pub use event::SourceEvent;
 pub use fetch::fetch;
+pub use file::fetch_file;
 pub use lock::{Asked, LockError, MAX_LOCK_BYTES};
 pub use model::{
     AptSettings, Context, DebianRequest, FetchedDebian, GeneratedFile, ResolvedArchive,

@@ -52,14 +52,40 @@ pub(crate) enum Failure {
     NotFound,
 }
 
-/// A file of known size and digest.
+/// How many bytes a file has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Length {
+    /// This many.
+    Exactly(u64),
+    /// No index says it, and this many are too many for any.
+    AtMost(u64),
+}
+
+impl Length {
+    /// The most bytes that it may have.
+    fn most(self) -> u64 {
+        match self {
+            Self::Exactly(bytes) | Self::AtMost(bytes) => bytes,
+        }
+    }
+
+    /// Whether a finished file is at this path.
+    fn is_of(self, path: &Path) -> bool {
+        match self {
+            Self::Exactly(whole) => has_size(path, whole),
+            Self::AtMost(_) => path.is_file(),
+        }
+    }
+}
+
+/// A file of known digest.
 pub(crate) struct Wanted<'a> {
     /// Its address, as errors name it.
     pub(crate) uri: &'a str,
     /// Where it goes, by way of `<dest>.partial`.
     pub(crate) dest: &'a Path,
-    /// Bytes.
-    pub(crate) size: u64,
+    /// Its size.
+    pub(crate) length: Length,
     /// Digest.
     pub(crate) digest: Digest,
 }
@@ -69,6 +95,8 @@ pub(crate) struct Part {
     pub(crate) reader: Box<dyn Read>,
     /// It begins where the file here ends, and not at the first byte.
     pub(crate) resumed: bool,
+    /// How many bytes it has, where the server says so.
+    pub(crate) promised: Option<u64>,
 }
 
 /// The downloads of one operation.
@@ -156,7 +184,7 @@ impl<'a> Transfer<'a> {
             .map_err(io)?;
         // Another build may be fetching the same file.
         file.lock().map_err(io)?;
-        if has_size(wanted.dest, wanted.size) {
+        if wanted.length.is_of(wanted.dest) {
             let _ = std::fs::remove_file(&partial);
             return Ok(Some(0));
         }
@@ -164,7 +192,7 @@ impl<'a> Transfer<'a> {
         let mut mismatches = 0;
         let done = self.retrying(wanted.uri, here, || {
             let mut have = file.metadata().map_err(on_disk)?.len();
-            if have > wanted.size {
+            if have > wanted.length.most() {
                 file.set_len(0).map_err(on_disk)?;
                 have = 0;
             }
@@ -217,21 +245,30 @@ impl<'a> Transfer<'a> {
         open: &dyn Fn(u64) -> Result<Part, Failure>,
         progress: &dyn Fn(u64),
     ) -> Result<(), Failure> {
-        let size = wanted.size;
         let on_disk = |e: std::io::Error| {
             Failure::Final(SourceError::io(wanted.dest.with_extension("partial"), e))
         };
-        if *have == size && size > 0 {
+        if let Length::Exactly(size) = wanted.length
+            && *have == size
+            && size > 0
+        {
             return Ok(());
         }
+        let size = wanted.length.most();
         let Part {
             mut reader,
             resumed,
+            promised,
         } = open(*have)?;
         if !resumed {
             file.set_len(0).map_err(on_disk)?;
             *have = 0;
         }
+        // Where the answer says how long it is, that is how long the file is.
+        let whole = match wanted.length {
+            Length::Exactly(size) => Some(size),
+            Length::AtMost(_) => promised.and_then(|n| n.checked_add(*have)),
+        };
         file.seek(SeekFrom::Start(*have)).map_err(on_disk)?;
         let mut buf = vec![0; 128 << 10];
         loop {
@@ -256,20 +293,21 @@ impl<'a> Transfer<'a> {
             }
             if *have + n as u64 > size {
                 *have = 0;
-                return Err(Failure::Restart(format!(
-                    "more than the promised {size} bytes arrived"
-                )));
+                return Err(Failure::Restart(match wanted.length {
+                    Length::Exactly(_) => format!("more than the promised {size} bytes arrived"),
+                    Length::AtMost(_) => format!("it is larger than {size} bytes"),
+                }));
             }
             file.write_all(&buf[..n]).map_err(on_disk)?;
             *have += n as u64;
             progress(n as u64);
         }
-        match *have == size {
-            true => Ok(()),
-            false => Err(Failure::Passing(
-                format!("ended after {have} of {size} bytes"),
+        match whole {
+            Some(whole) if *have != whole => Err(Failure::Passing(
+                format!("ended after {have} of {whole} bytes"),
                 0,
             )),
+            _ => Ok(()),
         }
     }
 
@@ -324,9 +362,11 @@ pub(crate) fn part(uri: &str, response: Response<Body>, have: u64) -> Result<Par
         416 => return Err(Failure::Restart("the server cannot resume here".to_owned())),
         status => return Err(refused(uri, status)),
     };
+    let promised = header(&response, "content-length").and_then(|v| v.parse().ok());
     Ok(Part {
         reader: Box::new(response.into_body().into_reader()),
         resumed,
+        promised,
     })
 }
 
@@ -378,7 +418,7 @@ pub(crate) fn has_size(path: &Path, size: u64) -> bool {
     std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == size)
 }
 
-fn hash(file: &mut File) -> std::io::Result<Digest> {
+pub(crate) fn hash(file: &mut File) -> std::io::Result<Digest> {
     file.seek(SeekFrom::Start(0))?;
     let mut hasher = Hasher::new();
     let mut buf = vec![0; 256 << 10];

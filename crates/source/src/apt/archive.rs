@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use amiforge_types::{Digest, Hasher, Timestamp};
 
 use super::hostconf::{Archive, SignedBy};
-use super::http::{Client, Small, Validators, has_size, is_local};
+use super::http::{Client, Length, Small, Validators, has_size, is_local};
 use super::release::Release;
 use super::verify::{Keyring, read_keyring};
 use crate::{Context, ResolvedIndex, SourceError, SourceEvent};
@@ -488,13 +488,13 @@ pub(crate) fn index(
             done = client.file(
                 &format!("{suite_uri}/{dir}/by-hash/SHA256/{digest}"),
                 &dest,
-                size,
+                Length::Exactly(size),
                 digest,
                 &|_| {},
             )?;
         }
         if done.is_none() {
-            done = client.file(&uri, &dest, size, digest, &|_| {})?;
+            done = client.file(&uri, &dest, Length::Exactly(size), digest, &|_| {})?;
         }
         if done.is_none() || !has_size(&dest, size) {
             return Err(SourceError::Missing {

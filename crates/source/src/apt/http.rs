@@ -10,7 +10,7 @@ use ureq::Agent;
 
 use super::config::AptConfig;
 use crate::transfer::{Failure, Part, Transfer, Wanted, header, part, refused, whole};
-pub(crate) use crate::transfer::{Patience, has_size};
+pub(crate) use crate::transfer::{Length, Patience, has_size, hash};
 use crate::{Context, SourceError};
 
 /// A client for the archives of one operation.
@@ -100,20 +100,20 @@ impl<'a> Client<'a> {
         Ok(small.unwrap_or(Small::NotFound))
     }
 
-    /// Brings a file of known size and digest to `dest`, by way of `<dest>.partial`. Gives the bytes
+    /// Brings a file of known digest to `dest`, by way of `<dest>.partial`. Gives the bytes
     /// that were transferred, or `None` when the server has no such file.
     pub(crate) fn file(
         &self,
         uri: &str,
         dest: &Path,
-        size: u64,
+        length: Length,
         digest: Digest,
         progress: &dyn Fn(u64),
     ) -> Result<Option<u64>, SourceError> {
         let wanted = Wanted {
             uri,
             dest,
-            size,
+            length,
             digest,
         };
         let open = |have| self.open(uri, have);
@@ -143,6 +143,7 @@ impl<'a> Client<'a> {
         Ok(Part {
             reader: Box::new(source),
             resumed: true,
+            promised: None,
         })
     }
 

@@ -15,7 +15,7 @@ use super::challenge::{self, Challenge};
 use super::credentials::Credential;
 use super::reference::{Reference, is_loopback};
 use super::{OciContext, OciError, document};
-use crate::transfer::{Failure, Part, Transfer, Wanted, header, part, refused, whole};
+use crate::transfer::{Failure, Length, Part, Transfer, Wanted, header, part, refused, whole};
 use crate::{SourceError, SourceEvent};
 
 /// Redirects followed in one request.
@@ -126,7 +126,7 @@ impl<'a> Registry<'a> {
         let wanted = Wanted {
             uri: &uri,
             dest,
-            size: blob.size,
+            length: Length::Exactly(blob.size),
             digest: blob.digest,
         };
         let open =

@@ -1,0 +1,275 @@
+//! The parent `image:`: an image of the catalog. Its own layers are continued where the store has them; else the
+//! root file system of its disk is imported.
+
+use amiforge_ami::{ContainerManifest, Manifest};
+use amiforge_plan::{LayerPlan, Plan, ResolvedParent};
+use amiforge_recipe::{Version, VersionPattern, did_you_mean};
+use amiforge_store::{CatalogImage, Store};
+use amiforge_types::{Digest, LayerId};
+
+use super::disk::{DiskRequest, ResolvedDisk};
+use super::{Boot, LockedParent};
+use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::layers::store_context;
+use crate::look::disk_file;
+use crate::settings::Engine;
+
+/// An image of the catalog.
+#[derive(Debug)]
+pub(crate) struct ResolvedImage {
+    pub(super) image_id: String,
+    pub(super) version: String,
+    name: String,
+    /// Whether it boots by itself.
+    is_machine: bool,
+    pub(super) from: From,
+}
+
+/// What the image's files come from.
+#[derive(Debug)]
+pub(super) enum From {
+    /// Its layers, the lowest first.
+    Layers(Vec<LayerPlan>),
+    /// Its disk.
+    Disk(Box<ResolvedDisk>),
+}
+
+/// What the manifest of either kind says.
+struct Facts {
+    plan_id: Digest,
+    /// Of an image with a disk, the digest of each; those of containers are of their archives.
+    layers: Vec<(LayerId, Option<Digest>)>,
+    /// Content digest of the root volume; containers have none.
+    disk: Option<Digest>,
+}
+
+impl ResolvedImage {
+    /// The layers that it becomes.
+    pub(super) fn planned(&self, boot: Boot) -> ResolvedParent {
+        let boot = boot.filter(|_| !self.is_machine);
+        match &self.from {
+            From::Layers(layers) => ResolvedParent::Continued {
+                layers: layers.clone(),
+                boot,
+            },
+            From::Disk(disk) => ResolvedParent::Imported {
+                layers: vec![disk.layer()],
+                boot,
+            },
+        }
+    }
+
+    pub(super) fn locked(&self) -> LockedParent {
+        LockedParent::Image {
+            image_id: self.image_id.clone(),
+            version: self.version.clone(),
+            from: match self.from {
+                From::Layers(_) => "layers",
+                From::Disk(_) => "disk",
+            }
+            .to_owned(),
+        }
+    }
+
+    pub(super) fn shown(&self) -> String {
+        format!("image:{}/{}@{}", self.name, self.version, self.image_id)
+    }
+}
+
+impl Engine {
+    /// The newest image that fits, or that of the lock.
+    pub(super) fn resolve_image(
+        &self,
+        store: &Store,
+        name: &str,
+        version: VersionPattern,
+        locked: Option<&LockedParent>,
+    ) -> Result<ResolvedImage, EngineError> {
+        let images = store.images().or_fail(ErrorKind::Failed, store_context)?;
+        let asked = format!("image:{name}/{version}");
+        let image = match locked {
+            Some(LockedParent::Image { image_id, .. }) => locked_image(&images, image_id, &asked)?,
+            _ => newest(&images, name, version, &asked)?,
+        };
+        let context = || format!("cannot use the parent {asked}");
+        let facts = facts(image).ok_or_else(|| {
+            let message = format!(
+                "{}: the manifest of {} cannot be read",
+                context(),
+                image.image_id
+            );
+            EngineError::new(ErrorKind::Failed, message).with_hint(again(image))
+        })?;
+        let plan = self.plan_of(store, image, facts.plan_id);
+        let layers = plan.and_then(|plan| whole(store, plan, &facts.layers));
+        let from = match (layers, facts.disk) {
+            (Some(layers), _) => From::Layers(layers),
+            (None, Some(digest)) => {
+                self.warn(format!(
+                    "{asked}: the store no longer has all layers of {}; its disk is imported",
+                    image.image_id
+                ));
+                From::Disk(Box::new(self.disk_of(image, digest, &asked)?))
+            }
+            (None, None) => {
+                let message = format!(
+                    "{}: the store no longer has all layers of the container image {}",
+                    context(),
+                    image.image_id
+                );
+                return Err(EngineError::new(ErrorKind::Failed, message).with_hint(again(image)));
+            }
+        };
+        Ok(ResolvedImage {
+            image_id: image.image_id.clone(),
+            version: image.version.clone(),
+            name: image.name.clone(),
+            is_machine: facts.disk.is_some(),
+            from,
+        })
+    }
+
+    /// The plan that an image was built from: of its folder, else of the last build of its recipe.
+    fn plan_of(&self, store: &Store, image: &CatalogImage, plan_id: Digest) -> Option<Plan> {
+        let text = std::fs::read_to_string(image.path.join("plan.json"));
+        let of_folder = text.ok().and_then(|text| Plan::from_json(&text).ok());
+        of_folder
+            .filter(|plan| plan.plan_id == plan_id)
+            .or_else(|| self.last_plan(store, &image.name))
+            .filter(|plan| plan.plan_id == plan_id)
+    }
+
+    /// The disk of an image, which must still be the one that was built.
+    fn disk_of(
+        &self,
+        image: &CatalogImage,
+        digest: Digest,
+        asked: &str,
+    ) -> Result<ResolvedDisk, EngineError> {
+        let context = || format!("cannot use the parent {asked}");
+        let path = disk_file(&image.path).map_err(|error| {
+            EngineError::wrap(ErrorKind::Failed, context(), error, Some(again(image)))
+        })?;
+        let disk = self.resolve_disk(DiskRequest {
+            asked: asked.to_owned(),
+            path,
+            format: None,
+            partition: None,
+            sha256: None,
+            choose: "",
+        })?;
+        if disk.content_digest == digest {
+            return Ok(disk);
+        }
+        let message = format!(
+            "{}: the disk in {} is not the one that was built: its content digest is {}, the catalog says {digest}",
+            context(),
+            image.path.display(),
+            disk.content_digest
+        );
+        Err(EngineError::new(ErrorKind::Failed, message).with_hint(again(image)))
+    }
+}
+
+/// The layers of a plan, if the store has each as the image has it.
+fn whole(
+    store: &Store,
+    plan: Plan,
+    records: &[(LayerId, Option<Digest>)],
+) -> Option<Vec<LayerPlan>> {
+    let ids: Vec<LayerId> = plan.layers.iter().map(|layer| layer.id).collect();
+    let as_recorded = |(id, digest): &(LayerId, Option<Digest>)| {
+        // One that cannot be read counts as none.
+        let info = store.layer_info(*id).ok().flatten();
+        info.is_some_and(|info| digest.is_none_or(|digest| info.digest == digest))
+    };
+    let whole = records.iter().map(|(id, _)| *id).eq(ids) && records.iter().all(as_recorded);
+    whole.then_some(plan.layers)
+}
+
+fn again(image: &CatalogImage) -> String {
+    format!("build {} {} again", image.name, image.version)
+}
+
+fn facts(image: &CatalogImage) -> Option<Facts> {
+    let bytes = serde_json::to_vec(&image.manifest).ok()?;
+    if let Ok(manifest) = Manifest::from_json(&bytes) {
+        let root = &manifest.root_device_name;
+        let volume = manifest.volumes.iter().find(|v| v.device == *root)?;
+        return Some(Facts {
+            plan_id: manifest.plan_id,
+            disk: Some(volume.content_digest),
+            layers: manifest
+                .layers
+                .iter()
+                .map(|layer| (layer.id, Some(layer.digest)))
+                .collect(),
+        });
+    }
+    let manifest = ContainerManifest::from_json(&bytes).ok()?;
+    Some(Facts {
+        plan_id: manifest.plan_id,
+        layers: manifest.layers.iter().map(|l| (l.id, None)).collect(),
+        disk: None,
+    })
+}
+
+/// The newest image of the catalog that fits.
+fn newest<'i>(
+    images: &'i [CatalogImage],
+    name: &str,
+    version: VersionPattern,
+    asked: &str,
+) -> Result<&'i CatalogImage, EngineError> {
+    let invalid = |text: String| EngineError::new(ErrorKind::Invalid, text);
+    let of_name: Vec<(Version, &CatalogImage)> = images
+        .iter()
+        .filter(|image| image.name == name)
+        .filter_map(|image| Some((image.version.parse().ok()?, image)))
+        .collect();
+    let latest = version.latest(of_name.iter().map(|(version, _)| *version));
+    let Some(latest) = latest else {
+        let have: Vec<String> = of_name.iter().map(|(v, _)| v.to_string()).collect();
+        let hint = match have.is_empty() {
+            false => format!("there is {}", have.join(", ")),
+            true => {
+                let names = images.iter().map(|image| image.name.as_str());
+                let build = "build it first: `amiforge build` puts every image into the catalog";
+                did_you_mean(name, names).unwrap_or_else(|| build.to_owned())
+            }
+        };
+        return Err(invalid(format!("the catalog has no {asked}")).with_hint(hint));
+    };
+    let mut fits = of_name.iter().filter(|(version, _)| *version == latest);
+    match (fits.next(), fits.next()) {
+        (Some((_, image)), None) => Ok(image),
+        _ => {
+            let ids: Vec<&str> = of_name
+                .iter()
+                .filter(|(version, _)| *version == latest)
+                .map(|(_, image)| image.image_id.as_str())
+                .collect();
+            let message = format!(
+                "{asked} is not one image: the catalog has {} of {name} {latest}: {}",
+                ids.len(),
+                ids.join(", ")
+            );
+            Err(invalid(message).with_hint(
+                "give each build a version of its own, or build with a lock.json that names the image (--locked)",
+            ))
+        }
+    }
+}
+
+fn locked_image<'i>(
+    images: &'i [CatalogImage],
+    image_id: &str,
+    asked: &str,
+) -> Result<&'i CatalogImage, EngineError> {
+    let found = images.iter().find(|image| image.image_id == image_id);
+    found.ok_or_else(|| {
+        let message = format!("--locked: {asked} was {image_id}, which the catalog no longer has");
+        EngineError::new(ErrorKind::Invalid, message)
+            .with_hint("build without --locked to take the image that the catalog has now")
+    })
+}
