@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use amiforge_recipe::{AptVariant, ParentImage};
+use amiforge_source::oci::OciError;
 use amiforge_source::{
     AptSettings, Context, DebianRequest, FetchedDebian, ResolvedDebian, SHIMS, SourceError,
     SourceEvent, Variant,
@@ -183,6 +184,10 @@ pub(super) fn source_error(error: SourceError, context: String) -> EngineError {
         SourceError::Download { .. } => Some(
             "run it again: finished downloads are kept, and a broken one goes on where it stopped",
         ),
+        SourceError::Oci {
+            source: OciError::Access { .. },
+            ..
+        } => Some("log in first, with `podman login` or `docker login`"),
         _ => None,
     };
     EngineError::wrap(kind, context, error, hint)
