@@ -184,7 +184,7 @@ pub enum SourceError {
         image: String,
         /// Why.
         #[source]
-        source: crate::oci::OciError,
+        source: Box<crate::oci::OciError>,
     },
     /// A file of the download cache that cannot be kept.
     #[error("the download cache")]

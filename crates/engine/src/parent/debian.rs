@@ -184,10 +184,9 @@ pub(super) fn source_error(error: SourceError, context: String) -> EngineError {
         SourceError::Download { .. } => Some(
             "run it again: finished downloads are kept, and a broken one goes on where it stopped",
         ),
-        SourceError::Oci {
-            source: OciError::Access { .. },
-            ..
-        } => Some("log in first, with `podman login` or `docker login`"),
+        SourceError::Oci { source, .. } if matches!(**source, OciError::Access { .. }) => {
+            Some("log in first, with `podman login` or `docker login`")
+        }
         _ => None,
     };
     EngineError::wrap(kind, context, error, hint)

@@ -100,7 +100,7 @@ pub enum OciError {
         digest: Digest,
         /// Why.
         #[source]
-        source: LayerError,
+        source: Box<LayerError>,
     },
 }
 
@@ -110,7 +110,7 @@ pub enum OciError {
 pub enum LayerError {
     /// The archive is damaged or does what no archive may.
     #[error("its archive")]
-    Archive(#[source] TarError),
+    Archive(#[source] Box<TarError>),
     /// The archive is not the one that the configuration names.
     #[error("its archive has the digest {got}, the configuration says {expected}")]
     DiffId {

@@ -255,6 +255,6 @@ fn blob_name(digest: Digest) -> String {
 pub(super) fn oci(image: &str, source: OciError) -> SourceError {
     SourceError::Oci {
         image: image.to_owned(),
-        source,
+        source: Box::new(source),
     }
 }

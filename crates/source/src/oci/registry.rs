@@ -143,7 +143,7 @@ impl<'a> Registry<'a> {
     fn error(&self, source: OciError) -> SourceError {
         SourceError::Oci {
             image: self.reference.to_string(),
-            source,
+            source: Box::new(source),
         }
     }
 

@@ -84,7 +84,7 @@ pub fn unpack(
                 number: at + 1,
                 count: total,
                 digest,
-                source,
+                source: Box::new(source),
             };
             oci(&resolved.pinned(), error)
         })?;
@@ -156,7 +156,7 @@ fn apply(
     let changed = match changed {
         Ok(changed) => changed,
         Err(_) if archive.over => return Err(LayerError::TooLarge { limit: 0 }),
-        Err(e) => return Err(LayerError::Archive(e)),
+        Err(e) => return Err(LayerError::Archive(Box::new(e))),
     };
     // What is left of the archive counts for its digest, and no further than for that.
     if let Err(e) = io::copy(&mut archive, &mut io::sink()) {
