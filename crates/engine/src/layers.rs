@@ -12,9 +12,10 @@ mod validated;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use amiforge_exec::{ChildEvent, Sandbox, ScriptSpec};
+use amiforge_exec::{ChildEvent, RootSpec, Sandbox, ScriptSpec};
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
 use amiforge_store::{Store, StoreError, StoredLayer};
 use amiforge_tree::layer::LayerInfo;
@@ -198,6 +199,9 @@ impl Engine {
             }
             LayerKind::ParentImported { index } => self.import_parent(work, planned, index)?,
             LayerKind::ParentComponent => return Err(parent::gone(planned)),
+            LayerKind::BootPackages if at >= work.parent.continued() => {
+                self.boot_packages(work, planned, made, sandbox)?
+            }
             LayerKind::BootPackages => return Err(parent::gone(planned)),
             LayerKind::Component { index } => {
                 let run = self.phase_run(work, index, BUILD, made.clock)?;
@@ -249,37 +253,47 @@ impl Engine {
         sandbox: &Sandbox,
         planned: &LayerPlan,
         made: &Made,
-        (script, what): (String, String),
+        script: (String, String),
     ) -> Result<LayerInfo, EngineError> {
         self.in_overlay(work, sandbox, planned, made, |root, cancel| {
-            let spec = ScriptSpec {
-                interpreter: vec!["/bin/bash".to_owned()],
-                text: script,
-                env: BTreeMap::from([(
-                    "SOURCE_DATE_EPOCH".to_owned(),
-                    made.clock.secs.to_string(),
-                )]),
-                timeout_seconds: Some(3600),
-            };
             let mut root = root.clone();
             root.network = false;
             // Of no use without a network, and the scripts of resolvers keep copies of it.
             root.resolv_conf = None;
-            let mut telling = Telling::component(self, &planned.title);
-            let mut on_event = |event: ChildEvent| telling.event(event);
-            let result = sandbox
-                .run_script(&root, &spec, cancel, &mut on_event)
-                .map_err(sandbox_error)?;
-            if result.is_ok() {
-                return Ok(result.start);
-            }
-            let how = match (result.exit_code, result.timed_out) {
-                (_, true) => "did not end in time".to_owned(),
-                (Some(code), _) => format!("failed with exit code {code}"),
-                (None, _) => format!("was killed by signal {}", result.signal.unwrap_or(0)),
-            };
-            Err(with_tail(format!("{what} {how}"), &result.tail))
+            self.run_script(sandbox, &root, cancel, planned, made, script)
         })
+    }
+
+    /// Runs a script of ours in a root; when it began. `what` it does is for people.
+    pub(crate) fn run_script(
+        &self,
+        sandbox: &Sandbox,
+        root: &RootSpec,
+        cancel: &AtomicBool,
+        planned: &LayerPlan,
+        made: &Made,
+        (script, what): (String, String),
+    ) -> Result<Timestamp, EngineError> {
+        let spec = ScriptSpec {
+            interpreter: vec!["/bin/bash".to_owned()],
+            text: script,
+            env: BTreeMap::from([("SOURCE_DATE_EPOCH".to_owned(), made.clock.secs.to_string())]),
+            timeout_seconds: Some(3600),
+        };
+        let mut telling = Telling::component(self, &planned.title);
+        let mut on_event = |event: ChildEvent| telling.event(event);
+        let result = sandbox
+            .run_script(root, &spec, cancel, &mut on_event)
+            .map_err(sandbox_error)?;
+        if result.is_ok() {
+            return Ok(result.start);
+        }
+        let how = match (result.exit_code, result.timed_out) {
+            (_, true) => "did not end in time".to_owned(),
+            (Some(code), _) => format!("failed with exit code {code}"),
+            (None, _) => format!("was killed by signal {}", result.signal.unwrap_or(0)),
+        };
+        Err(with_tail(format!("{what} {how}"), &result.tail))
     }
 }
 

@@ -4,6 +4,7 @@
 //! ([`Parent::planned`]), the lock ([`Parent::locked`]) and the manifest ([`Parent::shown`]), the build clock if it has one
 //! ([`Parent::clock`]), and how its layers are made (`import_parent`).
 
+mod boot;
 mod debian;
 mod disk;
 mod file;
@@ -15,7 +16,7 @@ mod tar;
 
 use std::collections::BTreeMap;
 
-use amiforge_plan::{LayerPlan, ResolvedParent};
+use amiforge_plan::{ImportedLayer, LayerPlan, ResolvedParent};
 use amiforge_recipe::ParentImage;
 use amiforge_source::ResolvedDebian;
 use amiforge_source::oci::ResolvedOci;
@@ -175,9 +176,16 @@ pub(crate) fn gone(planned: &LayerPlan) -> EngineError {
 }
 
 impl Parent {
-    /// The layers that it becomes.
-    pub(crate) fn planned(&self) -> ResolvedParent {
-        match self {
+    /// The layers that it becomes. Whether an imported parent boots is only known once its files are read: a machine
+    /// image always gets a layer for what it lacks, which may be empty.
+    pub(crate) fn planned(&self, recipe: &LoadedRecipe) -> Result<ResolvedParent, EngineError> {
+        let imported = |layer: ImportedLayer| {
+            Ok::<_, EngineError>(ResolvedParent::Imported {
+                layers: vec![layer],
+                boot: boot::inputs(recipe)?,
+            })
+        };
+        Ok(match self {
             Self::Debian(resolved) => {
                 let (unpacked, configured) = debian::inputs(resolved);
                 ResolvedParent::Packages {
@@ -185,24 +193,15 @@ impl Parent {
                     configured,
                 }
             }
-            Self::Oci(resolved) => ResolvedParent::Imported {
-                layers: vec![oci::imported(resolved)],
-                boot: None,
-            },
-            Self::Tar(tar) => ResolvedParent::Imported {
-                layers: vec![tar.layer()],
-                boot: None,
-            },
-            Self::Disk(disk) => ResolvedParent::Imported {
-                layers: vec![disk.layer()],
-                boot: None,
-            },
-            Self::Image(image) => image.planned(None),
+            Self::Oci(resolved) => imported(oci::imported(resolved))?,
+            Self::Tar(tar) => imported(tar.layer())?,
+            Self::Disk(disk) => imported(disk.layer())?,
+            Self::Image(image) => image.planned(boot::inputs(recipe)?),
             Self::Scratch => ResolvedParent::Imported {
                 layers: Vec::new(),
                 boot: None,
             },
-        }
+        })
     }
 
     /// The packages, where it is of packages.

@@ -107,7 +107,7 @@ impl Engine {
                 .settings
                 .source_date_epoch
                 .map(amiforge_types::Timestamp::from_secs),
-            parent: parent.planned(),
+            parent: parent.planned(recipe)?,
             components,
             step_inputs: BTreeMap::new(),
             image_inputs: BTreeMap::new(),

@@ -11,12 +11,14 @@
 //!    packages with the image's own dpkg, makes the one initrd and cleans up. The sandbox puts
 //!    [`SHIMS`] in place while it runs.
 //!
-//! Of an archive at an address, [`fetch_file`] brings the file.
+//! Of an archive at an address, [`fetch_file`] brings the file. [`boot_scripts`] are the texts that give a tree of
+//! Debian's family from elsewhere what a machine needs to boot.
 //!
 //! What is *not* here: running anything, the store, and the default clock.
 #![forbid(unsafe_code)]
 
 mod apt;
+mod boot;
 mod configure;
 mod deb;
 mod defaults;
@@ -36,6 +38,7 @@ mod tests;
 mod transfer;
 
 pub use apt::version::compare as compare_versions;
+pub use boot::{BootArchive, BootPackages, BootScripts, boot_scripts};
 pub use configure::{SHIMS, Shim, configure_script};
 pub use deb::{DebError, unpack};
 pub use error::SourceError;

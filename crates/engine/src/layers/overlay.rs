@@ -62,6 +62,8 @@ fn shims(configuring: bool) -> Vec<Shim> {
 pub(super) enum Purpose {
     /// The packages of the parent are configured.
     Parent,
+    /// Packages are added to the parent.
+    Packages,
     /// Steps of a component run.
     Steps,
 }
@@ -83,6 +85,7 @@ impl Engine {
                 step_limits(&work.recipe.recipe.amiforge.limits),
             ),
             // The parent is the same whatever recipe it is made for.
+            Purpose::Packages => (component_shims(), Limits::default()),
             Purpose::Parent => (shims(true), Limits::default()),
         };
         let root = root_spec(lowers, &scratch.dir, shims, limits);
@@ -90,7 +93,7 @@ impl Engine {
     }
 
     /// Runs `job` on an overlay over the layers below, and makes a layer of what it changed.
-    pub(super) fn in_overlay(
+    pub(crate) fn in_overlay(
         &self,
         work: &Work<'_>,
         sandbox: &Sandbox,
@@ -104,6 +107,7 @@ impl Engine {
         // and the upper has wall-clock times and files that layers leave out.
         let purpose = match planned.kind {
             LayerKind::Component { .. } => Purpose::Steps,
+            LayerKind::BootPackages => Purpose::Packages,
             _ => Purpose::Parent,
         };
         let (_scratch, root) = self.overlay(work, sandbox, below.layers.len(), purpose)?;
@@ -128,7 +132,7 @@ impl Engine {
     }
 
     /// Keeps a layer that was made without an overlay.
-    pub(super) fn put_diff(
+    pub(crate) fn put_diff(
         &self,
         work: &Work<'_>,
         sandbox: &mut Option<Sandbox>,

@@ -8,7 +8,7 @@ use crate::settings::Engine;
 use crate::steps::push_tail;
 
 impl Engine {
-    pub(super) fn sandbox<'s>(
+    pub(crate) fn sandbox<'s>(
         &self,
         slot: &'s mut Option<Sandbox>,
     ) -> Result<&'s Sandbox, EngineError> {
