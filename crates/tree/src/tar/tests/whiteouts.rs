@@ -164,3 +164,81 @@ fn many_whiteouts_over_a_large_tree_end() {
     let kind = refused(&lower, &upper);
     assert!(matches!(kind, TarErrorKind::Limit { .. }), "{kind:?}");
 }
+
+/// A member of one of few names, so that they meet.
+fn any_member() -> impl Strategy<Value = (bool, Vec<u8>)> {
+    let part = prop::sample::select(vec!["a", "b", "c"]);
+    let path = prop::collection::vec(part, 1..4);
+    (path, 0..4_u8).prop_map(|(path, kind)| {
+        let (name, above) = path.split_last().unwrap();
+        let above: String = above.iter().map(|p| format!("{p}/")).collect();
+        match kind {
+            0 => (
+                false,
+                file(&format!("{above}{name}"), &format!("{above}{name}")),
+            ),
+            1 => (false, dir(&format!("{above}{name}"))),
+            2 => (true, file(&format!("{above}.wh.{name}"), "")),
+            _ => (true, file(&format!("{above}.wh..wh..opq"), "")),
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    /// Whiteouts hide what is below: it is the same as doing all of them first.
+    #[test]
+    fn the_order_of_whiteouts_does_not_matter(
+        lower in prop::collection::vec(any_member(), 0..8),
+        upper in prop::collection::vec(any_member(), 0..8),
+    ) {
+        let plain = |all: &[(bool, Vec<u8>)], whiteouts: bool| -> Vec<Vec<u8>> {
+            let some = all.iter().filter(|(is, _)| *is == whiteouts);
+            some.map(|(_, member)| member.clone()).collect()
+        };
+        let lower = archive(&plain(&lower, false));
+        let as_is: Vec<Vec<u8>> = upper.iter().map(|(_, member)| member.clone()).collect();
+        let first = [plain(&upper, true), plain(&upper, false)].concat();
+        let read = |upper: &[Vec<u8>]| layers(&[lower.clone(), archive(upper)]);
+        // Without a whiteout done yet, a name may be in the way of another.
+        if let (Ok((a, of_a)), Ok((b, of_b))) = (read(&as_is), read(&first)) {
+            let show = |tree: &Tree, blobs: &BlobTable| -> Vec<String> {
+                let texts = tree.walk().into_iter().map(|(path, ino)| {
+                    let text = match tree.inode(ino).kind {
+                        Kind::File(content) => content.read_to_vec(blobs, 1 << 10).unwrap(),
+                        _ => b"/".to_vec(),
+                    };
+                    String::from_utf8([path, text].join(&b'=')).unwrap()
+                });
+                texts.collect()
+            };
+            prop_assert_eq!(show(&a, &of_a), show(&b, &of_b));
+        }
+    }
+
+    /// Whatever bytes an archive of changes has, what is read is a tree that a layer can say.
+    #[test]
+    fn changed_bytes_are_read_or_refused(
+        members in prop::collection::vec(any_member(), 1..8),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+    ) {
+        let bytes = archive(&members.into_iter().map(|(_, member)| member).collect::<Vec<_>>());
+        let mut changed = bytes.clone();
+        for (at, byte) in changes {
+            let at = at.index(changed.len());
+            changed[at] = byte;
+        }
+        for block in changed.chunks_exact_mut(512).filter(|b| b[257..262] == *b"ustar") {
+            block[148..156].fill(b' ');
+            let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+        if let Ok((tree, _)) = layers(&[bytes, changed]) {
+            let diff = crate::LayerDiff::from_tree(&tree);
+            let stat = tree.stat(crate::Ino::ROOT);
+            let again = Tree::from_layers(stat, [&diff]).unwrap();
+            prop_assert_eq!(again.walk().len(), tree.walk().len());
+        }
+    }
+}
