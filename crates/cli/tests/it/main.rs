@@ -21,6 +21,7 @@ mod inspect;
 mod library;
 mod locked;
 mod oci_parents;
+mod parents;
 mod steps;
 mod tiny;
 mod volumes;

@@ -101,6 +101,15 @@ impl Engine {
         below: &Made,
         job: impl FnOnce(&RootSpec, &AtomicBool) -> Result<Timestamp, EngineError>,
     ) -> Result<LayerInfo, EngineError> {
+        if below.layers.is_empty() {
+            let message = format!(
+                "{} cannot run: it needs programs of the image, and {} has none",
+                planned.title, work.plan.parent_image
+            );
+            return Err(EngineError::new(ErrorKind::Failed, message).with_hint(
+                "steps that only create or change files, such as CreateFile, run without; else start from a parent with a shell",
+            ));
+        }
         let running = self.interruption.job();
         let cancel = running.cancel();
         // Its upper is not kept as the layer's root: what steps see must follow from the layer alone,

@@ -13,7 +13,7 @@ pub(super) static TEXTS: &[Texts] = &[
             ),
             (
                 "parentImage",
-                "`debian:<suite>`, or what only AWS has (an ARN, `ssm:<parameter>`, `ami-…`), for which your configuration names one under `parents`.",
+                "`debian:<suite>`, `tar:<path>`, `disk:<path>`, `image:<name>/<version>`, `scratch`, or what only AWS has (an ARN, `ssm:<parameter>`, `ami-…`), for which your configuration names one under `parents`.",
             ),
             (
                 "components",
@@ -244,7 +244,7 @@ pub(super) static TEXTS: &[Texts] = &[
             ("containerType", "Only DOCKER."),
             (
                 "parentImage",
-                "The image of `FROM`: an ARN, or a name such as `amazonlinux:latest`.",
+                "The image of `FROM`: an ARN, a name such as `amazonlinux:latest`, or a parent of ours such as `debian:bookworm`.",
             ),
             (
                 "components",
