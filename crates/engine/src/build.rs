@@ -110,14 +110,14 @@ impl Engine {
             Some(out) => out.clone(),
             None => default_target(Path::new("out"), &recipe),
         };
-        self.build_loaded(request, &recipe, &target)
+        self.build_loaded(request, recipe, &target)
     }
 
     /// Builds a recipe into the folder `target`.
     pub(crate) fn build_loaded(
         &self,
         request: &BuildRequest,
-        recipe: &LoadedRecipe,
+        recipe: LoadedRecipe,
         target: &Path,
     ) -> Result<BuildOutcome, EngineError> {
         let store = self.open_store()?;
@@ -128,11 +128,12 @@ impl Engine {
         let version = recipe.recipe.version.first().to_string();
         let offline = request.recipe.offline;
         let parent = if request.locked {
-            self.locked_parent(recipe, &store, target, offline)?
+            self.locked_parent(&recipe, &store, target, offline)?
         } else {
-            self.resolve_parent(recipe, &store, offline, None)?
+            self.resolve_parent(&recipe, &store, offline, None)?
         };
-        let plan = self.compile(recipe, &parent)?;
+        let recipe = self.over_parent(recipe, &parent)?;
+        let plan = self.compile(&recipe, &parent)?;
         let ids: Vec<LayerId> = plan.layers.iter().map(|layer| layer.id).collect();
         let _used = store
             .use_layers(&ids, SystemTime::now())
@@ -144,7 +145,7 @@ impl Engine {
             return Ok(outcome);
         }
         let folder = OutFolder::begin(target, &self.interruption())?;
-        let result = self.build_into(request, recipe, &store, &parent, &plan, &version, &folder);
+        let result = self.build_into(request, &recipe, &store, &parent, &plan, &version, &folder);
         match result {
             Ok((built_image, built, proven)) => {
                 let out = folder.commit()?;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::build::{BuildOutcome, BuildRequest, default_target};
@@ -55,20 +54,23 @@ impl Engine {
         if !reports.is_empty() {
             return Err(EngineError::Documents(reports));
         }
-        let next = AtomicUsize::new(0);
+        let at_once = at_once
+            .unwrap_or_else(threads)
+            .clamp(1, builds.len().max(1));
+        let waiting = Mutex::new(builds.into_iter().enumerate());
         let done: Mutex<BTreeMap<usize, Result<BuildOutcome, EngineError>>> = Mutex::default();
         std::thread::scope(|scope| {
-            for _ in 0..at_once
-                .unwrap_or_else(threads)
-                .clamp(1, builds.len().max(1))
-            {
+            for _ in 0..at_once {
                 scope.spawn(|| {
                     loop {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        let Some((engine, request, recipe, target)) = builds.get(number) else {
+                        let next = waiting
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .next();
+                        let Some((number, (engine, request, recipe, target))) = next else {
                             return;
                         };
-                        let outcome = engine.build_loaded(request, recipe, target);
+                        let outcome = engine.build_loaded(request, recipe, &target);
                         let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                         done.insert(number, outcome);
                     }

@@ -11,6 +11,7 @@ mod file;
 mod image;
 mod installed;
 mod mounts;
+mod oci;
 mod tar;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use amiforge_plan::{ImportedLayer, LayerPlan, ResolvedParent};
 use amiforge_recipe::ParentImage;
 use amiforge_source::ResolvedDebian;
+use amiforge_source::oci::ResolvedOci;
 use amiforge_store::Store;
 use amiforge_tree::layer::LayerInfo;
 use amiforge_types::{Digest, Timestamp};
@@ -37,6 +39,8 @@ pub(crate) use self::installed::{InstalledPackage, installed_packages};
 pub(crate) enum Parent {
     /// Packages.
     Debian(Box<ResolvedDebian>),
+    /// An image of a registry or layout.
+    Oci(Box<ResolvedOci>),
     /// An archive.
     Tar(tar::ResolvedTar),
     /// The root file system of a disk.
@@ -59,6 +63,8 @@ type Boot = Option<BTreeMap<String, String>>;
     deny_unknown_fields
 )]
 pub(crate) enum LockedParent {
+    /// An image of a registry or layout.
+    Oci(Box<ResolvedOci>),
     /// An archive.
     Tar {
         /// Of the file.
@@ -100,6 +106,10 @@ impl Engine {
                 let resolved = self.resolve_debian(recipe, offline)?;
                 Ok(Parent::Debian(Box::new(resolved)))
             }
+            ParentImage::Oci(_) | ParentImage::OciLayout { .. } => {
+                let resolved = self.resolve_oci(recipe, offline, locked)?;
+                Ok(Parent::Oci(Box::new(resolved)))
+            }
             ParentImage::Tar { place, sha256 } => {
                 Ok(Parent::Tar(self.resolve_tar(recipe, place, *sha256)?))
             }
@@ -137,6 +147,7 @@ impl Engine {
         _index: usize,
     ) -> Result<LayerInfo, EngineError> {
         match work.parent {
+            Parent::Oci(resolved) => self.unpack_oci(work, resolved, planned.id),
             Parent::Tar(tar) => self.import_tar(work, tar, planned.id),
             Parent::Disk(disk) => self.import_disk(work, disk, planned.id),
             Parent::Image(image) => match &image.from {
@@ -182,6 +193,7 @@ impl Parent {
                     configured,
                 }
             }
+            Self::Oci(resolved) => imported(oci::imported(resolved))?,
             Self::Tar(tar) => imported(tar.layer())?,
             Self::Disk(disk) => imported(disk.layer())?,
             Self::Image(image) => image.planned(boot::inputs(recipe)?),
@@ -204,6 +216,7 @@ impl Parent {
     pub(crate) fn locked(&self) -> Option<LockedParent> {
         match self {
             Self::Debian(_) => None,
+            Self::Oci(resolved) => Some(LockedParent::Oci(resolved.clone())),
             Self::Tar(tar) => Some(LockedParent::Tar { sha256: tar.sha256 }),
             Self::Disk(disk) => Some(LockedParent::Disk {
                 content_digest: disk.content_digest,
@@ -222,6 +235,7 @@ impl Parent {
                 resolved.codename,
                 debian::digest(resolved)
             ),
+            Self::Oci(resolved) => resolved.pinned(),
             Self::Tar(tar) => format!("tar@sha256:{}", tar.sha256),
             Self::Disk(disk) => format!("disk@sha256:{}", disk.content_digest),
             Self::Image(image) => image.shown(),
@@ -233,6 +247,8 @@ impl Parent {
     pub(crate) fn clock(&self) -> Option<Timestamp> {
         match self {
             Self::Debian(_) | Self::Tar(_) | Self::Disk(_) | Self::Image(_) => None,
+            // An image that is made to be the same each time may say 1970, and mean nothing by it.
+            Self::Oci(resolved) => Some(resolved.newest).filter(|time| time.secs > 0),
             // Nothing in it has a time.
             Self::Scratch => Some(Timestamp::default()),
         }

@@ -51,6 +51,7 @@ impl Engine {
         let recipe = self.load(request)?;
         let store = self.open_store()?;
         let parent = self.resolve_parent(&recipe, &store, request.offline, None)?;
+        let recipe = self.over_parent(recipe, &parent)?;
         let plan = self.compile(&recipe, &parent)?;
         let last = self.last_plan(&store, &plan.recipe.name);
         let layers = plan

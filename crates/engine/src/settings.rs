@@ -35,6 +35,8 @@ pub struct Settings {
     pub proxies: BTreeMap<String, String>,
     /// Where credentials for AWS are looked for, once a step needs them.
     pub aws: AwsEnvironment,
+    /// Files with logins of registries, in the order in which they are looked at.
+    pub logins: Vec<PathBuf>,
     /// Takes the events.
     pub events: Arc<dyn EventSink>,
     /// The program that plays the child of a sandbox.
@@ -79,6 +81,7 @@ impl Settings {
             aws: AwsEnvironment::new(std::env::vars_os().filter_map(|(name, value)| {
                 Some((name.into_string().ok()?, value.into_string().ok()?))
             })),
+            logins: logins(),
             events,
             helper,
             agent,
@@ -89,6 +92,30 @@ impl Settings {
 /// A variable of the environment that the user's configuration names.
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Where `podman login` and `docker login` keep their logins (containers-auth.json(5), docker(1)): a file that is
+/// named counts alone of the former's.
+fn logins() -> Vec<PathBuf> {
+    let set = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let home = set("HOME");
+    let mut files = Vec::new();
+    match set("REGISTRY_AUTH_FILE") {
+        Some(file) => files.push(file),
+        None => {
+            let config = set("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
+            let folders = [set("XDG_RUNTIME_DIR"), config];
+            let inside = |folder: PathBuf| folder.join("containers/auth.json");
+            files.extend(folders.into_iter().flatten().map(inside));
+        }
+    }
+    let docker = set("DOCKER_CONFIG").or_else(|| Some(home?.join(".docker")));
+    files.extend(docker.map(|folder| folder.join("config.json")));
+    files
 }
 
 /// The proxies of the environment, in either letter case, by their usual names.

@@ -60,6 +60,7 @@ impl Engine {
             .use_downloads()
             .or_fail(ErrorKind::Failed, store_context)?;
         let parent = self.resolve_parent(&recipe, &store, request.recipe.offline, None)?;
+        let recipe = self.over_parent(recipe, &parent)?;
         let plan = self.compile(&recipe, &parent)?;
         let place = Place::find(&plan, &request.place)?;
         let ids: Vec<LayerId> = plan.layers.iter().map(|layer| layer.id).collect();

@@ -46,6 +46,76 @@ pub struct RunConfig {
     pub shell: Option<Vec<String>>,
 }
 
+impl RunConfig {
+    /// Reads the member `config` of a configuration; null is that of an image that says nothing. Lists and maps may be
+    /// null, as Go writes empty ones, and members that are not known are passed over.
+    ///
+    /// # Errors
+    /// Says which member is not of its type.
+    pub fn from_json(value: &serde_json::Value) -> Result<Self, String> {
+        use serde_json::Value;
+        let get = |name: &'static str| value.get(name).filter(|v| !v.is_null());
+        let bad =
+            |name: &str| format!("{name} of the image's configuration is not what it should be");
+        let text = |name| match get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone()).filter(|t| !t.is_empty())),
+            Some(_) => Err(bad(name)),
+        };
+        let texts = |name, value: Option<&Value>| -> Result<Option<Vec<String>>, String> {
+            let Some(value) = value else { return Ok(None) };
+            let list = value.as_array().ok_or_else(|| bad(name))?;
+            let texts = list.iter().map(|v| v.as_str().map(str::to_owned));
+            texts
+                .collect::<Option<_>>()
+                .map(Some)
+                .ok_or_else(|| bad(name))
+        };
+        let keys = |name| -> Result<BTreeSet<String>, String> {
+            let Some(value) = get(name) else {
+                return Ok(BTreeSet::new());
+            };
+            let map = value.as_object().ok_or_else(|| bad(name))?;
+            Ok(map.keys().cloned().collect())
+        };
+        let mut labels = BTreeMap::new();
+        if let Some(value) = get("Labels") {
+            for (name, value) in value.as_object().ok_or_else(|| bad("Labels"))? {
+                let value = value.as_str().ok_or_else(|| bad("Labels"))?;
+                labels.insert(name.clone(), value.to_owned());
+            }
+        }
+        let healthcheck = match get("Healthcheck") {
+            None => None,
+            Some(value) => {
+                let time = |name| value.get(name).and_then(Value::as_u64).filter(|n| *n > 0);
+                Some(Healthcheck {
+                    test: texts("Healthcheck", value.get("Test").filter(|v| !v.is_null()))?
+                        .unwrap_or_default(),
+                    interval: time("Interval"),
+                    timeout: time("Timeout"),
+                    start_period: time("StartPeriod"),
+                    start_interval: time("StartInterval"),
+                    retries: time("Retries").and_then(|n| n.try_into().ok()),
+                })
+            }
+        };
+        Ok(Self {
+            user: text("User")?,
+            exposed_ports: keys("ExposedPorts")?,
+            env: texts("Env", get("Env"))?.unwrap_or_default(),
+            entrypoint: texts("Entrypoint", get("Entrypoint"))?,
+            cmd: texts("Cmd", get("Cmd"))?,
+            volumes: keys("Volumes")?,
+            working_dir: text("WorkingDir")?,
+            labels,
+            stop_signal: text("StopSignal")?,
+            healthcheck,
+            shell: texts("Shell", get("Shell"))?,
+        })
+    }
+}
+
 /// Docker's check of a running container. Times are in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -151,4 +221,49 @@ fn as_keys<S: Serializer>(set: &BTreeSet<String>, to: S) -> Result<S::Ok, S::Err
         map.serialize_entry(key, &serde_json::Map::new())?;
     }
     map.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let run = RunConfig {
+            user: Some("app".to_owned()),
+            exposed_ports: BTreeSet::from(["80/tcp".to_owned()]),
+            env: vec!["A=b=c".to_owned()],
+            entrypoint: Some(vec!["/init".to_owned()]),
+            cmd: Some(Vec::new()),
+            volumes: BTreeSet::from(["/data".to_owned()]),
+            working_dir: Some("/srv".to_owned()),
+            labels: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
+            stop_signal: Some("SIGINT".to_owned()),
+            healthcheck: Some(Healthcheck {
+                test: vec!["CMD".to_owned(), "true".to_owned()],
+                interval: Some(1_000_000_000),
+                retries: Some(3),
+                ..Healthcheck::default()
+            }),
+            shell: None,
+        };
+        let json = serde_json::to_value(&run).unwrap();
+        assert_eq!(RunConfig::from_json(&json), Ok(run));
+        // As Docker writes what is not set.
+        let empty = serde_json::json!({"User": "", "Env": null, "Cmd": null, "Labels": null, "OnBuild": null, "Image": ""});
+        assert_eq!(RunConfig::from_json(&empty), Ok(RunConfig::default()));
+        assert_eq!(
+            RunConfig::from_json(&serde_json::Value::Null),
+            Ok(RunConfig::default())
+        );
+        for bad in [
+            serde_json::json!({"Env": "A=b"}),
+            serde_json::json!({"Env": [1]}),
+            serde_json::json!({"User": 0}),
+            serde_json::json!({"Labels": {"a": 1}}),
+            serde_json::json!({"Volumes": ["/data"]}),
+        ] {
+            assert!(RunConfig::from_json(&bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -106,8 +106,8 @@ pub enum SourceError {
         /// What is missing.
         what: String,
     },
-    /// Bytes that are not those the signed index promises.
-    #[error("{uri}: digest is {got}, the signed index says {expected}")]
+    /// Bytes that are not those that were promised, by a signed index, a manifest or a lock.
+    #[error("{uri}: digest is {got}, it should be {expected}")]
     Digest {
         /// Address of the file.
         uri: String,
@@ -176,6 +176,15 @@ pub enum SourceError {
         /// Why.
         #[source]
         source: crate::deb::DebError,
+    },
+    /// An image of a registry or layout that cannot be had.
+    #[error("image {image}")]
+    Oci {
+        /// Its reference, or path and tag.
+        image: String,
+        /// Why.
+        #[source]
+        source: Box<crate::oci::OciError>,
     },
     /// A file of the download cache that cannot be kept.
     #[error("the download cache")]

@@ -20,6 +20,13 @@ pub enum SourceEvent {
         /// Their size.
         bytes: u64,
     },
+    /// Layers of an OCI image are known; fetching starts.
+    LayersStarted {
+        /// Layers to download.
+        layers: usize,
+        /// Their size.
+        bytes: u64,
+    },
     /// Bytes arrived.
     FetchProgress {
         /// So far in this fetch.
@@ -41,6 +48,13 @@ pub enum SourceEvent {
         /// Packages done.
         done: usize,
         /// Packages in all.
+        total: usize,
+    },
+    /// A layer of an OCI image was unpacked.
+    LayerUnpacked {
+        /// Layers done.
+        done: usize,
+        /// Layers in all.
         total: usize,
     },
 }

@@ -37,3 +37,8 @@ pub fn deb822(text: &str) {
         assert_eq!(order.len(), picked.len(), "every package has its place");
     }
 }
+
+/// Reads a text as everything that a registry, a layout or a file of logins says.
+pub fn oci(text: &str) {
+    crate::oci::fuzz(text);
+}

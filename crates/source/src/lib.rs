@@ -30,10 +30,12 @@ mod file;
 pub mod fuzzing;
 mod lock;
 mod model;
+pub mod oci;
 mod resolve;
 mod solver;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 pub use apt::version::compare as compare_versions;
 pub use boot::{BootArchive, BootPackages, BootScripts, boot_scripts};

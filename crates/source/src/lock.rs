@@ -64,10 +64,12 @@ pub enum LockError {
     #[error("it is not a lock")]
     Json(#[source] serde_json::Error),
     /// Made by another release.
-    #[error("it has format {found}, this release reads {FORMAT}")]
+    #[error("it has format {found}, this release reads {read}")]
     Format {
         /// The format found.
         found: u64,
+        /// The format of this release.
+        read: u32,
     },
     /// A value that no resolution has.
     #[error("{place}: {reason}")]
@@ -88,7 +90,10 @@ impl ResolvedDebian {
         }
         let head: Head = serde_json::from_slice(bytes).map_err(LockError::Json)?;
         if head.format != u64::from(FORMAT) {
-            return Err(LockError::Format { found: head.format });
+            return Err(LockError::Format {
+                found: head.format,
+                read: FORMAT,
+            });
         }
         let lock: Self = serde_json::from_slice(bytes).map_err(LockError::Json)?;
         lock.check()?;

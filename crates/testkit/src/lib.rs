@@ -1,6 +1,6 @@
 //! What the tests of all crates share: a hermetic environment, running programs with a time limit,
 //! typed wrappers of the outside checkers, an expensive fixture built once, an HTTP server that can
-//! misbehave, foreign web and S3 servers, a disk that is too small.
+//! misbehave, foreign web, S3 and registry servers, a disk that is too small.
 //!
 //! Dev only: nothing that ships depends on it, and it depends on no other crate of the workspace,
 //! so that every one of them can use it in unit tests too.
@@ -26,6 +26,7 @@ pub mod disk;
 mod env;
 mod http;
 mod process;
+mod registry;
 mod shared;
 mod small_disk;
 mod web;
@@ -33,6 +34,7 @@ mod web;
 pub use env::{Env, amiforge_binary, target_dir, workspace_root};
 pub use http::{Fault, FileServer};
 pub use process::{Finished, Running, finish, run, tool};
+pub use registry::{Answer, Asked, RegistryServer, RegistrySettings, ScriptServer, self_signed};
 pub use shared::shared;
 pub use small_disk::SmallDisk;
 pub use web::{S3Server, WEB_CONTENT, WebServer, venv_program};

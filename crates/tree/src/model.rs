@@ -301,6 +301,11 @@ impl Tree {
         self.store.layer = self.store.layer.saturating_add(1);
     }
 
+    /// The layer of what is added now.
+    pub(crate) fn current_layer(&self) -> u16 {
+        self.store.layer
+    }
+
     /// Makes an inode one of that layer.
     ///
     /// # Panics
@@ -464,6 +469,13 @@ impl Tree {
         }
         self.name(dir, name, ino)?;
         Ok(ino)
+    }
+
+    /// Removes a name of a directory.
+    pub(crate) fn unname(&mut self, dir: Ino, name: &[u8]) {
+        if let Some(number) = self.store.directory(self.inodes[dir.index()]) {
+            self.directories[number].remove(&self.names, name);
+        }
     }
 
     /// Removes a name, and with a directory everything below it. True when it was there.

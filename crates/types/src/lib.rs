@@ -22,5 +22,5 @@ pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity, Span};
 pub use digest::{Digest, DigestParseError, Hasher, LayerId};
 pub use seed::Seed;
 pub use size::{ByteSize, ByteSizeParseError, GIB, KIB, MIB, SECTOR};
-pub use time::Timestamp;
+pub use time::{Timestamp, TimestampError};
 pub use uuid::Uuid;

@@ -247,6 +247,16 @@ pub(super) static NEEDS: &[Need] = &[
         "unpacks the container images we write",
     ),
     Need::test(
+        Program("docker-registry"),
+        "docker-registry",
+        "the registry that container images are pushed to and read from",
+    ),
+    Need::test(
+        Program("htpasswd"),
+        "apache2-utils",
+        "the logins of that registry",
+    ),
+    Need::test(
         Program("openssl"),
         "openssl",
         "the certificate of a web server that downloads are tested with",

@@ -103,7 +103,7 @@ fn recipe(env: &Env, tiny: &Tiny<'_>, dockerfile: &str, settings: &str) -> PathB
     )
 }
 
-fn build(env: &Env, recipe: &Path, args: &[&str]) -> Finished {
+pub(crate) fn build(env: &Env, recipe: &Path, args: &[&str]) -> Finished {
     finish(
         env.amiforge()
             .arg("build")
@@ -114,7 +114,7 @@ fn build(env: &Env, recipe: &Path, args: &[&str]) -> Finished {
     )
 }
 
-fn json(path: impl AsRef<Path>) -> Value {
+pub(crate) fn json(path: impl AsRef<Path>) -> Value {
     serde_json::from_slice(&fs_err::read(path.as_ref()).unwrap()).unwrap()
 }
 

@@ -22,6 +22,7 @@ mod inspect;
 mod library;
 mod locked;
 mod many;
+mod oci_parents;
 mod parents;
 mod shell;
 mod steps;

@@ -492,12 +492,7 @@ fn what_a_machine_lacks_is_named_where_it_cannot_be_added() {
         3,
         &["cannot be installed offline", "hint"],
     );
-    let oci = recipe(&env, "later", "oci:debian:bookworm", false);
-    fails(
-        &env,
-        &oci,
-        &[],
-        2,
-        &["oci:debian:bookworm is not supported as parent yet"],
-    );
+    let oci = recipe(&env, "registry", "oci:debian:bookworm", false);
+    let told = "docker.io/library/debian:bookworm is not in the cache";
+    fails(&env, &oci, &["--offline"], 1, &[told]);
 }

@@ -34,6 +34,16 @@ printf 'root:x:0:
 ' >etc/group
 "#;
 
+/// Makes a root that steps can run on: the host's bash and setcap with their libraries, busybox for the rest, and a
+/// `dpkg` that has nothing to do.
+pub(crate) fn fill(root: &Path) {
+    fs_err::create_dir_all(root).unwrap();
+    run(tool("sh")
+        .args(["-euc", SHELL, "sh"])
+        .arg(root)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"));
+}
+
 /// `repo` below the environment's folder. An image of it cannot be configured, since it has no shell.
 pub(crate) struct Tiny<'e> {
     env: &'e Env,
@@ -51,11 +61,7 @@ impl<'e> Tiny<'e> {
     /// bash and setcap with their libraries, busybox for the rest, and a `dpkg` that has nothing to do.
     pub(crate) fn with_shell(env: &'e Env, packages: Packages<'_>) -> Self {
         let root = env.path("build/shell-1.0");
-        fs_err::create_dir_all(&root).unwrap();
-        run(tool("sh")
-            .args(["-euc", SHELL, "sh"])
-            .arg(&root)
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"));
+        fill(&root);
         Self::with(env, packages, vec![("shell", root)])
     }
 

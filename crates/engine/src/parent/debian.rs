@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use amiforge_recipe::{AptVariant, ParentImage};
+use amiforge_source::oci::OciError;
 use amiforge_source::{
     AptSettings, Context, DebianRequest, FetchedDebian, ResolvedDebian, SHIMS, SourceError,
     SourceEvent, Variant,
@@ -108,6 +109,20 @@ impl Engine {
                     unit: "packages",
                 });
             }
+            SourceEvent::LayersStarted { layers, bytes } => {
+                self.stage(
+                    "download",
+                    format!("{layers} layers, {}", amiforge_types::ByteSize(bytes)),
+                );
+            }
+            SourceEvent::LayerUnpacked { done, total } => {
+                self.emit(Event::Progress {
+                    name: "unpack",
+                    done: done as u64,
+                    total: total as u64,
+                    unit: "layers",
+                });
+            }
             _ => {}
         }
     }
@@ -169,6 +184,9 @@ pub(super) fn source_error(error: SourceError, context: String) -> EngineError {
         SourceError::Download { .. } => Some(
             "run it again: finished downloads are kept, and a broken one goes on where it stopped",
         ),
+        SourceError::Oci { source, .. } if matches!(**source, OciError::Access { .. }) => {
+            Some("log in first, with `podman login` or `docker login`")
+        }
         _ => None,
     };
     EngineError::wrap(kind, context, error, hint)

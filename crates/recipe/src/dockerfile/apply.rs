@@ -55,8 +55,8 @@ const PLATFORM: [(&str, &str); 8] = [
     ("TARGETVARIANT", ""),
 ];
 
-/// Reads a whole template.
-pub(super) fn apply(text: &str, diags: &mut Diagnostics) -> Dockerfile {
+/// Reads a whole template; `config` is that of the parent.
+pub(super) fn apply(text: &str, config: ContainerConfig, diags: &mut Diagnostics) -> Dockerfile {
     let cut = lines::lines(text);
     let mut state = State {
         source: text,
@@ -72,11 +72,12 @@ pub(super) fn apply(text: &str, diags: &mut Diagnostics) -> Dockerfile {
         user_before: None,
         file: Dockerfile {
             author: None,
-            config: ContainerConfig::of_debian(),
+            config,
             step_env: Variables::new(),
             instructions: [Vec::new(), Vec::new()],
             has_components: false,
             unsupported: Vec::new(),
+            text: text.to_owned(),
         },
     };
     if let Some((span, message)) = cut.bad_directive {

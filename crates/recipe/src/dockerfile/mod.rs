@@ -40,6 +40,24 @@ pub struct Dockerfile {
     /// Instructions that are right and that no build here follows, each as an error.
     #[serde(skip)]
     pub unsupported: Vec<Diagnostic>,
+    /// The template.
+    #[serde(skip)]
+    text: String,
+}
+
+impl Dockerfile {
+    /// The same instructions over what the parent's own configuration says, in the place of that of an image of Debian.
+    ///
+    /// # Errors
+    /// What an instruction cannot do with it: values that grow too long, for example.
+    pub fn over(&self, parent: ContainerConfig) -> Result<Self, Diagnostics> {
+        let mut diags = Diagnostics::new();
+        let file = apply::apply(&self.text, parent, &mut diags);
+        match diags.has_errors() {
+            true => Err(diags),
+            false => Ok(file),
+        }
+    }
 }
 
 /// How a container of an image is started.
@@ -126,5 +144,5 @@ pub(crate) fn dockerfile(text: &str, diags: &mut Diagnostics) -> Option<Dockerfi
         ));
         return None;
     }
-    Some(apply::apply(text, diags))
+    Some(apply::apply(text, ContainerConfig::of_debian(), diags))
 }

@@ -11,6 +11,7 @@ mod unpack;
 pub(crate) use ar::members;
 pub(crate) use control::Control;
 pub(crate) use tar::{EntryKind, TarReader};
+pub(crate) use unpack::Spool;
 pub use unpack::unpack;
 #[cfg(test)]
 pub(crate) use unpack::{SpoolWriter, parse_bytes};

@@ -80,9 +80,9 @@ impl What {
 }
 
 /// The spool as a byte source.
-struct Spool {
-    file: File,
-    size: u64,
+pub(crate) struct Spool {
+    pub(crate) file: File,
+    pub(crate) size: u64,
 }
 
 impl ReadAt for Spool {

@@ -150,16 +150,25 @@ const MAX_TRAILER: u64 = 64 << 20;
 
 impl<'a> StreamInput<'a> {
     pub(super) fn new(archive: &'a mut dyn Read, spool: &'a mut dyn Write) -> Self {
+        Self::appending(archive, spool, 0)
+    }
+
+    /// With a spool that holds `spooled` bytes already.
+    pub(super) fn appending(
+        archive: &'a mut dyn Read,
+        spool: &'a mut dyn Write,
+        spooled: u64,
+    ) -> Self {
         Self {
             archive,
             spool,
             at: 0,
-            spooled: 0,
+            spooled,
             buf: vec![0; crate::DATA_CHUNK],
         }
     }
 
-    /// Bytes written to the spool.
+    /// Bytes that the spool holds.
     pub(super) fn spooled(&self) -> u64 {
         self.spooled
     }

@@ -4,6 +4,7 @@
 //!   data of every file stays where it is, and the tree points into the archive.
 //! - [`read_stream`] reads any archive front to back, plain or compressed with gzip, zstd or xz, and
 //!   writes file data once to a spool; the tree points into the spool.
+//! - [`read_changes`] reads a layer of an OCI image over the layers below it.
 //! - [`write()`] writes a tree as a PAX archive whose bytes depend on the tree alone.
 //! - [`write_changes`] writes a layer the way OCI images have theirs.
 //!
@@ -33,6 +34,7 @@ mod read;
 mod sparse;
 #[cfg(test)]
 mod tests;
+mod whiteout;
 mod write;
 
 pub use compression::Compression;
@@ -226,5 +228,52 @@ pub fn read_stream_over(
     Ok(SpooledTree {
         tree,
         spool_bytes: input.spooled(),
+    })
+}
+
+/// What an archive took of its [`Limits`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// See [`Limits::entries`].
+    pub entries: u64,
+    /// See [`Limits::data_bytes`].
+    pub data_bytes: u64,
+    /// See [`Limits::metadata_bytes`].
+    pub metadata_bytes: u64,
+}
+
+/// The layers below and an archive of changes over them.
+#[derive(Debug)]
+pub struct Changed {
+    /// The tree. The new data is in [`BlobId::UNASSIGNED`], at offsets in the whole spool.
+    pub tree: Tree,
+    /// Bytes that the spool holds now.
+    pub spool_bytes: u64,
+    /// What the archive took of the limits.
+    pub used: Used,
+}
+
+/// Reads an uncompressed archive of changes, a layer of an OCI image (image-spec 1.1, layer.md), front to back over
+/// what the layers below made. File data is appended to `spool`, which holds `spool_bytes` already.
+///
+/// The caller compares the digest of the archive: an end mark that is missing is no error here.
+///
+/// As [`read_stream_over`], except that whiteouts hide what is below, that anything may replace a directory which
+/// only the layers below have, and that what is brought is of a new [layer](Tree::layer).
+pub fn read_changes(
+    mut tree: Tree,
+    archive: &mut dyn io::Read,
+    spool: &mut dyn io::Write,
+    spool_bytes: u64,
+    options: &ReadOptions,
+) -> Result<Changed, TarError> {
+    tree.next_layer();
+    let lower = whiteout::Lower::new(tree.current_layer());
+    let mut input = input::StreamInput::appending(archive, spool, spool_bytes);
+    let (tree, used) = read::read_over(&mut input, tree, Some(lower), options)?;
+    Ok(Changed {
+        tree,
+        spool_bytes: input.spooled(),
+        used,
     })
 }

@@ -7,16 +7,19 @@ use amiforge_types::Timestamp;
 use super::header::{self, BLOCK, BLOCK_BYTES, Header};
 use super::input::Input;
 use super::pax::Pax;
-use super::{ReadOptions, TarError, TarErrorKind, acl, sparse};
+use super::whiteout::{self, Lower};
+use super::{ReadOptions, TarError, TarErrorKind, Used, acl, sparse};
 use crate::{Content, DataExtent, Ino, Inode, Kind, MAX_NAME, Stat, Tree, TreeError};
 
 /// Symbolic links followed on the way to one parent, as many as Linux follows.
 const MAX_HOPS: usize = 40;
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     input: &'a mut dyn Input,
     options: &'a ReadOptions,
-    tree: Tree,
+    pub(super) tree: Tree,
+    /// What lies below, when the archive is one of changes.
+    pub(super) lower: Option<Lower>,
     global: Pax,
     /// Members so far.
     members: u64,
@@ -26,7 +29,7 @@ struct Reader<'a> {
     metadata_bytes: u64,
     /// The last parent, since members of a directory come together. Dropped when a name changes its
     /// meaning.
-    parent: Option<(Vec<u8>, Parent)>,
+    pub(super) parent: Option<(Vec<u8>, Parent)>,
     /// The user databases of the archive, for names in access control lists.
     passwd: Vec<u8>,
     group: Vec<u8>,
@@ -36,8 +39,8 @@ struct Reader<'a> {
 
 /// A directory that a member goes to.
 #[derive(Clone, Copy)]
-struct Parent {
-    ino: Ino,
+pub(super) struct Parent {
+    pub(super) ino: Ino,
     /// Bytes of its path in the tree, links followed.
     path_len: u64,
 }
@@ -81,10 +84,21 @@ pub(super) fn read(
     tree: Tree,
     options: &ReadOptions,
 ) -> Result<Tree, TarError> {
+    read_over(input, tree, None, options).map(|(tree, _)| tree)
+}
+
+/// Reads an archive; with `lower` as one of changes to what `tree` holds.
+pub(super) fn read_over(
+    input: &mut dyn Input,
+    tree: Tree,
+    lower: Option<Lower>,
+    options: &ReadOptions,
+) -> Result<(Tree, Used), TarError> {
     let mut reader = Reader {
         input,
         options,
         tree,
+        lower,
         global: Pax::default(),
         members: 0,
         entries: 0,
@@ -135,7 +149,7 @@ fn numbers(database: &[u8]) -> BTreeMap<&str, u32> {
 
 impl Reader<'_> {
     /// Resolves what had to wait for the whole archive.
-    fn finish(mut self) -> Result<Tree, TarError> {
+    fn finish(mut self) -> Result<(Tree, Used), TarError> {
         let (users, groups) = match self.pending.is_empty() {
             true => Default::default(),
             false => (numbers(&self.passwd), numbers(&self.group)),
@@ -157,7 +171,12 @@ impl Reader<'_> {
                 .update(acl.ino, set)
                 .map_err(|e| at_member(tree_error(e)))?;
         }
-        Ok(self.tree)
+        let used = Used {
+            entries: self.entries,
+            data_bytes: self.data_bytes,
+            metadata_bytes: self.metadata_bytes,
+        };
+        Ok((self.tree, used))
     }
 
     /// One header with what belongs to it. False at the end of the archive.
@@ -168,8 +187,13 @@ impl Reader<'_> {
         member: &mut Option<Vec<u8>>,
     ) -> Result<bool, TarErrorKind> {
         if !self.input.read(block)? {
-            // An archive ends with blocks of zeros; without them the rest is missing.
-            return Err(TarErrorKind::Truncated);
+            // An archive ends with blocks of zeros; without them the rest is missing. Of one of changes it is a
+            // digest that says whether it is whole, and some tools (umoci 0.4) leave the end out.
+            if self.lower.is_none() || ahead.bytes > 0 {
+                return Err(TarErrorKind::Truncated);
+            }
+            self.input.finish()?;
+            return Ok(false);
         }
         if block.iter().all(|b| *b == 0) {
             if ahead.bytes > 0 {
@@ -259,6 +283,23 @@ impl Reader<'_> {
             });
         }
         let path = normalise(&raw_name)?;
+        if self.lower.is_some()
+            && let Some((dir, mark)) = whiteout::mark(&path)?
+        {
+            if !matches!(header.typeflag, b'0' | 0 | b'7' | b'1') {
+                return Err(TarErrorKind::Unsupported(
+                    "a whiteout that is not a file".to_owned(),
+                ));
+            }
+            // A hard link has no data, whatever its header says.
+            if header.typeflag != b'1' {
+                let size = pax.size.unwrap_or(header.size);
+                let padding = self.count_data(size)?;
+                self.input.skip(size)?;
+                self.padding(padding)?;
+            }
+            return self.hide(dir, mark);
+        }
         let stat = Stat {
             mode: header.mode,
             uid: pax.uid.unwrap_or(header.uid),
@@ -394,11 +435,19 @@ impl Reader<'_> {
         Ok(padded(size)? - size)
     }
 
+    /// Passes over what fills the last block of data. Where the end mark may be missing, that may be too.
+    fn padding(&mut self, len: u64) -> Result<(), TarErrorKind> {
+        match self.input.skip(len) {
+            Err(TarErrorKind::Truncated) if self.lower.is_some() => Ok(()),
+            other => other,
+        }
+    }
+
     /// Passes over the data of a file.
     fn data(&mut self, size: u64) -> Result<(amiforge_types::BlobId, u64), TarErrorKind> {
         let padding = self.count_data(size)?;
         let place = self.input.data(size)?;
-        self.input.skip(padding)?;
+        self.padding(padding)?;
         Ok(place)
     }
 
@@ -421,7 +470,7 @@ impl Reader<'_> {
         };
         let padding = self.count_data(size)?;
         let ((id, at), bytes) = self.input.data_kept(keep)?;
-        self.input.skip(padding)?;
+        self.padding(padding)?;
         if database == Some(true) {
             self.group = bytes;
         } else {
@@ -471,19 +520,17 @@ impl Reader<'_> {
         let Some(old) = self.child(parent, name) else {
             return self.add(parent, name, inode);
         };
-        match self.tree.children(old) {
-            Some(_) if is_dir => {
-                self.tree
-                    .update(old, |dir| *dir = inode)
-                    .map_err(tree_error)?;
-                Ok(old)
+        if is_dir && self.tree.is_dir(old) {
+            self.tree
+                .update(old, |dir| *dir = inode)
+                .map_err(tree_error)?;
+            if let Some(lower) = &mut self.lower {
+                lower.put(old);
             }
-            Some(children) if !children.is_empty() => Err(TarErrorKind::ReplacesDirectory),
-            _ => {
-                self.parent = None;
-                self.add(parent, name, inode)
-            }
+            return Ok(old);
         }
+        self.make_way(old)?;
+        self.add(parent, name, inode)
     }
 
     /// Adds an inode under a checked name.
@@ -510,19 +557,28 @@ impl Reader<'_> {
         self.check_path(parent, name)?;
         let parent = parent.ino;
         if let Some(old) = self.child(parent, name) {
-            if self
-                .tree
-                .children(old)
-                .is_some_and(|children| !children.is_empty())
-            {
-                return Err(TarErrorKind::ReplacesDirectory);
-            }
-            self.parent = None;
+            self.make_way(old)?;
+        }
+        if let Some(lower) = &mut self.lower {
+            lower.link(parent, name);
         }
         self.tree.name(parent, name, ino).map_err(tree_error)
     }
 
-    fn child(&self, dir: Ino, name: &[u8]) -> Option<Ino> {
+    /// Before a name of `old` gets another inode: a directory must be empty, or, in an archive of changes, all of it
+    /// of the layers below.
+    fn make_way(&mut self, old: Ino) -> Result<(), TarErrorKind> {
+        self.parent = None;
+        let is_empty = |children: crate::Children<'_>| children.is_empty();
+        if self.tree.children(old).is_none_or(is_empty)
+            || (self.lower.is_some() && !self.hide_below(old)?)
+        {
+            return Ok(());
+        }
+        Err(TarErrorKind::ReplacesDirectory)
+    }
+
+    pub(super) fn child(&self, dir: Ino, name: &[u8]) -> Option<Ino> {
         self.tree.children(dir)?.get(name)
     }
 
@@ -539,7 +595,7 @@ impl Reader<'_> {
     }
 
     /// The directory `path`, links followed inside the tree, missing directories made if `make`.
-    fn parent(&mut self, path: &[u8], make: bool) -> Result<Parent, TarErrorKind> {
+    pub(super) fn parent(&mut self, path: &[u8], make: bool) -> Result<Parent, TarErrorKind> {
         if let Some((cached, parent)) = &self.parent
             && cached == path
         {

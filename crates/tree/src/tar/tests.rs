@@ -15,6 +15,7 @@ use crate::{Kind, Tree};
 
 mod bombs;
 mod hostile;
+mod whiteouts;
 
 const OPTIONS: ReadOptions = ReadOptions {
     build_clock: Timestamp::from_secs(99),

@@ -1,0 +1,153 @@
+//! The layers of a resolved image, into the cache.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::document::MAX_CONFIG;
+use super::layout::Layout;
+use super::registry::Registry;
+use super::resolve::{bring_config, folder};
+use super::{FetchedOci, OciContext, OciPlace, OciRequest, PlacedBlob, ResolvedBlob, ResolvedOci};
+use crate::transfer::{Patience, Transfer, has_size};
+use crate::{SourceError, SourceEvent};
+
+/// Downloads under way at once.
+const PARALLEL: usize = 4;
+
+/// Brings configuration and layers into `<cache>/oci/<digest>`, each under its name only once it has that digest; of a
+/// layout, says where they are. What is there is not fetched again, what was left half-way is resumed.
+///
+/// # Errors
+/// When something cannot be had, or is not what its digest says.
+pub fn fetch(
+    request: &OciRequest,
+    resolved: &ResolvedOci,
+    ctx: &OciContext<'_>,
+) -> Result<FetchedOci, SourceError> {
+    fetch_with(request, resolved, ctx, Patience::NORMAL)
+}
+
+pub(super) fn fetch_with(
+    request: &OciRequest,
+    resolved: &ResolvedOci,
+    ctx: &OciContext<'_>,
+    patience: Patience,
+) -> Result<FetchedOci, SourceError> {
+    let reference = match &request.place {
+        OciPlace::Registry(reference) => reference,
+        OciPlace::Layout { path, asked, .. } => {
+            let layout = Layout::open(path, asked)?;
+            let place = |l: &super::ResolvedOciLayer| layout.place(l.blob.digest, l.blob.size);
+            return Ok(FetchedOci {
+                config: layout.blob(resolved.config.digest, MAX_CONFIG)?,
+                layers: resolved
+                    .layers
+                    .iter()
+                    .map(place)
+                    .collect::<Result<_, _>>()?,
+                downloaded: 0,
+            });
+        }
+    };
+    let dir = folder(ctx)?;
+    let transfer = Transfer::new(ctx.base, patience);
+    let registry = Registry::new(&transfer, ctx, reference)?;
+    let config = bring_config(
+        &registry,
+        &resolved.config,
+        &dir.join(resolved.config.digest.hex()),
+    )?;
+    let layers: Vec<PlacedBlob> = resolved
+        .layers
+        .iter()
+        .map(|layer| PlacedBlob {
+            path: dir.join(layer.blob.digest.hex()),
+            offset: 0,
+            cached: true,
+        })
+        .collect();
+    // A layer may be in an image twice, an empty one for example.
+    let mut missing: Vec<(&ResolvedBlob, &PathBuf)> = Vec::new();
+    for (layer, place) in resolved.layers.iter().zip(&layers) {
+        let known = missing
+            .iter()
+            .any(|(blob, _)| blob.digest == layer.blob.digest);
+        if !known && !has_size(&place.path, layer.blob.size) {
+            missing.push((&layer.blob, &place.path));
+        }
+    }
+    let downloaded = bring(&transfer, &registry, missing)?;
+    Ok(FetchedOci {
+        config,
+        layers,
+        downloaded,
+    })
+}
+
+fn bring(
+    transfer: &Transfer<'_>,
+    registry: &Registry<'_>,
+    mut missing: Vec<(&ResolvedBlob, &PathBuf)>,
+) -> Result<u64, SourceError> {
+    if missing.is_empty() {
+        return Ok(0);
+    }
+    // The largest first: they decide when the last transfer ends.
+    missing.sort_by_key(|(blob, _)| std::cmp::Reverse(blob.size));
+    let events = transfer.ctx.events;
+    let sizes = missing.iter().map(|(blob, _)| blob.size);
+    let total = sizes.fold(0, u64::saturating_add);
+    events(SourceEvent::LayersStarted {
+        layers: missing.len(),
+        bytes: total,
+    });
+    let (arrived, transferred) = (AtomicU64::new(0), AtomicU64::new(0));
+    let reported = AtomicU64::new(0);
+    let progress = |n: u64| {
+        let bytes = arrived.fetch_add(n, Ordering::Relaxed) + n;
+        // One event for each half percent is enough for any bar.
+        let step = bytes / (total / 200).max(1);
+        if reported.fetch_max(step, Ordering::Relaxed) < step {
+            events(SourceEvent::FetchProgress {
+                bytes: bytes.min(total),
+                total,
+            });
+        }
+    };
+    let next = AtomicUsize::new(0);
+    let failure: Mutex<Option<SourceError>> = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..PARALLEL.min(missing.len()) {
+            scope.spawn(|| {
+                while let Some((blob, path)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match registry.blob(blob, path, &progress) {
+                        Ok(n) => {
+                            transferred.fetch_add(n, Ordering::Relaxed);
+                        }
+                        Err(error) => {
+                            // The others end because of this one; its reason is the one to tell.
+                            failure
+                                .lock()
+                                .unwrap_or_else(PoisonError::into_inner)
+                                .get_or_insert(error);
+                            transfer.stop();
+                            next.store(missing.len(), Ordering::Relaxed);
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => {
+            events(SourceEvent::FetchProgress {
+                bytes: total,
+                total,
+            });
+            Ok(transferred.into_inner())
+        }
+    }
+}
