@@ -260,8 +260,8 @@ mod tests {
         let mut add = |paths: &[&str]| {
             for path in paths {
                 for (at, _) in path.match_indices('/') {
-                    if tree.lookup(path[..at].as_bytes()).is_none() {
-                        tree.insert(path[..at].as_bytes(), Inode::new(stat, Kind::Dir))
+                    if tree.lookup(&path.as_bytes()[..at]).is_none() {
+                        tree.insert(&path.as_bytes()[..at], Inode::new(stat, Kind::Dir))
                             .unwrap();
                     }
                 }

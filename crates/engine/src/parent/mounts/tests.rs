@@ -3,12 +3,12 @@ use amiforge_types::Uuid;
 
 use super::*;
 
-fn part(slot: u32, kind: FileSystemKind, uuid: &str, name: &str) -> PartitionInfo {
+fn part(slot: u8, kind: FileSystemKind, uuid: &str, name: &str) -> PartitionInfo {
     PartitionInfo {
-        slot,
+        slot: slot.into(),
         name: name.to_owned(),
         type_guid: Uuid::from_bytes([1; 16]),
-        guid: Uuid::from_bytes([slot as u8; 16]),
+        guid: Uuid::from_bytes([slot; 16]),
         mbr_type: None,
         digest: None,
         first_lba: 1,
