@@ -67,9 +67,7 @@ fn what_recipes_share_is_made_once_and_one_that_fails_ends_no_other() {
                 .unwrap()
                 .ends_with(&format!("recipe-{name}.yaml"))
         );
-        let made = env
-            .path(&format!("out/{name}-1.0.0/manifest.json"))
-            .exists();
+        let made = env.path(format!("out/{name}-1.0.0/manifest.json")).exists();
         assert_eq!(made, *name != "two");
         assert_eq!(told[at]["error"].is_string(), *name == "two", "{report:#}");
     }
