@@ -67,24 +67,31 @@ fn problem(diagnostic: &Diagnostic) -> Problem<'_> {
 
 /// What came of one of several recipes.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct BuiltRecipe {
     recipe: String,
     #[serde(flatten)]
     outcome: Option<BuildOutcome>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    /// What a build of it alone would end with.
+    exit_code: u8,
 }
 
 impl BuiltRecipe {
     pub(crate) fn of(recipe: String, outcome: Result<BuildOutcome, EngineError>) -> Self {
         let (outcome, error) = match outcome {
             Ok(outcome) => (Some(outcome), None),
-            Err(error) => (None, Some(error.to_string())),
+            Err(error) => (None, Some(error)),
         };
         Self {
             recipe,
             outcome,
-            error,
+            hint: error.as_ref().and_then(|e| e.hint().map(str::to_owned)),
+            exit_code: error.as_ref().map_or(0, EngineError::exit_code),
+            error: error.map(|e| e.with_causes()),
         }
     }
 }

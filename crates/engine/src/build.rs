@@ -95,8 +95,8 @@ struct OutputRecord {
     version: u32,
     plan_id: Digest,
     proven: bool,
-    /// What its hygiene was held against; empty for the default.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    /// What its hygiene was held against; of one that was made before that, nothing.
+    #[serde(default)]
     hygiene: String,
     /// Size, inode, change time in ns, by file name.
     files: BTreeMap<String, (u64, u64, i128)>,

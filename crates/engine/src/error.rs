@@ -86,6 +86,12 @@ impl EngineError {
         }
     }
 
+    /// What failed, with its causes, in one line.
+    #[must_use]
+    pub fn with_causes(&self) -> String {
+        chain(self)
+    }
+
     /// A hint that can be acted on.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {

@@ -5,7 +5,7 @@
 //! After the hygiene that AWS asks for in AMIs that are shared
 //! (`AWSEC2/latest/UserGuide/building-shared-amis.html`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use amiforge_recipe::{Findings, Hygiene};
 use amiforge_tree::{Content, Kind, LayerDiff, LayerEntry, Tree};
@@ -37,7 +37,7 @@ const TEXTS: &[(&str, &str)] = &[
         "a private key",
     ),
     (
-        r"(?i)\baws_secret_access_key\s*[=:]\s*[A-Za-z0-9/+]{40}",
+        r#"(?i)\baws_secret_access_key["']?\s*[=:]\s*["']?[A-Za-z0-9/+]{40}"#,
         "a secret key of AWS",
     ),
     (
@@ -150,12 +150,13 @@ impl Engine {
     }
 }
 
-/// What an output that was held against it is known by; empty for the default.
+/// Raise it when more is found.
+const RULES_VERSION: &[u8] = b"amiforge-hygiene-v1";
+
+/// What an output that was held against it is known by.
 pub(crate) fn key(hygiene: &Hygiene) -> String {
-    if *hygiene == Hygiene::default() {
-        return String::new();
-    }
     let mut hasher = Hasher::new();
+    hasher.field(RULES_VERSION);
     hasher.field(match hygiene.findings {
         Findings::Error => b"error",
         Findings::Warning => b"warning",
@@ -177,7 +178,7 @@ impl Rules {
         Ok(Self {
             texts: RegexSet::new(TEXTS.iter().map(|(pattern, _)| pattern))?,
             aws_key: Regex::new(AWS_KEY)?,
-            home: Regex::new(r"^(?:root|home/[^/]+)/(.+)$")?,
+            home: Regex::new(r"(?s-u)^(?:root|home/[^/]+)/(.+)$")?,
         })
     }
 
@@ -187,6 +188,13 @@ impl Rules {
         blobs: &BlobTable,
         tell: &mut dyn FnMut(&[u8], &str),
     ) -> std::io::Result<()> {
+        // A file has every name that leads to it.
+        let mut links: BTreeMap<&[u8], Vec<&[u8]>> = BTreeMap::new();
+        for (path, entry) in &diff.entries {
+            if let LayerEntry::Link(target) = entry {
+                links.entry(target).or_default().push(path);
+            }
+        }
         for (path, entry) in &diff.entries {
             let LayerEntry::Put(inode) = entry else {
                 continue;
@@ -194,49 +202,68 @@ impl Rules {
             let Kind::File(content) = &inode.kind else {
                 continue;
             };
-            if content.size == 0 || is_public(path) || assemble::is_dropped(path) {
+            if content.size == 0 {
                 continue;
             }
-            self.file(path, content, blobs, tell)?;
+            let others = links.get(path.as_slice()).into_iter().flatten().copied();
+            let names: Vec<&[u8]> = std::iter::once(path.as_slice())
+                .chain(others)
+                .filter(|name| !is_public(name) && !assemble::is_dropped(name))
+                .collect();
+            if !names.is_empty() {
+                self.file(&names, content, blobs, tell)?;
+            }
         }
         Ok(())
     }
 
     fn file(
         &self,
-        path: &[u8],
+        names: &[&[u8]],
         content: &Content,
         blobs: &BlobTable,
         tell: &mut dyn FnMut(&[u8], &str),
     ) -> std::io::Result<()> {
-        let home = self.home.captures(path).and_then(|found| found.get(1));
-        let name = home.map(|name| name.as_bytes());
-        let known = HOME_FILES
+        let small = content.size <= MAX_BYTES;
+        let bytes = match small {
+            true => content.read_to_vec(blobs, MAX_BYTES)?,
+            false => Vec::new(),
+        };
+        let mut held: Vec<&str> = self
+            .texts
+            .matches(&bytes)
             .iter()
-            .find(|(file, _)| name == Some(file.as_bytes()));
-        if let Some((_, what)) = known {
-            tell(path, what);
-        }
-        if content.size > MAX_BYTES {
-            return Ok(());
-        }
-        let bytes = content.read_to_vec(blobs, MAX_BYTES)?;
-        for number in self.texts.matches(&bytes) {
-            tell(path, TEXTS[number].1);
-        }
+            .map(|n| TEXTS[n].1)
+            .collect();
         let mut keys = self.aws_key.find_iter(&bytes);
         if keys.any(|key| !key.as_bytes().ends_with(EXAMPLE)) {
-            tell(path, "an access key of AWS");
+            held.push("an access key of AWS");
         }
-        if name == Some(b".docker/config.json") && has_text(&bytes, b"\"auth\"") {
-            tell(path, "passwords of container registries");
-        }
-        if path == b"etc/shadow" {
-            shadow(&bytes, &mut |what| tell(path, what));
+        for path in names {
+            let home = self.home.captures(path).and_then(|found| found.get(1));
+            let name = home.map(|name| name.as_bytes());
+            let known = HOME_FILES
+                .iter()
+                .find(|(file, _)| name == Some(file.as_bytes()));
+            if let Some((_, what)) = known {
+                tell(path, what);
+            }
+            for what in &held {
+                tell(path, what);
+            }
+            if name.is_some_and(|name| LOGINS.contains(&name)) && has_text(&bytes, b"\"auth\"") {
+                tell(path, "passwords of container registries");
+            }
+            if matches!(*path, b"etc/shadow" | b"etc/shadow-") {
+                shadow(&bytes, &mut |what| tell(path, what));
+            }
         }
         Ok(())
     }
 }
+
+/// Where logins of container registries are kept, in a user's folder.
+const LOGINS: &[&[u8]] = &[b".docker/config.json", b".config/containers/auth.json"];
 
 fn has_text(bytes: &[u8], text: &[u8]) -> bool {
     bytes.windows(text.len()).any(|part| part == text)
@@ -368,6 +395,40 @@ mod tests {
             let found = found(&[(path, text)]);
             assert!(found.iter().any(|f| f.1 == what), "{path}: {found:?}");
         }
+    }
+
+    #[test]
+    fn every_name_of_a_file_counts() {
+        let stat = Stat {
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp::default(),
+        };
+        let key = Content::bytes(*b"-----BEGIN PRIVATE KEY-----\n");
+        let link = |to: &str| LayerEntry::Link(to.as_bytes().to_vec());
+        let entries = [
+            (
+                "etc/ssh/ssh_host_rsa_key",
+                LayerEntry::Put(Inode::new(stat, Kind::File(key))),
+            ),
+            (
+                "home/\u{fffd}/.ssh/authorized_keys",
+                link("etc/ssh/ssh_host_rsa_key"),
+            ),
+            ("usr/share/key", link("etc/ssh/ssh_host_rsa_key")),
+        ];
+        let diff = LayerDiff {
+            entries: entries
+                .into_iter()
+                .map(|(path, entry)| (path.as_bytes().to_vec(), entry))
+                .collect(),
+        };
+        let mut found = Vec::new();
+        let mut tell = |_: &[u8], what: &str| found.push(what.to_owned());
+        let rules = Rules::new().unwrap();
+        rules.search(&diff, &BlobTable::new(), &mut tell).unwrap();
+        assert_eq!(found, ["keys that may log in", "a private key"]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod validated;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -102,8 +103,9 @@ impl Engine {
         made.clock = clock.unwrap_or_default();
         let mut sandbox = None;
         for (at, planned) in work.plan.layers.iter().enumerate().take(count) {
-            let rebuild = work.rebuild && at >= work.parent.continued();
-            let found = if rebuild {
+            let asked = work.rebuild && at >= work.parent.continued();
+            let rebuild = || asked && !self.is_rebuilt(planned.id);
+            let found = if rebuild() {
                 None
             } else {
                 self.load_layer(work.store, planned.id, &mut made.blobs)?
@@ -117,9 +119,9 @@ impl Engine {
                     layer
                 }
                 None => {
-                    let _lock = self.lock_layer(work.store, planned)?;
+                    let _lock = self.lock_layer(work.store, planned.id, &planned.title)?;
                     // Another process may have made it while we waited.
-                    let found = if rebuild {
+                    let found = if rebuild() {
                         None
                     } else {
                         self.load_layer(work.store, planned.id, &mut made.blobs)?
@@ -135,6 +137,12 @@ impl Engine {
                         None => {
                             self.make_layer(work, at, &made, &mut sandbox)?;
                             made.built += 1;
+                            if asked {
+                                self.rebuilt
+                                    .lock()
+                                    .unwrap_or_else(PoisonError::into_inner)
+                                    .insert(planned.id);
+                            }
                             // Written just now: its data needs no second look.
                             work.store
                                 .layer(planned.id, &mut made.blobs)
@@ -161,18 +169,28 @@ impl Engine {
         Ok(made)
     }
 
-    /// The right to make a layer; says so when somebody else is at it.
-    fn lock_layer(&self, store: &Store, planned: &LayerPlan) -> Result<LayerLock, EngineError> {
-        let free = store.try_lock_layer(planned.id);
+    /// Whether this run has made the layer again; once is enough for all of its recipes.
+    fn is_rebuilt(&self, id: LayerId) -> bool {
+        let rebuilt = self.rebuilt.lock();
+        rebuilt
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&id)
+    }
+
+    /// The right to make a layer, or its directory; says so when somebody else is at it.
+    fn lock_layer(
+        &self,
+        store: &Store,
+        id: LayerId,
+        title: &str,
+    ) -> Result<LayerLock, EngineError> {
+        let free = store.try_lock_layer(id);
         match free.or_fail(ErrorKind::Failed, store_context)? {
             Some(lock) => Ok(lock),
             None => {
-                self.stage(
-                    "wait",
-                    format!("for {}, which another build makes", planned.title),
-                );
+                self.stage("wait", format!("for {title}, which another build makes"));
                 store
-                    .lock_layer(planned.id)
+                    .lock_layer(id)
                     .or_fail(ErrorKind::Failed, store_context)
             }
         }

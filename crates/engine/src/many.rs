@@ -28,6 +28,8 @@ impl Engine {
         sink: &dyn Fn(usize) -> Arc<dyn EventSink>,
     ) -> Result<Built, EngineError> {
         let folder = folder.unwrap_or_else(|| PathBuf::from("out"));
+        let threads = at_once.unwrap_or_else(threads);
+        let at_once = threads.clamp(1, requests.len().max(1));
         let mut builds = Vec::new();
         let mut reports = Vec::new();
         let mut targets = BTreeMap::new();
@@ -49,20 +51,20 @@ impl Engine {
                 return Err(EngineError::new(ErrorKind::Invalid, what)
                     .with_hint("give the recipes different names or versions, or build them one after the other, each with its --out"));
             }
+            let mut request = request.clone();
+            // Of all together, as one build has them.
+            request.jobs = Some((threads / at_once).max(1));
             builds.push((engine, request, recipe, target));
         }
         if !reports.is_empty() {
             return Err(EngineError::Documents(reports));
         }
-        let at_once = at_once
-            .unwrap_or_else(threads)
-            .clamp(1, builds.len().max(1));
         let waiting = Mutex::new(builds.into_iter().enumerate());
         let done: Mutex<BTreeMap<usize, Result<BuildOutcome, EngineError>>> = Mutex::default();
         std::thread::scope(|scope| {
             for _ in 0..at_once {
                 scope.spawn(|| {
-                    loop {
+                    while !self.interruption.is_requested() {
                         let next = waiting
                             .lock()
                             .unwrap_or_else(PoisonError::into_inner)
@@ -70,13 +72,16 @@ impl Engine {
                         let Some((number, (engine, request, recipe, target))) = next else {
                             return;
                         };
-                        let outcome = engine.build_loaded(request, recipe, &target);
+                        let outcome = engine.build_loaded(&request, recipe, &target);
                         let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                         done.insert(number, outcome);
                     }
                 });
             }
         });
+        if self.interruption.is_requested() {
+            return Err(EngineError::new(ErrorKind::Failed, "interrupted"));
+        }
         let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(done.into_values().collect())
     }

@@ -179,7 +179,11 @@ impl Parent {
     /// The layers that it becomes. Whether an imported parent boots is only known once its files are read: a machine
     /// image always gets a layer for what it lacks, which may be empty.
     pub(crate) fn planned(&self, recipe: &LoadedRecipe) -> Result<ResolvedParent, EngineError> {
-        let imported = |layer: ImportedLayer| {
+        let imported = |mut layer: ImportedLayer| {
+            // What lies over the image's own programs while steps run on it, as a parent of packages names it.
+            layer
+                .inputs
+                .insert("shims".to_owned(), debian::shims_input());
             Ok::<_, EngineError>(ResolvedParent::Imported {
                 layers: vec![layer],
                 boot: boot::inputs(recipe)?,

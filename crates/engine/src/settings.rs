@@ -2,7 +2,7 @@
 //!
 //! This module alone reads the environment of the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use amiforge_exec::Helper;
 use amiforge_exec::aws::AwsEnvironment;
 use amiforge_store::{Home, HomeEnv};
-use amiforge_types::Timestamp;
+use amiforge_types::{LayerId, Timestamp};
 
 use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
 use crate::event::{Event, EventSink};
@@ -152,6 +152,8 @@ pub struct Engine {
     pub(crate) interruption: Interruption,
     /// Held while an image is booted: guests that have to share the processors miss their times.
     pub(crate) boots: Arc<Mutex<()>>,
+    /// Layers that this run was asked to make again, and has.
+    pub(crate) rebuilt: Arc<Mutex<BTreeSet<LayerId>>>,
 }
 
 /// How a running operation is ended from outside, and what must go then.
@@ -280,6 +282,7 @@ impl Engine {
             settings,
             interruption: Interruption::default(),
             boots: Arc::default(),
+            rebuilt: Arc::default(),
         }
     }
 
@@ -292,6 +295,7 @@ impl Engine {
             },
             interruption: self.interruption.clone(),
             boots: self.boots.clone(),
+            rebuilt: self.rebuilt.clone(),
         }
     }
 

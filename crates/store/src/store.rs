@@ -86,6 +86,17 @@ impl Store {
         }
     }
 
+    /// Waits until nobody else replaces what a failed run of `key` left, or takes it.
+    pub fn lock_failed(&self, key: &str) -> Result<LayerLock, StoreError> {
+        check_key(key)?;
+        let path = self.root.join("locks").join(format!("failed-{key}.lock"));
+        loop {
+            if let Some(lock) = lock::lock(&path, true)? {
+                return Ok(lock);
+            }
+        }
+    }
+
     /// The lock, or `None` while another process makes this layer.
     pub fn try_lock_layer(&self, id: LayerId) -> Result<Option<LayerLock>, StoreError> {
         lock::lock(&self.layer_lock_path(id), false)

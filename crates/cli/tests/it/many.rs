@@ -108,6 +108,11 @@ fn what_recipes_share_is_made_once_and_one_that_fails_ends_no_other() {
     assert_eq!(folders, ["one-1.0.0", "two-1.0.0", "three-1.0.0"]);
     assert_eq!(end.stderr.matches(" step own-").count(), 1, "{end}");
 
+    // Asked to make all again, they make what they share again once.
+    let end = build(&["--rebuild"]).expect_code(0);
+    assert_eq!(end.stderr.matches(" step shared ").count(), 1, "{end}");
+    assert_eq!(end.stderr.matches(" step own-").count(), 3, "{end}");
+
     // Two that would have one folder, and documents with errors: before anything is built.
     let mut command = env.amiforge();
     let end = finish(command.arg("build").args([&recipes[0], &recipes[0]])).expect_code(2);

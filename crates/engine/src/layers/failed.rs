@@ -1,6 +1,7 @@
 //! What a failed phase leaves: the files as they are, kept in the store and beside the logs, and a shell among them.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use amiforge_exec::{Console, RootSpec, RunSpec, Sandbox, ShellSpec};
 use amiforge_plan::LayerPlan;
@@ -41,8 +42,6 @@ pub(crate) struct FailedState {
     pub(crate) below: Vec<(LayerId, String)>,
     /// The environment of its steps, without secrets.
     pub(crate) env: BTreeMap<String, String>,
-    /// The folder its steps start in.
-    pub(crate) dir: String,
 }
 
 /// The files of a failed run, where they are now.
@@ -84,27 +83,27 @@ impl Engine {
         if !failed || self.interruption.is_requested() {
             return error;
         }
-        let state = match self.keep_failed(work, at, below, &left) {
-            Ok(state) => state,
-            Err(problem) => {
-                self.warn(format!(
-                    "the files of the failed run are not kept: {}",
-                    chain(&problem)
-                ));
-                return error;
-            }
-        };
+        let kept = self.keep_failed(work, at, below, &left);
+        if let Err(problem) = &kept {
+            self.warn(format!(
+                "the files of the failed run are not kept: {}",
+                chain(problem)
+            ));
+        }
         if let Some(access) = work.shell {
             // Told before the shell, not only when the build ends.
             self.warn(chain(&error));
-            let opened = match left {
-                Left::Overlay { sandbox, root } => {
-                    self.shell_on(sandbox, root, &state.shell(Vec::new()), access, &state.what)
+            let opened = match (left, kept) {
+                (Left::Overlay { sandbox, root }, _) => {
+                    let shell = at.state(work, below).shell(Vec::new());
+                    self.shell_on(sandbox, root, &shell, access, &at.what(work))
                 }
-                Left::Tree { sandbox, .. } => self.sandbox(sandbox).and_then(|sandbox| {
+                (Left::Tree { sandbox, .. }, Ok(state)) => {
                     let of = (work.store, work.plan.recipe.name.as_str());
-                    self.enter(of, sandbox, &state, Vec::new(), access)
-                }),
+                    self.sandbox(sandbox)
+                        .and_then(|sandbox| self.enter(of, sandbox, &state, Vec::new(), access))
+                }
+                (Left::Tree { .. }, Err(problem)) => Err(problem),
             };
             if let Err(problem) = opened {
                 self.warn(format!("no shell: {}", chain(&problem)));
@@ -151,27 +150,27 @@ impl Engine {
             .read(&mut blobs)
             .or_fail(ErrorKind::Failed, context)?;
         // Without the record the file is nothing, and a record never tells of another run's file.
+        let _lock = work
+            .store
+            .lock_failed(&key)
+            .or_fail(ErrorKind::Failed, store_context)?;
         work.store
             .remove_record(FAILED, &key)
             .or_fail(ErrorKind::Failed, store_context)?;
         writer.commit().or_fail(ErrorKind::Failed, context)?;
-        let layers = &work.plan.layers[..below.layers.len()];
-        let (env, dir) = at.surroundings(work);
-        let state = FailedState {
-            version: FAILED_VERSION,
-            what: at.what(work),
-            below: layers.iter().map(|l| (l.id, l.title.clone())).collect(),
-            env,
-            dir,
-        };
+        let state = at.state(work, below);
         let record = serde_json::to_value(&state).or_fail(ErrorKind::Internal, context)?;
         work.store
             .put_record(FAILED, &key, &record)
             .or_fail(ErrorKind::Failed, store_context)?;
         if let Some(folder) = work.logs.parent() {
-            let mut file = fs_err::File::create(folder.join(CHANGES_FILE))
-                .or_fail(ErrorKind::Failed, context)?
-                .into_file();
+            // As layers in the store: it may hold hashes of passwords.
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(folder.join(CHANGES_FILE))
+                .or_fail(ErrorKind::Failed, context)?;
             compressed::<BlobError>(&mut file, Compression::Zstd(LEVEL), work.jobs, |sink| {
                 write_changes(&diff, &blobs, sink)?;
                 Ok(())
@@ -195,7 +194,7 @@ impl Engine {
         Ok(state.filter(|state| state.version == FAILED_VERSION))
     }
 
-    /// A shell on kept files; what it changes is thrown away.
+    /// A shell on kept files, as the last failure of the recipe left them; what it changes is thrown away.
     pub(crate) fn enter(
         &self,
         (store, recipe): (&Store, &str),
@@ -210,11 +209,21 @@ impl Engine {
         let kept = store
             .failed_path(&record_key(recipe))
             .or_fail(ErrorKind::Failed, store_context)?;
+        let lock = store
+            .lock_failed(&record_key(recipe))
+            .or_fail(ErrorKind::Failed, store_context)?;
+        if self.last_failed(store, recipe)?.as_ref() != Some(state) {
+            return Err(EngineError::new(
+                ErrorKind::Failed,
+                "another build of the recipe has failed meanwhile",
+            )
+            .with_hint("run it again to see that one"));
+        }
         let running = self.interruption.job();
         sandbox
             .materialise(&kept, &scratch.dir.join("new"), &changes, running.cancel())
             .map_err(sandbox_error)?;
-        drop(running);
+        drop((running, lock));
         lowers.insert(0, changes);
         let root = super::root_spec(
             lowers,
@@ -289,15 +298,18 @@ impl FailedAt<'_> {
         }
     }
 
-    fn surroundings(&self, work: &Work<'_>) -> (BTreeMap<String, String>, String) {
-        let Self::Phase(_, of) = self else {
-            return (BTreeMap::new(), "/".to_owned());
-        };
-        let dir = work.recipe.recipe.working_directory.clone();
-        (
-            shell_environment(of.run, dir.as_deref()),
-            dir.unwrap_or_else(|| "/".to_owned()),
-        )
+    fn state(&self, work: &Work<'_>, below: &Made) -> FailedState {
+        let layers = &work.plan.layers[..below.layers.len()];
+        let dir = work.recipe.recipe.working_directory.as_deref();
+        FailedState {
+            version: FAILED_VERSION,
+            what: self.what(work),
+            below: layers.iter().map(|l| (l.id, l.title.clone())).collect(),
+            env: match self {
+                Self::Layer(_) => BTreeMap::new(),
+                Self::Phase(_, of) => shell_environment(of.run, dir),
+            },
+        }
     }
 }
 

@@ -53,9 +53,7 @@ impl Engine {
             return Ok(root.join("fs"));
         }
         // Whoever makes it holds the lock of its layer; locks are taken from higher layers to lower ones alone.
-        let _lock = store
-            .lock_layer(id)
-            .or_fail(ErrorKind::Failed, store_context)?;
+        let _lock = self.lock_layer(store, id, title)?;
         if let Some(root) = there() {
             return Ok(root.join("fs"));
         }

@@ -273,18 +273,20 @@ pub(crate) fn inputs(
     unpacked.insert("codename".to_owned(), resolved.codename.clone());
     // The clock is an input of its own, and where it follows from the packages it is not known yet.
     let script = Digest::of(configure_script(resolved, Timestamp::default()).as_bytes());
+    let configured = BTreeMap::from([
+        ("configureScript".to_owned(), format!("sha256:{script}")),
+        ("shims".to_owned(), shims_input()),
+    ]);
+    (unpacked, configured)
+}
+
+/// What stands for the [`shims`] among the inputs of a layer.
+pub(super) fn shims_input() -> String {
     let shims: String = shims(true)
         .into_iter()
         .map(|(path, text)| format!("{path}\0{text}\0"))
         .collect();
-    let configured = BTreeMap::from([
-        ("configureScript".to_owned(), format!("sha256:{script}")),
-        (
-            "shims".to_owned(),
-            format!("sha256:{}", Digest::of(shims.as_bytes())),
-        ),
-    ]);
-    (unpacked, configured)
+    format!("sha256:{}", Digest::of(shims.as_bytes()))
 }
 
 /// Identity of the resolved parent: what its unpacked layer is made of.

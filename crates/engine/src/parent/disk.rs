@@ -156,18 +156,17 @@ impl Engine {
                 .or_fail(ErrorKind::Failed, context)?;
             }
         }
-        let info = work
+        let context = || format!("cannot keep the layer of {asked}");
+        let writer = work
             .store
-            .put_layer(id, &LayerDiff::from_tree(&tree), &blobs)
-            .or_fail(ErrorKind::Failed, || {
-                format!("cannot keep the layer of {asked}")
-            })?;
-        if let Err(error) = resolved.stamp.check(path) {
-            // The layer is not of the bytes that its id names.
-            let _ = work.store.remove_layer(id);
-            return Err(error);
-        }
-        Ok(info)
+            .layer_writer(id)
+            .or_fail(ErrorKind::Failed, context)?;
+        writer
+            .write(&LayerDiff::from_tree(&tree), &blobs)
+            .or_fail(ErrorKind::Failed, context)?;
+        // Else the layer is not of the bytes that its id names.
+        resolved.stamp.check(path)?;
+        writer.commit().or_fail(ErrorKind::Failed, context)
     }
 }
 

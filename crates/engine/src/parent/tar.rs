@@ -111,20 +111,19 @@ impl Engine {
         let (tree, _) = read?;
         self.tell_whiteouts(&tree, std::slice::from_ref(&path));
         let diff = LayerDiff::from_tree(&tree);
-        let info = work
+        let context = || format!("cannot keep the layer of {}", tar.asked);
+        let writer = work
             .store
-            .put_layer(id, &diff, &blobs)
-            .or_fail(ErrorKind::Failed, || {
-                format!("cannot keep the layer of {}", tar.asked)
-            })?;
+            .layer_writer(id)
+            .or_fail(ErrorKind::Failed, context)?;
+        writer
+            .write(&diff, &blobs)
+            .or_fail(ErrorKind::Failed, context)?;
         let _ = std::fs::remove_dir(&dir);
-        if let Source::File { path, stamp } = &tar.source
-            && let Err(error) = stamp.check(path)
-        {
-            // The layer is not of the bytes that its id names.
-            let _ = work.store.remove_layer(id);
-            return Err(error);
+        // Else the layer is not of the bytes that its id names.
+        if let Source::File { path, stamp } = &tar.source {
+            stamp.check(path)?;
         }
-        Ok(info)
+        writer.commit().or_fail(ErrorKind::Failed, context)
     }
 }

@@ -365,11 +365,13 @@ impl Sandbox {
         }
         // Every process of the job holds the other end until it is gone, so this waits for all.
         lines.join();
-        if let Some(relay) = relay {
-            relay.finish();
-        }
+        let relayed = relay.map_or(Ok(()), shell::Relay::finish);
         let status = child.wait();
         let stderr = stderr.join().unwrap_or_default();
+        if let (Some(Ok(_)), Err(error)) = (&outcome, relayed) {
+            let what = format!("output of the shell was lost: {error}");
+            return Err(SandboxError::Job { what });
+        }
         outcome.unwrap_or_else(|| {
             let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
             Err(SandboxError::Died { status, stderr })

@@ -5,6 +5,7 @@ use std::io::{self, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -46,6 +47,8 @@ pub(super) struct Relay {
     /// Ends the thread of the input when it is dropped.
     stop: Option<io::PipeWriter>,
     threads: Vec<JoinHandle<()>>,
+    /// Why output was lost, if it was.
+    lost: Arc<Mutex<Option<io::Error>>>,
     /// The terminal as it was.
     raw: Option<Raw>,
 }
@@ -66,6 +69,7 @@ impl Relay {
         let mut relay = Self {
             stop: Some(stop),
             threads: Vec::new(),
+            lost: Arc::default(),
             raw: None,
         };
         let input = File::from(console.input.try_clone()?);
@@ -87,6 +91,7 @@ impl Relay {
     }
 
     fn pass_out(&mut self, from: OwnedFd, mut to: File) -> io::Result<()> {
+        let lost = self.lost.clone();
         self.spawn(move || {
             let mut from = File::from(from);
             let mut buf = [0; 16 << 10];
@@ -94,7 +99,14 @@ impl Relay {
             // The side of a terminal whose other side is gone gives EIO.
             while let Ok(n @ 1..) = from.read(&mut buf) {
                 // Reads on when nobody listens: a full pipe would stop the shell.
-                open = open && to.write_all(&buf[..n]).is_ok();
+                if open && let Err(error) = write_all(&mut to, &buf[..n]) {
+                    open = false;
+                    // Whoever read it has seen enough.
+                    if error.kind() != io::ErrorKind::BrokenPipe {
+                        let mut lost = lost.lock().unwrap_or_else(PoisonError::into_inner);
+                        lost.get_or_insert(error);
+                    }
+                }
             }
         })
     }
@@ -141,14 +153,35 @@ impl Relay {
     }
 
     /// Waits until all output has come; to be called when the shell and all it started are gone.
-    pub(super) fn finish(mut self) {
+    ///
+    /// # Errors
+    /// When some of it could not be written.
+    pub(super) fn finish(mut self) -> io::Result<()> {
         drop(self.stop.take());
         for thread in self.threads.drain(..) {
             // None of them panics; if one did, the others have done their work.
             let _panicked = thread.join();
         }
         drop(self.raw.take());
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.take().map_or(Ok(()), Err)
     }
+}
+
+/// Also to what does not wait by itself (`O_NONBLOCK`): the terminal may be shared with who set that.
+fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match to.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = &bytes[n..],
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                rustix::event::poll(&mut [PollFd::new(&*to, PollFlags::OUT)], None)?;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// A terminal that hands on every byte as it is typed (termios(3), raw mode), until the value goes.

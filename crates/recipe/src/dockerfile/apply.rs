@@ -77,7 +77,11 @@ pub(super) fn apply(text: &str, config: ContainerConfig, diags: &mut Diagnostics
             instructions: [Vec::new(), Vec::new()],
             has_components: false,
             unsupported: Vec::new(),
-            text: text.to_owned(),
+            // Read again, it says the same without them; and so do two files that differ in nothing else.
+            text: text
+                .strip_prefix('\u{feff}')
+                .unwrap_or(text)
+                .replace("\r\n", "\n"),
         },
     };
     if let Some((span, message)) = cut.bad_directive {

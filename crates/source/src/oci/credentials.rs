@@ -232,12 +232,14 @@ fn ask(helper: &str, server: &str) -> Result<Option<Credential>, String> {
         let _ = stdin.write_all(format!("{server}\n").as_bytes());
     }
     let stdout = child.stdout.take();
-    let reader = std::thread::spawn(move || {
+    let (sender, answer) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(stdout) = stdout {
             let _ = stdout.take(MAX_BYTES).read_to_end(&mut bytes);
         }
-        bytes
+        // Whoever gave up listens no more.
+        let _ = sender.send(bytes);
     });
     let start = Instant::now();
     let status = loop {
@@ -251,7 +253,11 @@ fn ask(helper: &str, server: &str) -> Result<Option<Credential>, String> {
             None => std::thread::sleep(Duration::from_millis(10)),
         }
     };
-    let bytes = reader.join().unwrap_or_default();
+    // What it left running may hold its output open.
+    let left = HELPER_TIME.saturating_sub(start.elapsed());
+    let bytes = answer
+        .recv_timeout(left)
+        .map_err(|_| format!("{program} does not end its answer"))?;
     if !status.success() {
         let text = String::from_utf8_lossy(&bytes);
         return match text.contains("credentials not found") {

@@ -354,7 +354,10 @@ pub(super) fn config(
     }
     let created = raw.created.and_then(|text| text.parse().ok());
     Ok(Config {
-        created: created.filter(|time: &Timestamp| time.secs >= 0),
+        // In whole seconds: it names the layer, and a second holds no two images of the same layers.
+        created: created
+            .filter(|time: &Timestamp| time.secs >= 0)
+            .map(|time| Timestamp::from_secs(time.secs)),
         layers: resolved,
         run: raw.config,
     })

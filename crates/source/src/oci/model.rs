@@ -188,8 +188,8 @@ impl ResolvedOci {
         if self.config.size > super::document::MAX_CONFIG {
             return bad("config.size".to_owned(), "larger than any configuration");
         }
-        if !(0..1_000_000_000).contains(&self.newest.nanos) {
-            return bad("newest".to_owned(), "not a time");
+        if self.newest.nanos != 0 || self.newest.secs < 0 {
+            return bad("newest".to_owned(), "not the time of an image");
         }
         Ok(())
     }

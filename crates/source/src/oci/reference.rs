@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! reference  ::= [registry "/"] repository [":" tag] ["@" digest]
-//! registry   ::= host [":" port]           told from a repository by a `.`, a `:` or capitals in it, or `localhost`
+//! registry   ::= host [":" port]           told from a repository by a `.` or `:` in it, or `localhost`
 //! repository ::= part ("/" part)*
 //! part       ::= [a-z0-9]+ (("." | "_" | "__" | "-"+) [a-z0-9]+)*
 //! tag        ::= [A-Za-z0-9_] [A-Za-z0-9_.-]{0,127}
@@ -207,9 +207,7 @@ fn check_tag(tag: &str) -> Result<(), Problem> {
 
 /// Whether the first part of a name is a registry.
 fn is_registry(first: &str) -> bool {
-    first.contains(['.', ':'])
-        || first == "localhost"
-        || first.bytes().any(|b| b.is_ascii_uppercase())
+    first.contains(['.', ':']) || first == "localhost"
 }
 
 /// Host and port, brackets of IPv6 stay.
@@ -363,6 +361,7 @@ mod tests {
         for (text, at, reason) in [
             ("", 1, "missing"),
             ("Debian", 1, "capital"),
+            ("Host/x", 1, "capital"),
             ("debian:", 8, "tag is missing"),
             ("debian:.1", 8, "begins with"),
             ("debian:1 2", 9, "letters, digits"),

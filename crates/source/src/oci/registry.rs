@@ -339,11 +339,8 @@ impl<'a> Registry<'a> {
             .map_err(|_| self.address(&from, realm, "it is no address"))?;
         let origin =
             Origin::of(&uri, self.local()).map_err(|why| self.address(&from, realm, why))?;
-        // A repository's scope is ours to say: that repository, and reading.
-        let scope = match bearer.param("scope") {
-            Some(other) if !other.starts_with("repository:") => other.to_owned(),
-            _ => format!("repository:{}:pull", self.reference.repository()),
-        };
+        // Ours to say, whatever the registry asks for: that repository, and reading.
+        let scope = format!("repository:{}:pull", self.reference.repository());
         let credential = self.credential();
         if credential.is_some() && !same_domain(self.reference.host(), &origin.host) {
             return Err(self.address(
