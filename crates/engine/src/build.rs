@@ -151,6 +151,7 @@ impl Engine {
                 let out = folder.commit()?;
                 self.keep_output(&store, &out, &plan, hygiene, proven)?;
                 self.keep_plan(&store, &plan)?;
+                self.forget_failed(&store, &plan.recipe.name)?;
                 let image = built_image.registered(&out)?;
                 self.register(&store, &image)?;
                 Ok(BuildOutcome {

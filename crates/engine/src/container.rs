@@ -148,7 +148,7 @@ impl Engine {
         made: &Made,
     ) -> Result<Vec<ContainerTest>, EngineError> {
         let mut tests = Vec::new();
-        let ran = self.test_components(work, made.clock)?;
+        let ran = self.test_components(work, made)?;
         for (index, component) in work.recipe.components.iter().enumerate() {
             if ran.contains(&index) {
                 tests.push(ContainerTest {

@@ -1,7 +1,7 @@
 //! The hygiene gate: keys, passwords, tokens and histories that a finished image would hand to whoever starts it.
 //!
 //! What packages bring is public, so `/usr` (but for `/usr/local`), the databases of package managers and their caches are
-//! not searched. Of every other file the name counts, and of those up to [`MAX_BYTES`] the content.
+//! not searched. Of every other file the names count, and of those up to [`MAX_BYTES`] the content.
 //! After the hygiene that AWS asks for in AMIs that are shared
 //! (`AWSEC2/latest/UserGuide/building-shared-amis.html`).
 
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use amiforge_recipe::{Findings, Hygiene};
 use amiforge_tree::{Content, Kind, LayerDiff, LayerEntry, Tree};
 use amiforge_types::{BlobTable, Hasher};
-use regex::bytes::{Regex, RegexSet};
+use regex::bytes::{Captures, Regex, RegexSet};
 
 use crate::assemble;
 use crate::error::{Contextual, EngineError, ErrorKind};
@@ -23,52 +23,118 @@ const MAX_BYTES: u64 = 1 << 20;
 /// Findings that are told one by one.
 const MAX_TOLD: usize = 50;
 
-/// What is in `/etc/shadow` of a user that no password lets in (shadow(5)); also whatever begins with `!` or `*`.
-const LOCKED: &[u8] = b"!*";
-
-/// Id of an access key of AWS, and how those end that its documentation shows.
-const AWS_KEY: &str = r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b";
-const EXAMPLE: &[u8] = b"EXAMPLE";
-
-/// What texts hold that nobody should find, and what to call it.
+/// What texts hold that nobody should find, and what to call it. The part called `secret` is what has to look like one.
 const TEXTS: &[(&str, &str)] = &[
     (
-        r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----",
+        // PEM (RFC 7468) and OpenPGP armour (RFC 9580, 6.2), also in one line of JSON; a header alone is none.
+        r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:\s|\\[nr]|[A-Za-z-]+: [^\n]*)*(?P<secret>[A-Za-z0-9+/]{40})",
         "a private key",
     ),
     (
-        r#"(?i)\baws_secret_access_key["']?\s*[=:]\s*["']?[A-Za-z0-9/+]{40}"#,
+        r"PuTTY-User-Key-File-\d+: (?P<secret>[^\n]+)",
+        "a private key",
+    ),
+    (
+        r"\bAGE-SECRET-KEY-1(?P<secret>[A-Z0-9]{58})\b",
+        "a private key",
+    ),
+    (
+        r"\b(?:AKIA|ASIA)(?P<secret>[A-Z0-9]{16})\b",
+        "an access key of AWS",
+    ),
+    (
+        r#"(?i)\baws_secret_access_key["']?\s*[=:]\s*["']?(?P<secret>[A-Za-z0-9/+]{40})"#,
         "a secret key of AWS",
     ),
     (
-        r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{50,})",
+        r"\b(?:gh[pousr]_(?P<secret>[A-Za-z0-9]{36})|github_pat_[A-Za-z0-9_]{50,})",
         "a token of GitHub",
     ),
-    (r"\bglpat-[A-Za-z0-9_-]{20}", "a token of GitLab"),
-    (r"\bxox[abprs]-[A-Za-z0-9-]{10,}", "a token of Slack"),
-    (r":_authToken=\S", "a token of a package registry"),
+    (
+        r"\bgl(?:pat|rt|dt|ptt)-(?P<secret>[A-Za-z0-9_-]{20})",
+        "a token of GitLab",
+    ),
+    (
+        r"\b(?:xox[abprs]|xapp)-(?P<secret>[A-Za-z0-9-]{20,})|hooks\.slack\.com/services/T[A-Z0-9]+/B[A-Z0-9]+/[A-Za-z0-9]{20}",
+        "a token of Slack",
+    ),
+    (
+        r"\bdckr_pat_(?P<secret>[A-Za-z0-9_-]{20})",
+        "a token of a container registry",
+    ),
+    (
+        r#":_authToken=["']?(?P<secret>[A-Za-z0-9_./+=-]{16,})"#,
+        "a token of a package registry",
+    ),
 ];
 
-/// Files of a user's folder, and what is in them.
-const HOME_FILES: &[(&str, &str)] = &[
-    (".ssh/authorized_keys", "keys that may log in"),
-    (".aws/credentials", "credentials of AWS"),
-    (".git-credentials", "passwords of repositories"),
-    (".netrc", "passwords of servers"),
-    (".pgpass", "passwords of databases"),
-    (".my.cnf", "passwords of databases"),
-    (".pypirc", "passwords of package registries"),
-    (".bash_history", "a history of commands"),
-    (".zsh_history", "a history of commands"),
-    (".ash_history", "a history of commands"),
-    (".python_history", "a history of commands"),
-    (".mysql_history", "a history of commands"),
-    (".psql_history", "a history of commands"),
-    (".rediscli_history", "a history of commands"),
-    (".node_repl_history", "a history of commands"),
-    (".sqlite_history", "a history of commands"),
-    (".lesshst", "a history of searches"),
-    (".viminfo", "a history of edits"),
+/// Different characters that a secret has at least: `xxxxxxxx` and `your-token-here` are none.
+const MIN_DIFFERENT: usize = 10;
+
+/// What the documentation of AWS has in its examples of keys.
+const EXAMPLE: &[u8] = b"EXAMPLE";
+
+/// Files by the end of their path, what is in them, and what they have to hold to count; empty for anything.
+const FILES: &[(&str, &str, &str)] = &[
+    (
+        ".ssh/authorized_keys",
+        "keys that may log in",
+        r"(?m)^\s*[^#\s]",
+    ),
+    (
+        "authorized_keys",
+        "keys that may log in",
+        r"(?m)^[^#\n]*(?:ssh-|ecdsa-|sk-)\S+ AAAA",
+    ),
+    (
+        "authorized_keys2",
+        "keys that may log in",
+        r"(?m)^[^#\n]*(?:ssh-|ecdsa-|sk-)\S+ AAAA",
+    ),
+    (".git-credentials", "passwords of repositories", ""),
+    (".netrc", "passwords of servers", r"\bpassword\b"),
+    (".pgpass", "passwords of databases", r"(?m)^[^#\s]"),
+    (
+        ".my.cnf",
+        "passwords of databases",
+        r"(?m)^\s*password\s*=\s*\S",
+    ),
+    (
+        ".pypirc",
+        "passwords of package registries",
+        r"(?m)^\s*password\s*[=:]\s*\S",
+    ),
+    (
+        ".docker/config.json",
+        "passwords of container registries",
+        r#""auth"\s*:\s*"[^"]"#,
+    ),
+    (
+        "containers/auth.json",
+        "passwords of container registries",
+        r#""auth"\s*:\s*"[^"]"#,
+    ),
+    (".bash_history", "a history of commands", ""),
+    (".zsh_history", "a history of commands", ""),
+    (".ash_history", "a history of commands", ""),
+    (".python_history", "a history of commands", ""),
+    (".mysql_history", "a history of commands", ""),
+    (".psql_history", "a history of commands", ""),
+    (".rediscli_history", "a history of commands", ""),
+    (".node_repl_history", "a history of commands", ""),
+    (".sqlite_history", "a history of commands", ""),
+    (".lesshst", "a history of searches", ""),
+    (".viminfo", "a history of edits", ""),
+];
+
+/// Databases of users and groups (passwd(5), shadow(5), gshadow(5)) and their copies: the second field is the password.
+const PASSWORDS: &[&str] = &[
+    "etc/passwd",
+    "etc/passwd-",
+    "etc/shadow",
+    "etc/shadow-",
+    "etc/gshadow",
+    "etc/gshadow-",
 ];
 
 /// Something in an image that should not be there.
@@ -112,7 +178,7 @@ impl Engine {
                 seen.extend(layer.diff.entries.keys().cloned());
             }
             found.extend(of_layer.into_iter().map(|(path, what)| Finding {
-                path: format!("/{}", String::from_utf8_lossy(&path)),
+                path: shown(&path),
                 what,
                 layer: planned.title.clone(),
             }));
@@ -168,17 +234,23 @@ pub(crate) fn key(hygiene: &Hygiene) -> String {
 }
 
 struct Rules {
-    texts: RegexSet,
-    aws_key: Regex,
-    home: Regex,
+    texts: Vec<(Regex, &'static str)>,
+    any_text: RegexSet,
+    files: Vec<(&'static str, &'static str, Regex)>,
 }
 
 impl Rules {
     fn new() -> Result<Self, regex::Error> {
+        let texts = TEXTS
+            .iter()
+            .map(|(pattern, what)| Ok((Regex::new(pattern)?, *what)));
+        let files = FILES
+            .iter()
+            .map(|(name, what, holds)| Ok((*name, *what, Regex::new(holds)?)));
         Ok(Self {
-            texts: RegexSet::new(TEXTS.iter().map(|(pattern, _)| pattern))?,
-            aws_key: Regex::new(AWS_KEY)?,
-            home: Regex::new(r"(?s-u)^(?:root|home/[^/]+)/(.+)$")?,
+            texts: texts.collect::<Result<_, regex::Error>>()?,
+            any_text: RegexSet::new(TEXTS.iter().map(|(pattern, _)| pattern))?,
+            files: files.collect::<Result<_, regex::Error>>()?,
         })
     }
 
@@ -224,63 +296,81 @@ impl Rules {
         blobs: &BlobTable,
         tell: &mut dyn FnMut(&[u8], &str),
     ) -> std::io::Result<()> {
-        let small = content.size <= MAX_BYTES;
-        let bytes = match small {
+        let bytes = match content.size <= MAX_BYTES {
             true => content.read_to_vec(blobs, MAX_BYTES)?,
             false => Vec::new(),
         };
-        let mut held: Vec<&str> = self
-            .texts
-            .matches(&bytes)
-            .iter()
-            .map(|n| TEXTS[n].1)
-            .collect();
-        let mut keys = self.aws_key.find_iter(&bytes);
-        if keys.any(|key| !key.as_bytes().ends_with(EXAMPLE)) {
-            held.push("an access key of AWS");
+        let mut held: Vec<&str> = Vec::new();
+        for number in self.any_text.matches(&bytes) {
+            let (pattern, what) = &self.texts[number];
+            if pattern.captures_iter(&bytes).any(|found| is_secret(&found)) && !held.contains(what)
+            {
+                held.push(what);
+            }
         }
         for path in names {
-            let home = self.home.captures(path).and_then(|found| found.get(1));
-            let name = home.map(|name| name.as_bytes());
-            let known = HOME_FILES
-                .iter()
-                .find(|(file, _)| name == Some(file.as_bytes()));
-            if let Some((_, what)) = known {
+            let ends = |name: &str| {
+                path.strip_suffix(name.as_bytes())
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with(b"/"))
+            };
+            let known = self.files.iter().find(|(name, _, holds)| {
+                // Of one that is too large to be searched, the name is enough.
+                ends(name) && (bytes.is_empty() || holds.is_match(&bytes))
+            });
+            if let Some((_, what, _)) = known {
                 tell(path, what);
             }
             for what in &held {
                 tell(path, what);
             }
-            if name.is_some_and(|name| LOGINS.contains(&name)) && has_text(&bytes, b"\"auth\"") {
-                tell(path, "passwords of container registries");
-            }
-            if matches!(*path, b"etc/shadow" | b"etc/shadow-") {
-                shadow(&bytes, &mut |what| tell(path, what));
+            if PASSWORDS.iter().any(|name| *path == name.as_bytes()) {
+                passwords(&bytes, path.starts_with(b"etc/gshadow"), &mut |what| {
+                    tell(path, what)
+                });
             }
         }
         Ok(())
     }
 }
 
-/// Where logins of container registries are kept, in a user's folder.
-const LOGINS: &[&[u8]] = &[b".docker/config.json", b".config/containers/auth.json"];
-
-fn has_text(bytes: &[u8], text: &[u8]) -> bool {
-    bytes.windows(text.len()).any(|part| part == text)
+/// Whether what was found is more than the form of a secret.
+fn is_secret(found: &Captures<'_>) -> bool {
+    let Some(secret) = found.name("secret").map(|found| found.as_bytes()) else {
+        return true;
+    };
+    let different: BTreeSet<u8> = secret.iter().copied().collect();
+    let example = secret.windows(EXAMPLE.len()).any(|part| part == EXAMPLE);
+    different.len() >= MIN_DIFFERENT && !example
 }
 
-/// Users that a password, or none, lets in (shadow(5)).
-fn shadow(text: &[u8], tell: &mut dyn FnMut(&str)) {
+/// A path with a leading slash, on one line whatever is in it.
+fn shown(path: &[u8]) -> String {
+    let mut out = String::from("/");
+    for c in String::from_utf8_lossy(path).chars() {
+        match c.is_control() {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// Users or groups that a password, or none, lets in. One that is locked (`!` before it) is there to be found out all the
+/// same. No password at all is the rule for groups.
+fn passwords(text: &[u8], groups: bool, tell: &mut dyn FnMut(&str)) {
     for line in text.split(|b| *b == b'\n') {
         let mut fields = line.split(|b| *b == b':');
         let (Some(user), Some(password)) = (fields.next(), fields.next()) else {
             continue;
         };
-        let user = String::from_utf8_lossy(user);
-        match password.first() {
-            None => tell(&format!("{user} needs no password to log in")),
-            Some(first) if LOCKED.contains(first) => {}
-            Some(_) => tell(&format!("the hash of a password of {user}")),
+        let user = shown(user);
+        let user = user.trim_start_matches('/');
+        let locked = password.iter().take_while(|b| **b == b'!').count();
+        let hash = &password[locked..];
+        if password.is_empty() && !groups {
+            tell(&format!("{user} needs no password to log in"));
+        } else if hash.starts_with(b"$") || hash.len() >= 13 {
+            tell(&format!("the hash of a password of {user}"));
         }
     }
 }
@@ -350,33 +440,51 @@ mod tests {
 
     #[test]
     fn secrets_are_known_by_name_or_content() {
-        let key = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n";
+        let body = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAAB";
+        let key = format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{body}\n");
+        let armour = format!("-----BEGIN PGP PRIVATE KEY BLOCK-----\nVersion: 1\n\n{body}\n");
+        let encrypted =
+            format!("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\n{body}\n");
+        let json = format!("{{\"private_key\": \"-----BEGIN PRIVATE KEY-----\\n{body}\\n\"}}");
         let all = [
-            ("etc/app.pem", key, "a private key"),
-            (
-                "opt/k",
-                "-----BEGIN PGP PRIVATE KEY BLOCK-----\n",
-                "a private key",
-            ),
+            ("etc/app.pem", key.as_str(), "a private key"),
+            ("opt/k", &armour, "a private key"),
+            ("opt/k", &encrypted, "a private key"),
+            ("opt/gcp.json", &json, "a private key"),
             (
                 "srv/env",
-                "KEY=AKIAI44QH8DHBEXAMPLX\n",
+                "KEY=AKIAI44QH8DHBRT7QW3X\n",
                 "an access key of AWS",
             ),
             (
                 "home/u/.aws/credentials",
-                "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n",
-                "credentials of AWS",
+                "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYq8Zr3aBcDe\n",
+                "a secret key of AWS",
+            ),
+            (
+                "srv/a.json",
+                "{\"aws_secret_access_key\": \"wJalrXUtnFEMI/K7MDENG/bPxRfiCYq8Zr3aBcDe\"}",
+                "a secret key of AWS",
             ),
             (
                 "root/.ssh/authorized_keys",
                 "ssh-ed25519 AAAA\n",
                 "keys that may log in",
             ),
-            ("home/u/.zsh_history", "ls\n", "a history of commands"),
+            (
+                "etc/skel/.ssh/authorized_keys",
+                "ssh-ed25519 AAAA\n",
+                "keys that may log in",
+            ),
+            (
+                "data/rssh/authorized_keys",
+                "command=\"x\" ssh-rsa AAAAB3\n",
+                "keys that may log in",
+            ),
+            ("srv/u/.zsh_history", "ls\n", "a history of commands"),
             (
                 "root/.docker/config.json",
-                "{\"auths\":{\"r\":{\"auth\":\"eA==\"}}}",
+                "{\"auths\":{\"r\":{\"auth\": \"eA==\"}}}",
                 "passwords of container registries",
             ),
             (
@@ -389,7 +497,27 @@ mod tests {
                 "root:$y$j9T$x$y:1:::::\n",
                 "the hash of a password of root",
             ),
+            (
+                "etc/shadow-",
+                "root:$y$j9T$x$y:1:::::\n",
+                "the hash of a password of root",
+            ),
+            (
+                "etc/shadow",
+                "u:!$6$salt$hash:1:::::\n",
+                "the hash of a password of u",
+            ),
             ("etc/shadow", "u::1:::::\n", "u needs no password to log in"),
+            (
+                "etc/passwd",
+                "u::1000:1000::/home/u:/bin/sh\n",
+                "u needs no password to log in",
+            ),
+            (
+                "etc/gshadow",
+                "g:$6$salt$hash::\n",
+                "the hash of a password of g",
+            ),
         ];
         for (path, text, what) in all {
             let found = found(&[(path, text)]);
@@ -405,7 +533,9 @@ mod tests {
             gid: 0,
             mtime: Timestamp::default(),
         };
-        let key = Content::bytes(*b"-----BEGIN PRIVATE KEY-----\n");
+        let key = Content::bytes(
+            *b"-----BEGIN PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAAB\n",
+        );
         let link = |to: &str| LayerEntry::Link(to.as_bytes().to_vec());
         let entries = [
             (
@@ -429,27 +559,52 @@ mod tests {
         let rules = Rules::new().unwrap();
         rules.search(&diff, &BlobTable::new(), &mut tell).unwrap();
         assert_eq!(found, ["keys that may log in", "a private key"]);
+        assert_eq!(shown(b"a\n/x"), "/a\\n/x");
     }
 
     #[test]
     fn what_is_public_or_meant_is_no_secret() {
+        let key =
+            "-----BEGIN PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAAB\n";
         let none = found(&[
             (
                 "etc/shadow",
-                "root:*:1:::::\ndaemon:!:1:::::\nu:!$6$x:1:::::\n",
+                "root:*:1:::::\ndaemon:!:1:::::\nu:!!:1:::::\nv:!*:1:::::\n",
             ),
+            ("etc/passwd", "root:x:0:0:root:/root:/bin/bash\n"),
+            ("etc/gshadow", "g:!::\nh:::\n"),
             ("etc/ssl/app.crt", "-----BEGIN CERTIFICATE-----\n"),
             ("etc/ssh/key.pub", "ssh-rsa AAAA\n"),
             (
                 "srv/doc",
                 "AKIAIOSFODNN7EXAMPLE and -----BEGIN PUBLIC KEY-----\n",
             ),
-            ("usr/share/doc/x/key.pem", "-----BEGIN PRIVATE KEY-----\n"),
-            ("root/.ssh/authorized_keys", ""),
+            (
+                "srv/aws",
+                "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n",
+            ),
+            (
+                "usr/local/lib/pem.py",
+                "if x.startswith('-----BEGIN RSA PRIVATE KEY-----'):\n    return\n",
+            ),
+            (
+                "srv/README",
+                "-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----\n",
+            ),
+            (
+                "srv/env",
+                "A=AKIAXXXXXXXXXXXXXXXX B=ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx C=xoxb-your-token\n",
+            ),
+            ("usr/share/doc/x/key.pem", key),
+            ("tmp/key", key),
+            ("etc/ssh/ssh_host_rsa_key", key),
+            ("root/.ssh/authorized_keys", "# none yet\n"),
+            (
+                "root/.aws/credentials",
+                "[default]\ncredential_process = /usr/bin/x\n",
+            ),
+            ("root/.my.cnf", "[client]\nuser = x\n"),
             ("root/.docker/config.json", "{\"credsStore\":\"pass\"}"),
-            ("srv/.bash_history", "ls\n"),
-            ("tmp/key", "-----BEGIN PRIVATE KEY-----\n"),
-            ("etc/ssh/ssh_host_rsa_key", "-----BEGIN PRIVATE KEY-----\n"),
         ]);
         assert_eq!(none, []);
     }

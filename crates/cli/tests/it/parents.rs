@@ -166,6 +166,10 @@ fn archives_that_are_not_what_they_should_be_are_refused() {
         &["gone.tar", "hint"],
     );
     fails(&env, &of("folder", "tar:."), &[], 2, &["is a folder"]);
+    run(tool("mkfifo").arg(env.path("pipe")));
+    for parent in ["tar:pipe", "disk:pipe#format=raw"] {
+        fails(&env, &of("pipe", parent), &[], 2, &["is no regular file"]);
+    }
     let wrong = format!("tar:good.tar#sha256={}", "0".repeat(64));
     let told = ["the recipe says 0000", "its SHA-256 is "];
     fails(&env, &of("wrong", &wrong), &[], 1, &told);

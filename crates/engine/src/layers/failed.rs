@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use amiforge_exec::{Console, RootSpec, RunSpec, Sandbox, ShellSpec};
 use amiforge_plan::LayerPlan;
@@ -164,18 +165,12 @@ impl Engine {
             .put_record(FAILED, &key, &record)
             .or_fail(ErrorKind::Failed, store_context)?;
         if let Some(folder) = work.logs.parent() {
-            // As layers in the store: it may hold hashes of passwords.
-            let mut file = std::fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(folder.join(CHANGES_FILE))
-                .or_fail(ErrorKind::Failed, context)?;
-            compressed::<BlobError>(&mut file, Compression::Zstd(LEVEL), work.jobs, |sink| {
-                write_changes(&diff, &blobs, sink)?;
-                Ok(())
-            })
-            .or_fail(ErrorKind::Failed, context)?;
+            let path = folder.join(CHANGES_FILE);
+            if let Err(error) = write_archive(&path, &diff, &blobs, work.jobs) {
+                self.warn(format!("{CHANGES_FILE} is not written: {}", chain(&error)));
+                // What was written of it says less than nothing.
+                let _ = std::fs::remove_file(&path);
+            }
         }
         Ok(state)
     }
@@ -192,6 +187,30 @@ impl Engine {
         let state: Option<FailedState> =
             record.and_then(|record| serde_json::from_value(record).ok());
         Ok(state.filter(|state| state.version == FAILED_VERSION))
+    }
+
+    /// Forgets the last failure of a recipe, which was built since.
+    pub(crate) fn forget_failed(&self, store: &Store, recipe: &str) -> Result<(), EngineError> {
+        let key = record_key(recipe);
+        if store
+            .get_record(FAILED, &key)
+            .or_fail(ErrorKind::Failed, store_context)?
+            .is_none()
+        {
+            return Ok(());
+        }
+        let _lock = store
+            .lock_failed(&key)
+            .or_fail(ErrorKind::Failed, store_context)?;
+        store
+            .remove_record(FAILED, &key)
+            .or_fail(ErrorKind::Failed, store_context)?;
+        let path = store
+            .failed_path(&key)
+            .or_fail(ErrorKind::Failed, store_context)?;
+        // Without its record it is nothing, and `cache gc` finds it.
+        let _ = std::fs::remove_file(path);
+        Ok(())
     }
 
     /// A shell on kept files, as the last failure of the recipe left them; what it changes is thrown away.
@@ -268,6 +287,26 @@ impl FailedState {
             terminal: None,
         }
     }
+}
+
+/// The changes as an archive.
+fn write_archive(
+    path: &Path,
+    diff: &LayerDiff,
+    blobs: &BlobTable,
+    jobs: usize,
+) -> Result<(), BlobError> {
+    // As layers in the store: it may hold hashes of passwords, and secrets of steps.
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    compressed::<BlobError>(&mut file, Compression::Zstd(LEVEL), jobs, |sink| {
+        write_changes(diff, blobs, sink)?;
+        Ok(())
+    })?;
+    Ok(())
 }
 
 /// What failed.

@@ -1,10 +1,8 @@
 //! Test phases of a container's components: on its finished root, with an upper that is thrown away.
 
-use amiforge_types::Timestamp;
-
-use super::Work;
 use super::overlay::Purpose;
 use super::phase::{Phase, TEST};
+use super::{FailedAt, Left, Made, Work};
 use crate::error::EngineError;
 use crate::settings::Engine;
 
@@ -14,7 +12,7 @@ impl Engine {
     pub(crate) fn test_components(
         &self,
         work: &Work<'_>,
-        clock: Timestamp,
+        made: &Made,
     ) -> Result<Vec<usize>, EngineError> {
         let components = work.recipe.components.iter().enumerate();
         let tested: Vec<usize> = components
@@ -30,13 +28,20 @@ impl Engine {
         let (_scratch, root) = self.overlay(work, sandbox, layers, Purpose::Steps)?;
         let running = self.interruption.job();
         for index in &tested {
-            let run = self.phase_run(work, *index, TEST, clock)?;
+            let run = self.phase_run(work, *index, TEST, made.clock)?;
             let of = Phase {
                 index: *index,
                 phase: TEST,
                 run: &run,
             };
-            self.run_phase(work, sandbox, of, &root, running.cancel())?;
+            let ran = self.run_phase(work, sandbox, of, &root, running.cancel());
+            if let (Err(error), Some(top)) = (ran, work.plan.top()) {
+                let left = Left::Overlay {
+                    sandbox,
+                    root: &root,
+                };
+                return Err(self.failed(work, FailedAt::Phase(top, of), made, left, error));
+            }
         }
         Ok(tested)
     }

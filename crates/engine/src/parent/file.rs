@@ -7,6 +7,7 @@ use std::path::Path;
 
 use amiforge_source::SourceError;
 use amiforge_types::{Digest, Hasher};
+use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Contextual, EngineError, ErrorKind};
 
@@ -34,11 +35,18 @@ impl Stamp {
     /// The stamp of a regular file, opened; `asked` is what the recipe calls it.
     pub(super) fn open(path: &Path, asked: &str) -> Result<(File, Self), EngineError> {
         let context = || format!("cannot read the parent {asked}");
-        let file = fs_err::File::open(path)
-            .or_fail(ErrorKind::Invalid, context)
-            .map_err(|error| error.with_hint("paths start from the folder of the recipe"))?
-            .into_parts()
-            .0;
+        // A named pipe would wait for its writer; it is no regular file, as is seen next.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty())
+            .map(File::from)
+            .map_err(|error| {
+                let source = SourceError::Io {
+                    path: path.to_owned(),
+                    source: error.into(),
+                };
+                let hint = Some("paths start from the folder of the recipe");
+                EngineError::wrap(ErrorKind::Invalid, context(), source, hint)
+            })?;
         let meta = file.metadata().or_fail(ErrorKind::Invalid, context)?;
         if !meta.is_file() {
             let what = if meta.is_dir() {

@@ -39,7 +39,14 @@ impl Layout {
     /// Opens a layout and looks whether it is one.
     pub(super) fn open(path: &Path, shown: &str) -> Result<Self, SourceError> {
         let io = |e| SourceError::io(path, e);
-        let is_dir = fs_err::metadata(path).map_err(io)?.is_dir();
+        let meta = fs_err::metadata(path).map_err(io)?;
+        let is_dir = meta.is_dir();
+        if !is_dir && !meta.is_file() {
+            // A named pipe would wait for its writer.
+            return Err(io(std::io::Error::other(
+                "not a folder and not a regular file",
+            )));
+        }
         let archive = match is_dir {
             true => None,
             false => {
