@@ -1,6 +1,6 @@
 //! OCI images as parents: references, registries, layouts, and their layers as one layer of ours.
 //!
-//! - [`reference`]: `debian:12` and its like, as Docker and the distribution spec read them.
+//! - `reference`: `debian:12` and its like, as Docker and the distribution spec read them.
 //! - [`resolve()`]: what the reference names now: the manifest for one architecture, its configuration, its layers,
 //!   every one by digest.
 //! - [`fetch()`]: the layers, into the cache or found in the layout.
