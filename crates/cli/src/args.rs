@@ -106,8 +106,8 @@ pub(crate) struct Build {
     /// The output folder [default: ./out/NAME-VERSION]; with several recipes, the folder of their NAME-VERSION [default: ./out]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Repeat a build: take the packages of `lock.json`, beside the recipe or else in the output
-    /// folder, whatever the archive has now.
+    /// Repeat a build: take the parent of `lock.json`, beside the recipe or else in the output folder, whatever
+    /// archive or registry has now; one that cannot be had any more is an error.
     #[arg(long)]
     pub(crate) locked: bool,
     /// Skip the boot proof and the test phases. The manifest then says that nothing was proven.
@@ -142,7 +142,7 @@ pub(crate) struct Shell {
     /// Where the last build of this recipe failed.
     #[arg(long)]
     pub(crate) failed: bool,
-    /// A command to run instead of a shell, with its arguments.
+    /// A command to run instead of a shell, with its arguments. When it fails, the exit code is 1, and a message has its own.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
 }

@@ -320,13 +320,7 @@ impl Engine {
             sandbox,
             FailedAt::Layer(planned),
             made,
-            |root, cancel| {
-                let mut root = root.clone();
-                root.network = false;
-                // Of no use without a network, and the scripts of resolvers keep copies of it.
-                root.resolv_conf = None;
-                self.run_script(sandbox, &root, cancel, planned, made, script)
-            },
+            |root, cancel| self.run_script(sandbox, &root.cut_off(), cancel, planned, made, script),
         )
     }
 

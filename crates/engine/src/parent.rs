@@ -15,18 +15,20 @@ mod oci;
 mod tar;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 
 use amiforge_plan::{ImportedLayer, LayerPlan, ResolvedParent};
 use amiforge_recipe::ParentImage;
 use amiforge_source::ResolvedDebian;
 use amiforge_source::oci::ResolvedOci;
 use amiforge_store::Store;
+use amiforge_tree::LayerDiff;
 use amiforge_tree::layer::LayerInfo;
-use amiforge_types::{Digest, Timestamp};
+use amiforge_types::{BlobTable, Digest, LayerId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use self::disk::DiskRequest;
-use crate::error::{EngineError, ErrorKind};
+use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::layers::Work;
 use crate::load::LoadedRecipe;
 use crate::settings::Engine;
@@ -173,6 +175,28 @@ pub(crate) fn gone(planned: &LayerPlan) -> EngineError {
     );
     EngineError::new(ErrorKind::Failed, message)
         .with_hint("build the image that is the parent again, then this one")
+}
+
+/// Makes a layer of what `unpack` reads by way of a spool file on the disk of the store.
+fn keep_unpacked(
+    work: &Work<'_>,
+    id: LayerId,
+    context: impl Fn() -> String,
+    unpack: impl FnOnce(File, &mut BlobTable) -> Result<LayerDiff, EngineError>,
+) -> Result<LayerInfo, EngineError> {
+    let dir = work
+        .store
+        .temp_dir("unpack")
+        .or_fail(ErrorKind::Failed, &context)?;
+    let spool = tempfile::tempfile_in(&dir).or_fail(ErrorKind::Failed, &context)?;
+    let mut blobs = BlobTable::new();
+    let diff = unpack(spool, &mut blobs)?;
+    let info = work
+        .store
+        .put_layer(id, &diff, &blobs)
+        .or_fail(ErrorKind::Failed, &context)?;
+    let _ = std::fs::remove_dir(&dir);
+    Ok(info)
 }
 
 impl Parent {

@@ -82,6 +82,17 @@ pub(crate) const HOST_NAME: &str = "localhost";
 pub(crate) const MAX_LINKS: usize = 40;
 
 impl RootSpec {
+    /// The same without a network. What it was lent to look up names with is of no use there, and the scripts of
+    /// resolvers would keep copies of it.
+    #[must_use]
+    pub fn cut_off(&self) -> Self {
+        Self {
+            network: false,
+            resolv_conf: None,
+            ..self.clone()
+        }
+    }
+
     /// The files that a job is lent: absolute path in the image, content, permission bits.
     pub fn lent(&self) -> impl Iterator<Item = (&str, &[u8], u32)> {
         let resolv_conf = self.resolv_conf.iter();

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::apt::config::AptConfig;
 use crate::apt::hostconf;
@@ -56,63 +55,19 @@ pub(crate) fn fetch_with(
         packages: missing.len(),
         bytes: total,
     });
-
-    let (arrived, transferred) = (AtomicU64::new(0), AtomicU64::new(0));
-    let reported = AtomicU64::new(0);
-    let progress = |n: u64| {
-        let bytes = arrived.fetch_add(n, Ordering::Relaxed) + n;
-        // One event for each half percent is enough for any bar.
-        let step = bytes / (total / 200).max(1);
-        if reported.fetch_max(step, Ordering::Relaxed) < step {
-            (ctx.events)(SourceEvent::FetchProgress {
-                bytes: bytes.min(total),
-                total,
-            });
-        }
-    };
-    let next = AtomicUsize::new(0);
-    let failure: Mutex<Option<SourceError>> = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..ctx.jobs.clamp(PARALLEL.0, PARALLEL.1).min(missing.len()) {
-            scope.spawn(|| {
-                while let Some(i) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let package = &resolved.packages[*i];
-                    let error = match bring(&client, &mirrors, package, &debs[*i], &progress) {
-                        Ok(n) => {
-                            transferred.fetch_add(n, Ordering::Relaxed);
-                            continue;
-                        }
-                        Err(error) => error,
-                    };
-                    // The others end because of this one; its reason is the one to tell, so it is
-                    // there before they are told to stop.
-                    failure
-                        .lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner)
-                        .get_or_insert(error);
-                    client.stop();
-                    next.store(missing.len(), Ordering::Relaxed);
-                    return;
-                }
-            });
-        }
-    });
-    match failure
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-    {
-        Some(error) => Err(error),
-        None => {
-            (ctx.events)(SourceEvent::FetchProgress {
-                bytes: total,
-                total,
-            });
-            Ok(FetchedDebian {
-                debs,
-                downloaded: transferred.into_inner(),
-            })
-        }
-    }
+    let threads = ctx.jobs.clamp(PARALLEL.0, PARALLEL.1);
+    let downloaded = client
+        .transfer()
+        .together(&missing, threads, total, |i, progress| {
+            bring(
+                &client,
+                &mirrors,
+                &resolved.packages[*i],
+                &debs[*i],
+                progress,
+            )
+        })?;
+    Ok(FetchedDebian { debs, downloaded })
 }
 
 /// The archives that may have a package.

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use amiforge_types::{Digest, Hasher};
@@ -123,6 +124,64 @@ impl<'a> Transfer<'a> {
     /// Whether [`stop`](Self::stop) was called.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Brings every item by `one`, `threads` at a time, and tells how much of `total` bytes has arrived. The bytes that
+    /// came over the network.
+    ///
+    /// # Errors
+    /// That of the first item that failed, which ends the others.
+    pub(crate) fn together<T: Sync>(
+        &self,
+        items: &[T],
+        threads: usize,
+        total: u64,
+        one: impl Fn(&T, &(dyn Fn(u64) + Sync)) -> Result<u64, SourceError> + Sync,
+    ) -> Result<u64, SourceError> {
+        let tell = |bytes| (self.ctx.events)(SourceEvent::FetchProgress { bytes, total });
+        let (arrived, transferred) = (AtomicU64::new(0), AtomicU64::new(0));
+        let reported = AtomicU64::new(0);
+        let progress = |n: u64| {
+            let bytes = arrived.fetch_add(n, Ordering::Relaxed) + n;
+            // One event for each half percent is enough for any bar.
+            let step = bytes / (total / 200).max(1);
+            if reported.fetch_max(step, Ordering::Relaxed) < step {
+                tell(bytes.min(total));
+            }
+        };
+        let next = AtomicUsize::new(0);
+        let failure: Mutex<Option<SourceError>> = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..threads.min(items.len()) {
+                scope.spawn(|| {
+                    while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        match one(item, &progress) {
+                            Ok(n) => {
+                                transferred.fetch_add(n, Ordering::Relaxed);
+                            }
+                            Err(error) => {
+                                // The others end because of this one; its reason is the one to tell, so it is
+                                // there before they are told to stop.
+                                failure
+                                    .lock()
+                                    .unwrap_or_else(PoisonError::into_inner)
+                                    .get_or_insert(error);
+                                self.stop();
+                                next.store(items.len(), Ordering::Relaxed);
+                                return;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => {
+                tell(total);
+                Ok(transferred.into_inner())
+            }
+        }
     }
 
     /// Runs attempts until one succeeds; `None` when the server has no such file. One that is `here`

@@ -1,15 +1,12 @@
 //! `cache list`, `gc` and `why` on the store of two builds of a container recipe, which take no boot.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use amiforge_testkit::{Env, Finished, Running, finish};
 use serde_json::Value;
 
 use crate::tiny::Tiny;
-
-const DOCKERFILE: &str =
-    "FROM {{{ imagebuilder:parentImage }}}\\n{{{ imagebuilder:components }}}\\n";
 
 fn component(env: &Env, command: &str) {
     env.write(
@@ -19,20 +16,6 @@ fn component(env: &Env, command: &str) {
              action: ExecuteBash\n        inputs: {{commands: ['{command}']}}\n"
         ),
     );
-}
-
-fn recipe(env: &Env, tiny: &Tiny<'_>) -> PathBuf {
-    let mirror = format!("file://{}", tiny.root().display());
-    env.write(
-        "recipe.yaml",
-        format!(
-            "name: tiny\ncontainerType: DOCKER\nsemanticVersion: 1.0.0\nparentImage: debian:tiny\n\
-             components:\n  - componentArn: ./component.yaml\n\
-             targetRepository: {{service: ECR, repositoryName: tiny}}\n\
-             dockerfileTemplateData: \"{DOCKERFILE}\"\n\
-             amiforge:\n  apt: {{mirror: \"{mirror}\", keyring: tiny.gpg, variant: essential}}\n"
-        ),
-    )
 }
 
 fn build(env: &Env, recipe: &Path, out: &str) -> Finished {
@@ -60,7 +43,7 @@ fn what_nobody_needs_goes_and_what_is_used_stays() {
     let env = Env::new();
     let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
     component(&env, "echo one >/one");
-    let recipe = recipe(&env, &tiny);
+    let recipe = tiny.container("tiny", &["component.yaml"], "");
     build(&env, &recipe, "out1").expect_code(0);
     component(&env, "echo two >/two");
     let why = cache(&env, &["why", recipe.to_str().unwrap()]).expect_code(0);
@@ -133,7 +116,7 @@ fn a_running_build_keeps_its_layers_and_downloads() {
         &env,
         "echo waiting; while ! test -e /tmp/never; do sleep 0.1; done",
     );
-    let recipe = recipe(&env, &tiny);
+    let recipe = tiny.container("tiny", &["component.yaml"], "");
     let mut command = env.amiforge();
     command
         .arg("build")

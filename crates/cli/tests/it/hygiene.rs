@@ -1,28 +1,11 @@
 //! The hygiene gate, on a container recipe, which takes no boot.
 
-use std::path::PathBuf;
-
 use amiforge_testkit::{Env, Finished, finish};
 
 use crate::tiny::Tiny;
 
 /// What no message, log of ours or event may show.
 const SECRET: &str = "ghp_0123456789abcdefghijABCDEFGHIJ012345";
-
-fn recipe(env: &Env, tiny: &Tiny<'_>, hygiene: &str) -> PathBuf {
-    let mirror = format!("file://{}", tiny.root().display());
-    env.write(
-        "recipe.yaml",
-        format!(
-            "name: tiny\ncontainerType: DOCKER\nsemanticVersion: 1.0.0\nparentImage: debian:tiny\n\
-             components:\n  - componentArn: ./makes.yaml\n  - componentArn: ./hides.yaml\n\
-             targetRepository: {{service: ECR, repositoryName: tiny}}\n\
-             dockerfileTemplateData: \"FROM {{{{{{ imagebuilder:parentImage }}}}}}\\n\
-             {{{{{{ imagebuilder:components }}}}}}\\n\"\n\
-             amiforge:\n  apt: {{mirror: \"{mirror}\", keyring: tiny.gpg, variant: essential}}\n{hygiene}"
-        ),
-    )
-}
 
 #[test]
 fn secrets_end_a_build_unless_they_are_meant() {
@@ -46,7 +29,7 @@ fn secrets_end_a_build_unless_they_are_meant() {
         let mut command = env.amiforge();
         command
             .arg("build")
-            .arg(recipe(&env, &tiny, hygiene))
+            .arg(tiny.container("tiny", &["makes.yaml", "hides.yaml"], hygiene))
             .arg("--out")
             .arg(env.path("out"));
         finish(&mut command)

@@ -1,14 +1,9 @@
 //! `build A B C`: side by side, with what they share made once. Container recipes, which take no boot.
 
-use std::path::PathBuf;
-
 use amiforge_testkit::{Env, finish};
 use serde_json::Value;
 
 use crate::tiny::Tiny;
-
-const DOCKERFILE: &str =
-    "FROM {{{ imagebuilder:parentImage }}}\\n{{{ imagebuilder:components }}}\\n";
 
 fn component(env: &Env, name: &str, command: &str) {
     env.write(
@@ -20,20 +15,6 @@ fn component(env: &Env, name: &str, command: &str) {
     );
 }
 
-fn recipe(env: &Env, tiny: &Tiny<'_>, name: &str) -> PathBuf {
-    let mirror = format!("file://{}", tiny.root().display());
-    env.write(
-        format!("recipe-{name}.yaml"),
-        format!(
-            "name: {name}\ncontainerType: DOCKER\nsemanticVersion: 1.0.0\nparentImage: debian:tiny\n\
-             components:\n  - componentArn: ./shared.yaml\n  - componentArn: ./own-{name}.yaml\n\
-             targetRepository: {{service: ECR, repositoryName: tiny}}\n\
-             dockerfileTemplateData: \"{DOCKERFILE}\"\n\
-             amiforge:\n  apt: {{mirror: \"{mirror}\", keyring: tiny.gpg, variant: essential}}\n"
-        ),
-    )
-}
-
 #[test]
 fn what_recipes_share_is_made_once_and_one_that_fails_ends_no_other() {
     let env = Env::new();
@@ -42,7 +23,7 @@ fn what_recipes_share_is_made_once_and_one_that_fails_ends_no_other() {
     let names = ["one", "two", "three"];
     let recipes = names.map(|name| {
         component(&env, &format!("own-{name}"), &format!("echo {name} >/own"));
-        recipe(&env, &tiny, name)
+        tiny.container(name, &["shared.yaml", &format!("own-{name}.yaml")], "")
     });
     component(&env, "own-two", "echo two; exit 3");
     let build = |more: &[&str]| {
@@ -65,14 +46,14 @@ fn what_recipes_share_is_made_once_and_one_that_fails_ends_no_other() {
             told[at]["recipe"]
                 .as_str()
                 .unwrap()
-                .ends_with(&format!("recipe-{name}.yaml"))
+                .ends_with(&format!("/{name}.yaml"))
         );
         let made = env.path(format!("out/{name}-1.0.0/manifest.json")).exists();
         assert_eq!(made, *name != "two");
         assert_eq!(told[at]["error"].is_string(), *name == "two", "{report:#}");
     }
     assert!(
-        end.stderr.contains("recipe-two.yaml: ") && end.stderr.contains("exit code 3"),
+        end.stderr.contains("/two.yaml: ") && end.stderr.contains("exit code 3"),
         "{end}"
     );
 
@@ -92,10 +73,7 @@ fn what_recipes_share_is_made_once_and_one_that_fails_ends_no_other() {
         assert_eq!(of("layer-cached", title).len(), 2, "{title}: {text}");
     }
     let own = of("layer-started", "own-one");
-    assert!(
-        own.len() == 1 && own[0].ends_with("recipe-one.yaml"),
-        "{own:?}"
-    );
+    assert!(own.len() == 1 && own[0].ends_with("/one.yaml"), "{own:?}");
 
     // Mended, only that is made; the results come in the order of the recipes.
     component(&env, "own-two", "echo two >/own");

@@ -26,24 +26,13 @@ phases:
 
 /// A recipe of this component and, before it, one that only makes a file.
 fn recipe(env: &Env, tiny: &Tiny<'_>, component: &str) -> PathBuf {
-    let mirror = format!("file://{}", tiny.root().display());
     env.write("web.yaml", component);
     env.write(
         "base.yaml",
         "name: base\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      - name: Make\n        \
          action: CreateFile\n        inputs: [{path: /base, content: base}]\n",
     );
-    env.write(
-        "recipe.yaml",
-        format!(
-            "name: tiny\ncontainerType: DOCKER\nsemanticVersion: 1.0.0\nparentImage: debian:tiny\n\
-             components:\n  - componentArn: ./base.yaml\n  - componentArn: ./web.yaml\n\
-             targetRepository: {{service: ECR, repositoryName: tiny}}\n\
-             dockerfileTemplateData: \"FROM {{{{{{ imagebuilder:parentImage }}}}}}\\n\
-             {{{{{{ imagebuilder:components }}}}}}\\n\"\n\
-             amiforge:\n  apt: {{mirror: \"{mirror}\", keyring: tiny.gpg, variant: essential}}\n"
-        ),
-    )
+    tiny.container("tiny", &["base.yaml", "web.yaml"], "")
 }
 
 fn build(env: &Env, recipe: &Path) -> Command {
@@ -180,6 +169,30 @@ fn a_failed_build_opens_a_shell() {
         assert_eq!(String::from_utf8_lossy(&end.stdout), output, "{end}");
         shell(&env, &recipe, &["--failed"], script).expect_code(0);
     }
+}
+
+#[test]
+fn output_that_nobody_takes_ends_the_command() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
+    let recipe = recipe(&env, &tiny, &COMPONENT.replace("exit 7", "exit 0"));
+    let piped = |rest: &str| {
+        let program = env.amiforge();
+        let variables = program
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let line = format!(
+            "'{}' shell '{}' -- {rest}",
+            program.get_program().display(),
+            recipe.display()
+        );
+        finish(tool("sh").args(["-c", &line]).envs(variables))
+    };
+    // Endless, unless it is told that its reader is gone.
+    let end = piped("yes | head -1").expect_code(0);
+    assert_eq!(end.stdout, b"y\n");
+    let end = piped("echo lost >/dev/full").expect_code(1);
+    assert!(end.stderr.contains("output of the shell was lost"), "{end}");
 }
 
 #[test]

@@ -145,6 +145,26 @@ impl<'e> Tiny<'e> {
         self.env.path("repo")
     }
 
+    /// The container recipe `<name>.yaml` of this archive and of these documents; `settings` go on below `amiforge:`.
+    pub(crate) fn container(&self, name: &str, documents: &[&str], settings: &str) -> PathBuf {
+        let mirror = format!("file://{}", self.root().display());
+        let components: String = documents
+            .iter()
+            .map(|document| format!("  - componentArn: ./{document}\n"))
+            .collect();
+        self.env.write(
+            format!("{name}.yaml"),
+            format!(
+                "name: {name}\ncontainerType: DOCKER\nsemanticVersion: 1.0.0\nparentImage: debian:tiny\n\
+                 components:\n{components}\
+                 targetRepository: {{service: ECR, repositoryName: tiny}}\n\
+                 dockerfileTemplateData: \"FROM {{{{{{ imagebuilder:parentImage }}}}}}\\n\
+                 {{{{{{ imagebuilder:components }}}}}}\\n\"\n\
+                 amiforge:\n  apt: {{mirror: \"{mirror}\", keyring: tiny.gpg, variant: essential}}\n{settings}"
+            ),
+        )
+    }
+
     /// A recipe whose parent is this archive at `mirror`.
     pub(crate) fn recipe(&self, mirror: &str, packages: &str) -> PathBuf {
         self.env.write(

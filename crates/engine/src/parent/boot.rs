@@ -132,10 +132,7 @@ impl Engine {
                     self.run_script(sandbox, root, cancel, planned, made, (script, what))
                 };
                 let start = run(root, install, "installing the packages for a boot of")?;
-                let mut root = root.clone();
-                root.network = false;
-                root.resolv_conf = None;
-                run(&root, finish, "preparing the boot of")?;
+                run(&root.cut_off(), finish, "preparing the boot of")?;
                 Ok(start)
             },
         )

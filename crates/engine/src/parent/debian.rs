@@ -10,9 +10,9 @@ use amiforge_source::{
     SourceEvent, Variant,
 };
 use amiforge_tree::layer::LayerInfo;
-use amiforge_types::{Arch, BlobTable, Digest, LayerId, Timestamp};
+use amiforge_types::{Arch, Digest, LayerId, Timestamp};
 
-use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::error::{EngineError, ErrorKind};
 use crate::event::Event;
 use crate::layers::Work;
 use crate::load::LoadedRecipe;
@@ -206,28 +206,13 @@ fn unpack(
             work.store.path().display()
         )
     };
-    let dir = work
-        .store
-        .temp_dir("unpack")
-        .or_fail(ErrorKind::Failed, context)?;
-    let spool = tempfile::tempfile_in(&dir).or_fail(ErrorKind::Failed, context)?;
-    let mut blobs = BlobTable::new();
     let events = |event| engine.source_event(event);
     let cache = engine.settings.home.downloads();
-    let diff = amiforge_source::unpack(
-        resolved,
-        debs,
-        spool,
-        &mut blobs,
-        &engine.context(&cache, &events, true, work.jobs),
-    )
-    .map_err(|error| source_error(error, context()))?;
-    let info = work
-        .store
-        .put_layer(id, &diff, &blobs)
-        .or_fail(ErrorKind::Failed, context)?;
-    let _ = std::fs::remove_dir(&dir);
-    Ok(info)
+    super::keep_unpacked(work, id, context, |spool, blobs| {
+        let ctx = engine.context(&cache, &events, true, work.jobs);
+        amiforge_source::unpack(resolved, debs, spool, blobs, &ctx)
+            .map_err(|error| source_error(error, context()))
+    })
 }
 
 /// The script that configures the unpacked packages.

@@ -10,7 +10,7 @@ use amiforge_source::oci::{
     CredentialFiles, OciContext, OciPlace, OciRequest, Reference, ResolvedOci,
 };
 use amiforge_tree::layer::LayerInfo;
-use amiforge_types::{Arch, BlobTable, LayerId};
+use amiforge_types::{Arch, LayerId};
 
 use super::debian::source_error;
 use super::{LockedParent, Parent, unsupported};
@@ -66,30 +66,20 @@ impl Engine {
                 work.store.path().display()
             )
         };
-        let dir = work
-            .store
-            .temp_dir("unpack")
-            .or_fail(ErrorKind::Failed, context)?;
-        let spool = tempfile::tempfile_in(&dir).or_fail(ErrorKind::Failed, context)?;
-        // What is unpacked fits the disk, and leaves something of it.
-        let room = rustix::fs::fstatvfs(&spool)
-            .map_err(std::io::Error::from)
-            .or_fail(ErrorKind::Failed, context)?;
-        let room = room.f_bavail.saturating_mul(room.f_frsize) / 10 * 9;
-        let mut blobs = BlobTable::new();
-        let diff = self.with_oci(work.offline, work.jobs, MOST_BYTES.min(room), |ctx| {
-            let fetched = amiforge_source::oci::fetch(&request, resolved, ctx)
-                .map_err(|error| source_error(error, "cannot fetch the layers".to_owned()))?;
-            self.stage("unpack", format!("{} layers", resolved.layers.len()));
-            amiforge_source::oci::unpack(resolved, &fetched, spool, &mut blobs, ctx)
-                .map_err(|error| source_error(error, context()))
-        })?;
-        let info = work
-            .store
-            .put_layer(id, &diff, &blobs)
-            .or_fail(ErrorKind::Failed, context)?;
-        let _ = std::fs::remove_dir(&dir);
-        Ok(info)
+        super::keep_unpacked(work, id, context, |spool, blobs| {
+            // What is unpacked fits the disk, and leaves something of it.
+            let room = rustix::fs::fstatvfs(&spool)
+                .map_err(std::io::Error::from)
+                .or_fail(ErrorKind::Failed, context)?;
+            let room = room.f_bavail.saturating_mul(room.f_frsize) / 10 * 9;
+            self.with_oci(work.offline, work.jobs, MOST_BYTES.min(room), |ctx| {
+                let fetched = amiforge_source::oci::fetch(&request, resolved, ctx)
+                    .map_err(|error| source_error(error, "cannot fetch the layers".to_owned()))?;
+                self.stage("unpack", format!("{} layers", resolved.layers.len()));
+                amiforge_source::oci::unpack(resolved, &fetched, spool, blobs, ctx)
+                    .map_err(|error| source_error(error, context()))
+            })
+        })
     }
 
     fn with_oci<R>(

@@ -95,17 +95,16 @@ impl Relay {
         self.spawn(move || {
             let mut from = File::from(from);
             let mut buf = [0; 16 << 10];
-            let mut open = true;
             // The side of a terminal whose other side is gone gives EIO.
             while let Ok(n @ 1..) = from.read(&mut buf) {
-                // Reads on when nobody listens: a full pipe would stop the shell.
-                if open && let Err(error) = write_all(&mut to, &buf[..n]) {
-                    open = false;
+                if let Err(error) = write_all(&mut to, &buf[..n]) {
                     // Whoever read it has seen enough.
                     if error.kind() != io::ErrorKind::BrokenPipe {
                         let mut lost = lost.lock().unwrap_or_else(PoisonError::into_inner);
                         lost.get_or_insert(error);
                     }
+                    // Closes the pipe: the command is told by SIGPIPE, as it would be outside.
+                    return;
                 }
             }
         })

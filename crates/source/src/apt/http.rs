@@ -47,9 +47,9 @@ impl<'a> Client<'a> {
         &self.transfer.ctx
     }
 
-    /// Makes transfers under way and later ones end soon.
-    pub(crate) fn stop(&self) {
-        self.transfer.stop();
+    /// What its downloads have in common with all others.
+    pub(crate) fn transfer(&self) -> &Transfer<'a> {
+        &self.transfer
     }
 
     /// Whether [`stop`](Self::stop) was called.

@@ -1,8 +1,6 @@
 //! The layers of a resolved image, into the cache.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use super::document::MAX_CONFIG;
 use super::layout::Layout;
@@ -95,59 +93,13 @@ fn bring(
     }
     // The largest first: they decide when the last transfer ends.
     missing.sort_by_key(|(blob, _)| std::cmp::Reverse(blob.size));
-    let events = transfer.ctx.events;
     let sizes = missing.iter().map(|(blob, _)| blob.size);
     let total = sizes.fold(0, u64::saturating_add);
-    events(SourceEvent::LayersStarted {
+    (transfer.ctx.events)(SourceEvent::LayersStarted {
         layers: missing.len(),
         bytes: total,
     });
-    let (arrived, transferred) = (AtomicU64::new(0), AtomicU64::new(0));
-    let reported = AtomicU64::new(0);
-    let progress = |n: u64| {
-        let bytes = arrived.fetch_add(n, Ordering::Relaxed) + n;
-        // One event for each half percent is enough for any bar.
-        let step = bytes / (total / 200).max(1);
-        if reported.fetch_max(step, Ordering::Relaxed) < step {
-            events(SourceEvent::FetchProgress {
-                bytes: bytes.min(total),
-                total,
-            });
-        }
-    };
-    let next = AtomicUsize::new(0);
-    let failure: Mutex<Option<SourceError>> = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..PARALLEL.min(missing.len()) {
-            scope.spawn(|| {
-                while let Some((blob, path)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match registry.blob(blob, path, &progress) {
-                        Ok(n) => {
-                            transferred.fetch_add(n, Ordering::Relaxed);
-                        }
-                        Err(error) => {
-                            // The others end because of this one; its reason is the one to tell.
-                            failure
-                                .lock()
-                                .unwrap_or_else(PoisonError::into_inner)
-                                .get_or_insert(error);
-                            transfer.stop();
-                            next.store(missing.len(), Ordering::Relaxed);
-                            return;
-                        }
-                    }
-                }
-            });
-        }
-    });
-    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
-        None => {
-            events(SourceEvent::FetchProgress {
-                bytes: total,
-                total,
-            });
-            Ok(transferred.into_inner())
-        }
-    }
+    transfer.together(&missing, PARALLEL, total, |(blob, path), progress| {
+        registry.blob(blob, path, progress)
+    })
 }

@@ -58,5 +58,5 @@ pub(crate) fn fuzz(text: &str) {
         Err(_) => {}
     }
     let _ = document::config("fuzz", bytes, Vec::new(), Arch::X86_64);
-    let _ = ResolvedOci::from_lock(bytes);
+    let _ = serde_json::from_slice::<ResolvedOci>(bytes).map(|lock| lock.check());
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use amiforge_types::{Arch, Digest, Hasher, Timestamp};
+use amiforge_types::{Arch, Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::document::{MAX_LAYERS, is_layer};
@@ -121,48 +121,6 @@ impl ResolvedOci {
     #[must_use]
     pub fn pinned(&self) -> String {
         format!("{}@sha256:{}", self.name, self.manifest.hex())
-    }
-
-    /// Digest of all that decides the unpacked layer: the archives, and the time of folders that none of them has.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        let mut hasher = Hasher::new();
-        hasher.field(b"amiforge-oci-v1");
-        hasher.field(self.arch.debian().as_bytes());
-        for layer in &self.layers {
-            hasher.field(layer.diff_id.as_bytes());
-        }
-        hasher.field(&self.newest.secs.to_le_bytes());
-        hasher.field(&self.newest.nanos.to_le_bytes());
-        hasher.finish()
-    }
-
-    /// Bytes of all layers together.
-    #[must_use]
-    pub fn download_bytes(&self) -> u64 {
-        let sizes = self.layers.iter().map(|l| l.blob.size);
-        sizes.fold(0, u64::saturating_add)
-    }
-
-    /// Reads a lock and checks every value in it.
-    ///
-    /// # Errors
-    /// When it is no lock, of another format, or has values that no resolution has.
-    pub fn from_lock(bytes: &[u8]) -> Result<Self, LockError> {
-        #[derive(Deserialize)]
-        struct Head {
-            format: u64,
-        }
-        let head: Head = serde_json::from_slice(bytes).map_err(LockError::Json)?;
-        if head.format != u64::from(FORMAT) {
-            return Err(LockError::Format {
-                found: head.format,
-                read: FORMAT,
-            });
-        }
-        let lock: Self = serde_json::from_slice(bytes).map_err(LockError::Json)?;
-        lock.check()?;
-        Ok(lock)
     }
 
     /// Whether every value is one that a resolution has.

@@ -3,6 +3,20 @@
 use amiforge_testkit::{RegistryServer, RegistrySettings, self_signed};
 
 use super::*;
+use crate::LockError;
+
+/// What decides the layer of an image.
+fn archives(image: &ResolvedOci) -> (Vec<Digest>, Timestamp) {
+    let layers = image.layers.iter().map(|layer| layer.diff_id);
+    (layers.collect(), image.newest)
+}
+
+/// A lock as the builder reads it.
+fn read_lock(bytes: &[u8]) -> Result<ResolvedOci, LockError> {
+    let lock: ResolvedOci = serde_json::from_slice(bytes).map_err(LockError::Json)?;
+    lock.check()?;
+    Ok(lock)
+}
 
 #[test]
 fn an_image_of_a_registry_is_what_umoci_unpacks() {
@@ -38,7 +52,7 @@ fn an_image_of_a_registry_is_what_umoci_unpacks() {
         .resolve(&registry(&format!("{host}/team/app:docker")))
         .unwrap();
     assert!(docker.config.media_type.contains("docker") && docker.manifest != resolved.manifest);
-    assert_eq!(docker.digest(), resolved.digest());
+    assert_eq!(archives(&docker), archives(&resolved));
     // By digest, and again without the network: everything is in the cache.
     let request = registry(&resolved.pinned());
     assert_eq!(here.resolve(&request).unwrap().layers, resolved.layers);
@@ -59,7 +73,7 @@ fn an_image_of_a_registry_is_what_umoci_unpacks() {
     assert!(matches!(error, SourceError::Offline { .. }), "{error}");
     // A lock is that value; it says what does not fit.
     let json = serde_json::to_vec(&resolved).unwrap();
-    let lock = ResolvedOci::from_lock(&json).unwrap();
+    let lock = read_lock(&json).unwrap();
     assert_eq!(lock, resolved);
     assert!(lock.unlike(&request).is_empty());
     assert_eq!(lock.unlike(&registry("debian:12")).len(), 1);
@@ -74,7 +88,7 @@ fn an_image_of_a_registry_is_what_umoci_unpacks() {
     ] {
         let text = String::from_utf8(json.clone()).unwrap();
         assert!(text.contains(was), "{text}");
-        let error = ResolvedOci::from_lock(text.replace(was, is).as_bytes()).unwrap_err();
+        let error = read_lock(text.replace(was, is).as_bytes()).unwrap_err();
         assert!(error.to_string().contains(what), "{error}");
     }
 }
@@ -118,7 +132,7 @@ fn compressions_are_all_read() {
     );
     let (resolved, tree, blobs) = here.image(&super::layout(&raw, None)).unwrap();
     assert_eq!(lines(&tree, &blobs), names);
-    assert_eq!(resolved.digest(), zstd.digest());
+    assert_eq!(archives(&resolved), archives(&zstd));
 }
 
 #[test]
@@ -144,7 +158,7 @@ fn layouts_are_folders_or_archives_and_say_their_tags() {
         ]));
     let (same, tree, blobs) = here.image(&super::layout(&archive, Some("app"))).unwrap();
     assert_eq!(lines(&tree, &blobs), names);
-    assert_eq!(same.digest(), resolved.digest());
+    assert_eq!(archives(&same), archives(&resolved));
     let failed = |path: &Path, tag| text(&here.resolve(&super::layout(path, tag)).unwrap_err());
     // With two, a tag has to say which.
     run(tool("umoci").args(["tag", "--image", &image_of(&layout, "app"), "other"]));
@@ -243,7 +257,7 @@ fn of_an_index_the_entry_for_the_machine_is_taken() {
     // Docker's list.
     let list = of("app:list").unwrap();
     assert!(list.index.is_some() && list.layers[0].blob.media_type.contains("docker"));
-    assert_eq!(list.digest(), resolved.digest());
+    assert_eq!(archives(&list), archives(&resolved));
     // The index pinned by its digest is as good.
     let index = resolved.index.unwrap().hex();
     assert_eq!(
