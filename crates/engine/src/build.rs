@@ -142,6 +142,7 @@ impl Engine {
         if !request.rebuild
             && let Some(outcome) = self.unchanged(&store, target, &plan, hygiene, request.test)?
         {
+            self.forget_failed(&store, &plan.recipe.name)?;
             return Ok(outcome);
         }
         let folder = OutFolder::begin(target, &self.interruption())?;

@@ -119,6 +119,19 @@ fn take_fault(state: &State, path: &str) -> Option<Fault> {
     Some(entry.1)
 }
 
+/// The header fields of a request, by their names in small letters, up to the empty line.
+pub(crate) fn read_headers(reader: &mut impl BufRead) -> std::io::Result<BTreeMap<String, String>> {
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header)?;
+        let Some((name, value)) = header.trim_end().split_once(':') else {
+            return Ok(headers);
+        };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+}
+
 fn serve(state: &State, stream: &TcpStream) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut reader = BufReader::new(stream);
@@ -132,15 +145,7 @@ fn serve(state: &State, stream: &TcpStream) -> std::io::Result<()> {
             words.next().unwrap_or_default().to_owned(),
             words.next().unwrap_or("/").to_owned(),
         );
-        let mut headers = BTreeMap::new();
-        loop {
-            let mut header = String::new();
-            reader.read_line(&mut header)?;
-            let Some((name, value)) = header.trim_end().split_once(':') else {
-                break;
-            };
-            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-        }
+        let headers = read_headers(&mut reader)?;
         let range = headers
             .get("range")
             .and_then(|r| r.strip_prefix("bytes="))

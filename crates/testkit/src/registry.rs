@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::http::read_headers;
 use crate::process::{run, tool};
 
 /// How a registry is set up.
@@ -273,15 +274,7 @@ fn serve(mut stream: &TcpStream, log: &Mutex<Vec<Asked>>, script: &Script) -> st
         // Who speaks TLS here is told at once that nobody else does.
         return stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
     };
-    let mut headers = BTreeMap::new();
-    loop {
-        let mut header = String::new();
-        reader.read_line(&mut header)?;
-        let Some((name, value)) = header.trim_end().split_once(':') else {
-            break;
-        };
-        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-    }
+    let headers = read_headers(&mut reader)?;
     let len = headers.get("content-length").and_then(|v| v.parse().ok());
     let mut body = vec![0; len.unwrap_or(0)];
     reader.read_exact(&mut body)?;
