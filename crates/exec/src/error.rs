@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::sandbox::Tried;
+
 /// A sandbox that cannot be had, or a job in it that could not be carried out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -70,6 +72,12 @@ pub enum SandboxError {
         /// The end of what it wrote to standard error.
         stderr: String,
     },
+    /// No way of running steps works here.
+    #[error("there is no way to run steps on this machine{}", ways(.tried))]
+    NoWay {
+        /// What was tried, the best first.
+        tried: Vec<Tried>,
+    },
     /// The caller's cancel flag was raised.
     #[error("interrupted")]
     Cancelled,
@@ -95,6 +103,7 @@ impl SandboxError {
                 | Self::MissingTool { .. }
                 | Self::MapRefused { .. }
                 | Self::Refused { .. }
+                | Self::NoWay { .. }
         )
     }
 
@@ -119,7 +128,23 @@ impl SandboxError {
             Self::Refused { what, .. } if what.contains("overlay") => {
                 Some("overlayfs in a user namespace needs Linux 5.11, and a store on ext4, xfs, btrfs or tmpfs (AMIFORGE_HOME moves it)".into())
             }
+            // The best way is the one to get.
+            Self::NoWay { tried } => tried.iter().find_map(|tried| tried.error.hint()),
             _ => None,
         }
     }
+}
+
+/// The ways that were tried, in words.
+fn ways(tried: &[Tried]) -> String {
+    let mut text = String::new();
+    for Tried { way, error } in tried {
+        text.push_str(&format!("; {way}: {error}"));
+        let mut next = std::error::Error::source(error);
+        while let Some(cause) = next {
+            text.push_str(&format!(": {cause}"));
+            next = cause.source();
+        }
+    }
+    text
 }

@@ -46,9 +46,9 @@ pub use executor::{
 pub use logs::ToeLog;
 pub use outside::Outside;
 pub use root::{TreeRoot, TreeRootError};
-pub use sandbox::{Console, Helper, OnEvent, Probe, ProbeEntry, Sandbox};
+pub use sandbox::{Chosen, Console, Helper, OnEvent, Sandbox, Tried};
 pub use spec::{
-    ID_COUNT, IdMap, Limits, PlaceError, RootSpec, ScriptSpec, ShellSpec, Shim, lent_place,
+    ID_COUNT, IdMap, Limits, PlaceError, RootSpec, ScriptSpec, ShellSpec, Shim, Way, lent_place,
 };
 
 /// The argument with which a program is asked to play the child of a [`Sandbox`].

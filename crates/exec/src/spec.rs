@@ -234,6 +234,48 @@ pub struct ShellSpec {
     pub terminal: Option<(u16, u16)>,
 }
 
+/// A way of running steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// A user namespace in which every id of an image has one of the host's behind it.
+    MappedIds,
+    /// A user namespace with the caller's own id alone, behind root; owners are recorded.
+    SingleId,
+}
+
+impl Way {
+    /// All of them, in the order in which they are tried.
+    pub const ALL: &'static [Self] = &[Self::MappedIds, Self::SingleId];
+
+    /// Its name for people and options.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MappedIds => "mapped-ids",
+            Self::SingleId => "single-id",
+        }
+    }
+}
+
+impl std::fmt::Display for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Way {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.iter().find(|way| way.as_str() == text);
+        found.copied().ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|way| way.as_str()).collect();
+            format!("there is no such way of running steps; there are {}", names.join(", "))
+        })
+    }
+}
+
 /// Which user and group ids of the host stand behind the ids `0..65536` of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMap {
@@ -241,7 +283,9 @@ pub struct IdMap {
     pub uid_base: u32,
     /// Host group id behind group 0 of the image.
     pub gid_base: u32,
-    /// True: written by newuidmap and newgidmap. False: written directly, as root.
+    /// How many ids there are: [`ID_COUNT`], or one.
+    pub count: u32,
+    /// True: written by newuidmap and newgidmap. False: written directly, as root or of one's own ids.
     pub helpers: bool,
 }
 

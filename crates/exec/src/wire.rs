@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{ChildEvent, RunSpec, ScriptResult, ShellResult};
 use crate::executor::{Executed, Journal};
 use crate::outside::Outside;
-use crate::spec::{RootSpec, ScriptSpec, ShellSpec};
+use crate::spec::{RootSpec, ScriptSpec, ShellSpec, Way};
 
 /// Descriptors of a shell: its terminal, or three pipes.
 pub(crate) const MAX_HANDED: usize = 3;
@@ -27,6 +27,7 @@ pub(crate) const MAX_HANDED: usize = 3;
 pub(crate) struct ToChild {
     /// Process id of the parent, to notice that it died before we could ask to die with it.
     pub(crate) parent: i32,
+    pub(crate) way: Way,
     pub(crate) job: Job,
 }
 

@@ -5,8 +5,13 @@
 //! it is sound (SAFETY). No other crate may contain unsafe code.
 #![allow(unsafe_code, reason = "this crate exists to hold it")]
 
+mod notify;
+
 use std::io;
 
+pub use notify::{
+    Answer, Asked, Call, Listener, read_memory, stat_bytes, statx_bytes, watch, write_memory,
+};
 pub use rustix::process::{Pid, Resource, Rlimit};
 pub use rustix::thread::UnshareFlags as Namespaces;
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use amiforge_exec::{
-    ChildEvent, DocumentSpec, Helper, RootSpec, RunSpec, Sandbox, ScriptResult, ScriptSpec,
+    ChildEvent, DocumentSpec, Helper, RootSpec, RunSpec, Sandbox, ScriptResult, ScriptSpec, Way,
 };
 use amiforge_store::FileBlob;
 use amiforge_tree::{Content, DataSource, Inode, Kind, LayerDiff, LayerEntry, Stat, layer};
@@ -40,6 +40,13 @@ pub(crate) fn helper() -> Helper {
     )
 }
 
+/// Set when the tests run in another way than the first.
+pub(crate) const WAY: &str = "AMIFORGE_TEST_WAY";
+
+pub(crate) fn way() -> Way {
+    std::env::var(WAY).map_or(Way::MappedIds, |way| way.parse().unwrap())
+}
+
 impl Bench {
     pub(crate) fn new() -> Self {
         Self::with(&BTreeMap::new())
@@ -58,7 +65,7 @@ impl Bench {
             .prefix("amiforge-test-")
             .tempdir()
             .unwrap();
-        let sandbox = Sandbox::new(helper()).unwrap();
+        let sandbox = Sandbox::new(helper(), way()).unwrap();
         let mut bench = Self {
             dir,
             sandbox,

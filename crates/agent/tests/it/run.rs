@@ -5,18 +5,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use amiforge_exec::{ChildEvent, Sandbox, SandboxError, Shim, Status, ToeLog};
+use amiforge_exec::{ChildEvent, Sandbox, SandboxError, Shim, Status, ToeLog, Way};
 use amiforge_tree::{Content, Inode, Kind, LayerEntry};
 use amiforge_types::Timestamp;
 
-use crate::root::{Bench, CLOCK, build, dir, file, helper, link, never, script, stat};
+use crate::root::{Bench, CLOCK, build, dir, file, helper, link, never, script, stat, way};
 
 #[test]
-fn probe_says_what_works() {
+fn the_first_way_that_works_is_taken() {
     let temp = tempfile::tempdir().unwrap();
-    let probe = Sandbox::probe(helper(), temp.path());
-    assert!(probe.usable(), "{probe:?}");
-    assert_eq!(probe.entries.len(), 2);
+    let chosen = Sandbox::choose(&helper(), None, temp.path()).unwrap();
+    assert_eq!(chosen.sandbox.way(), Way::MappedIds);
+    assert!(chosen.passed.is_empty(), "{chosen:?}");
+    for way in Way::ALL {
+        let chosen = Sandbox::choose(&helper(), Some(*way), temp.path()).unwrap();
+        assert_eq!(chosen.sandbox.way(), *way);
+        assert_eq!(way.to_string().parse(), Ok(*way));
+    }
+    assert!("elsewhere".parse::<Way>().unwrap_err().contains("single-id"));
     assert_eq!(
         fs_err::read_dir(temp.path()).unwrap().count(),
         0,
@@ -342,7 +348,7 @@ fn killing_the_parent_kills_everything() {
         "the job outlived its parent"
     );
     // What it left on disk is removed the way the store does it.
-    let sandbox = Sandbox::new(helper()).unwrap();
+    let sandbox = Sandbox::new(helper(), way()).unwrap();
     let left: Vec<_> = fs_err::read_dir(temp.path())
         .unwrap()
         .map(|e| e.unwrap().path())

@@ -11,7 +11,7 @@ use rustix::process::{DumpableBehavior, Signal};
 use super::dirs::Opened;
 use super::{ChildError, Out, mounts, refused};
 use crate::executor::{self, Held, Machine};
-use crate::spec::HOST_NAME;
+use crate::spec::{HOST_NAME, Way};
 use crate::wire::{FromChild, Job, JobResult, MAX_HANDED};
 
 /// Builds the root and runs the job in it. `alive` is the reading end of a pipe that the parent
@@ -19,6 +19,7 @@ use crate::wire::{FromChild, Job, JobResult, MAX_HANDED};
 pub(super) fn run(
     job: Job,
     opened: Opened,
+    way: Way,
     alive: &OwnedFd,
     out: &mut Out,
 ) -> Result<JobResult, ChildError> {
@@ -41,16 +42,19 @@ pub(super) fn run(
     let Some(root) = job.foreign_root() else {
         return Err(ChildError::plain("this job is a trusted one"));
     };
-    mounts::enter(root, opened)?;
+    mounts::enter(root, opened, way)?;
     rustix::system::sethostname(HOST_NAME.as_bytes())
         .map_err(|e| refused("set the host name", e))?;
     if !root.network {
         amiforge_sys::loopback_up().map_err(|e| refused("bring up the loopback interface", e))?;
     }
     // The steps are root in the same user namespace. Without this they could reach our way to the
-    // parent through /proc/1/fd, and the helper program through /proc/1/exe.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .map_err(|e| refused("hide from the steps", e))?;
+    // parent through /proc/1/fd, and the helper program through /proc/1/exe. One that is watched has to
+    // be readable for who watches it; the steps lack a capability that it has, which hides it as well.
+    if way == Way::MappedIds {
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(|e| refused("hide from the steps", e))?;
+    }
 
     let held = Held::of(&root.limits);
     if let Job::Shell { shell, .. } = &job {

@@ -13,8 +13,10 @@ mod dirs;
 mod init;
 mod layers;
 mod mounts;
+mod recorded;
 mod shims;
 mod trusted;
+mod watched;
 
 use std::fs::File;
 use std::io::{self, BufRead, Read as _, Write as _};
@@ -25,6 +27,8 @@ use amiforge_sys::{Fork, Namespaces, Pid};
 use rustix::process::{Signal, WaitOptions};
 use rustix::thread::{Gid, Uid};
 
+use self::recorded::{Prepared, Recorder};
+use crate::spec::Way;
 use crate::wire::{FromChild, Job, JobResult, ToChild};
 
 /// A failure in the child, as the parent will tell it.
@@ -118,17 +122,18 @@ fn serve(out: &mut Out) -> Result<(), ChildError> {
     let Some(line) = read_line(&mut stdin)? else {
         return Ok(());
     };
-    let ToChild { parent, job } = serde_json::from_slice(&line)
+    let ToChild { parent, way, job } = serde_json::from_slice(&line)
         .map_err(|e| ChildError::job("the job is not understood", &e))?;
 
     let dirs = dirs::Dirs::of(&job)?;
+    let recorder = watched::prepare(way, &job)?;
     unshare(&job)?;
     let opened = dirs.open(&job)?;
     out.send(&FromChild::Unshared);
     if read_line(&mut stdin)?.is_none() {
         return Ok(()); // the parent gave up
     }
-    become_root()?;
+    become_root(way)?;
     // Changing ids cleared the parent-death signal that the parent had set.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|e| refused("die with the parent", e))?;
@@ -138,11 +143,14 @@ fn serve(out: &mut Out) -> Result<(), ChildError> {
     rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
 
     if job.trusted() {
-        trusted::run(job)?;
+        match recorder {
+            None => trusted::run(job)?,
+            Some(recorder) => watched::trusted(job, recorder)?,
+        }
         out.send(&FromChild::Done(JobResult::Unit));
         return Ok(());
     }
-    supervise(job, opened, out)
+    supervise(job, opened, recorder, out)
 }
 
 fn unshare(job: &Job) -> Result<(), ChildError> {
@@ -161,21 +169,35 @@ fn unshare(job: &Job) -> Result<(), ChildError> {
     amiforge_sys::unshare(flags).map_err(|e| ChildError::refused("create a user namespace", e))
 }
 
-fn become_root() -> Result<(), ChildError> {
+fn become_root(way: Way) -> Result<(), ChildError> {
     let failed = |e| refused("become root of the user namespace", e);
-    rustix::thread::set_thread_groups(&[]).map_err(failed)?;
+    if way == Way::MappedIds {
+        // With one id the kernel lets nobody change groups.
+        rustix::thread::set_thread_groups(&[]).map_err(failed)?;
+    }
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(failed)?;
     rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(failed)
 }
 
 /// Starts the first process of the new pid namespace and waits for it.
-fn supervise(job: Job, opened: dirs::Opened, out: &mut Out) -> Result<(), ChildError> {
+fn supervise(
+    job: Job,
+    opened: dirs::Opened,
+    recorder: Option<Prepared>,
+    out: &mut Out,
+) -> Result<(), ChildError> {
+    let pair = watched::pair(recorder.is_some())?;
     let (alive, our_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| ChildError::refused("make a pipe", e))?;
     match amiforge_sys::fork().map_err(|e| ChildError::refused("start the first process", e))? {
         Fork::Child => {
             drop(our_end);
-            let code = match init::run(job, opened, &alive, out) {
+            let watched = pair.map_or(Ok(()), |(_, theirs)| watched::begin(theirs));
+            let way = match recorder {
+                None => Way::MappedIds,
+                Some(_) => Way::SingleId,
+            };
+            let code = match watched.and_then(|()| init::run(job, opened, way, &alive, out)) {
                 Ok(result) => {
                     out.send(&FromChild::Done(result));
                     0
@@ -190,7 +212,8 @@ fn supervise(job: Job, opened: dirs::Opened, out: &mut Out) -> Result<(), ChildE
         }
         Fork::Parent(pid) => {
             drop(opened);
-            kill_when_given_up(pid)?;
+            let mut recorder = watched::listen(pair, recorder)?;
+            attend(pid, recorder.as_mut())?;
             let status = loop {
                 match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
                     Ok(Some((_, status))) => break status,
@@ -199,6 +222,9 @@ fn supervise(job: Job, opened: dirs::Opened, out: &mut Out) -> Result<(), ChildE
                 }
             };
             drop(our_end);
+            if let Some(recorder) = recorder {
+                recorder.finish()?;
+            }
             match status.terminating_signal() {
                 // reboot(2) in a pid namespace ends its first process with SIGHUP or SIGINT.
                 Some(signal @ (1 | 2)) => Err(ChildError::plain(format!(
@@ -214,22 +240,29 @@ fn supervise(job: Job, opened: dirs::Opened, out: &mut Out) -> Result<(), ChildE
     }
 }
 
-/// Returns when `pid` has ended; ends it when the parent closes our standard input. Ending it takes
-/// every process of the job along, and waiting for it waits for them all.
-fn kill_when_given_up(pid: Pid) -> Result<(), ChildError> {
+/// Returns when `pid` has ended, answering its calls until then; ends it when the parent closes our standard input.
+/// Ending the first process of a pid namespace takes every process of the job along, and waiting for it waits for them all.
+fn attend(pid: Pid, mut recorder: Option<&mut Recorder>) -> Result<(), ChildError> {
     use rustix::event::{PollFd, PollFlags};
     let init = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
         .map_err(|e| refused("watch the first process", e))?;
     let stdin = io::stdin();
     loop {
-        let mut fds = [
+        let mut fds = vec![
             PollFd::new(&init, PollFlags::IN),
             PollFd::new(&stdin, PollFlags::IN),
         ];
+        fds.extend(recorder.as_deref().map(|r| PollFd::new(r, PollFlags::IN)));
         match rustix::event::poll(&mut fds, None) {
             Err(rustix::io::Errno::INTR) => continue,
             Err(e) => return Err(refused("watch the first process", e)),
             Ok(_) if !fds[0].revents().is_empty() => return Ok(()),
+            Ok(_) if fds[1].revents().is_empty() => {
+                if let Some(recorder) = recorder.as_deref_mut() {
+                    let served = recorder.serve();
+                    served.map_err(|e| refused("answer for the owners of files", e))?;
+                }
+            }
             // Nothing more is ever sent, so anything there is the end.
             Ok(_) => {
                 let _gone = rustix::process::pidfd_send_signal(&init, Signal::KILL);

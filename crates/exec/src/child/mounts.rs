@@ -17,10 +17,10 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use super::dirs::Opened;
 use super::shims::{self, Lent};
 use super::{ChildError, refused};
-use crate::spec::{DEVICE_LINKS, DEVICES, MOUNT_POINTS, RootSpec};
+use crate::spec::{DEVICE_LINKS, DEVICES, MOUNT_POINTS, RootSpec, Way};
 
 /// Builds the root and pivots into it. Afterwards nothing of the host is mounted or open.
-pub(super) fn enter(root: &RootSpec, opened: Opened) -> Result<(), ChildError> {
+pub(super) fn enter(root: &RootSpec, opened: Opened, way: Way) -> Result<(), ChildError> {
     let Opened {
         lowers,
         upper: Some(upper),
@@ -79,7 +79,7 @@ pub(super) fn enter(root: &RootSpec, opened: Opened) -> Result<(), ChildError> {
     overlay(&fd_path(&target), &options, MountFlags::empty())?;
     let new_root = open_at(&stage, "root")?;
 
-    devices(&new_root)?;
+    devices(&new_root, way)?;
     let proc_flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount(
         "proc",
@@ -148,7 +148,7 @@ fn copy_root(image: &OwnedFd, shims: &OwnedFd) -> Result<(), ChildError> {
     rustix::fs::fchmod(shims, Mode::from_raw_mode(stat.st_mode & 0o7777)).map_err(failed)
 }
 
-fn devices(root: &OwnedFd) -> Result<(), ChildError> {
+fn devices(root: &OwnedFd, way: Way) -> Result<(), ChildError> {
     tmpfs(
         &fd_path(&open_at(root, "dev")?),
         c"mode=0755,size=1m",
@@ -174,7 +174,11 @@ fn devices(root: &OwnedFd) -> Result<(), ChildError> {
         fd_path(&open_at(&dev, "pts")?),
         "devpts",
         MountFlags::NOSUID | MountFlags::NOEXEC,
-        Some(c"newinstance,ptmxmode=0666,mode=0620,gid=5"),
+        Some(match way {
+            Way::MappedIds => c"newinstance,ptmxmode=0666,mode=0620,gid=5",
+            // There is no group 5.
+            Way::SingleId => c"newinstance,ptmxmode=0666,mode=0620",
+        }),
     )
     .map_err(|e| refused("mount /dev/pts", e))?;
     mkdir_mode(&dev, "shm", 0o1777)?;

@@ -38,10 +38,11 @@ pub(super) fn choose() -> Result<IdMap, SandboxError> {
         let uid_base = uid_base.unwrap_or(ROOT_DEFAULT_BASE);
         let gid_base = gid_base.unwrap_or(ROOT_DEFAULT_BASE);
         return Ok(IdMap {
-            uid_base: inside(&own_map("/proc/self/uid_map")?, uid_base)
+            uid_base: inside(&own_map("/proc/self/uid_map")?, uid_base, ID_COUNT)
                 .ok_or(SandboxError::NoRoomForIds)?,
-            gid_base: inside(&own_map("/proc/self/gid_map")?, gid_base)
+            gid_base: inside(&own_map("/proc/self/gid_map")?, gid_base, ID_COUNT)
                 .ok_or(SandboxError::NoRoomForIds)?,
+            count: ID_COUNT,
             helpers: false,
         });
     }
@@ -52,6 +53,7 @@ pub(super) fn choose() -> Result<IdMap, SandboxError> {
     let map = IdMap {
         uid_base: uid_base.ok_or_else(|| missing("/etc/subuid"))?,
         gid_base: gid_base.ok_or_else(|| missing("/etc/subgid"))?,
+        count: ID_COUNT,
         helpers: true,
     };
     for tool in ["newuidmap", "newgidmap"] {
@@ -62,13 +64,32 @@ pub(super) fn choose() -> Result<IdMap, SandboxError> {
     Ok(map)
 }
 
+/// One id: for root one that belongs to nobody, for everybody else the caller's own.
+pub(super) fn single() -> Result<IdMap, SandboxError> {
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    // Root of the host inside would own what the host lends (devices), and have no limits.
+    let base = |file, own: u32| match uid {
+        0 => inside(&own_map(file)?, ROOT_DEFAULT_BASE, 1).ok_or(SandboxError::NoRoomForIds),
+        _ => Ok(own),
+    };
+    Ok(IdMap {
+        uid_base: base("/proc/self/uid_map", uid)?,
+        gid_base: base("/proc/self/gid_map", gid)?,
+        count: 1,
+        helpers: false,
+    })
+}
+
 /// Writes the id map of process `pid`. With `caller`, the caller's own ids are there too.
 pub(super) fn write(map: IdMap, pid: u32, caller: bool) -> Result<(), SandboxError> {
     let uid = rustix::process::geteuid().as_raw();
     let gid = rustix::process::getegid().as_raw();
     let one = |tool: &'static str, file: &'static str, base: u32, own: u32| {
-        let mut lines = vec![[0, base, ID_COUNT]];
-        if caller {
+        let mut lines = vec![[0, base, map.count]];
+        if caller && base != own {
             lines.push([CALLER_ID, own, 1]);
         }
         if map.helpers {
@@ -77,6 +98,16 @@ pub(super) fn write(map: IdMap, pid: u32, caller: bool) -> Result<(), SandboxErr
             directly(file, pid, &lines)
         }
     };
+    if uid != 0 && !map.helpers {
+        // What it takes to map one's own group (user_namespaces(7)).
+        let tool = "setgroups";
+        std::fs::write(format!("/proc/{pid}/{tool}"), "deny").map_err(|e| {
+            SandboxError::MapRefused {
+                tool,
+                message: e.to_string(),
+            }
+        })?;
+    }
     // The kernel wants the group map first only for unprivileged writers; the order is harmless otherwise.
     one("newgidmap", "gid_map", map.gid_base, gid)?;
     one("newuidmap", "uid_map", map.uid_base, uid)
@@ -168,11 +199,11 @@ fn own_map(file: &'static str) -> Result<Vec<(u32, u32)>, SandboxError> {
         .collect())
 }
 
-/// `wanted` when the whole range from there exists in `ranges`, else the highest place where one
+/// `wanted` when the whole range of `count` from there exists in `ranges`, else the highest place where one
 /// fits that leaves id 0 out.
-fn inside(ranges: &[(u32, u32)], wanted: u32) -> Option<u32> {
+fn inside(ranges: &[(u32, u32)], wanted: u32, count: u32) -> Option<u32> {
     let end = |first: u32, count: u32| u64::from(first) + u64::from(count);
-    let need = u64::from(ID_COUNT);
+    let need = u64::from(count);
     if ranges
         .iter()
         .any(|(first, count)| *first <= wanted && u64::from(wanted) + need <= end(*first, *count))
@@ -217,15 +248,16 @@ mod tests {
     #[test]
     fn keeps_inside_the_ids_of_a_container() {
         assert_eq!(
-            inside(&[(0, u32::MAX)], ROOT_DEFAULT_BASE),
+            inside(&[(0, u32::MAX)], ROOT_DEFAULT_BASE, ID_COUNT),
             Some(ROOT_DEFAULT_BASE)
         );
         assert_eq!(
-            inside(&[(0, 1), (1, 131_072)], ROOT_DEFAULT_BASE),
+            inside(&[(0, 1), (1, 131_072)], ROOT_DEFAULT_BASE, ID_COUNT),
             Some(65_537)
         );
-        assert_eq!(inside(&[(0, 65_536)], ROOT_DEFAULT_BASE), None);
-        assert_eq!(inside(&[], 5), None);
+        assert_eq!(inside(&[(0, 65_536)], ROOT_DEFAULT_BASE, ID_COUNT), None);
+        assert_eq!(inside(&[(0, 65_536)], ROOT_DEFAULT_BASE, 1), Some(65_535));
+        assert_eq!(inside(&[], 5, 1), None);
     }
 
     #[test]

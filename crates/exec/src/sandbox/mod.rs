@@ -22,10 +22,10 @@ use crate::error::SandboxError;
 use crate::event::{ChildEvent, RunResult, RunSpec, ScriptResult, ShellResult};
 use crate::executor::Journal;
 use crate::outside::Outside;
-use crate::spec::{IdMap, RootSpec, ScriptSpec, ShellSpec};
+use crate::spec::{IdMap, RootSpec, ScriptSpec, ShellSpec, Way};
 use crate::wire::{FromChild, Job, JobResult, ToChild};
 
-pub use probe::{Probe, ProbeEntry};
+pub use probe::{Chosen, Tried};
 pub use shell::Console;
 
 /// How often the cancel flag is looked at.
@@ -68,20 +68,28 @@ pub type OnEvent<'a> = &'a mut dyn FnMut(ChildEvent);
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     helper: Helper,
+    way: Way,
     ids: IdMap,
 }
 
 impl Sandbox {
-    /// Finds the ids to use for the calling user.
+    /// Finds the ids to use for the calling user, in the way that is given.
     ///
     /// # Errors
     /// What the machine lacks; see [`SandboxError::hint`]. That the kernel allows namespaces shows
-    /// only with the first job, or with [`Sandbox::probe`].
-    pub fn new(helper: Helper) -> Result<Self, SandboxError> {
-        Ok(Self {
-            helper,
-            ids: ids::choose()?,
-        })
+    /// only with the first job, or with [`Sandbox::try_out`].
+    pub fn new(helper: Helper, way: Way) -> Result<Self, SandboxError> {
+        let ids = match way {
+            Way::MappedIds => ids::choose()?,
+            Way::SingleId => ids::single()?,
+        };
+        Ok(Self { helper, way, ids })
+    }
+
+    /// How steps run.
+    #[must_use]
+    pub fn way(&self) -> Way {
+        self.way
     }
 
     /// The host ids behind the image's ids. Directories made by [`Sandbox::materialise`] are of use
@@ -311,7 +319,11 @@ impl Sandbox {
         let parent = rustix::process::getpid().as_raw_nonzero().get();
         send(
             &ours,
-            &serde_json::to_string(&ToChild { parent, job }).map_err(io::Error::from),
+            &serde_json::to_string(&ToChild {
+                parent,
+                way: self.way,
+                job,
+            }).map_err(io::Error::from),
         );
 
         let mut relay = None;
@@ -371,6 +383,12 @@ impl Sandbox {
         if let (Some(Ok(_)), Err(error)) = (&outcome, relayed) {
             let what = format!("output of the shell was lost: {error}");
             return Err(SandboxError::Job { what });
+        }
+        if let (Some(Ok(_)), Ok(status)) = (&outcome, &status)
+            && !status.success()
+        {
+            let status = format!("after its work was done: {status}");
+            return Err(SandboxError::Died { status, stderr });
         }
         outcome.unwrap_or_else(|| {
             let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());

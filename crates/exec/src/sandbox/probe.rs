@@ -1,4 +1,4 @@
-//! Which way of running steps works on this machine, and why the others do not: for `doctor`.
+//! Which way of running steps works on this machine, and why the others do not.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,86 +6,73 @@ use std::sync::atomic::AtomicBool;
 
 use super::{Helper, Sandbox};
 use crate::error::SandboxError;
-use crate::spec::{Limits, RootSpec, ScriptSpec};
+use crate::spec::{Limits, RootSpec, ScriptSpec, Way};
 
-/// The result of [`Sandbox::probe`].
+/// A way that was tried and cannot be taken.
 #[derive(Debug)]
-pub struct Probe {
-    /// One entry for each thing looked at, in order.
-    pub entries: Vec<ProbeEntry>,
+pub struct Tried {
+    /// Which.
+    pub way: Way,
+    /// Why not.
+    pub error: SandboxError,
 }
 
-/// One thing that was looked at.
+/// The way that is taken.
 #[derive(Debug)]
-pub struct ProbeEntry {
-    /// What, for example `user namespace with mapped ids`.
-    pub what: &'static str,
-    /// What was found when it works.
-    pub result: Result<String, SandboxError>,
-}
-
-impl Probe {
-    /// True when steps can run here.
-    #[must_use]
-    pub fn usable(&self) -> bool {
-        self.entries.iter().all(|entry| entry.result.is_ok())
-    }
+pub struct Chosen {
+    /// A sandbox that was tried out.
+    pub sandbox: Sandbox,
+    /// Those that would have been better and do not work here, the best first.
+    pub passed: Vec<Tried>,
 }
 
 impl Sandbox {
-    /// Tries a real sandbox with its uppers below the directory `scratch`, which exists and is
-    /// where the store would be.
-    #[must_use]
-    pub fn probe(helper: Helper, scratch: &Path) -> Probe {
-        let sandbox = Self::new(helper);
-        let ids = match &sandbox {
-            Ok(sandbox) => Ok(format!(
-                "users from {}, groups from {}, {}",
-                sandbox.ids.uid_base,
-                sandbox.ids.gid_base,
-                if sandbox.ids.helpers {
-                    "by newuidmap and newgidmap"
-                } else {
-                    "written directly"
-                },
-            )),
-            Err(_) => Err(()),
-        };
-        let mut entries = Vec::new();
-        match (sandbox, ids) {
-            (Ok(sandbox), Ok(ids)) => {
-                entries.push(ProbeEntry {
-                    what: "subordinate ids",
-                    result: Ok(ids),
-                });
-                entries.push(ProbeEntry {
-                    what: "user namespace with overlayfs",
-                    result: sandbox.try_out(scratch).map(|()| "works".to_owned()),
-                });
+    /// Tries the ways in their order, or the one that is asked for, with real jobs below the directory `scratch`, which
+    /// exists and is where the store is. The first that works is taken.
+    ///
+    /// # Errors
+    /// What the one that was asked for lacks; else [`SandboxError::NoWay`].
+    pub fn choose(
+        helper: &Helper,
+        asked: Option<Way>,
+        scratch: &Path,
+    ) -> Result<Chosen, SandboxError> {
+        let ways = asked.as_ref().map_or(Way::ALL, std::slice::from_ref);
+        let mut passed = Vec::new();
+        for way in ways {
+            match Self::usable(helper.clone(), *way, scratch) {
+                Ok(sandbox) => return Ok(Chosen { sandbox, passed }),
+                Err(error) if asked.is_none() && error.is_environment() => {
+                    passed.push(Tried { way: *way, error });
+                }
+                Err(error) => return Err(error),
             }
-            (Err(e), _) => entries.push(ProbeEntry {
-                what: "subordinate ids",
-                result: Err(e),
-            }),
-            (Ok(_), Err(())) => {}
         }
-        Probe { entries }
+        Err(SandboxError::NoWay { tried: passed })
+    }
+
+    /// A sandbox of this way that was tried out.
+    ///
+    /// # Errors
+    /// Why it does not work.
+    pub fn usable(helper: Helper, way: Way, scratch: &Path) -> Result<Self, SandboxError> {
+        let sandbox = Self::new(helper, way)?;
+        sandbox.try_out(scratch)?;
+        Ok(sandbox)
     }
 
     /// Sets up a root without any program in it; that starting one then fails is expected.
     fn try_out(&self, scratch: &Path) -> Result<(), SandboxError> {
+        let io = |path: &Path, source| SandboxError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let dir = tempfile::Builder::new()
             .prefix("amiforge-probe-")
             .tempdir_in(scratch)
-            .map_err(|source| SandboxError::Io {
-                path: scratch.to_owned(),
-                source,
-            })?;
+            .map_err(|source| io(scratch, source))?;
         let lower = dir.path().join("lower");
-        fs_err::create_dir(&lower).map_err(|source| SandboxError::Io {
-            path: lower.clone(),
-            source,
-        })?;
+        fs_err::create_dir(&lower).map_err(|source| io(&lower, source))?;
         let root = RootSpec {
             lowers: vec![lower],
             upper: dir.path().join("upper"),

@@ -1,0 +1,329 @@
+//! Where owners are recorded: an attribute of the file, or the table beside its directory.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, StatxFlags, Uid, XattrFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::place::Place;
+use super::{Dirs, MAX_VALUE};
+
+/// Names that a job does not see.
+pub(super) const PREFIX: &[u8] = b"user.amiforge.";
+/// The owner as `UID:GID`.
+pub(super) const OWNER: &str = "user.amiforge.owner";
+/// Access lists that name ids which the namespace lacks, in the form of acl(5)'s attributes.
+pub(super) const ACCESS_ACL: &str = "user.amiforge.acl.access";
+pub(super) const DEFAULT_ACL: &str = "user.amiforge.acl.default";
+
+/// Files that one table may name.
+const MAX_TABLE: u64 = 64 << 20;
+
+/// Inode and time of birth: what is made anew in the place of another has another birth.
+type Key = (u64, i64, u32);
+
+/// The table of a directory, in a file beside it.
+#[derive(Serialize, Deserialize)]
+struct Table {
+    version: u32,
+    /// Inode, birth in seconds and nanoseconds, user, group.
+    owners: Vec<(u64, i64, u32, u32, u32)>,
+}
+
+const VERSION: u32 = 1;
+
+/// The records.
+pub(super) struct Marks {
+    table: RefCell<BTreeMap<Key, (u32, u32)>>,
+    /// The folder that the table is kept in, and its name.
+    home: OwnedFd,
+    name: OsString,
+}
+
+/// The file beside a directory.
+fn beside(dir: &Path) -> PathBuf {
+    let mut name = dir.as_os_str().to_owned();
+    name.push(".owners");
+    PathBuf::from(name)
+}
+
+impl Marks {
+    pub(super) fn load(dirs: Dirs) -> io::Result<Self> {
+        let mut table = BTreeMap::new();
+        for dir in dirs.read.iter().chain([&dirs.write]) {
+            let mut bytes = Vec::new();
+            match File::open(beside(dir)) {
+                Ok(file) => file.take(MAX_TABLE).read_to_end(&mut bytes)?,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
+            let read: Table = serde_json::from_slice(&bytes)?;
+            if read.version != VERSION {
+                return Err(io::Error::other("a table of owners of another version"));
+            }
+            for (ino, secs, nanos, uid, gid) in read.owners {
+                table.insert((ino, secs, nanos), (uid, gid));
+            }
+        }
+        let file = beside(&dirs.write);
+        let (folder, name) = file
+            .parent()
+            .zip(file.file_name())
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self {
+            table: RefCell::new(table),
+            home: rustix::fs::open(folder, flags, Mode::empty())?,
+            name: name.to_owned(),
+        })
+    }
+
+    /// Writes the table beside the directory; none when there is nothing to write.
+    pub(super) fn save(&self) -> io::Result<()> {
+        let table = self.table.borrow();
+        if table.is_empty() {
+            return Ok(());
+        }
+        let table = Table {
+            version: VERSION,
+            owners: table
+                .iter()
+                .map(|((ino, secs, nanos), (uid, gid))| (*ino, *secs, *nanos, *uid, *gid))
+                .collect(),
+        };
+        let mut fresh = self.name.clone();
+        fresh.push(".new");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.home, &fresh, flags, Mode::RUSR | Mode::WUSR)?;
+        File::from(file).write_all(&serde_json::to_vec(&table)?)?;
+        rustix::fs::renameat(&self.home, &fresh, &self.home, &self.name)?;
+        Ok(())
+    }
+
+    /// The recorded owner.
+    pub(super) fn owner(&self, place: &Place) -> Result<Option<(u32, u32)>, Errno> {
+        let mut buf = [0; 32];
+        let read = match place.follow {
+            true => rustix::fs::getxattr(&place.path, OWNER, &mut buf),
+            false => rustix::fs::lgetxattr(&place.path, OWNER, &mut buf),
+        };
+        match read {
+            Ok(len) => Ok(parse(&buf[..len])),
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) if self.table.borrow().is_empty() => {
+                Ok(None)
+            }
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {
+                Ok(self.table.borrow().get(&key(place)?).copied())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Gives a file to somebody: what the kernel does then, and the record.
+    pub(super) fn chown(&self, place: &Place, owner: (u32, u32)) -> Result<(), Errno> {
+        let flags = match place.follow {
+            true => AtFlags::empty(),
+            false => AtFlags::SYMLINK_NOFOLLOW,
+        };
+        // Clears set-id bits and capabilities, and has overlayfs copy the file up.
+        rustix::fs::chownat(CWD, &place.path, Some(Uid::ROOT), Some(Gid::ROOT), flags)?;
+        if owner == (0, 0) {
+            if !self.table.borrow().is_empty() {
+                self.table.borrow_mut().remove(&key(place)?);
+            }
+            let removed = match place.follow {
+                true => rustix::fs::removexattr(&place.path, OWNER),
+                false => rustix::fs::lremovexattr(&place.path, OWNER),
+            };
+            return match removed {
+                Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
+                Err(e) => Err(e),
+            };
+        }
+        let text = format!("{}:{}", owner.0, owner.1);
+        match set(place, OWNER, text.as_bytes()) {
+            // Links, pipes, sockets and devices have none.
+            Err(Errno::PERM | Errno::OPNOTSUPP) => {
+                self.table.borrow_mut().insert(key(place)?, owner);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// A recorded access list.
+    pub(super) fn list(&self, place: &Place, name: &str) -> Option<Vec<u8>> {
+        let mut buf = vec![0; MAX_VALUE];
+        let read = match place.follow {
+            true => rustix::fs::getxattr(&place.path, name, &mut buf),
+            false => rustix::fs::lgetxattr(&place.path, name, &mut buf),
+        };
+        buf.truncate(read.ok()?);
+        Some(buf)
+    }
+
+    /// Records an access list, in place of one that the kernel has, and sets the mode that follows from it.
+    pub(super) fn set_list(&self, place: &Place, name: &str, list: &[u8]) -> Result<(), Errno> {
+        let kernels = match name {
+            ACCESS_ACL => "system.posix_acl_access",
+            _ => "system.posix_acl_default",
+        };
+        let stat = match place.follow {
+            true => rustix::fs::stat(&place.path),
+            false => rustix::fs::lstat(&place.path),
+        }?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Symlink {
+            return Err(Errno::OPNOTSUPP);
+        }
+        match rustix::fs::removexattr(&place.path, kernels) {
+            Ok(()) | Err(Errno::NODATA) => {}
+            Err(e) => return Err(e),
+        }
+        if name == ACCESS_ACL {
+            let bits = mode_of(list).ok_or(Errno::INVAL)?;
+            let mode = Mode::from_raw_mode((stat.st_mode & 0o7000) | bits);
+            rustix::fs::chmodat(CWD, &place.path, mode, AtFlags::empty())?;
+        }
+        set(place, name, list)
+    }
+
+    /// Drops a recorded access list; whether there was one.
+    pub(super) fn forget_list(&self, place: &Place, name: &str) -> bool {
+        match place.follow {
+            true => rustix::fs::removexattr(&place.path, name).is_ok(),
+            false => rustix::fs::lremovexattr(&place.path, name).is_ok(),
+        }
+    }
+
+    /// The names of the attributes of a file as a job sees them (listxattr(2)). `None` when it sees what there is.
+    pub(super) fn names(&self, place: &Place) -> Result<Option<Vec<u8>>, Errno> {
+        let mut buf = vec![0; MAX_VALUE];
+        let len = match place.follow {
+            true => rustix::fs::listxattr(&place.path, &mut buf),
+            false => rustix::fs::llistxattr(&place.path, &mut buf),
+        }?;
+        let names = || buf[..len].split_inclusive(|b| *b == 0);
+        if !names().any(|name| name.starts_with(PREFIX)) {
+            return Ok(None);
+        }
+        let mut shown = Vec::new();
+        for name in names() {
+            match name.strip_suffix(&[0]).unwrap_or(name) {
+                n if n == ACCESS_ACL.as_bytes() => {
+                    shown.extend_from_slice(b"system.posix_acl_access\0");
+                }
+                n if n == DEFAULT_ACL.as_bytes() => {
+                    shown.extend_from_slice(b"system.posix_acl_default\0");
+                }
+                n if n.starts_with(PREFIX) => {}
+                _ => shown.extend_from_slice(name),
+            }
+        }
+        Ok(Some(shown))
+    }
+}
+
+fn set(place: &Place, name: &str, value: &[u8]) -> Result<(), Errno> {
+    match place.follow {
+        true => rustix::fs::setxattr(&place.path, name, value, XattrFlags::empty()),
+        false => rustix::fs::lsetxattr(&place.path, name, value, XattrFlags::empty()),
+    }
+}
+
+fn key(place: &Place) -> Result<Key, Errno> {
+    let flags = match place.follow {
+        true => AtFlags::empty(),
+        false => AtFlags::SYMLINK_NOFOLLOW,
+    };
+    let wanted = StatxFlags::INO | StatxFlags::BTIME;
+    let stat = rustix::fs::statx(CWD, &place.path, flags, wanted)?;
+    Ok((stat.stx_ino, stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec))
+}
+
+fn parse(text: &[u8]) -> Option<(u32, u32)> {
+    let (uid, gid) = str::from_utf8(text).ok()?.split_once(':')?;
+    Some((uid.parse().ok()?, gid.parse().ok()?))
+}
+
+/// Tags of entries of an access list (acl(5), `linux/posix_acl.h`).
+const USER_OBJ: u16 = 0x01;
+const USER: u16 = 0x02;
+const GROUP_OBJ: u16 = 0x04;
+const GROUP: u16 = 0x08;
+const MASK: u16 = 0x10;
+const OTHER: u16 = 0x20;
+
+/// Tag, permissions and id of the entries: a version, then eight bytes for each.
+fn entries(list: &[u8]) -> impl Iterator<Item = (u16, u16, u32)> {
+    let rest = list.get(4..).unwrap_or_default();
+    rest.chunks_exact(8).map(|e| {
+        (
+            u16::from_le_bytes([e[0], e[1]]),
+            u16::from_le_bytes([e[2], e[3]]),
+            u32::from_le_bytes([e[4], e[5], e[6], e[7]]),
+        )
+    })
+}
+
+/// Whether a list names a user or group beside root, which the kernel would not take.
+pub(super) fn names_others(list: &[u8]) -> bool {
+    entries(list).any(|(tag, _, id)| matches!(tag, USER | GROUP) && id != 0)
+}
+
+/// The permission bits that an access list stands for: of the owner, of the mask or else the group, of others.
+fn mode_of(list: &[u8]) -> Option<u32> {
+    let find = |wanted| entries(list).find(|(tag, ..)| *tag == wanted);
+    let of = |entry: Option<(u16, u16, u32)>| entry.map(|(_, bits, _)| u32::from(bits & 7));
+    let owner = of(find(USER_OBJ))?;
+    let group = of(find(MASK)).or_else(|| of(find(GROUP_OBJ)))?;
+    let others = of(find(OTHER))?;
+    Some(owner << 6 | group << 3 | others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(of: &[(u16, u16, u32)]) -> Vec<u8> {
+        let mut bytes = vec![2, 0, 0, 0];
+        for (tag, bits, id) in of {
+            bytes.extend(tag.to_le_bytes());
+            bytes.extend(bits.to_le_bytes());
+            bytes.extend(id.to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn access_lists() {
+        let nobody = u32::MAX;
+        let own = list(&[(USER_OBJ, 7, nobody), (GROUP_OBJ, 5, nobody), (OTHER, 0, nobody)]);
+        assert!(!names_others(&own));
+        assert_eq!(mode_of(&own), Some(0o750));
+        let group = list(&[
+            (USER_OBJ, 6, nobody),
+            (GROUP_OBJ, 0, nobody),
+            (GROUP, 5, 4),
+            (MASK, 5, nobody),
+            (OTHER, 4, nobody),
+        ]);
+        assert!(names_others(&group));
+        assert_eq!(mode_of(&group), Some(0o654));
+        assert_eq!(mode_of(b"x"), None);
+    }
+
+    #[test]
+    fn owners_in_attributes() {
+        assert_eq!(parse(b"33:4"), Some((33, 4)));
+        assert_eq!(parse(b"33"), None);
+        assert_eq!(parse(b"-1:4"), None);
+    }
+}
