@@ -10,7 +10,7 @@ use amiforge_types::{Arch, Digest, LayerId};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{MAX_MANIFEST_BYTES, SCHEMA_VERSION};
-use crate::{ComponentRecord, CreationDate, ParentImage, ToolInfo};
+use crate::{ComponentRecord, CreationDate, LayerRun, ParentImage, ToolInfo};
 
 /// The one value of `kind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub struct ContainerLayer {
     pub bytes: u64,
     /// Of the archive in it.
     pub diff_id: Digest,
+    /// How its steps ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran: Option<LayerRun>,
 }
 
 /// How the test phases of a component ended.

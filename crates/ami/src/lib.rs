@@ -35,7 +35,7 @@ pub use device::{DeviceName, DeviceNameError};
 pub use ebs::{EbsError, EbsVolume, VolumeType};
 pub use id::{IdParseError, ImageId, SnapshotId};
 pub use manifest::{
-    Artifact, ArtifactFormat, BootProof, ComponentRecord, CreationDate, LayerRecord,
+    Artifact, ArtifactFormat, BootProof, ComponentRecord, CreationDate, LayerRecord, LayerRun,
     MAX_MANIFEST_BYTES, Manifest, ManifestError, ManifestProblem, ManifestSpec, ParentImage,
     PartitionInfo, RootDeviceType, SCHEMA_VERSION, ToolInfo, V2Support, VirtualizationType,
     VolumeInfo,

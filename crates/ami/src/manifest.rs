@@ -192,6 +192,18 @@ pub struct LayerRecord {
     pub digest: Digest,
     /// Its length in bytes.
     pub bytes: u64,
+    /// How its steps ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran: Option<LayerRun>,
+}
+
+/// How the steps of a layer ran when it was made. It says nothing about the bytes: they are the same every way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRun {
+    /// The way of running commands, for example `mapped-ids`; `none` when none of the image's ran.
+    pub sandbox: String,
+    /// `host` when they could reach the network of the builder, else `none`.
+    pub network: String,
 }
 
 /// The program that made the image.

@@ -16,7 +16,7 @@ mod shell;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use amiforge_engine::{Engine, EngineError, Settings};
+use amiforge_engine::{Engine, EngineError, Settings, Way};
 use clap::Parser;
 
 use crate::args::{Cli, Command, Disk};
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     if cli.events.as_deref() == Some("-".as_ref()) {
         out::json_lines();
     }
-    let result = run(cli.command, &progress);
+    let result = run(cli.command, cli.sandbox, &progress);
     progress.finish();
     match result {
         Ok(code) => code,
@@ -90,18 +90,24 @@ impl From<std::io::Error> for CommandError {
     }
 }
 
-fn run(command: Command, progress: &Arc<Progress>) -> Result<ExitCode, CommandError> {
+fn run(
+    command: Command,
+    sandbox: Option<Way>,
+    progress: &Arc<Progress>,
+) -> Result<ExitCode, CommandError> {
     match command {
         Command::Completions { shell } => return commands::completions(shell),
         Command::Explain { code } => return commands::explain(code.as_deref()),
         Command::Schema { kind } => return commands::schema(kind.as_deref()),
         _ => {}
     }
-    let engine = Engine::new(Settings::from_environment(
+    let mut settings = Settings::from_environment(
         progress.clone(),
         amiforge_exec::Helper::new("/proc/self/exe"),
         agent_blob::AGENT,
-    )?);
+    )?;
+    settings.sandbox = sandbox.or(settings.sandbox);
+    let engine = Engine::new(settings);
     let interrupted = engine.interruption();
     let handler = interrupted.clone();
     if let Err(error) = ctrlc::set_handler(move || {

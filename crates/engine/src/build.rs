@@ -24,7 +24,7 @@ use crate::container::{ContainerBuild, LAYOUT_DIR};
 use crate::disks::Formats;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
-use crate::layers::{CHANGES_FILE, Made, ShellAccess, Work, store_context};
+use crate::layers::{CHANGES_FILE, Made, Ran, ShellAccess, Work, store_context};
 use crate::load::{LoadedRecipe, RecipeRequest};
 use crate::lock::LOCK_FILE;
 use crate::look::threads;
@@ -583,10 +583,12 @@ pub(crate) fn component_records(plan: &Plan) -> Vec<ComponentRecord> {
 fn layer_records(made: &Made) -> Vec<LayerRecord> {
     made.layers
         .iter()
-        .map(|l| LayerRecord {
+        .zip(&made.ran)
+        .map(|(l, ran)| LayerRecord {
             id: l.id,
             digest: l.info.digest,
             bytes: l.info.bytes,
+            ran: ran.as_ref().map(Ran::shown),
         })
         .collect()
 }

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use amiforge_exec::Sandbox;
 use amiforge_plan::Plan;
 use amiforge_store::Store;
 use amiforge_types::{ByteSize, LayerId};
 use serde::Serialize;
 
 use crate::error::{Contextual, EngineError, ErrorKind, chain};
-use crate::layers::{sandbox_error, store_context};
+use crate::layers::store_context;
 use crate::settings::Engine;
 
 /// Everything in store and cache.
@@ -169,11 +168,13 @@ impl Engine {
             .remove_layer(id)
             .or_fail(ErrorKind::Failed, store_context)?;
         if let Some(root) = store.root(id) {
-            Sandbox::new(self.settings.helper.clone())
-                .and_then(|sandbox| sandbox.remove_trees(&[root]))
-                .map_err(sandbox_error)?;
+            self.remove_trees(store, &[root])?;
         }
-        for kind in [crate::layers::BUILD_RESULTS, crate::layers::VALIDATED] {
+        for kind in [
+            crate::layers::BUILD_RESULTS,
+            crate::layers::VALIDATED,
+            crate::layers::RAN,
+        ] {
             store
                 .remove_record(kind, &id.to_string())
                 .or_fail(ErrorKind::Failed, store_context)?;

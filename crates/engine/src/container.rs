@@ -17,7 +17,7 @@ use amiforge_types::{Arch, Compression, Digest, Timestamp};
 use crate::build::{Sums, component_records};
 use crate::compress::{BlobError, compressed};
 use crate::error::{Contextual, EngineError, ErrorKind};
-use crate::layers::{Made, Work};
+use crate::layers::{Made, Ran, Work};
 use crate::load::LoadedRecipe;
 use crate::output::OutFolder;
 use crate::parent::Parent;
@@ -120,12 +120,14 @@ impl Engine {
                 .layers
                 .iter()
                 .zip(&layers)
-                .map(|(planned, blob)| ContainerLayer {
+                .zip(&build.made.ran)
+                .map(|((planned, blob), ran)| ContainerLayer {
                     id: planned.id,
                     media_type: blob.format.media_type().to_owned(),
                     digest: blob.digest,
                     bytes: blob.size,
                     diff_id: blob.diff_id,
+                    ran: ran.as_ref().map(Ran::shown),
                 })
                 .collect(),
             recipe_digest: build.plan.recipe.digest,

@@ -1,10 +1,13 @@
 //! What this host can do, and what to install.
 
-use amiforge_exec::Sandbox;
+use std::path::Path;
+
+use amiforge_exec::{Sandbox, Way};
 use amiforge_vm::QemuTools;
 use serde::Serialize;
 
 use crate::error::chain;
+use crate::layers::describe;
 use crate::settings::Engine;
 
 /// One thing that was looked at.
@@ -80,16 +83,7 @@ impl Engine {
             Ok(store) => {
                 add("store", true, Ok(store.path().display().to_string()));
                 match store.temp_dir("probe") {
-                    Ok(scratch) => {
-                        for entry in Sandbox::probe(self.settings.helper.clone(), &scratch).entries
-                        {
-                            add(
-                                entry.what,
-                                true,
-                                entry.result.map_err(|e| (chain(&e), e.hint())),
-                            );
-                        }
-                    }
+                    Ok(scratch) => self.ways(&scratch, &mut add),
                     Err(error) => add("store", true, Err((chain(&error), None))),
                 }
             }
@@ -138,4 +132,49 @@ impl Engine {
         }
         DoctorReport { findings }
     }
+
+    /// The ways of running steps: that there is one is needed, and the first is the best.
+    fn ways(&self, scratch: &Path, add: Add<'_>) {
+        let tried: Vec<_> = Way::ALL
+            .iter()
+            .map(|way| {
+                let helper = self.settings.helper.clone();
+                (*way, Sandbox::usable(helper, *way, scratch))
+            })
+            .collect();
+        // What is left is a leftover of the store and goes when it is opened next.
+        let _ = std::fs::remove_dir(scratch);
+        let taken = tried.iter().find(|(_, result)| result.is_ok());
+        add(
+            "steps",
+            true,
+            match taken {
+                Some((way, _)) => Ok(format!("{way}: {}", describe(*way))),
+                None => Err(("they cannot run here".to_owned(), None)),
+            },
+        );
+        for (way, result) in &tried {
+            let found = match result {
+                Ok(sandbox) => Ok(shown_ids(sandbox)),
+                Err(error) => Err((chain(error), error.hint())),
+            };
+            add(way.as_str(), false, found);
+        }
+    }
+}
+
+type Add<'a> = &'a mut dyn FnMut(&str, bool, Result<String, (String, Option<String>)>);
+
+/// The ids of a sandbox in words.
+fn shown_ids(sandbox: &Sandbox) -> String {
+    let ids = sandbox.ids();
+    let how = match (sandbox.way(), ids.helpers) {
+        (Way::MappedIds, true) => "by newuidmap and newgidmap",
+        (Way::MappedIds, false) => "written directly",
+        (Way::SingleId, _) => "the only ones; owners are recorded",
+    };
+    format!(
+        "users from {}, groups from {}, {how}",
+        ids.uid_base, ids.gid_base
+    )
 }

@@ -4,6 +4,7 @@ mod failed;
 mod on_tree;
 mod overlay;
 mod phase;
+mod ran;
 mod roots;
 mod sandbox;
 mod tested;
@@ -38,8 +39,9 @@ pub(crate) use self::on_tree::on_tree;
 pub(crate) use self::overlay::{Scratch, component_shims, root_spec};
 pub(crate) use self::phase::BUILD_RESULTS;
 use self::phase::{BUILD, Phase};
-pub(crate) use self::sandbox::sandbox_error;
+pub(crate) use self::ran::{RAN, Ran};
 use self::sandbox::with_tail;
+pub(crate) use self::sandbox::{describe, sandbox_error};
 pub(crate) use self::validated::VALIDATED;
 use self::validated::validated_on;
 
@@ -67,6 +69,8 @@ pub(crate) struct Work<'a> {
 /// The layers of an image, ready to be put over one another.
 pub(crate) struct Made {
     pub(crate) layers: Vec<StoredLayer>,
+    /// How each of them was made, as far as that is known.
+    pub(crate) ran: Vec<Option<Ran>>,
     pub(crate) blobs: BlobTable,
     /// The build clock.
     pub(crate) clock: Timestamp,
@@ -92,6 +96,7 @@ impl Engine {
     fn make(&self, work: &Work<'_>, count: usize, validate: bool) -> Result<Made, EngineError> {
         let mut made = Made {
             layers: Vec::new(),
+            ran: Vec::new(),
             blobs: BlobTable::new(),
             clock: Timestamp::default(),
             built: 0,
@@ -161,6 +166,7 @@ impl Engine {
                 made.clock = newest(&layer);
             }
             made.layers.push(layer);
+            made.ran.push(Ran::of(work.store, planned.id));
             let validated = validate.then(|| validated_on(work.plan, at));
             for index in validated.unwrap_or_default() {
                 self.validate_component(work, at, index, &made, &mut sandbox)?;
@@ -242,6 +248,7 @@ impl Engine {
             reason: self.reason(work, planned),
         });
         let start = Instant::now();
+        Ran::NOTHING.keep(work.store, planned.id)?;
         let info = match planned.kind {
             LayerKind::ParentUnpacked => match work.parent.packages() {
                 Some(resolved) => self.unpack_debian(work, resolved, planned.id)?,
@@ -253,7 +260,7 @@ impl Engine {
                 };
                 let script = parent::configure_script(resolved, made.clock);
                 let what = format!("configuring the packages of {}", work.plan.parent_image);
-                let sandbox = self.sandbox(sandbox)?;
+                let sandbox = self.sandbox(work.store, sandbox)?;
                 self.run_parent_script(work, sandbox, planned, made, (script, what))?
             }
             LayerKind::ParentImported { index } => self.import_parent(work, planned, index)?,
@@ -271,9 +278,9 @@ impl Engine {
                 };
                 let failed = FailedAt::Phase(planned, of);
                 match self.run_on_tree(work, failed, of, made, sandbox)? {
-                    Some(diff) => self.put_diff(work, sandbox, planned, made, &diff)?,
+                    Some(diff) => self.put_diff(work, planned, made, &diff)?,
                     None => {
-                        let sandbox = self.sandbox(sandbox)?;
+                        let sandbox = self.sandbox(work.store, sandbox)?;
                         self.in_overlay(work, sandbox, failed, made, |root, cancel| {
                             Ok(self.run_phase(work, sandbox, of, root, cancel)?.start)
                         })?

@@ -46,6 +46,7 @@ mod volumes;
 
 /// What can be said about disk files.
 pub use amiforge_disk::{Compression, Format, Subformat};
+pub use amiforge_exec::Way;
 pub use amiforge_recipe::{codes, explain, nearest_code};
 pub use assemble::{AssembleRequest, BootChoice};
 pub use build::{BuildOutcome, BuildRequest};

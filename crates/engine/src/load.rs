@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use amiforge_exec::External;
 use amiforge_recipe::{
     Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, ParentImage, ResourceKind,
-    SecretParameter, Template, TemplateError, VersionPattern, did_you_mean, kind_of,
+    SecretParameter, StepNetwork, Template, TemplateError, VersionPattern, did_you_mean, kind_of,
     parse_component, parse_container_recipe, parse_document, parse_recipe, parse_template,
     recipe_sources, secret_key,
 };
@@ -90,7 +90,10 @@ impl LoadedComponent {
             let shown = if value.secret { "secret" } else { &value.value };
             (format!("reference.{name}"), shown.to_owned())
         });
-        environment.chain(external).collect()
+        let network = recipe.amiforge.network;
+        let network = (network != StepNetwork::default())
+            .then(|| ("network".to_owned(), network.name().to_owned()));
+        environment.chain(external).chain(network).collect()
     }
 
     /// The variables that its steps find.

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use amiforge_exec::Helper;
 use amiforge_exec::aws::AwsEnvironment;
+use amiforge_exec::{Helper, Sandbox, Way};
 use amiforge_store::{Home, HomeEnv};
 use amiforge_types::{LayerId, Timestamp};
 
@@ -41,12 +41,14 @@ pub struct Settings {
     pub events: Arc<dyn EventSink>,
     /// The program that plays the child of a sandbox.
     pub helper: Helper,
+    /// How steps run; `None` takes the best way that works here.
+    pub sandbox: Option<Way>,
     /// The static guest agent.
     pub agent: &'static [u8],
 }
 
 impl Settings {
-    /// Reads `AMIFORGE_HOME`, the XDG variables, `SOURCE_DATE_EPOCH` and the clock.
+    /// Reads `AMIFORGE_HOME`, `AMIFORGE_SANDBOX`, the XDG variables, `SOURCE_DATE_EPOCH` and the clock.
     pub fn from_environment(
         events: Arc<dyn EventSink>,
         helper: Helper,
@@ -70,6 +72,15 @@ impl Settings {
             })?),
             _ => None,
         };
+        let sandbox = match std::env::var("AMIFORGE_SANDBOX") {
+            Ok(text) if !text.is_empty() => Some(text.parse().map_err(|problem| {
+                EngineError::new(
+                    ErrorKind::Invalid,
+                    format!("AMIFORGE_SANDBOX={text}: {problem}"),
+                )
+            })?),
+            _ => None,
+        };
         Ok(Self {
             home,
             config_file: config_file(),
@@ -84,6 +95,7 @@ impl Settings {
             logins: logins(),
             events,
             helper,
+            sandbox,
             agent,
         })
     }
@@ -154,6 +166,8 @@ pub struct Engine {
     pub(crate) boots: Arc<Mutex<()>>,
     /// Layers that this run was asked to make again, and has.
     pub(crate) rebuilt: Arc<Mutex<BTreeSet<LayerId>>>,
+    /// The sandbox that was chosen, once one was needed.
+    pub(crate) sandbox: Arc<Mutex<Option<Sandbox>>>,
 }
 
 /// How a running operation is ended from outside, and what must go then.
@@ -283,6 +297,7 @@ impl Engine {
             interruption: Interruption::default(),
             boots: Arc::default(),
             rebuilt: Arc::default(),
+            sandbox: Arc::default(),
         }
     }
 
@@ -296,6 +311,7 @@ impl Engine {
             interruption: self.interruption.clone(),
             boots: self.boots.clone(),
             rebuilt: self.rebuilt.clone(),
+            sandbox: self.sandbox.clone(),
         }
     }
 

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use amiforge_exec::{Sandbox, ShellSpec};
+use amiforge_exec::ShellSpec;
 use amiforge_plan::Plan;
 use amiforge_store::Store;
 use amiforge_types::LayerId;
 
 use crate::error::{Contextual, EngineError, ErrorKind};
-use crate::layers::{FailedState, ShellAccess, Work, sandbox_error, store_context};
+use crate::layers::{FailedState, ShellAccess, Work, store_context};
 use crate::load::RecipeRequest;
 use crate::look::threads;
 use crate::plans::record_key;
@@ -83,7 +83,7 @@ impl Engine {
             shell: None,
         };
         let made = self.make_layers_below(&work, place.layers)?;
-        let sandbox = Sandbox::new(self.settings.helper.clone()).map_err(sandbox_error)?;
+        let sandbox = self.chosen_sandbox(&store)?;
         let (_scratch, root) = self.steps_overlay(&work, &sandbox, place.layers)?;
         let mut shell = ShellSpec {
             argv: request.argv.clone(),
@@ -123,7 +123,7 @@ impl Engine {
             )
             .with_hint("build again, with --shell-on-failure"));
         }
-        let sandbox = Sandbox::new(self.settings.helper.clone()).map_err(sandbox_error)?;
+        let sandbox = self.chosen_sandbox(store)?;
         self.enter(
             (store, recipe),
             &sandbox,

@@ -271,7 +271,10 @@ impl std::str::FromStr for Way {
         let found = Self::ALL.iter().find(|way| way.as_str() == text);
         found.copied().ok_or_else(|| {
             let names: Vec<&str> = Self::ALL.iter().map(|way| way.as_str()).collect();
-            format!("there is no such way of running steps; there are {}", names.join(", "))
+            format!(
+                "there is no such way of running steps; there are {}",
+                names.join(", ")
+            )
         })
     }
 }

@@ -22,7 +22,12 @@ fn the_first_way_that_works_is_taken() {
         assert_eq!(chosen.sandbox.way(), *way);
         assert_eq!(way.to_string().parse(), Ok(*way));
     }
-    assert!("elsewhere".parse::<Way>().unwrap_err().contains("single-id"));
+    assert!(
+        "elsewhere"
+            .parse::<Way>()
+            .unwrap_err()
+            .contains("single-id")
+    );
     assert_eq!(
         fs_err::read_dir(temp.path()).unwrap().count(),
         0,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use amiforge_ami::{
     Artifact, ArtifactFormat, BlockDeviceMapping, BootMode, BootProof, ComponentRecord,
-    CreationDate, EbsVolume, Firmware, LayerRecord, Manifest, ManifestSpec, MappingTarget,
-    ParentImage, PartitionInfo, VirtualName, VolumeInfo, VolumeType,
+    CreationDate, EbsVolume, Firmware, LayerRecord, LayerRun, Manifest, ManifestSpec,
+    MappingTarget, ParentImage, PartitionInfo, VirtualName, VolumeInfo, VolumeType,
 };
 use amiforge_types::{Arch, Digest, GIB, LayerId, Seed, Timestamp};
 
@@ -127,6 +127,10 @@ pub(crate) fn spec() -> ManifestSpec {
             id: LayerId(Digest::of(b"layer")),
             digest: Digest::of(b"bytes"),
             bytes: 4096,
+            ran: Some(LayerRun {
+                sandbox: "mapped-ids".into(),
+                network: "host".into(),
+            }),
         }],
         recipe_digest: Digest::of(b"recipe"),
         plan_id: Digest::of(b"plan"),

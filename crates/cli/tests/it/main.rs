@@ -28,4 +28,5 @@ mod shell;
 mod steps;
 mod tiny;
 mod volumes;
+mod ways;
 mod web;

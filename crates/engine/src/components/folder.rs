@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use amiforge_exec::{ChildEvent, Limits, Outside, RootSpec, RunResult, RunSpec, Sandbox, TreeRoot};
+use amiforge_exec::{ChildEvent, Limits, Outside, RootSpec, RunResult, RunSpec, TreeRoot};
 use amiforge_store::{
     FileBlob, FolderError, FolderLock, FolderReport, HostTrees, LayerWriter, Owners, Store,
     apply_changes, read_folder,
@@ -119,7 +119,7 @@ impl<'e> Folder<'e> {
     fn copy(&mut self) -> Result<(), EngineError> {
         let failed = || context(&self.path);
         let engine = self.engine;
-        let sandbox = Sandbox::new(engine.settings.helper.clone()).map_err(sandbox_error)?;
+        let sandbox = engine.chosen_sandbox(&self.store)?;
         let running = engine.interruption.job();
         let layer = self
             .store

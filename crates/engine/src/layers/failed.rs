@@ -101,7 +101,7 @@ impl Engine {
                 }
                 (Left::Tree { sandbox, .. }, Ok(state)) => {
                     let of = (work.store, work.plan.recipe.name.as_str());
-                    self.sandbox(sandbox)
+                    self.sandbox(work.store, sandbox)
                         .and_then(|sandbox| self.enter(of, sandbox, &state, Vec::new(), access))
                 }
                 (Left::Tree { .. }, Err(problem)) => Err(problem),

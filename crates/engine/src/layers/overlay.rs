@@ -5,14 +5,14 @@ use std::sync::atomic::AtomicBool;
 
 use amiforge_exec::{Limits, RootSpec, Sandbox, Shim};
 use amiforge_plan::{LayerKind, LayerPlan};
-use amiforge_recipe::StepLimits;
+use amiforge_recipe::{StepLimits, StepNetwork};
 use amiforge_store::{LayerWriter, Store, StoredLayer};
 use amiforge_tree::layer::LayerInfo;
 use amiforge_tree::{ApplyError, LayerDiff, Stat, Tree};
 use amiforge_types::{GIB, Timestamp};
 
-use super::sandbox::sandbox_error;
-use super::{FailedAt, Left, Made, Work, store_context};
+use super::sandbox_error;
+use super::{FailedAt, Left, Made, Ran, Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
 use crate::{lent, parent};
@@ -89,6 +89,11 @@ impl Engine {
             Purpose::Parent => (shims(true), Limits::default()),
         };
         let root = root_spec(lowers, &scratch.dir, shims, limits);
+        let network = work.recipe.recipe.amiforge.network;
+        let root = match (purpose, network) {
+            (Purpose::Steps, StepNetwork::None) => root.cut_off(),
+            _ => root,
+        };
         Ok((scratch, root))
     }
 
@@ -156,7 +161,12 @@ impl Engine {
             )
             .map_err(sandbox_error)?;
         let info = keep(work.store, planned, below, &root, writer)?;
-        remove_root(work.store, sandbox, planned)?;
+        self.remove_root(work.store, planned)?;
+        let root = match purpose {
+            Purpose::Steps => root,
+            Purpose::Parent | Purpose::Packages => root.cut_off(),
+        };
+        Ran::commands(sandbox, &root).keep(work.store, planned.id)?;
         Ok(info)
     }
 
@@ -164,7 +174,6 @@ impl Engine {
     pub(crate) fn put_diff(
         &self,
         work: &Work<'_>,
-        sandbox: &mut Option<Sandbox>,
         planned: &LayerPlan,
         below: &Made,
         diff: &LayerDiff,
@@ -173,18 +182,16 @@ impl Engine {
             .store
             .put_layer(planned.id, diff, &below.blobs)
             .or_fail(ErrorKind::Failed, || keep_context(planned))?;
-        if work.store.root(planned.id).is_some() {
-            remove_root(work.store, self.sandbox(sandbox)?, planned)?;
-        }
+        self.remove_root(work.store, planned)?;
         Ok(info)
     }
-}
 
-/// Removes the root of a layer's name, which was made from another file.
-fn remove_root(store: &Store, sandbox: &Sandbox, planned: &LayerPlan) -> Result<(), EngineError> {
-    match store.root(planned.id) {
-        Some(root) => sandbox.remove_trees(&[root]).map_err(sandbox_error),
-        None => Ok(()),
+    /// Removes the root of a layer's name, which was made from another file.
+    fn remove_root(&self, store: &Store, planned: &LayerPlan) -> Result<(), EngineError> {
+        match store.root(planned.id) {
+            Some(root) => self.remove_trees(store, &[root]),
+            None => Ok(()),
+        }
     }
 }
 

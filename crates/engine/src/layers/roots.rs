@@ -47,8 +47,7 @@ impl Engine {
         id: LayerId,
         title: &str,
     ) -> Result<PathBuf, EngineError> {
-        let uid = sandbox.ids().uid_base;
-        let there = || store.root(id).filter(|root| is_usable(root, uid));
+        let there = || store.root(id).filter(|root| is_usable(root, sandbox));
         if let Some(root) = there() {
             return Ok(root.join("fs"));
         }
@@ -60,7 +59,7 @@ impl Engine {
         self.stage("layer", format!("materialise {title}"));
         let stale = store.root_path(id);
         if stale.exists() {
-            sandbox.remove_trees(&[stale]).map_err(sandbox_error)?;
+            self.remove_trees(store, &[stale])?;
         }
         let place = store
             .root_writer(id)
@@ -74,28 +73,34 @@ impl Engine {
                 running.cancel(),
             )
             .map_err(sandbox_error)?;
-        mark(place.path())?;
+        mark(place.path(), sandbox)?;
         let root = place.commit().or_fail(ErrorKind::Failed, store_context)?;
         Ok(root.join("fs"))
     }
 }
 
-/// Name of the file in a root's folder that says during which boot of the host it was made.
+/// Name of the file in a root's folder that says during which boot of the host it was made, and in which way.
 const BOOT_ID: &str = "boot-id";
 
 fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
 
-/// Notes this boot in the folder of a root, whose files are not synced.
-fn mark(dir: &Path) -> Result<(), EngineError> {
-    fs_err::write(dir.join(BOOT_ID), boot_id()).or_fail(ErrorKind::Failed, store_context)
+/// This boot, and the way in which owners are kept.
+fn mark_of(sandbox: &Sandbox) -> String {
+    format!("{} {}\n", boot_id().trim(), sandbox.way())
 }
 
-/// True when a root was made since the host started and with the ids that are in use now.
-fn is_usable(root: &Path, uid: u32) -> bool {
+/// Notes this boot in the folder of a root, whose files are not synced.
+fn mark(dir: &Path, sandbox: &Sandbox) -> Result<(), EngineError> {
+    fs_err::write(dir.join(BOOT_ID), mark_of(sandbox)).or_fail(ErrorKind::Failed, store_context)
+}
+
+/// True when a root was made since the host started, in the way and with the ids that are in use now.
+fn is_usable(root: &Path, sandbox: &Sandbox) -> bool {
     use std::os::unix::fs::MetadataExt;
     let made = std::fs::read_to_string(root.join(BOOT_ID)).unwrap_or_default();
-    made == boot_id()
+    let uid = sandbox.ids().uid_base;
+    made == mark_of(sandbox)
         && std::fs::symlink_metadata(root.join("fs")).is_ok_and(|m| m.is_dir() && m.uid() == uid)
 }

@@ -1,22 +1,68 @@
-//! The sandbox of a build: made when the first step needs it, and how its failures are told.
+//! The sandbox of a build: chosen when the first step needs one, and how its failures are told.
 
-use amiforge_exec::Sandbox;
+use std::path::PathBuf;
+use std::sync::PoisonError;
+
+use amiforge_exec::{Sandbox, SandboxError, Way};
 use amiforge_store::Store;
 
-use crate::error::{EngineError, ErrorKind};
+use super::store_context;
+use crate::error::{Contextual, EngineError, ErrorKind, chain};
 use crate::settings::Engine;
 use crate::steps::push_tail;
 
 impl Engine {
+    /// The sandbox of `work`, chosen if there is none in `slot`.
     pub(crate) fn sandbox<'s>(
         &self,
+        store: &Store,
         slot: &'s mut Option<Sandbox>,
     ) -> Result<&'s Sandbox, EngineError> {
-        if slot.is_none() {
-            *slot = Some(Sandbox::new(self.settings.helper.clone()).map_err(sandbox_error)?);
+        let sandbox = match slot.take() {
+            Some(sandbox) => sandbox,
+            None => self.chosen_sandbox(store)?,
+        };
+        Ok(slot.insert(sandbox))
+    }
+
+    /// The way of running steps that is asked for, else the best that works here; tried once, and told.
+    pub(crate) fn chosen_sandbox(&self, store: &Store) -> Result<Sandbox, EngineError> {
+        let mut chosen = self.sandbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sandbox) = &*chosen {
+            return Ok(sandbox.clone());
         }
-        slot.as_ref()
-            .ok_or_else(|| EngineError::new(ErrorKind::Internal, "no sandbox"))
+        let scratch = store
+            .temp_dir("probe")
+            .or_fail(ErrorKind::Failed, store_context)?;
+        let tried = Sandbox::choose(&self.settings.helper, self.settings.sandbox, &scratch);
+        // What is left is a leftover of the store and goes when it is opened next.
+        let _ = std::fs::remove_dir(&scratch);
+        let tried = tried.map_err(sandbox_error)?;
+        let mut detail = describe(tried.sandbox.way()).to_owned();
+        for passed in &tried.passed {
+            detail.push_str(&format!("; not {}: {}", passed.way, chain(&passed.error)));
+        }
+        self.stage("sandbox", detail);
+        Ok(chosen.insert(tried.sandbox).clone())
+    }
+
+    /// Removes folders of the store whose files belong to the ids of a sandbox, of any way.
+    pub(crate) fn remove_trees(&self, store: &Store, dirs: &[PathBuf]) -> Result<(), EngineError> {
+        let error = match self.chosen_sandbox(store)?.remove_trees(dirs) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        // They may be from another time, when another way was taken.
+        let helper = &self.settings.helper;
+        let others = Way::ALL
+            .iter()
+            .map(|way| Sandbox::new(helper.clone(), *way));
+        for sandbox in others.flatten() {
+            if sandbox.remove_trees(dirs).is_ok() {
+                return Ok(());
+            }
+        }
+        Err(sandbox_error(error))
     }
 
     /// Removes what dead processes left in the store under mapped ids.
@@ -24,14 +70,21 @@ impl Engine {
         if store.leftovers().is_empty() {
             return;
         }
-        let cleared = Sandbox::new(self.settings.helper.clone())
-            .and_then(|sandbox| sandbox.remove_trees(store.leftovers()));
-        if let Err(error) = cleared {
+        if let Err(error) = self.remove_trees(store, store.leftovers()) {
             self.warn(format!(
-                "{} unfinished folders of earlier runs stay in the store: {error}",
-                store.leftovers().len()
+                "{} unfinished folders of earlier runs stay in the store: {}",
+                store.leftovers().len(),
+                chain(&error)
             ));
         }
+    }
+}
+
+/// A way in words.
+pub(crate) fn describe(way: Way) -> &'static str {
+    match way {
+        Way::MappedIds => "steps run in a user namespace with all ids of the image",
+        Way::SingleId => "steps run in a user namespace with one id; owners are recorded",
     }
 }
 
@@ -40,7 +93,7 @@ pub(super) fn with_tail(mut text: String, tail: &[String]) -> EngineError {
     EngineError::new(ErrorKind::Failed, text)
 }
 
-pub(crate) fn sandbox_error(error: amiforge_exec::SandboxError) -> EngineError {
+pub(crate) fn sandbox_error(error: SandboxError) -> EngineError {
     let kind = if error.is_environment() {
         ErrorKind::Environment
     } else {

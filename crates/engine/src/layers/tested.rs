@@ -23,7 +23,7 @@ impl Engine {
             return Ok(tested);
         }
         let mut sandbox = None;
-        let sandbox = self.sandbox(&mut sandbox)?;
+        let sandbox = self.sandbox(work.store, &mut sandbox)?;
         let layers = work.plan.layers.len();
         let (_scratch, root) = self.overlay(work, sandbox, layers, Purpose::Steps)?;
         let running = self.interruption.job();

@@ -62,7 +62,7 @@ impl Engine {
             .run_on_tree(work, failed, of, below, sandbox)?
             .is_none()
         {
-            let sandbox = self.sandbox(sandbox)?;
+            let sandbox = self.sandbox(work.store, sandbox)?;
             let (_scratch, root) = self.overlay(work, sandbox, at + 1, Purpose::Steps)?;
             let running = self.interruption.job();
             if let Err(error) = self.run_phase(work, sandbox, of, &root, running.cancel()) {

@@ -96,7 +96,7 @@ impl Engine {
         })?;
         let missing = missing(&tree, work.recipe.recipe.amiforge.boot_mode);
         if missing.is_empty() {
-            return self.put_diff(work, sandbox, planned, made, &LayerDiff::default());
+            return self.put_diff(work, planned, made, &LayerDiff::default());
         }
         let parent = &work.plan.parent_image;
         let what = missing.join(", ");
@@ -120,7 +120,7 @@ impl Engine {
         }
         self.stage("boot", format!("{parent} has no {what}"));
         let BootScripts { install, finish } = scripts(work.recipe, made.clock.secs)?;
-        let sandbox = self.sandbox(sandbox)?;
+        let sandbox = self.sandbox(work.store, sandbox)?;
         self.in_overlay(
             work,
             sandbox,

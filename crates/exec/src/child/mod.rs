@@ -108,6 +108,8 @@ pub fn child_main() -> ExitCode {
     match serve(&mut out) {
         Ok(()) => ExitCode::SUCCESS,
         Err(ChildError { what, refused }) => {
+            // For a parent that was told already that all is done.
+            let _gone = rustix::io::write(rustix::stdio::stderr(), what.as_bytes());
             out.send(&FromChild::Failed { what, refused });
             ExitCode::FAILURE
         }
@@ -213,7 +215,7 @@ fn supervise(
         Fork::Parent(pid) => {
             drop(opened);
             let mut recorder = watched::listen(pair, recorder)?;
-            attend(pid, recorder.as_mut())?;
+            let given_up = attend(pid, recorder.as_mut())?;
             let status = loop {
                 match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
                     Ok(Some((_, status))) => break status,
@@ -226,6 +228,8 @@ fn supervise(
                 recorder.finish()?;
             }
             match status.terminating_signal() {
+                // Its result was there, or nobody wants one.
+                Some(_) if given_up => Ok(()),
                 // reboot(2) in a pid namespace ends its first process with SIGHUP or SIGINT.
                 Some(signal @ (1 | 2)) => Err(ChildError::plain(format!(
                     "a step asked the kernel to reboot or halt, which ended the sandbox (signal {signal})"
@@ -240,25 +244,31 @@ fn supervise(
     }
 }
 
-/// Returns when `pid` has ended, answering its calls until then; ends it when the parent closes our standard input.
+/// Returns when `pid` has ended, answering its calls until then; ends it when the parent closes our standard input, and says so.
 /// Ending the first process of a pid namespace takes every process of the job along, and waiting for it waits for them all.
-fn attend(pid: Pid, mut recorder: Option<&mut Recorder>) -> Result<(), ChildError> {
+fn attend(pid: Pid, mut recorder: Option<&mut Recorder>) -> Result<bool, ChildError> {
     use rustix::event::{PollFd, PollFlags};
     let init = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
         .map_err(|e| refused("watch the first process", e))?;
     let stdin = io::stdin();
+    let mut asks = true;
     loop {
         let mut fds = vec![
             PollFd::new(&init, PollFlags::IN),
             PollFd::new(&stdin, PollFlags::IN),
         ];
-        fds.extend(recorder.as_deref().map(|r| PollFd::new(r, PollFlags::IN)));
+        // Nobody is watched any more when it hangs up.
+        if let Some(recorder) = recorder.as_deref().filter(|_| asks) {
+            fds.push(PollFd::new(recorder, PollFlags::IN));
+        }
         match rustix::event::poll(&mut fds, None) {
             Err(rustix::io::Errno::INTR) => continue,
             Err(e) => return Err(refused("watch the first process", e)),
-            Ok(_) if !fds[0].revents().is_empty() => return Ok(()),
+            Ok(_) if !fds[0].revents().is_empty() => return Ok(false),
             Ok(_) if fds[1].revents().is_empty() => {
-                if let Some(recorder) = recorder.as_deref_mut() {
+                let asked = fds.get(2).map(PollFd::revents);
+                asks = asked.is_some_and(|events| events.contains(PollFlags::IN));
+                if let Some(recorder) = recorder.as_deref_mut().filter(|_| asks) {
                     let served = recorder.serve();
                     served.map_err(|e| refused("answer for the owners of files", e))?;
                 }
@@ -266,7 +276,7 @@ fn attend(pid: Pid, mut recorder: Option<&mut Recorder>) -> Result<(), ChildErro
             // Nothing more is ever sent, so anything there is the end.
             Ok(_) => {
                 let _gone = rustix::process::pidfd_send_signal(&init, Signal::KILL);
-                return Ok(());
+                return Ok(true);
             }
         }
     }

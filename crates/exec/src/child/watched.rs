@@ -79,8 +79,13 @@ pub(super) fn begin(to: OwnedFd) -> Result<(), ChildError> {
     if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
         return Err(failed(Errno::INVAL));
     }
-    rustix::net::sendmsg(&to, &[IoSlice::new(b"\n")], &mut control, SendFlags::empty())
-        .map_err(failed)?;
+    rustix::net::sendmsg(
+        &to,
+        &[IoSlice::new(b"\n")],
+        &mut control,
+        SendFlags::empty(),
+    )
+    .map_err(failed)?;
     Ok(())
 }
 

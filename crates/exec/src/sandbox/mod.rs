@@ -323,7 +323,8 @@ impl Sandbox {
                 parent,
                 way: self.way,
                 job,
-            }).map_err(io::Error::from),
+            })
+            .map_err(io::Error::from),
         );
 
         let mut relay = None;

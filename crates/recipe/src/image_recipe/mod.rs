@@ -29,7 +29,7 @@ pub use limits::StepLimits;
 pub use parents::{ArchivePlace, DiskFormat, OciReference, ParentImage};
 pub use settings::{
     AmiforgeSettings, AptSettings, AptVariant, BootMode, OutputFormat, RootFilesystem,
-    SecretParameter,
+    SecretParameter, StepNetwork,
 };
 pub use sources::{ComponentRef, ComponentSource, ParameterPlace};
 

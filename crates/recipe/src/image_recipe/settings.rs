@@ -28,6 +28,8 @@ pub struct AmiforgeSettings {
     pub apt: AptSettings,
     /// What the steps of components may use.
     pub limits: StepLimits,
+    /// What the steps of components can reach while the image is built. Default: the builder's network.
+    pub network: StepNetwork,
     /// Parameters of components whose values nobody may see, each once.
     pub secret_parameters: Vec<SecretParameter>,
     /// What is made of secrets in the finished image.
@@ -53,10 +55,37 @@ impl Default for AmiforgeSettings {
             seed: None,
             apt: AptSettings::default(),
             limits: StepLimits::default(),
+            network: StepNetwork::default(),
             secret_parameters: Vec::new(),
             hygiene: Hygiene::default(),
         }
     }
+}
+
+/// What steps can reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StepNetwork {
+    /// The network of the machine that builds.
+    #[default]
+    Host,
+    /// Nothing but themselves.
+    None,
+}
+
+impl StepNetwork {
+    /// Its name in the recipe.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::None => "none",
+        }
+    }
+}
+
+fn network(node: &Node, cx: &mut Cx<'_>) -> Option<StepNetwork> {
+    let networks = [StepNetwork::Host, StepNetwork::None].map(|n| (n.name(), n));
+    decode::choice(node, cx, &networks)
 }
 
 /// The firmwares an image boots under, in EC2's words.
@@ -211,6 +240,7 @@ pub(super) fn settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings>
     let seed = fields.optional("seed", cx, decode::filled);
     let apt = fields.optional("apt", cx, apt);
     let limits = fields.optional("limits", cx, limits::limits);
+    let network = fields.optional("network", cx, network);
     let secret_parameters = fields.optional("secretParameters", cx, secret_parameters);
     let hygiene = fields.optional("hygiene", cx, hygiene::hygiene);
     fields.deny_unknown(cx);
@@ -234,6 +264,7 @@ pub(super) fn settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings>
         seed: seed?,
         apt: apt?.unwrap_or_default(),
         limits: limits?.unwrap_or_default(),
+        network: network?.unwrap_or_default(),
         secret_parameters: secret_parameters?.unwrap_or_default(),
         hygiene: hygiene?.unwrap_or_default(),
     })
@@ -245,6 +276,7 @@ pub(super) fn container_settings(node: &Node, cx: &mut Cx<'_>) -> Option<Amiforg
     let compression = fields.optional("compression", cx, layer_compression);
     let apt = fields.optional("apt", cx, apt);
     let limits = fields.optional("limits", cx, limits::limits);
+    let network = fields.optional("network", cx, network);
     let secret_parameters = fields.optional("secretParameters", cx, secret_parameters);
     let hygiene = fields.optional("hygiene", cx, hygiene::hygiene);
     fields.deny_unknown(cx);
@@ -255,6 +287,7 @@ pub(super) fn container_settings(node: &Node, cx: &mut Cx<'_>) -> Option<Amiforg
         compression: compression?.unwrap_or(GZIP),
         apt,
         limits: limits?.unwrap_or_default(),
+        network: network?.unwrap_or_default(),
         secret_parameters: secret_parameters?.unwrap_or_default(),
         hygiene: hygiene?.unwrap_or_default(),
         ..AmiforgeSettings::default()

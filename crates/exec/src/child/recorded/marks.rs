@@ -2,13 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, StatxFlags, Uid, XattrFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, StatxFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -42,9 +41,8 @@ const VERSION: u32 = 1;
 /// The records.
 pub(super) struct Marks {
     table: RefCell<BTreeMap<Key, (u32, u32)>>,
-    /// The folder that the table is kept in, and its name.
-    home: OwnedFd,
-    name: OsString,
+    /// The file beside the directory that is written to: open, since what may be opened later is less.
+    file: File,
 }
 
 /// The file beside a directory.
@@ -57,13 +55,24 @@ fn beside(dir: &Path) -> PathBuf {
 impl Marks {
     pub(super) fn load(dirs: Dirs) -> io::Result<Self> {
         let mut table = BTreeMap::new();
-        for dir in dirs.read.iter().chain([&dirs.write]) {
+        let own = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(beside(&dirs.write))?;
+        let read = dirs.read.iter().map(|dir| File::open(beside(dir)));
+        for file in read.chain([own.try_clone()]) {
             let mut bytes = Vec::new();
-            match File::open(beside(dir)) {
+            match file {
                 Ok(file) => file.take(MAX_TABLE).read_to_end(&mut bytes)?,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => return Err(e),
             };
+            if bytes.is_empty() {
+                continue;
+            }
             let read: Table = serde_json::from_slice(&bytes)?;
             if read.version != VERSION {
                 return Err(io::Error::other("a table of owners of another version"));
@@ -72,22 +81,16 @@ impl Marks {
                 table.insert((ino, secs, nanos), (uid, gid));
             }
         }
-        let file = beside(&dirs.write);
-        let (folder, name) = file
-            .parent()
-            .zip(file.file_name())
-            .ok_or(io::ErrorKind::InvalidInput)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self {
             table: RefCell::new(table),
-            home: rustix::fs::open(folder, flags, Mode::empty())?,
-            name: name.to_owned(),
+            file: own,
         })
     }
 
-    /// Writes the table beside the directory; none when there is nothing to write.
+    /// Writes the table beside the directory, of which nothing is kept when that fails; an empty one is an empty file.
     pub(super) fn save(&self) -> io::Result<()> {
         let table = self.table.borrow();
+        self.file.set_len(0)?;
         if table.is_empty() {
             return Ok(());
         }
@@ -98,13 +101,7 @@ impl Marks {
                 .map(|((ino, secs, nanos), (uid, gid))| (*ino, *secs, *nanos, *uid, *gid))
                 .collect(),
         };
-        let mut fresh = self.name.clone();
-        fresh.push(".new");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.home, &fresh, flags, Mode::RUSR | Mode::WUSR)?;
-        File::from(file).write_all(&serde_json::to_vec(&table)?)?;
-        rustix::fs::renameat(&self.home, &fresh, &self.home, &self.name)?;
-        Ok(())
+        self.file.write_all_at(&serde_json::to_vec(&table)?, 0)
     }
 
     /// The recorded owner.
@@ -116,7 +113,9 @@ impl Marks {
         };
         match read {
             Ok(len) => Ok(parse(&buf[..len])),
-            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) if self.table.borrow().is_empty() => {
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM)
+                if self.table.borrow().is_empty() =>
+            {
                 Ok(None)
             }
             Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {
@@ -305,7 +304,11 @@ mod tests {
     #[test]
     fn access_lists() {
         let nobody = u32::MAX;
-        let own = list(&[(USER_OBJ, 7, nobody), (GROUP_OBJ, 5, nobody), (OTHER, 0, nobody)]);
+        let own = list(&[
+            (USER_OBJ, 7, nobody),
+            (GROUP_OBJ, 5, nobody),
+            (OTHER, 0, nobody),
+        ]);
         assert!(!names_others(&own));
         assert_eq!(mode_of(&own), Some(0o750));
         let group = list(&[

@@ -155,6 +155,10 @@ pub(super) static TEXTS: &[Texts] = &[
             ),
             ("limits", "What the commands of a component can use."),
             (
+                "network",
+                "What steps can reach while the image is built: the network of the builder, or none. Default: `host`.",
+            ),
+            (
                 "secretParameters",
                 "Parameters of components whose values nobody may see.",
             ),
@@ -177,6 +181,10 @@ pub(super) static TEXTS: &[Texts] = &[
                 "How a `debian:` parent is made; what is left out comes from the host's apt.",
             ),
             ("limits", "What the commands of a component can use."),
+            (
+                "network",
+                "What steps can reach while the image is built: the network of the builder, or none. Default: `host`.",
+            ),
             (
                 "secretParameters",
                 "Parameters of components whose values nobody may see.",

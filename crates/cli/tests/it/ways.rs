@@ -1,0 +1,233 @@
+//! The ways of running steps: each gives the same bytes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use amiforge_testkit::{Env, Finished, finish};
+
+use crate::tiny::Tiny;
+
+/// All ways; the first is what the others are compared with.
+const WAYS: [&str; 2] = ["mapped-ids", "single-id"];
+
+/// What the kernel, or who plays it, has to do for owners: given away, made as somebody else, in folders that hand
+/// down their group, kept and lost set-id bits and capabilities, links, pipes, moves, copies; and the answers to it.
+const OWNERS: &str = r#"name: owners
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Give
+        action: ExecuteBash
+        inputs:
+          commands:
+            - |
+              set -e
+              umask 022
+              mkdir -p /opt/app/deep /opt/shared /srv/web
+              echo one > /opt/app/one; echo two > /opt/app/deep/two
+              chown -R 33:34 /opt/app
+              chown 35 /opt/app/one; chown :36 /opt/app/deep/two
+              test "$(stat -c %u:%g /opt/app/one)" = 35:34
+              test "$(stat -c %u:%g /opt/app/deep/two)" = 33:36
+              # Groups that folders hand down
+              chown 0:50 /opt/shared; chmod 2775 /opt/shared
+              touch /opt/shared/file; mkdir /opt/shared/folder; ln -s file /opt/shared/link; mkfifo /opt/shared/pipe
+              test "$(stat -c %g /opt/shared/file)" = 50
+              test "$(stat -c %g:%a /opt/shared/folder)" = 50:2755
+              # Links of their own
+              ln -s one /opt/app/link; chown -h 37:38 /opt/app/link
+              test "$(stat -c %u:%g /opt/app/link)" = 37:38
+              test "$(stat -L -c %u /opt/app/link)" = 35
+              mkfifo -m 600 /opt/app/pipe; chown 39 /opt/app/pipe
+              # Set-id bits and capabilities that a new owner takes away, or not
+              cp /bin/busybox /opt/app/tool; chmod 4755 /opt/app/tool; chown 33 /opt/app/tool
+              test "$(stat -c %a /opt/app/tool)" = 755
+              setcap cap_net_raw+ep /opt/app/tool
+              # As somebody else
+              printf 'web:x:33:34::/srv/web:/bin/sh\n' >> /etc/passwd; printf 'web:x:34:\n' >> /etc/group
+              chown web:web /srv/web
+              busybox setuidgid web sh -c 'id -u; echo mine > /srv/web/mine; mkdir /srv/web/sub; ln -s mine /srv/web/l; umask 077; touch /srv/web/private' > /tmp/id
+              test "$(cat /tmp/id)" = 33
+              test "$(stat -c %u:%g:%a /srv/web/private)" = 33:34:600
+              if busybox setuidgid web chown 0 /srv/web/mine 2>/dev/null; then exit 1; fi
+              # Moves and copies
+              mv /opt/app/deep /opt/deeper; cp -a /opt/app /opt/copy; cp -a /opt/app/link /opt/copy/link2
+              test "$(stat -c %u:%g /opt/deeper/two)" = 33:36
+              id > /opt/id
+      - name: ByAction
+        action: CreateFile
+        inputs: [{path: /opt/by-action, content: x, owner: web, group: web, permissions: "0640"}]
+"#;
+
+/// On a layer with owners: they are there, and change.
+const MORE: &str = r#"name: more
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: See
+        action: ExecuteBash
+        inputs:
+          commands:
+            - |
+              set -e
+              test "$(stat -c %u:%g /opt/app/one)" = 35:34
+              test "$(stat -c %u:%g /opt/app/link)" = 37:38
+              test "$(stat -c %u /opt/app/pipe)" = 39
+              test "$(stat -c %u:%g:%a /srv/web/private)" = 33:34:600
+              find /opt/app -user 33 | sort > /opt/of-33
+              echo more >> /opt/app/one
+              chmod 700 /opt/app
+              chown -R 0:0 /opt/copy
+              chown -h 40 /opt/app/link
+              touch /opt/shared/later
+              rm /opt/shared/file; touch /opt/shared/file; chgrp 0 /opt/shared/file
+              mv /opt/deeper/two /opt/two
+  - name: validate
+    steps:
+      - name: Look
+        action: ExecuteBash
+        inputs:
+          commands: ['test "$(stat -c %g /opt/shared/later)" = 50', 'test "$(stat -c %u /opt/app/link)" = 40']
+"#;
+
+#[test]
+fn every_way_gives_the_same_bytes() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
+    env.write("owners.yaml", OWNERS);
+    env.write("more.yaml", MORE);
+    let recipe = tiny.container("tiny", &["owners.yaml", "more.yaml"], "");
+    let mut first: Option<BTreeMap<String, Vec<u8>>> = None;
+    for way in WAYS {
+        let out = env.path(format!("out-{way}"));
+        let mut command = env.amiforge();
+        command
+            .args(["--sandbox", way, "build"])
+            .arg(&recipe)
+            .arg("--out")
+            .arg(&out)
+            // Layers of another way would be taken from the store.
+            .env("AMIFORGE_HOME", env.path(format!("home-{way}")));
+        let end = finish(&mut command).expect_code(0);
+        let text = fs_err::read_to_string(out.join("manifest.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let ran: Vec<(&str, &str)> = manifest["layers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|layer| {
+                let of = |name: &str| layer["ran"][name].as_str().unwrap();
+                (of("sandbox"), of("network"))
+            })
+            .collect();
+        assert_eq!(
+            ran,
+            [
+                ("none", "none"),
+                (way, "none"),
+                (way, "host"),
+                (way, "host")
+            ],
+            "{end}"
+        );
+        let blobs = files(&out.join("oci/blobs/sha256"));
+        match &first {
+            None => first = Some(blobs),
+            Some(first) => assert_eq!(
+                first.keys().collect::<Vec<_>>(),
+                blobs.keys().collect::<Vec<_>>(),
+                "{way}: other layers"
+            ),
+        }
+        // The next build of another way on the same store makes nothing, and a shell of another way sees the same.
+        for other in WAYS {
+            let mut command = env.amiforge();
+            command
+                .args(["--sandbox", other, "shell"])
+                .arg(&recipe)
+                .args([
+                    "--",
+                    "stat",
+                    "-c",
+                    "%u:%g",
+                    "/opt/app/link",
+                    "/opt/shared/later",
+                ])
+                .env("AMIFORGE_HOME", env.path(format!("home-{way}")));
+            let end = finish(&mut command).expect_code(0);
+            assert_eq!(end.text(), "40:38\n0:50\n", "{way}, then {other}: {end}");
+        }
+    }
+}
+
+#[test]
+fn without_a_network_there_is_none_and_it_is_told() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
+    env.write(
+        "looks.yaml",
+        "name: looks\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      - name: Look\n        \
+         action: ExecuteBash\n        inputs:\n          commands:\n            \
+         - grep -c : /proc/net/dev > /opt/interfaces || mkdir -p /opt && grep -c : /proc/net/dev > /opt/interfaces\n            \
+         - test \"$(cat /opt/interfaces)\" = 1\n",
+    );
+    let build = |settings: &str| -> Finished {
+        let mut command = env.amiforge();
+        command
+            .arg("build")
+            .arg(tiny.container("tiny", &["looks.yaml"], settings))
+            .arg("--out")
+            .arg(env.path("out"));
+        finish(&mut command)
+    };
+    for way in WAYS {
+        let plan = |settings: &str| {
+            crate::tiny::planned_layers(
+                &env,
+                &tiny.container("tiny", &["looks.yaml"], settings),
+                &[],
+            )
+        };
+        assert_ne!(plan("  network: none\n"), plan(""), "an input of the layer");
+        assert_eq!(plan("  network: host\n"), plan(""), "the default");
+        let mut command = env.amiforge();
+        command
+            .args(["--sandbox", way, "build", "--rebuild"])
+            .arg(tiny.container("tiny", &["looks.yaml"], "  network: none\n"))
+            .arg("--out")
+            .arg(env.path("out"));
+        finish(&mut command).expect_code(0);
+        let text = fs_err::read_to_string(env.path("out/manifest.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(manifest["layers"][2]["ran"]["network"], "none", "{text}");
+        assert_eq!(manifest["layers"][2]["ran"]["sandbox"], way, "{text}");
+    }
+    let wrong = build("  network: some\n").expect_code(2);
+    assert!(wrong.stderr.contains("`host`"), "{wrong}");
+}
+
+#[test]
+fn a_way_that_there_is_not_is_told() {
+    let env = Env::new();
+    let mut command = env.amiforge();
+    command.args(["--sandbox", "magic", "doctor"]);
+    let end = finish(&mut command).expect_code(2);
+    assert!(end.stderr.contains("mapped-ids, single-id"), "{end}");
+    let mut command = env.amiforge();
+    command.arg("doctor").env("AMIFORGE_SANDBOX", "magic");
+    let end = finish(&mut command).expect_code(2);
+    assert!(end.stderr.contains("AMIFORGE_SANDBOX=magic"), "{end}");
+}
+
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    fs_err::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, fs_err::read(path).unwrap())
+        })
+        .collect()
+}
