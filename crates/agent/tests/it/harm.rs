@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
 
 use amiforge_exec::{SandboxError, Way};
+use amiforge_tree::{Kind, LayerEntry};
 
 use crate::root::{Bench, never, script, way};
 
@@ -17,6 +18,9 @@ cat /proc/1/root/etc/shadow 2>/dev/null && reached shadow
 ls /proc/1/fd/ 2>/dev/null | grep -q . && reached descriptors of the first process
 readlink /proc/1/exe 2>/dev/null && reached program of the first process
 echo '{"Done":"Unit"}' > /proc/1/fd/1 2>/dev/null && reached way to the parent
+perl -e 'exit(0 == syscall(101, 16, 1, 0, 0) ? 0 : 1)' && reached tracing of the first process
+perl -e 'exit(open(my $f, "+<", "/proc/1/mem") ? 0 : 1)' && reached memory of the first process
+kill -9 1; kill -STOP 1
 test -e /.oldroot && reached old root
 for dir in /proc/[0-9]*/root /proc/[0-9]*/cwd; do test -e $dir/HOST_MARK && reached $dir; done
 grep -q HOST_MARK /proc/self/mountinfo && reached mounts
@@ -106,6 +110,54 @@ fn a_job_that_reboots_ends_itself_only() {
         matches!(&error, SandboxError::Job { what } if what.contains("reboot")),
         "{error:?}"
     );
+}
+
+#[test]
+fn a_job_that_kills_all_it_sees_ends_itself_only() {
+    let bench = Bench::new();
+    let (result, lines) = bench.sh(&bench.root(), "echo before; kill -9 -1; echo after");
+    assert!(!result.is_ok(), "{result:?}");
+    assert_eq!(lines, ["before"]);
+    // The next one is not touched by it.
+    assert_eq!(bench.ok(&bench.root(), "echo fine"), ["fine"]);
+}
+
+/// What a job leaves in the place of a folder, and goes on changing to its last moment, leads nowhere.
+#[test]
+fn links_do_not_lead_out_when_a_layer_is_made_and_removed() {
+    let bench = Bench::new();
+    let outside = bench.dir.path().join("outside");
+    fs_err::create_dir(&outside).unwrap();
+    fs_err::write(outside.join("keep"), "kept").unwrap();
+    let root = bench.root();
+    let text = r#"
+mkdir -p /opt/deep/folder; ln -s OUTSIDE /opt/out; ln -s OUTSIDE/keep /opt/file
+(while :; do
+    mkdir -p /opt/swap; touch /opt/swap/keep; rm -rf /opt/swap
+    ln -s OUTSIDE /opt/swap; rm -f /opt/swap
+done) > /dev/null 2>&1 &
+rm -rf /opt/deep/folder; ln -s OUTSIDE /opt/deep/folder
+sleep 0.3
+"#;
+    let text = text.replace("OUTSIDE", &outside.to_string_lossy());
+    let (result, lines) = bench.sh(&root, &text);
+    assert!(result.is_ok(), "{result:?}\n{lines:?}");
+    let layer = bench.harvest(&root, result.start);
+    assert!(matches!(
+        layer.get(&b"opt/out"[..]),
+        Some(LayerEntry::Put(inode)) if matches!(inode.kind, Kind::Symlink(_))
+    ));
+    assert!(
+        !layer.keys().any(|path| path.starts_with(b"opt/out/")),
+        "nothing behind the link"
+    );
+    bench
+        .sandbox
+        .remove_trees(&[root.upper.clone(), root.work.clone()])
+        .unwrap();
+    let kept = fs_err::read_to_string(outside.join("keep")).unwrap();
+    assert_eq!(kept, "kept");
+    assert_eq!(fs_err::read_dir(&outside).unwrap().count(), 1);
 }
 
 #[test]

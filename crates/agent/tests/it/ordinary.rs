@@ -5,7 +5,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::root::HELPER;
+use amiforge_exec::Way;
+
+use crate::root::{HELPER, WAY};
 
 /// When the tests run as root, runs all the others again as a user with subordinate ids. When they
 /// do not, there is nothing to add.
@@ -18,6 +20,25 @@ fn every_test_passes_as_an_ordinary_user() {
         "no user of this machine has 65536 subordinate ids; make one: \
          useradd --create-home amiforge-tester (useradd gives it ranges in /etc/subuid and /etc/subgid)",
     );
+    run_all(&name, (uid, gid), Way::MappedIds, &[]);
+}
+
+/// The same as somebody who has no subordinate ids, and no line in `/etc/passwd` either. The fork bombs, which wait
+/// for a minute and a half, are the same.
+#[test]
+fn every_test_passes_with_one_id() {
+    if is_root() {
+        run_all(
+            "nobody known",
+            (54_321, 54_322),
+            Way::SingleId,
+            &["a_fork_bomb"],
+        );
+    }
+}
+
+/// Runs the tests of this program as another user, but for these.
+fn run_all(name: &str, (uid, gid): (u32, u32), way: Way, skipped: &[&str]) {
     // A place that the user can reach: a build directory often is in somebody's home.
     let place = tempfile::Builder::new()
         .prefix("amiforge-tester-")
@@ -41,15 +62,17 @@ fn every_test_passes_as_an_ordinary_user() {
     fs_err::set_permissions(&home, std::fs::Permissions::from_mode(0o700)).unwrap();
     let output = Command::new(&tests)
         .args(["--test-threads=2", "--color=never"])
+        .args(skipped.iter().flat_map(|name| ["--skip", name]))
         .env_clear()
         .env(
             "PATH",
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         )
-        .env("USER", &name)
+        .env("USER", name)
         .env("TMPDIR", &home)
         .env(crate::actions::FIXTURES, &fixtures)
         .env(HELPER, helper)
+        .env(WAY, way.as_str())
         .current_dir("/")
         .uid(uid)
         .gid(gid)
@@ -58,7 +81,7 @@ fn every_test_passes_as_an_ordinary_user() {
     let text = [output.stdout, output.stderr]
         .map(|b| String::from_utf8_lossy(&b).into_owned())
         .concat();
-    assert!(output.status.success(), "as {name}:\n{text}");
+    assert!(output.status.success(), "as {name}, {way}:\n{text}");
     assert!(
         text.contains("harm::the_host_is_not_touched ... ok"),
         "{text}"
