@@ -1,13 +1,16 @@
 //! Where owners are recorded: an attribute of the file, or the table beside its directory.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, StatxFlags, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, StatxFlags, Timespec, Timestamps, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +44,8 @@ const VERSION: u32 = 1;
 /// The records.
 pub(super) struct Marks {
     table: RefCell<BTreeMap<Key, (u32, u32)>>,
+    /// Those of the table that lie in the upper directory under the inode that they show.
+    made: RefCell<BTreeSet<Key>>,
     /// The file beside the directory that is written to: open, since what may be opened later is less.
     file: File,
 }
@@ -55,6 +60,7 @@ fn beside(dir: &Path) -> PathBuf {
 impl Marks {
     pub(super) fn load(dirs: Dirs) -> io::Result<Self> {
         let mut table = BTreeMap::new();
+        let mut made = BTreeSet::new();
         let own = File::options()
             .read(true)
             .write(true)
@@ -62,8 +68,8 @@ impl Marks {
             .truncate(false)
             .mode(0o600)
             .open(beside(&dirs.write))?;
-        let read = dirs.read.iter().map(|dir| File::open(beside(dir)));
-        for file in read.chain([own.try_clone()]) {
+        let read = dirs.read.iter().map(|dir| (File::open(beside(dir)), false));
+        for (file, is_own) in read.chain([(own.try_clone(), true)]) {
             let mut bytes = Vec::new();
             match file {
                 Ok(file) => file.take(MAX_TABLE).read_to_end(&mut bytes)?,
@@ -78,11 +84,16 @@ impl Marks {
                 return Err(io::Error::other("a table of owners of another version"));
             }
             for (ino, secs, nanos, uid, gid) in read.owners {
-                table.insert((ino, secs, nanos), (uid, gid));
+                let key = (ino, secs, nanos);
+                table.insert(key, (uid, gid));
+                if is_own {
+                    made.insert(key);
+                }
             }
         }
         Ok(Self {
             table: RefCell::new(table),
+            made: RefCell::new(made),
             file: own,
         })
     }
@@ -131,6 +142,10 @@ impl Marks {
             true => AtFlags::empty(),
             false => AtFlags::SYMLINK_NOFOLLOW,
         };
+        let before = match owner {
+            (0, 0) => None,
+            _ => Some(key(place)?),
+        };
         // Clears set-id bits and capabilities, and has overlayfs copy the file up.
         rustix::fs::chownat(CWD, &place.path, Some(Uid::ROOT), Some(Gid::ROOT), flags)?;
         if owner == (0, 0) {
@@ -150,7 +165,13 @@ impl Marks {
         match set(place, OWNER, text.as_bytes()) {
             // Links, pipes, sockets and devices have none.
             Err(Errno::PERM | Errno::OPNOTSUPP) => {
-                self.table.borrow_mut().insert(key(place)?, owner);
+                let known = self.made.borrow().contains(&key(place)?);
+                if !known {
+                    anew(place, before)?;
+                }
+                let key = key(place)?;
+                self.made.borrow_mut().insert(key);
+                self.table.borrow_mut().insert(key, owner);
                 Ok(())
             }
             other => other,
@@ -227,6 +248,63 @@ impl Marks {
             }
         }
         Ok(Some(shown))
+    }
+}
+
+/// Makes a link, pipe or socket once more in its place. Overlayfs shows one that it has copied up under the inode of
+/// the layer below, by which nobody will find it again in the upper directory. `before` is what it showed before it
+/// was given away.
+fn anew(place: &Place, before: Option<Key>) -> Result<(), Errno> {
+    let stat = rustix::fs::lstat(&place.path)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    let copied = before != Some(key(place)?);
+    // A pipe that somebody has open stays; of several names each shows the inode that it has.
+    let wanted = match kind {
+        FileType::Symlink => true,
+        FileType::Fifo | FileType::Socket => copied,
+        _ => false,
+    };
+    if !wanted || stat.st_nlink > 1 {
+        return Ok(());
+    }
+    let folder = place.folder();
+    let above = rustix::fs::stat(&folder.path)?;
+    let mut fresh = folder.path.as_bytes().to_vec();
+    fresh.extend_from_slice(FRESH);
+    let fresh = CString::new(fresh).map_err(|_| Errno::INVAL)?;
+    match kind {
+        FileType::Symlink => {
+            let target = rustix::fs::readlink(&place.path, Vec::new())?;
+            rustix::fs::symlink(target, &fresh)?;
+        }
+        kind => {
+            let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+            rustix::fs::mknodat(CWD, &fresh, kind, mode, 0)?;
+            rustix::fs::chmodat(CWD, &fresh, mode, AtFlags::empty())?;
+        }
+    }
+    let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+    let replaced = rustix::fs::utimensat(CWD, &fresh, &times(&stat), nofollow)
+        .and_then(|()| rustix::fs::rename(&fresh, &place.path));
+    if replaced.is_err() {
+        // The error is what counts.
+        let _left = rustix::fs::unlink(&fresh);
+    }
+    replaced?;
+    rustix::fs::utimensat(CWD, &folder.path, &times(&above), AtFlags::empty())
+}
+
+/// Name of what is being made once more, behind that of its folder.
+const FRESH: &[u8] = b"/.amiforge-owner";
+
+fn times(stat: &rustix::fs::Stat) -> Timestamps {
+    let time = |tv_sec, nanos| Timespec {
+        tv_sec,
+        tv_nsec: i64::try_from(nanos).unwrap_or(0),
+    };
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
     }
 }
 
