@@ -73,10 +73,10 @@ pub(super) fn harvest(
     // Mounts need no mention: they never show in an upper directory of ours. A shim does once a step has given it
     // another mode, owner or time, since that copies it there: who lent it takes it out of the layer.
     let options = HarvestOptions {
-        newer_than: since.unwrap_or(Timestamp {
-            secs: i64::MAX,
-            nanos: 0,
-        }),
+        // Programs that copy or unpack cut times to whole seconds (`cp -a` of busybox) or to even ones (zip).
+        newer_than: Timestamp::from_secs(
+            since.map_or(i64::MAX, |since| since.secs - since.secs.rem_euclid(2)),
+        ),
         build_clock: clock,
         exclude: exclude.into_iter().map(String::into_bytes).collect(),
     };

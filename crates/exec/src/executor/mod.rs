@@ -476,12 +476,17 @@ impl<'s, 'a> Run<'s, 'a> {
     }
 }
 
-/// A time that no file written from now on is older than. The kernel stamps files with a clock that lags by up to one
-/// tick (at most 10 ms), and programs that copy or unpack cut times to whole seconds (`cp -a` of busybox) or even ones (zip).
+/// A time that no file written from now on is older than: the kernel stamps files with a clock
+/// that lags by up to one tick (at most 10 ms).
 pub(crate) fn start_time() -> Timestamp {
     let Timestamp { secs, nanos } = now();
-    let secs = if nanos < 20_000_000 { secs - 1 } else { secs };
-    Timestamp::from_secs(secs - secs.rem_euclid(2))
+    match nanos.checked_sub(20_000_000) {
+        Some(nanos) => Timestamp { secs, nanos },
+        None => Timestamp {
+            secs: secs - 1,
+            nanos: nanos + 980_000_000,
+        },
+    }
 }
 
 /// The wall clock.
