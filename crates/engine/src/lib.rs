@@ -37,6 +37,7 @@ mod prove;
 mod rootfs;
 mod schemas;
 mod settings;
+mod shared;
 mod shell;
 mod shown;
 mod sources;
@@ -47,6 +48,8 @@ mod volumes;
 /// What can be said about disk files.
 pub use amiforge_disk::{Compression, Format, Subformat};
 pub use amiforge_exec::Way;
+/// Where a shared cache is.
+pub use amiforge_source::SharedPlace;
 pub use amiforge_recipe::{codes, explain, nearest_code};
 pub use assemble::{AssembleRequest, BootChoice};
 pub use build::{BuildOutcome, BuildRequest};
@@ -69,4 +72,5 @@ pub use plans::{PlanReport, PlannedLayer, TOOL_VERSION};
 pub use prove::{FirmwareChoice, TestReport, TestRequest};
 pub use schemas::{schema, schemas};
 pub use settings::{Engine, Interruption, Settings};
+pub use shared::{CacheRequest, CacheWriter};
 pub use shell::{ShellRequest, ShellWhere};

@@ -24,6 +24,7 @@ mod locked;
 mod many;
 mod oci_parents;
 mod parents;
+mod shared_cache;
 mod shell;
 mod steps;
 mod tiny;
