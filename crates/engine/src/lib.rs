@@ -48,9 +48,11 @@ mod volumes;
 /// What can be said about disk files.
 pub use amiforge_disk::{Compression, Format, Subformat};
 pub use amiforge_exec::Way;
+pub use amiforge_recipe::{codes, explain, nearest_code};
 /// Where a shared cache is.
 pub use amiforge_source::SharedPlace;
-pub use amiforge_recipe::{codes, explain, nearest_code};
+/// Where a shared cache is.
+pub use amiforge_source::SharedPlace;
 pub use assemble::{AssembleRequest, BootChoice};
 pub use build::{BuildOutcome, BuildRequest};
 pub use cache::{CacheReport, CachedLayer, Collected, Downloads, Keep};

@@ -205,7 +205,9 @@ impl Engine {
     fn may_use(&self, place: &SharedPlace, offline: bool) -> bool {
         let may = !offline || matches!(place, SharedPlace::Folder(_));
         if !may {
-            self.warn(format!("{place} is not used, since --offline takes no network"));
+            self.warn(format!(
+                "{place} is not used, since --offline takes no network"
+            ));
         }
         may
     }
@@ -261,11 +263,7 @@ impl Engine {
     }
 
     /// Whether a cache says that a validate phase has passed.
-    pub(crate) fn fetch_validated(
-        &self,
-        shared: Option<&Shared<'_>>,
-        key: &str,
-    ) -> Option<Value> {
+    pub(crate) fn fetch_validated(&self, shared: Option<&Shared<'_>>, key: &str) -> Option<Value> {
         let subject = Subject::Validated(key.parse().ok()?);
         let found = self.first(shared?, &subject, |_, mut entry| {
             let record = entry.records.remove(VALIDATED);
@@ -311,7 +309,10 @@ impl Engine {
                         continue;
                     }
                     Err(Refusal::Version(version)) => {
-                        let what = format!("{}: {name} has the format {version}, which this version does not know", side.name);
+                        let what = format!(
+                            "{}: {name} has the format {version}, which this version does not know",
+                            side.name
+                        );
                         self.warn(what);
                         continue;
                     }
@@ -383,7 +384,10 @@ impl Engine {
                 match error {
                     NotPut::Cache(error) => self.leave(side, &error),
                     NotPut::Here(why) => {
-                        self.warn(format!("{} is not put into {}: {why}", offer.title, side.name));
+                        self.warn(format!(
+                            "{} is not put into {}: {why}",
+                            offer.title, side.name
+                        ));
                     }
                 }
             }
@@ -482,7 +486,11 @@ impl Shared<'_> {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(queue) = &*queue {
             let title = title.to_owned();
-            let _ = queue.send(Offer { subject, title, made });
+            let _ = queue.send(Offer {
+                subject,
+                title,
+                made,
+            });
         }
     }
 }

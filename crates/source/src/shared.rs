@@ -339,7 +339,10 @@ mod tests {
         for (text, shown) in [
             ("dir:/mnt/cache", Ok("dir:/mnt/cache")),
             ("cache", Ok("dir:cache")),
-            ("oci:127.0.0.1:5000/team/cache", Ok("oci:127.0.0.1:5000/team/cache")),
+            (
+                "oci:127.0.0.1:5000/team/cache",
+                Ok("oci:127.0.0.1:5000/team/cache"),
+            ),
             ("oci:ghcr.io/team/cache", Ok("oci:ghcr.io/team/cache")),
             ("oci:ghcr.io/team/cache:tag", Err(())),
             ("oci:ghcr.io/TEAM", Err(())),
@@ -347,7 +350,11 @@ mod tests {
             ("", Err(())),
         ] {
             let place: Result<SharedPlace, ()> = text.parse().map_err(|_: String| ());
-            assert_eq!(place.map(|p| p.to_string()), shown.map(str::to_owned), "{text}");
+            assert_eq!(
+                place.map(|p| p.to_string()),
+                shown.map(str::to_owned),
+                "{text}"
+            );
         }
     }
 
@@ -414,10 +421,19 @@ mod tests {
         refused();
         // What is damaged is mended by whoever has it anew.
         std::fs::write(&path, b"c0ntent").unwrap();
-        cache.put(&SharedEntry { again: true, ..entry }).unwrap();
+        cache
+            .put(&SharedEntry {
+                again: true,
+                ..entry
+            })
+            .unwrap();
         bring().unwrap();
         // A document that is too large.
-        std::fs::write(entry_path(&root, "big"), vec![b'x'; (MAX_ENTRY + 1) as usize]).unwrap();
+        std::fs::write(
+            entry_path(&root, "big"),
+            vec![b'x'; (MAX_ENTRY + 1) as usize],
+        )
+        .unwrap();
         assert!(cache.entry("big").is_err());
     }
 }

@@ -51,10 +51,7 @@ impl Engine {
             from: Vec::new(),
             ..request.caches.clone()
         };
-        let how = (
-            request.recipe.offline,
-            request.jobs.unwrap_or_else(threads),
-        );
+        let how = (request.recipe.offline, request.jobs.unwrap_or_else(threads));
         self.with_caches(&caches, (store, recipe, plan), how, |shared| {
             let Some(shared) = shared else { return };
             for (at, layer) in plan.layers.iter().enumerate() {

@@ -187,7 +187,11 @@ fn unpack(packed: &Path, layer: &PackedLayer, out: &mut &File) -> Result<(), Str
         true => Ok(()),
         false => Err(format!(
             "it has {} {bytes} bytes, the entry says {}",
-            if bytes > layer.bytes { "at least" } else { "only" },
+            if bytes > layer.bytes {
+                "at least"
+            } else {
+                "only"
+            },
             layer.bytes
         )),
     }

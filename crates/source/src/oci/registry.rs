@@ -298,7 +298,14 @@ impl<'a> Registry<'a> {
         let repository = self.reference.repository();
         self.access(match known {
             true => {
-                format!("refuses {repository}: there is none, or it takes a login that may {}", if self.actions == "pull" { "read it" } else { "write to it" })
+                format!(
+                    "refuses {repository}: there is none, or it takes a login that may {}",
+                    if self.actions == "pull" {
+                        "read it"
+                    } else {
+                        "write to it"
+                    }
+                )
             }
             false => format!("refuses {repository}"),
         })

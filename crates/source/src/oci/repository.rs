@@ -12,7 +12,7 @@ use super::registry::{Payload, Registry};
 use super::{OciContext, Reference, ResolvedBlob, document};
 use crate::shared::{MAX_ENTRY, SharedBlob};
 use crate::transfer::Transfer;
-use crate::{SourceError, SharedEntry};
+use crate::{SharedEntry, SourceError};
 
 const ARTIFACT: &str = "application/vnd.amiforge.cache.entry.v1";
 const DOCUMENT: &str = "application/vnd.amiforge.cache.entry.v1+json";
@@ -89,8 +89,7 @@ impl<'a> Repository<'a> {
         let layer = match &entry.blob {
             Some((blob, path)) => {
                 let file = File::open(path).map_err(|e| SourceError::io(*path, e))?;
-                self.registry
-                    .push_blob(blob.digest, Payload::File(&file))?;
+                self.registry.push_blob(blob.digest, Payload::File(&file))?;
                 descriptor(BLOB, blob.digest, blob.bytes)
             }
             None => {

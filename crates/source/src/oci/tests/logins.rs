@@ -276,7 +276,9 @@ fn a_cache_in_a_registry_with_tokens_gets_one_for_writing() {
         token: Some((format!("http://{}/token", tokens.host()), certificate)),
         ..RegistrySettings::default()
     });
-    let place: crate::SharedPlace = format!("oci:{}/closed/cache", server.host()).parse().unwrap();
+    let place: crate::SharedPlace = format!("oci:{}/closed/cache", server.host())
+        .parse()
+        .unwrap();
     let file = here.path("file");
     std::fs::write(&file, b"content").unwrap();
     let blob = crate::SharedBlob {
@@ -322,5 +324,10 @@ fn a_cache_in_a_registry_with_tokens_gets_one_for_writing() {
     });
     let asked: Vec<String> = tokens.asked().into_iter().map(|a| a.target).collect();
     assert!(asked.iter().any(|t| t.contains("pull%2Cpush")), "{asked:?}");
-    assert!(asked.iter().any(|t| t.contains("%3Apull") && !t.contains("push")), "{asked:?}");
+    assert!(
+        asked
+            .iter()
+            .any(|t| t.contains("%3Apull") && !t.contains("push")),
+        "{asked:?}"
+    );
 }
