@@ -51,8 +51,6 @@ pub use amiforge_exec::Way;
 pub use amiforge_recipe::{codes, explain, nearest_code};
 /// Where a shared cache is.
 pub use amiforge_source::SharedPlace;
-/// Where a shared cache is.
-pub use amiforge_source::SharedPlace;
 pub use assemble::{AssembleRequest, BootChoice};
 pub use build::{BuildOutcome, BuildRequest};
 pub use cache::{CacheReport, CachedLayer, Collected, Downloads, Keep};

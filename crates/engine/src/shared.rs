@@ -87,6 +87,8 @@ pub(crate) struct Shared<'a> {
 /// Something to hand over.
 struct Offer {
     subject: Subject,
+    /// Of its record.
+    key: String,
     title: String,
     /// It was made just now: what a cache has of it is not as good.
     made: bool,
@@ -264,7 +266,7 @@ impl Engine {
 
     /// Whether a cache says that a validate phase has passed.
     pub(crate) fn fetch_validated(&self, shared: Option<&Shared<'_>>, key: &str) -> Option<Value> {
-        let subject = Subject::Validated(key.parse().ok()?);
+        let subject = Subject::validated(key)?;
         let found = self.first(shared?, &subject, |_, mut entry| {
             let record = entry.records.remove(VALIDATED);
             record.ok_or_else(|| "it has no such record".to_owned())
@@ -417,8 +419,8 @@ impl Engine {
         let too_large = || NotPut::Here("its entry would be too large".to_owned());
         let id = match subject {
             Subject::Layer(id) => LayerId(*id),
-            Subject::Validated(key_of) => {
-                let record = store.get_record(VALIDATED, &key_of.to_string());
+            Subject::Validated(_) => {
+                let record = store.get_record(VALIDATED, &offer.key);
                 if let Ok(Some(record)) = record {
                     entry.records.insert(VALIDATED.to_owned(), record);
                     let document = entry.sign(key).ok_or_else(too_large)?;
@@ -469,25 +471,27 @@ enum NotPut {
 impl Shared<'_> {
     /// Offers a layer of the plan to the cache that is written.
     pub(crate) fn offer_layer(&self, at: usize, planned: &LayerPlan, made: bool) {
-        self.offer(at, Subject::layer(planned.id), &planned.title, made);
+        let key = planned.id.to_string();
+        self.offer(at, (Subject::layer(planned.id), &key), &planned.title, made);
     }
 
     /// Offers what is known of a validate phase on the layer `at`.
     pub(crate) fn offer_validated(&self, at: usize, key: &str, title: &str, made: bool) {
-        if let Ok(key) = key.parse() {
-            self.offer(at, Subject::Validated(key), title, made);
+        if let Some(subject) = Subject::validated(key) {
+            self.offer(at, (subject, key), title, made);
         }
     }
 
-    fn offer(&self, at: usize, subject: Subject, title: &str, made: bool) {
+    fn offer(&self, at: usize, (subject, key): (Subject, &str), title: &str, made: bool) {
         if self.to.is_none() || at >= self.most {
             return;
         }
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(queue) = &*queue {
-            let title = title.to_owned();
+            let (key, title) = (key.to_owned(), title.to_owned());
             let _ = queue.send(Offer {
                 subject,
+                key,
                 title,
                 made,
             });

@@ -17,6 +17,7 @@ mod faults;
 mod folder;
 mod hostile;
 mod hygiene;
+mod ids;
 mod image;
 mod inspect;
 mod library;

@@ -124,9 +124,8 @@ pub(crate) fn validated_on(plan: &Plan, at: usize) -> Vec<usize> {
     found
 }
 
-/// What a validate phase that passed is known by: the layer covers the component that made it; one
-/// without a layer adds its document, its parameters, the folder it runs in, and what it
-/// finds from outside.
+/// What a validate phase that passed is known by: the layer, and of the component its document (of which the layer covers the
+/// build phase alone), its parameters, the folder it runs in, and what it finds from outside. `<layer id>.<digest>`.
 pub(super) fn validated_key(
     plan: &Plan,
     layer: &LayerPlan,
@@ -135,11 +134,8 @@ pub(super) fn validated_key(
     others: &BTreeMap<String, String>,
 ) -> String {
     let component = &plan.components[index];
-    if component.layer == Some(layer.id) {
-        return layer.id.to_string();
-    }
     let mut hasher = amiforge_types::Hasher::new();
-    hasher.field(b"amiforge-validated-v1");
+    hasher.field(b"amiforge-validated-v2");
     hasher.field(layer.id.to_string().as_bytes());
     hasher.field(component.digest.as_bytes());
     for (name, value) in &component.parameters {
@@ -154,5 +150,5 @@ pub(super) fn validated_key(
         hasher.field(b"workingDirectory");
         hasher.field(folder.as_bytes());
     }
-    hasher.finish().hex()
+    format!("{}.{}", layer.id, hasher.finish())
 }

@@ -20,13 +20,19 @@ const SIGNED_AS: &str = "amiforge-cache-entry";
 pub(super) enum Subject {
     /// A layer, by its id.
     Layer(Digest),
-    /// A validate phase that passed, by the key of its record.
+    /// A validate phase that passed, by the second half of the key of its record.
     Validated(Digest),
 }
 
 impl Subject {
     pub(super) fn layer(id: LayerId) -> Self {
         Self::Layer(id.0)
+    }
+
+    /// Of a record's key; `None` of one that has another form.
+    pub(super) fn validated(key: &str) -> Option<Self> {
+        let (_, digest) = key.split_once('.')?;
+        digest.parse().ok().map(Self::Validated)
     }
 
     /// The name under which the last writer's entry is.
