@@ -20,6 +20,7 @@ mod hygiene;
 mod ids;
 mod image;
 mod inspect;
+mod kills;
 mod library;
 mod locked;
 mod many;
