@@ -675,7 +675,7 @@ fn what_is_made_of_layers_is_no_input_of_them() {
         ("formats: [raw]", "formats: [raw]\n  seed: other"),
         (
             "formats: [raw]",
-            "formats: [raw]\n  rootFilesystem: ext4-legacy",
+            "formats: [raw]\n  rootFilesystem: {type: ext4, profile: legacy}",
         ),
         ("name: tiny", "name: other"),
         (

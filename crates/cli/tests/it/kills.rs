@@ -13,7 +13,6 @@ use serde_json::Value;
 use crate::tiny::Tiny;
 use crate::web::names;
 
-const LIMIT: Duration = Duration::from_secs(300);
 /// Kills in a run; `AMIFORGE_TEST_KILLS` says another number.
 const KILLS: usize = 50;
 
@@ -104,7 +103,7 @@ fn nothing_is_left(env: &Env, home: &Path) {
     let store = home.join("store/v1");
     assert_eq!(names(&store.join("tmp")), Vec::<String>::new());
     let new = run(tool("find")
-        .arg(home)
+        .arg(&store)
         .args(["-name", ".new-*", "-o", "-name", "*.partial"]));
     assert_eq!(new.text(), "");
     let layers = names(&store.join("layers"));
@@ -204,8 +203,10 @@ fn kill_9_at_any_point_loses_no_finished_layer() {
     nothing_is_left(&env, &home);
     // Collected, nothing but what the catalog needs is there.
     let mut command = env.amiforge();
-    finish(command.args(["cache", "gc", "--keep", "0B"])).expect_code(0);
+    finish(command.args(["cache", "gc", "--keep", "0h"])).expect_code(0);
     nothing_is_left(&env, &home);
+    let downloads = run(tool("find").arg(home.join("cache/v1")).args(["-type", "f"]));
+    assert_eq!(downloads.text(), "");
     let left = listed(&env, &home);
     assert_eq!(left.len(), 4, "of the image in the output folder: {left:?}");
 }

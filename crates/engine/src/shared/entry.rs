@@ -103,7 +103,7 @@ struct Envelope {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// Nobody told us to trust who signed it.
-    Unknown(CacheWriter),
+    Unknown(Box<CacheWriter>),
     /// It is of another version.
     Version(u64),
     /// It is not what it should be.
@@ -151,7 +151,7 @@ impl Entry {
             .parse()
             .map_err(|why| bad(format!("its writer: {why}")))?;
         if !trusted.contains(&writer) {
-            return Err(Refusal::Unknown(writer));
+            return Err(Refusal::Unknown(Box::new(writer)));
         }
         let signature = unhex(&envelope.signature);
         let message = message(&envelope.payload);
@@ -229,7 +229,7 @@ mod tests {
         let foreign = entry().sign(&theirs).unwrap();
         assert_eq!(
             open(&foreign, &subject),
-            Err(Refusal::Unknown(theirs.writer()))
+            Err(Refusal::Unknown(Box::new(theirs.writer())))
         );
         // The entry of another layer, or of another kind with the same key.
         let Subject::Layer(id) = subject else {
