@@ -29,13 +29,16 @@ pub use self::key::CacheWriter;
 use self::key::WriterKey;
 use crate::error::{EngineError, ErrorKind, chain};
 use crate::event::Event;
-use crate::layers::{BUILD_RESULTS, VALIDATED};
+use crate::layers::{BUILD_RESULTS, RAN, VALIDATED};
 use crate::load::LoadedRecipe;
 use crate::settings::Engine;
 use crate::sources::Sources;
 
 /// Largest layer file that is taken from a cache.
 const MAX_LAYER: u64 = 64 << 30;
+
+/// Records by layer id that go with a layer.
+const WITH_LAYERS: [&str; 2] = [BUILD_RESULTS, RAN];
 
 /// Which caches a build uses, and how.
 #[derive(Clone, Debug, Default)]
@@ -242,9 +245,9 @@ impl Engine {
                 .ok_or("the entry of a layer that tells of none")?;
             let writer = self.take_layer(side, store, planned.id, &layer)?;
             for (kind, record) in entry.records {
-                if kind == BUILD_RESULTS {
+                if WITH_LAYERS.contains(&kind.as_str()) {
                     store
-                        .put_record(BUILD_RESULTS, &planned.id.to_string(), &record)
+                        .put_record(&kind, &planned.id.to_string(), &record)
                         .map_err(|e| chain(&e))?;
                 }
             }
@@ -435,8 +438,10 @@ impl Engine {
                 return Ok(());
             }
         };
-        if let Ok(Some(record)) = store.get_record(BUILD_RESULTS, &id.to_string()) {
-            entry.records.insert(BUILD_RESULTS.to_owned(), record);
+        for kind in WITH_LAYERS {
+            if let Ok(Some(record)) = store.get_record(kind, &id.to_string()) {
+                entry.records.insert(kind.to_owned(), record);
+            }
         }
         let packed = pack::pack(store, id).map_err(NotPut::Here)?;
         let layer: PackedLayer = packed.layer;
