@@ -126,6 +126,8 @@ pub(crate) struct Build {
     /// Seconds a boot may take [default: 300, more without hardware acceleration]
     #[arg(long, value_name = "S")]
     pub(crate) boot_timeout: Option<u64>,
+    #[command(flatten)]
+    pub(crate) caches: crate::shared::CacheOptions,
     /// When a phase of a component fails, open a shell in the files as it left them. What is changed there is thrown away.
     #[arg(long)]
     pub(crate) shell_on_failure: bool,
@@ -453,6 +455,9 @@ pub(crate) enum Cache {
     },
     /// Take out what was not used for long. What a running build or an image of the catalog uses stays
     Gc(Gc),
+    /// The key by which others know the layers that this user puts into shared caches
+    #[command(subcommand)]
+    Key(crate::shared::Key),
     /// Say which layers a build would make, and which input of each changed: `plan --why`
     Why {
         #[command(flatten)]

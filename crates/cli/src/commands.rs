@@ -67,6 +67,7 @@ pub(crate) fn build(engine: &Engine, args: args::Build, progress: &Arc<Progress>
             jobs: args.jobs,
             boot_timeout_seconds: args.boot_timeout,
             shell_on_failure: shell_on_failure.clone(),
+            caches: args.caches.request(),
         })
     };
     if let [recipe] = args.recipes.as_slice() {
@@ -391,6 +392,7 @@ pub(crate) fn cache(engine: &Engine, command: args::Cache) -> Outcome {
                 false => print_line(&collected.text(gc.dry_run))?,
             }
         }
+        args::Cache::Key(command) => return crate::shared::key(engine, &command),
         args::Cache::Why { recipe, json } => {
             let why = true;
             return plan(engine, &args::Plan { recipe, json, why });

@@ -11,6 +11,7 @@ mod json;
 mod out;
 mod progress;
 mod render;
+mod shared;
 mod shell;
 
 use std::process::ExitCode;

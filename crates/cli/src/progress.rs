@@ -232,6 +232,25 @@ impl Progress {
             Event::LayerCached { id, title } => {
                 self.line(recipe, &format!("   cached {} {title}", short(&id)))
             }
+            Event::LayerFetched {
+                id, title, from, ..
+            } => {
+                self.line(
+                    recipe,
+                    &format!("  fetched {} {title} from cache {from}", short(&id)),
+                );
+            }
+            Event::LayerShared {
+                id,
+                title,
+                to,
+                bytes,
+                ..
+            } => {
+                let size = amiforge_types::ByteSize(bytes);
+                let text = format!("   shared {} {title} to cache {to} ({size})", short(&id));
+                self.line(recipe, &text);
+            }
             Event::LayerStarted { id, title, reason } => {
                 self.line(
                     recipe,

@@ -33,6 +33,7 @@ use crate::parent::Parent;
 use crate::plans::{TOOL_VERSION, record_key};
 use crate::prove::{ComponentsFile, DOCUMENTS_FILE, FirmwareChoice, Subject};
 use crate::settings::Engine;
+use crate::shared::CacheRequest;
 
 /// Kind of the records that say what an output folder held when it was finished.
 const OUTPUT: &str = "output";
@@ -56,6 +57,8 @@ pub struct BuildRequest {
     pub boot_timeout_seconds: Option<u64>,
     /// Opens a shell where a phase of a component fails.
     pub shell_on_failure: Option<Arc<ShellAccess>>,
+    /// Shared caches.
+    pub caches: CacheRequest,
 }
 
 /// What a build came to.
@@ -66,8 +69,10 @@ pub struct BuildOutcome {
     pub image_id: String,
     /// The output folder.
     pub out: PathBuf,
-    /// Layers that were made; the others came from the store.
+    /// Layers that were made; the others came from the store or a shared cache.
     pub layers_built: usize,
+    /// Layers that came from a shared cache.
+    pub layers_fetched: usize,
     /// Layers in all.
     pub layers: usize,
     /// True when the folder already held exactly this build.
@@ -143,12 +148,13 @@ impl Engine {
             && let Some(outcome) = self.unchanged(&store, target, &plan, hygiene, request.test)?
         {
             self.forget_failed(&store, &plan.recipe.name)?;
+            self.share_all(request, &store, &recipe, &plan)?;
             return Ok(outcome);
         }
         let folder = OutFolder::begin(target, &self.interruption())?;
         let result = self.build_into(request, &recipe, &store, &parent, &plan, &version, &folder);
         match result {
-            Ok((built_image, built, proven)) => {
+            Ok((built_image, (built, fetched), proven)) => {
                 let out = folder.commit()?;
                 self.keep_output(&store, &out, &plan, hygiene, proven)?;
                 self.keep_plan(&store, &plan)?;
@@ -159,6 +165,7 @@ impl Engine {
                     image_id: image.image_id,
                     out,
                     layers_built: built,
+                    layers_fetched: fetched,
                     layers: plan.layers.len(),
                     unchanged: false,
                     proven,
@@ -197,7 +204,7 @@ impl Engine {
         plan: &Plan,
         version: &str,
         folder: &OutFolder,
-    ) -> Result<(BuiltImage, usize, bool), EngineError> {
+    ) -> Result<(BuiltImage, (usize, usize), bool), EngineError> {
         let internal = |what: &'static str| move || format!("cannot write {what}");
         folder.write(
             "plan.json",
@@ -240,14 +247,9 @@ impl Engine {
             epoch: self.settings.source_date_epoch,
             logs,
             shell: request.shell_on_failure.as_deref(),
+            shared: None,
         };
-        let made = self.make_layers(&work)?;
-        if made.built == 0 {
-            self.stage(
-                "layers",
-                format!("all {} from the store, no step runs", plan.layers.len()),
-            );
-        }
+        let made = self.make_shared_layers(request, &work)?;
         let tree = crate::assemble::image_tree(&made)?;
         self.hygiene(&work, &made, &tree, recipe.recipe.container.is_some())?;
         let packages = crate::parent::installed_packages(&tree, &made.blobs)?;
@@ -257,7 +259,7 @@ impl Engine {
             &json(&packages).or_fail(ErrorKind::Internal, internal("packages.json"))?,
         )?;
 
-        let built = made.built;
+        let built = (made.built, made.fetched);
         if let Some(container) = &recipe.recipe.container {
             let (mut manifest, sums) = self.write_container(&ContainerBuild {
                 recipe,
@@ -473,6 +475,7 @@ impl Engine {
             image_id,
             out: target,
             layers_built: 0,
+            layers_fetched: 0,
             layers: plan.layers.len(),
             unchanged: true,
             proven: record.proven,

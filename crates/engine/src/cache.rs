@@ -170,14 +170,20 @@ impl Engine {
         if let Some(root) = store.root(id) {
             self.remove_trees(store, &[root])?;
         }
+        let own = id.to_string();
         for kind in [
             crate::layers::BUILD_RESULTS,
             crate::layers::VALIDATED,
             crate::layers::RAN,
         ] {
-            store
-                .remove_record(kind, &id.to_string())
-                .or_fail(ErrorKind::Failed, store_context)?;
+            let keys = store.record_keys(kind);
+            for key in keys.or_fail(ErrorKind::Failed, store_context)? {
+                if key.starts_with(&own) {
+                    store
+                        .remove_record(kind, &key)
+                        .or_fail(ErrorKind::Failed, store_context)?;
+                }
+            }
         }
         Ok(())
     }

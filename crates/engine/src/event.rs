@@ -40,6 +40,32 @@ pub enum Event {
         /// Title, for people.
         title: String,
     },
+    /// A layer came from a shared cache, and is in the store.
+    LayerFetched {
+        /// Layer id.
+        id: String,
+        /// Title, for people.
+        title: String,
+        /// The cache, as `--cache-from` names it.
+        from: String,
+        /// Seconds it took.
+        seconds: f64,
+        /// Bytes of its file.
+        bytes: u64,
+    },
+    /// A layer was put into a shared cache.
+    LayerShared {
+        /// Layer id.
+        id: String,
+        /// Title, for people.
+        title: String,
+        /// The cache, as `--cache-to` names it.
+        to: String,
+        /// Seconds it took.
+        seconds: f64,
+        /// Bytes that were put.
+        bytes: u64,
+    },
     /// A layer has to be made.
     LayerStarted {
         /// Layer id.

@@ -29,6 +29,7 @@ use crate::event::Event;
 use crate::load::LoadedRecipe;
 use crate::parent::{self, Parent};
 use crate::settings::Engine;
+use crate::shared::Shared;
 use crate::steps::Telling;
 
 pub(crate) use self::failed::FailedAt;
@@ -42,8 +43,7 @@ use self::phase::{BUILD, Phase};
 pub(crate) use self::ran::{RAN, Ran};
 use self::sandbox::with_tail;
 pub(crate) use self::sandbox::{describe, sandbox_error};
-pub(crate) use self::validated::VALIDATED;
-use self::validated::validated_on;
+pub(crate) use self::validated::{VALIDATED, key_of, validated_on};
 
 /// Version of what unpacks packages, runs steps and harvests their results; an input of every layer's id. Raise it
 /// when the same inputs would give other bytes.
@@ -64,6 +64,27 @@ pub(crate) struct Work<'a> {
     pub(crate) logs: PathBuf,
     /// Opens a shell where a phase fails.
     pub(crate) shell: Option<&'a ShellAccess>,
+    /// Caches that are asked before a layer is made, and get it after.
+    pub(crate) shared: Option<&'a Shared<'a>>,
+}
+
+impl Work<'_> {
+    /// The same with shared caches.
+    pub(crate) fn with<'w>(&'w self, shared: Option<&'w Shared<'w>>) -> Work<'w> {
+        Work {
+            store: self.store,
+            recipe: self.recipe,
+            parent: self.parent,
+            plan: self.plan,
+            rebuild: self.rebuild,
+            offline: self.offline,
+            jobs: self.jobs,
+            epoch: self.epoch,
+            logs: self.logs.clone(),
+            shell: self.shell,
+            shared,
+        }
+    }
 }
 
 /// The layers of an image, ready to be put over one another.
@@ -76,6 +97,8 @@ pub(crate) struct Made {
     pub(crate) clock: Timestamp,
     /// Layers that had to be made.
     pub(crate) built: usize,
+    /// Layers that came from a shared cache.
+    pub(crate) fetched: usize,
 }
 
 impl Engine {
@@ -100,6 +123,7 @@ impl Engine {
             blobs: BlobTable::new(),
             clock: Timestamp::default(),
             built: 0,
+            fetched: 0,
         };
         let clock = match work.epoch {
             Some(secs) => Some(Timestamp::from_secs(secs)),
@@ -115,6 +139,7 @@ impl Engine {
             } else {
                 self.load_layer(work.store, planned.id, &mut made.blobs)?
             };
+            let mut fresh = false;
             let layer = match found {
                 Some(layer) => {
                     self.emit(Event::LayerCached {
@@ -140,8 +165,14 @@ impl Engine {
                             layer
                         }
                         None => {
-                            self.make_layer(work, at, &made, &mut sandbox)?;
-                            made.built += 1;
+                            let shared = work.shared.filter(|_| !asked);
+                            if self.fetch_layer(shared, work.store, planned) {
+                                made.fetched += 1;
+                            } else {
+                                self.make_layer(work, at, &made, &mut sandbox)?;
+                                made.built += 1;
+                                fresh = true;
+                            }
                             if asked {
                                 self.rebuilt
                                     .lock()
@@ -167,6 +198,9 @@ impl Engine {
             }
             made.layers.push(layer);
             made.ran.push(Ran::of(work.store, planned.id));
+            if let Some(shared) = work.shared {
+                shared.offer_layer(at, planned, fresh);
+            }
             let validated = validate.then(|| validated_on(work.plan, at));
             for index in validated.unwrap_or_default() {
                 self.validate_component(work, at, index, &made, &mut sandbox)?;

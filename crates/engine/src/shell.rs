@@ -81,6 +81,7 @@ impl Engine {
             epoch: self.settings.source_date_epoch,
             logs,
             shell: None,
+            shared: None,
         };
         let made = self.make_layers_below(&work, place.layers)?;
         let sandbox = self.chosen_sandbox(&store)?;

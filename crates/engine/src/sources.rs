@@ -127,6 +127,11 @@ impl Sources {
         Ok((found, missing))
     }
 
+    /// Public keys of those whose layers in shared caches are used.
+    pub(crate) fn cache_trust(&self) -> &[String] {
+        self.config.cache_trust()
+    }
+
     /// Whether a value is configured for a reference.
     pub(crate) fn has_value(&self, name: &str) -> bool {
         self.config.reference(name).is_some()

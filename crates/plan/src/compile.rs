@@ -261,10 +261,7 @@ fn component_layer(
     below: Option<LayerId>,
 ) -> Result<LayerPlan, CompileError> {
     let mut inputs = common_inputs(request);
-    let mut own = BTreeMap::from([(
-        "document".to_owned(),
-        digest_text(resolved.component.digest()),
-    )]);
+    let mut own = resolved.component.build_inputs();
     if let Some(folder) = &request.recipe.working_directory {
         own.insert("workingDirectory".to_owned(), folder.clone());
     }

@@ -304,7 +304,7 @@ fn ranking(node: &Node) -> Vec<(u32, DocumentKind)> {
 /// Whether it maps names of AWS to what stands for them here: no other kind of document has such mappings. Or it has
 /// nothing but the sections of a configuration, perhaps with a slip in one.
 fn is_configuration(node: &Node) -> bool {
-    const SECTIONS: [&str; 3] = ["parents", "components", "references"];
+    const SECTIONS: [&str; 4] = ["parents", "components", "references", "cacheTrust"];
     let NodeKind::Map(fields) = &node.kind else {
         return false;
     };

@@ -11,6 +11,8 @@
 //!   aws:ssm:/web/token: {env: WEB_TOKEN}
 //!   aws:imds:placement/region: eu-central-1
 //!   secret:web.Token: {env: WEB_TOKEN}
+//! cacheTrust:
+//!   - ed25519:0d4f…
 //! ```
 
 use std::collections::BTreeMap;
@@ -32,6 +34,7 @@ pub struct UserConfig {
     parents: Vec<Entry<ParentImage>>,
     components: Vec<Entry<ComponentSource>>,
     references: BTreeMap<String, ReferenceValue>,
+    cache_trust: Vec<String>,
 }
 
 /// Where the value of a reference to AWS comes from.
@@ -84,6 +87,12 @@ impl UserConfig {
     #[must_use]
     pub fn reference(&self, text: &str) -> Option<&ReferenceValue> {
         self.references.get(text)
+    }
+
+    /// Public keys of those whose layers in shared caches are used, `ed25519:` and 64 hex digits each.
+    #[must_use]
+    pub fn cache_trust(&self) -> &[String] {
+        &self.cache_trust
     }
 }
 
@@ -156,11 +165,31 @@ pub(crate) fn decode_config(node: &Node, cx: &mut Cx<'_>) -> Option<UserConfig> 
         entries(n, cx, ComponentSource::parse)
     });
     let references = fields.optional("references", cx, references);
+    let cache_trust = fields.optional("cacheTrust", cx, writers);
     fields.deny_unknown(cx);
     Some(UserConfig {
         parents: parents?.unwrap_or_default(),
         components: components?.unwrap_or_default(),
         references: references?.unwrap_or_default(),
+        cache_trust: cache_trust?.unwrap_or_default(),
+    })
+}
+
+/// Public keys. Whether one is a point of the curve is found out when it is used.
+fn writers(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<String>> {
+    if node.is_null() {
+        return Some(Vec::new());
+    }
+    decode::list(node, cx, |node, cx| {
+        let text = decode::filled(node, cx)?;
+        let hex = text.strip_prefix("ed25519:");
+        if hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())) {
+            return Some(text);
+        }
+        let message = format!("{} is no key of a writer", decode::shown(&text));
+        let help = "`amiforge cache key show` prints one: `ed25519:` and 64 hex digits";
+        cx.error_help("invalid-value", node.span, message, Some(help.to_owned()));
+        None
     })
 }
 

@@ -14,6 +14,9 @@
 //! Of an archive at an address, [`fetch_file`] brings the file. [`boot_scripts`] are the texts that give a tree of
 //! Debian's family from elsewhere what a machine needs to boot.
 //!
+//! [`SharedCache`] is how builds on several machines hand each other what they made; who may be believed is the caller's
+//! business.
+//!
 //! What is *not* here: running anything, the store, and the default clock.
 #![forbid(unsafe_code)]
 
@@ -32,6 +35,7 @@ mod lock;
 mod model;
 pub mod oci;
 mod resolve;
+mod shared;
 mod solver;
 #[cfg(test)]
 mod tests;
@@ -51,4 +55,5 @@ pub use model::{
     ResolvedDebian, ResolvedIndex, ResolvedPackage, Variant,
 };
 pub use resolve::resolve;
+pub use shared::{MAX_ENTRY, SharedBlob, SharedCache, SharedEntry, SharedPlace, with_shared};
 pub use solver::Unresolvable;

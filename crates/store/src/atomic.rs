@@ -9,7 +9,11 @@ use crate::StoreError;
 /// Writes `bytes` to `path` so that a crash leaves the old file or the new one, complete: a
 /// temporary file in the same directory, fsync, rename, fsync of the directory. Mode 0644 less umask.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let dir = parent_of(path);
+    write_atomic_by(parent_of(path), path, bytes)
+}
+
+/// The same by way of a file in `dir`, on the same file system: a session's own goes with it, however that ends.
+pub(crate) fn write_atomic_by(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut temp = tempfile::Builder::new()
         .prefix(".new-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
@@ -22,7 +26,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         .map_err(StoreError::io("sync", path))?;
     temp.persist(path)
         .map_err(|e| StoreError::io("rename a temporary file to", path)(e.error))?;
-    sync_dir(dir)
+    sync_dir(parent_of(path))
 }
 
 /// Makes renames in `dir` durable.

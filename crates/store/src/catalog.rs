@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::records::{json_stems, read_json, write_json};
+use crate::records::{json_stems, read_json};
 use crate::store::check_key;
 use crate::{Store, StoreError};
 
@@ -27,7 +27,7 @@ pub struct CatalogImage {
 impl Store {
     /// Registers an image, replacing an entry of the same id.
     pub fn put_image(&self, image: &CatalogImage) -> Result<(), StoreError> {
-        write_json(&self.image_path(&image.image_id)?, image)
+        self.write_json(&self.image_path(&image.image_id)?, image)
     }
 
     /// The image with this id.

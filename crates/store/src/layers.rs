@@ -33,19 +33,23 @@ impl StoredLayer {
     /// Reads all data and compares it with the digests of the index: what a disk lost or changed
     /// since the layer was written is an error that names the file.
     pub fn verify(&self, blobs: &BlobTable) -> Result<(), StoreError> {
-        let damaged = |source| StoreError::LayerData {
-            path: self.path.clone(),
-            source,
-        };
-        let plan = layer::plan(&self.diff).map_err(damaged)?;
-        plan.files()
-            .par_iter()
-            .map_init(Vec::new, |buf, file| {
-                file.copy(blobs, buf, &mut |_, _| Ok(())).map(drop)
-            })
-            .collect::<Result<(), _>>()
-            .map_err(damaged)
+        verify_data(&self.path, &self.diff, blobs)
     }
+}
+
+fn verify_data(path: &Path, diff: &LayerDiff, blobs: &BlobTable) -> Result<(), StoreError> {
+    let damaged = |source| StoreError::LayerData {
+        path: path.to_owned(),
+        source,
+    };
+    let plan = layer::plan(diff).map_err(damaged)?;
+    plan.files()
+        .par_iter()
+        .map_init(Vec::new, |buf, file| {
+            file.copy(blobs, buf, &mut |_, _| Ok(())).map(drop)
+        })
+        .collect::<Result<(), _>>()
+        .map_err(damaged)
 }
 
 impl Store {
@@ -288,6 +292,14 @@ impl LayerWriter {
     /// What was written, whose data is then in `blobs`. The file goes with the writer, unless it is committed.
     pub fn read(&self, blobs: &mut BlobTable) -> Result<LayerDiff, StoreError> {
         Ok(self.load(blobs)?.0)
+    }
+
+    /// Reads index and data of what was written and compares both with their digests: for a file that was made elsewhere.
+    pub fn verify(&self) -> Result<LayerInfo, StoreError> {
+        let mut blobs = BlobTable::new();
+        let (diff, info) = self.load(&mut blobs)?;
+        verify_data(&self.temp, &diff, &blobs)?;
+        Ok(info)
     }
 
     fn load(&self, blobs: &mut BlobTable) -> Result<(LayerDiff, LayerInfo), StoreError> {

@@ -17,7 +17,7 @@
 //! <cache>/v1/                            downloads
 //! ```
 //!
-//! Everything is written beside its place in `tmp` and renamed: a crash leaves old or new, and
+//! Everything is written in `tmp` and renamed: a crash leaves old or new, and
 //! whatever a dead process left in `tmp` goes when the next one opens the store. See
 //! `docs/formats/store.md`.
 //!

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::atomic::write_atomic_by;
 use crate::store::check_key;
-use crate::{Store, StoreError, write_atomic};
+use crate::{Store, StoreError};
 
 impl Store {
     /// Writes a record, replacing one of the same kind and key.
@@ -13,7 +14,7 @@ impl Store {
         let path = self.record_path(kind, key)?;
         let dir = crate::atomic::parent_of(&path);
         fs_err::create_dir_all(dir).map_err(StoreError::io("create", dir))?;
-        write_json(&path, record)
+        self.write_json(&path, record)
     }
 
     /// Reads a record; `None` when it is not there, or is not JSON any more: records explain and speed
@@ -54,16 +55,19 @@ impl Store {
     }
 }
 
-pub(crate) fn write_json(
-    path: &std::path::Path,
-    value: &impl serde::Serialize,
-) -> Result<(), StoreError> {
-    let mut text = serde_json::to_vec_pretty(value).map_err(|source| StoreError::Json {
-        path: path.to_owned(),
-        source,
-    })?;
-    text.push(b'\n');
-    write_atomic(path, &text)
+impl Store {
+    pub(crate) fn write_json(
+        &self,
+        path: &std::path::Path,
+        value: &impl serde::Serialize,
+    ) -> Result<(), StoreError> {
+        let mut text = serde_json::to_vec_pretty(value).map_err(|source| StoreError::Json {
+            path: path.to_owned(),
+            source,
+        })?;
+        text.push(b'\n');
+        write_atomic_by(self.session.dir(), path, &text)
+    }
 }
 
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(

@@ -190,6 +190,13 @@ impl Running {
         self.collect()
     }
 
+    /// `kill -9` of the program and of all that it started in its group.
+    #[track_caller]
+    pub fn kill9_group(mut self) -> Finished {
+        self.signal(Signal::KILL);
+        self.collect()
+    }
+
     /// Waits for the end; kills the group and panics when `limit` passes.
     #[track_caller]
     pub fn wait(mut self, limit: Duration) -> Finished {

@@ -37,6 +37,14 @@ impl SmallDisk {
         self.dir.path()
     }
 
+    /// Makes it larger, or smaller as far as what is on it allows.
+    #[track_caller]
+    pub fn resize(&self, bytes: u64) {
+        run(privileged("mount")
+            .args(["-o", &format!("remount,size={bytes}")])
+            .arg(self.dir.path()));
+    }
+
     /// Fills it up: what is left after this is nothing.
     #[track_caller]
     pub fn fill(&self) -> PathBuf {
@@ -82,6 +90,8 @@ mod tests {
         disk.fill();
         let error = fs_err::write(path.join("more"), [1; 4096]).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        disk.resize(2 << 20);
+        fs_err::write(path.join("more"), [1; 4096]).unwrap();
         drop(disk);
         assert!(!path.exists());
     }

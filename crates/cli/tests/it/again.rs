@@ -213,7 +213,7 @@ fn image_a_changed_component_reruns_and_what_follows() {
         "{why}"
     );
     assert!(
-        own.contains("extra") && own.contains("document changed: "),
+        own.contains("extra") && own.contains("step.") && own.contains(" changed: sha256:"),
         "{why}"
     );
     let second = env.run(&mut build(&env, &recipe, &out));

@@ -69,7 +69,12 @@ fn what_passed_is_known_by_layer_document_and_parameters() {
     let key = |plan: &Plan, layer: &LayerPlan, index: usize| {
         validated_key(plan, layer, index, None, &BTreeMap::new())
     };
-    assert_eq!(key(&plan, top, 0), top.id.to_string());
+    // The layer covers its build phase alone.
+    let own = key(&plan, top, 0);
+    let mut other = plan.clone();
+    other.components[0].digest = Digest::of(b"another validate phase");
+    assert_ne!(own, key(&other, top, 0));
+    assert!(own.starts_with(&format!("{}.", top.id)), "{own}");
     let check = key(&plan, top, 1);
     assert_ne!(check, key(&plan, top, 2));
     assert_ne!(check, key(&plan, &plan.layers[1], 1));
@@ -77,7 +82,7 @@ fn what_passed_is_known_by_layer_document_and_parameters() {
     assert_ne!(check, validated_key(&plan, top, 1, Some("/srv"), &nothing));
     let value = BTreeMap::from([("reference.aws:ssm:/a".to_owned(), "1".to_owned())]);
     assert_ne!(check, validated_key(&plan, top, 1, None, &value));
-    let mut other = plan.clone();
+    other = plan.clone();
     other.components[1]
         .parameters
         .insert("P".to_owned(), "2".to_owned());

@@ -9,6 +9,7 @@ use super::overlay::Purpose;
 use super::phase::Phase;
 use super::{FailedAt, Left, Made, Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::load::LoadedRecipe;
 use crate::settings::Engine;
 
 /// Kind of the records that say which layers' validate phases have passed.
@@ -37,19 +38,29 @@ impl Engine {
             return Ok(());
         }
         let planned = &work.plan.layers[at];
-        let recipe = &work.recipe.recipe;
-        let folder = recipe.working_directory.as_deref();
-        let component = &work.recipe.components[index];
-        let mut others = component.inputs(recipe);
-        let files = component.files().into_iter();
-        others.extend(files.map(|(name, digest)| (name, digest.to_string())));
-        let key = validated_key(work.plan, planned, index, folder, &others);
+        let key = key_of(work.recipe, work.plan, at, index);
+        let title = &work.plan.components[index].name;
+        let offer = |made| {
+            if let Some(shared) = work.shared {
+                shared.offer_validated(at, &key, title, made);
+            }
+        };
         let known = work
             .store
             .get_record(VALIDATED, &key)
             .or_fail(ErrorKind::Failed, store_context)?;
-        if known.is_some_and(|record| record["version"] == VALIDATED_VERSION) && !work.rebuild {
+        let is_known = |record: &serde_json::Value| record["version"] == VALIDATED_VERSION;
+        if known.as_ref().is_some_and(is_known) && !work.rebuild {
+            offer(false);
             return Ok(());
+        }
+        let shared = work.shared.filter(|_| !work.rebuild);
+        if let Some(record) = self.fetch_validated(shared, &key).filter(is_known) {
+            offer(false);
+            return work
+                .store
+                .put_record(VALIDATED, &key, &record)
+                .or_fail(ErrorKind::Failed, store_context);
         }
         let run = self.phase_run(work, index, VALIDATE, below.clock)?;
         let of = Phase {
@@ -76,13 +87,25 @@ impl Engine {
         let record = serde_json::json!({ "version": VALIDATED_VERSION });
         work.store
             .put_record(VALIDATED, &key, &record)
-            .or_fail(ErrorKind::Failed, store_context)
+            .or_fail(ErrorKind::Failed, store_context)?;
+        offer(true);
+        Ok(())
     }
+}
+
+/// What the validate phase of a component on the layers up to number `at` is known by.
+pub(crate) fn key_of(recipe: &LoadedRecipe, plan: &Plan, at: usize, index: usize) -> String {
+    let folder = recipe.recipe.working_directory.as_deref();
+    let component = &recipe.components[index];
+    let mut others = component.inputs(&recipe.recipe);
+    let files = component.files().into_iter();
+    others.extend(files.map(|(name, digest)| (name, digest.to_string())));
+    validated_key(plan, &plan.layers[at], index, folder, &others)
 }
 
 /// The components whose validate phase runs on the layers up to number `at`: the one that made this
 /// layer, and those after it that make none of their own.
-pub(super) fn validated_on(plan: &Plan, at: usize) -> Vec<usize> {
+pub(crate) fn validated_on(plan: &Plan, at: usize) -> Vec<usize> {
     let mut top = plan
         .layers
         .iter()
@@ -101,9 +124,8 @@ pub(super) fn validated_on(plan: &Plan, at: usize) -> Vec<usize> {
     found
 }
 
-/// What a validate phase that passed is known by: the layer covers the component that made it; one
-/// without a layer adds its document, its parameters, the folder it runs in, and what it
-/// finds from outside.
+/// What a validate phase that passed is known by: the layer, and of the component its document (of which the layer covers the
+/// build phase alone), its parameters, the folder it runs in, and what it finds from outside. `<layer id>.<digest>`.
 pub(super) fn validated_key(
     plan: &Plan,
     layer: &LayerPlan,
@@ -112,11 +134,8 @@ pub(super) fn validated_key(
     others: &BTreeMap<String, String>,
 ) -> String {
     let component = &plan.components[index];
-    if component.layer == Some(layer.id) {
-        return layer.id.to_string();
-    }
     let mut hasher = amiforge_types::Hasher::new();
-    hasher.field(b"amiforge-validated-v1");
+    hasher.field(b"amiforge-validated-v2");
     hasher.field(layer.id.to_string().as_bytes());
     hasher.field(component.digest.as_bytes());
     for (name, value) in &component.parameters {
@@ -131,5 +150,5 @@ pub(super) fn validated_key(
         hasher.field(b"workingDirectory");
         hasher.field(folder.as_bytes());
     }
-    hasher.finish().hex()
+    format!("{}.{}", layer.id, hasher.finish())
 }

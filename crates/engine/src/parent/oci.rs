@@ -82,7 +82,7 @@ impl Engine {
         })
     }
 
-    fn with_oci<R>(
+    pub(crate) fn with_oci<R>(
         &self,
         offline: bool,
         jobs: usize,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use amiforge_types::{Diagnostics, Digest, Span};
 
 use crate::actions::{ActionInputs, ActionKind};
-use crate::node::Node;
+use crate::node::{Node, NodeKind};
 use crate::reference::{self, Piece, Reference, has_secret, secret_key};
 use crate::scope::ssm_key;
 
@@ -294,6 +294,46 @@ impl Component {
     #[must_use]
     pub fn phase(&self, name: &str) -> Option<&Phase> {
         self.phases.iter().find(|p| p.name == name)
+    }
+
+    /// What of the document decides what its build phase does, by name: `schemaVersion`, `constant.<name>`, the names of
+    /// the steps in their order as `steps`, and the digest of each as `step.<name>`. Parameters are no part of it, since
+    /// their values are what counts; nor are names, descriptions and other phases.
+    #[must_use]
+    pub fn build_inputs(&self) -> BTreeMap<String, String> {
+        let text = |node: Option<&Node>| node.and_then(Node::as_text).map(str::to_owned);
+        let phases = self.document.get("phases").map(|phases| &phases.kind);
+        let Some(NodeKind::Seq(phases)) = phases else {
+            return BTreeMap::new();
+        };
+        let build = phases.iter().find(|phase| {
+            let name = phase.get("name");
+            name.and_then(Node::as_text) == Some("build")
+        });
+        let steps = build.and_then(|build| build.get("steps"));
+        let steps = match steps.map(|steps| &steps.kind) {
+            Some(NodeKind::Seq(steps)) => steps.as_slice(),
+            _ => &[],
+        };
+        let named = || {
+            let with_names = steps.iter();
+            with_names.map(|step| (text(step.get("name")).unwrap_or_default(), step))
+        };
+        let names: Vec<String> = named().map(|(name, _)| name).collect();
+        let version = text(self.document.get("schemaVersion"));
+        let constants = self.constants.iter();
+        let constants = constants.map(|c| (format!("constant.{}", c.name), c.value.clone()));
+        let steps = named().map(|(name, step)| {
+            let digest = format!("sha256:{}", step.digest());
+            (format!("step.{name}"), digest)
+        });
+        constants
+            .chain(steps)
+            .chain([
+                ("schemaVersion".to_owned(), version.unwrap_or_default()),
+                ("steps".to_owned(), names.join(", ")),
+            ])
+            .collect()
     }
 
     /// Stable bytes of the document; see [`Node::canonical`].

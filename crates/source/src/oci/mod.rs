@@ -5,6 +5,7 @@
 //!   every one by digest.
 //! - [`fetch()`]: the layers, into the cache or found in the layout.
 //! - [`unpack()`]: the archives applied in order, whiteouts and all.
+//! - `push`, `repository`: a repository as a [shared cache](crate::SharedCache).
 //!
 //! Sources: OCI distribution-spec 1.1, image-spec 1.1, and the forms that Docker had before
 //! (image manifest version 2, schema 2; token authentication).
@@ -16,8 +17,10 @@ mod error;
 mod fetch;
 mod layout;
 mod model;
+mod push;
 mod reference;
 mod registry;
+mod repository;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -31,6 +34,7 @@ pub use model::{
     ResolvedOci, ResolvedOciLayer,
 };
 pub use reference::{Reference, ReferenceError};
+pub(crate) use repository::Repository;
 pub use resolve::resolve;
 pub use unpack::unpack;
 

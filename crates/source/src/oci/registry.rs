@@ -5,6 +5,7 @@
 //! followed here and not by the HTTP client: what shows who we are goes to the registry's own origin alone, and a
 //! password to an authorization server only when that is of the registry's domain.
 
+use std::io::{Seek as _, SeekFrom};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde::Deserialize;
@@ -61,6 +62,70 @@ pub(super) struct Registry<'a> {
     proxied: Option<Agent>,
     /// The value of `Authorization`, once the registry has asked for it.
     authorization: Mutex<Option<String>>,
+    /// What a token has to allow: `pull`, or `pull,push`.
+    actions: &'static str,
+}
+
+/// What is asked of a registry, and sent with it.
+#[derive(Clone, Copy)]
+pub(super) struct Ask<'q> {
+    pub(super) method: &'static str,
+    pub(super) accept: Option<&'q str>,
+    /// Bytes of the answer that are here.
+    pub(super) have: u64,
+    pub(super) content_type: Option<&'q str>,
+    pub(super) payload: Payload<'q>,
+}
+
+/// The body of a request.
+#[derive(Clone, Copy)]
+pub(super) enum Payload<'q> {
+    Nothing,
+    Bytes(&'q [u8]),
+    /// All of a file.
+    File(&'q std::fs::File),
+}
+
+impl Ask<'static> {
+    /// Something of the registry.
+    pub(super) const GET: Self = Self {
+        method: "GET",
+        accept: None,
+        have: 0,
+        content_type: None,
+        payload: Payload::Nothing,
+    };
+}
+
+impl Ask<'_> {
+    fn send(
+        &self,
+        agent: &Agent,
+        uri: &Uri,
+        authorization: Option<&str>,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let mut request = ureq::http::Request::builder().method(self.method).uri(uri);
+        for (name, value) in [("Accept", self.accept), ("Content-Type", self.content_type)] {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
+        }
+        if self.have > 0 {
+            request = request.header("Range", format!("bytes={}-", self.have));
+        }
+        if let Some(value) = authorization {
+            request = request.header("Authorization", value);
+        }
+        match self.payload {
+            Payload::Nothing => agent.run(request.body(())?),
+            Payload::Bytes(bytes) => agent.run(request.body(bytes)?),
+            Payload::File(file) => {
+                let mut file = file;
+                file.seek(SeekFrom::Start(0))?;
+                agent.run(request.body(file)?)
+            }
+        }
+    }
 }
 
 /// A manifest as the registry sends it.
@@ -92,7 +157,18 @@ impl<'a> Registry<'a> {
             direct: transfer.agent(None, 0, true),
             proxied: proxy.map(|proxy| transfer.agent(Some(proxy), 0, true)),
             authorization: Mutex::new(None),
+            actions: "pull",
         })
+    }
+
+    /// The same for a client that also pushes.
+    pub(super) fn writing(mut self) -> Self {
+        self.actions = "pull,push";
+        self
+    }
+
+    pub(super) fn transfer(&self) -> &'a Transfer<'a> {
+        self.transfer
     }
 
     /// The manifest of a tag or digest; `None` when there is none.
@@ -100,7 +176,11 @@ impl<'a> Registry<'a> {
         let path = format!("manifests/{of}");
         let uri = self.shown(&path);
         self.transfer.retrying(&uri, false, || {
-            let mut response = self.get(&path, Some(document::ACCEPT), 0)?;
+            let ask = Ask {
+                accept: Some(document::ACCEPT),
+                ..Ask::GET
+            };
+            let mut response = self.ask(&path, ask)?;
             match response.status().as_u16() {
                 200 => {}
                 404 | 410 => return Err(Failure::NotFound),
@@ -129,8 +209,9 @@ impl<'a> Registry<'a> {
             length: Length::Exactly(blob.size),
             digest: blob.digest,
         };
-        let open =
-            |have| -> Result<Part, Failure> { part(&uri, self.get(&path, None, have)?, have) };
+        let open = |have| -> Result<Part, Failure> {
+            part(&uri, self.ask(&path, Ask { have, ..Ask::GET })?, have)
+        };
         let found = self.transfer.file(&wanted, false, &open, progress)?;
         found.ok_or_else(|| {
             self.error(OciError::Missing {
@@ -140,7 +221,7 @@ impl<'a> Registry<'a> {
         })
     }
 
-    fn error(&self, source: OciError) -> SourceError {
+    pub(super) fn error(&self, source: OciError) -> SourceError {
         SourceError::Oci {
             image: self.reference.to_string(),
             source: Box::new(source),
@@ -155,7 +236,7 @@ impl<'a> Registry<'a> {
     }
 
     /// An address of the repository, for messages.
-    fn shown(&self, path: &str) -> String {
+    pub(super) fn shown(&self, path: &str) -> String {
         let scheme = self.scheme.get().copied().unwrap_or("https");
         let (host, repository) = (self.reference.authority(), self.reference.repository());
         format!("{scheme}://{host}/v2/{repository}/{path}")
@@ -183,14 +264,18 @@ impl<'a> Registry<'a> {
         }
     }
 
-    /// Asks for something below the repository, from the offset `have` on.
-    fn get(&self, path: &str, accept: Option<&str>, have: u64) -> Result<Response<Body>, Failure> {
+    /// Asks for something below the repository.
+    pub(super) fn ask(&self, path: &str, ask: Ask<'_>) -> Result<Response<Body>, Failure> {
         self.scheme();
-        let uri = self.shown(path);
+        self.ask_at(&self.shown(path), ask)
+    }
+
+    /// The same at an address that the registry gave.
+    pub(super) fn ask_at(&self, uri: &str, ask: Ask<'_>) -> Result<Response<Body>, Failure> {
         let mut asked = false;
         loop {
             let authorization = self.authorization().clone();
-            let (response, own) = self.follow(&uri, accept, have, authorization.as_deref())?;
+            let (response, own) = self.follow(uri, ask, authorization.as_deref())?;
             match response.status().as_u16() {
                 401 if own && !asked => {
                     asked = true;
@@ -213,43 +298,41 @@ impl<'a> Registry<'a> {
         let repository = self.reference.repository();
         self.access(match known {
             true => {
-                format!("refuses {repository}: there is none, or it takes a login that may read it")
+                format!(
+                    "refuses {repository}: there is none, or it takes a login that may {}",
+                    if self.actions == "pull" {
+                        "read it"
+                    } else {
+                        "write to it"
+                    }
+                )
             }
             false => format!("refuses {repository}"),
         })
     }
 
-    /// Follows redirects. True when the answer is of the registry's own origin.
+    /// Follows redirects; what is sent is sent once. True when the answer is of the registry's own origin.
     fn follow(
         &self,
         uri: &str,
-        accept: Option<&str>,
-        have: u64,
+        ask: Ask<'_>,
         authorization: Option<&str>,
     ) -> Result<(Response<Body>, bool), Failure> {
         let first: Uri = uri
             .parse()
             .map_err(|_| self.address(uri, uri, "it is no address"))?;
-        let own = Origin::of(&first, self.local()).map_err(|why| self.address(uri, uri, why))?;
+        let own = self.own_origin()?;
         let mut at = first;
         for _ in 0..=MAX_REDIRECTS {
             let text = at.to_string();
             let origin =
                 Origin::of(&at, self.local()).map_err(|why| self.address(uri, &text, why))?;
-            let mut request = self.agent(&origin.host).get(&at);
-            if let Some(accept) = accept {
-                request = request.header("Accept", accept);
-            }
-            if have > 0 {
-                request = request.header("Range", format!("bytes={have}-"));
-            }
-            if let Some(value) = authorization.filter(|_| origin == own) {
-                request = request.header("Authorization", value);
-            }
-            let response = request
-                .call()
+            let authorization = authorization.filter(|_| origin == own);
+            let response = ask
+                .send(self.agent(&origin.host), &at, authorization)
                 .map_err(|e| Failure::Passing(e.to_string(), 0))?;
-            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+            let leads_on = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+            if !leads_on || !matches!(ask.payload, Payload::Nothing) {
                 return Ok((response, origin == own));
             }
             let to = header(&response, "location").unwrap_or_default().to_owned();
@@ -258,8 +341,18 @@ impl<'a> Registry<'a> {
         Err(self.address(uri, &at.to_string(), "there are too many redirects"))
     }
 
+    /// Where what shows who we are may go.
+    fn own_origin(&self) -> Result<Origin, Failure> {
+        self.scheme();
+        let text = self.shown("");
+        let uri: Uri = text
+            .parse()
+            .map_err(|_| self.address(&text, &text, "it is no address"))?;
+        Origin::of(&uri, self.local()).map_err(|why| self.address(&text, &text, why))
+    }
+
     /// The address that `Location` names.
-    fn redirected(&self, from: &Uri, to: &str) -> Result<Uri, Failure> {
+    pub(super) fn redirected(&self, from: &Uri, to: &str) -> Result<Uri, Failure> {
         let shown = from.to_string();
         let bad = || self.address(&shown, to, "it is no address");
         let absolute = match to {
@@ -273,7 +366,7 @@ impl<'a> Registry<'a> {
         absolute.parse().map_err(|_| bad())
     }
 
-    fn address(&self, from: &str, to: &str, reason: &'static str) -> Failure {
+    pub(super) fn address(&self, from: &str, to: &str, reason: &'static str) -> Failure {
         // A query may be a signature that lets whoever has it in.
         let plain = |text: &str| -> String {
             let text = text.split(['?', '#']).next().unwrap_or_default();
@@ -323,7 +416,7 @@ impl<'a> Registry<'a> {
         }
     }
 
-    /// Gets a token to read the repository.
+    /// Gets a token for the repository.
     fn token(&self, bearer: &Challenge) -> Result<String, Failure> {
         #[derive(Deserialize)]
         struct Answer {
@@ -339,8 +432,9 @@ impl<'a> Registry<'a> {
             .map_err(|_| self.address(&from, realm, "it is no address"))?;
         let origin =
             Origin::of(&uri, self.local()).map_err(|why| self.address(&from, realm, why))?;
-        // Ours to say, whatever the registry asks for: that repository, and reading.
-        let scope = format!("repository:{}:pull", self.reference.repository());
+        // Ours to say, whatever the registry asks for: that repository, and what is wanted of it.
+        let (repository, actions) = (self.reference.repository(), self.actions);
+        let scope = format!("repository:{repository}:{actions}");
         let credential = self.credential();
         if credential.is_some() && !same_domain(self.reference.host(), &origin.host) {
             return Err(self.address(

@@ -340,6 +340,10 @@ pub(super) static TEXTS: &[Texts] = &[
                 "references",
                 "`aws:ssm:…` and `aws:imds:…` as documents name them, and their values.",
             ),
+            (
+                "cacheTrust",
+                "Public keys of those whose layers in shared caches are used: `ed25519:` and 64 hex digits, as `amiforge cache key show` prints it.",
+            ),
         ],
     ),
     of_definition(

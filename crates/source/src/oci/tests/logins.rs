@@ -266,3 +266,68 @@ fn a_login_goes_to_its_registry_alone() {
     assert_eq!(asked.len(), 1);
     assert!(!asked[0].headers.contains_key("authorization"), "{asked:?}");
 }
+
+#[test]
+fn a_cache_in_a_registry_with_tokens_gets_one_for_writing() {
+    let mut here = Here::new();
+    let (certificate, key) = self_signed(here.dir.path());
+    let tokens = token_server(key, certificate.clone());
+    let server = RegistryServer::start(&RegistrySettings {
+        token: Some((format!("http://{}/token", tokens.host()), certificate)),
+        ..RegistrySettings::default()
+    });
+    let place: crate::SharedPlace = format!("oci:{}/closed/cache", server.host())
+        .parse()
+        .unwrap();
+    let file = here.path("file");
+    std::fs::write(&file, b"content").unwrap();
+    let blob = crate::SharedBlob {
+        digest: Digest::of(b"content"),
+        bytes: 7,
+    };
+    let names = ["layer-a.b".to_owned(), "layer-a".to_owned()];
+    let entry = crate::SharedEntry {
+        names: &names,
+        document: b"document",
+        blob: Some((blob, &file)),
+        again: false,
+    };
+    let with = |here: &Here, write: bool, work: &dyn Fn(&crate::SharedCache<'_>)| {
+        here.with(|ctx| {
+            let places = [(place.clone(), write)];
+            crate::with_shared(&places, ctx, |caches| work(&caches[0])).unwrap();
+        });
+    };
+    with(&here, true, &|cache| {
+        let error = text(&cache.put(&entry).unwrap_err());
+        assert!(error.contains("without a login"), "{error}");
+    });
+    here.login = login("ann", "pw");
+    with(&here, true, &|cache| {
+        assert!(!cache.has("layer-a").unwrap());
+        cache.put(&entry).unwrap();
+        cache.put(&entry).unwrap();
+        assert!(cache.has("layer-a").unwrap());
+    });
+    let dest = here.path("dest");
+    with(&here, false, &|cache| {
+        assert_eq!(cache.entry("layer-a.b").unwrap().unwrap(), b"document");
+        assert_eq!(cache.entry("layer-b").unwrap(), None);
+        cache.bring(blob, &dest, &|_| ()).unwrap();
+        assert_eq!(std::fs::read(&dest).unwrap(), b"content");
+        // A reader's token is none for writing.
+        let other = crate::SharedEntry {
+            document: b"other",
+            ..entry
+        };
+        assert!(cache.put(&other).is_err());
+    });
+    let asked: Vec<String> = tokens.asked().into_iter().map(|a| a.target).collect();
+    assert!(asked.iter().any(|t| t.contains("pull%2Cpush")), "{asked:?}");
+    assert!(
+        asked
+            .iter()
+            .any(|t| t.contains("%3Apull") && !t.contains("push")),
+        "{asked:?}"
+    );
+}

@@ -1,0 +1,735 @@
+//! What a layer's id covers: every input is changed in turn, and exactly the layer it belongs to, and those above, are
+//! missed; `plan --why` and `cache why` name it. And what must not matter does not.
+//!
+//! The architecture and the version of what runs steps, which the command line cannot change, are in `plan`'s own tests.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use amiforge_testkit::{Env, finish, run, tool};
+use serde_json::Value;
+
+use crate::tiny::{Tiny, planned_layers};
+use crate::web::steps;
+
+const LOWER: &str = "\
+name: lower
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Make
+        action: ExecuteBash
+        inputs: {commands: ['echo lower >/lower']}
+";
+const MIDDLE: &str = "\
+name: middle
+description: Says things
+schemaVersion: 1.0
+parameters:
+  - Greeting: {type: string, default: hello, description: What is said}
+constants:
+  - Port: {type: string, value: 80}
+phases:
+  - name: build
+    steps:
+      - name: Write
+        action: CreateFile
+        inputs:
+          - {path: /greeting, content: '{{ Greeting }} {{ Port }} {{ aws:ssm:/site }}'}
+      - name: Run
+        action: ExecuteBash
+        timeoutSeconds: 60
+        onFailure: Abort
+        maxAttempts: 2
+        inputs:
+          commands:
+            - echo one >/one
+            - test -n '{{ aws:ssm:/token }}'
+      - name: Each
+        loop: {name: Turn, forEach: [a, b]}
+        action: ExecuteBash
+        inputs: {commands: ['echo {{ Turn.value }} >>/turns']}
+      - name: Perhaps
+        if: {stringIsEmpty: '', then: Execute, else: Skip}
+        action: ExecuteBash
+        inputs: {commands: ['echo perhaps >/perhaps']}
+      - name: Last
+        action: ExecuteBash
+        inputs: {commands: ['true']}
+  - name: validate
+    steps:
+      - name: Look
+        action: ExecuteBash
+        inputs: {commands: ['test -f /one']}
+  - name: test
+    steps:
+      - name: Try
+        action: ExecuteBash
+        inputs: {commands: ['test -f /turns']}
+";
+const UPPER: &str = "\
+name: upper
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Version
+        action: ExecuteBash
+        inputs: {commands: ['echo $IMAGE_VERSION >/version']}
+";
+const CONFIG: &str = "references:\n  aws:ssm:/site: here\n  aws:ssm:/token: {env: TOKEN}\n";
+
+/// The number of the first layer of a component, above the two of the parent.
+const COMPONENTS: usize = 2;
+
+struct World<'e> {
+    env: &'e Env,
+    tiny: Tiny<'e>,
+    recipe: PathBuf,
+    files: Vec<(PathBuf, String)>,
+}
+
+impl<'e> World<'e> {
+    fn new(env: &'e Env) -> Self {
+        let tiny = Tiny::with_shell(env, &[("tiny-a", "1.0", "a")]);
+        let documents = ["lower.yaml", "middle.yaml", "upper.yaml"];
+        let recipe = tiny.container("tiny", &documents, "");
+        let mut world = Self {
+            env,
+            tiny,
+            files: Vec::new(),
+            recipe: recipe.clone(),
+        };
+        for (name, text) in documents.iter().zip([LOWER, MIDDLE, UPPER]) {
+            world.files.push((env.path(name), text.to_owned()));
+        }
+        world
+            .files
+            .push((env.state().join("config.yaml"), CONFIG.to_owned()));
+        let text = fs_err::read_to_string(&recipe).unwrap();
+        world.files.push((recipe, text));
+        world.restore();
+        world
+    }
+
+    fn restore(&self) {
+        for (path, text) in &self.files {
+            fs_err::write(path, text).unwrap();
+        }
+    }
+
+    /// Replaces a text that is there once in a file.
+    #[track_caller]
+    fn replace(&self, file: &str, from: &str, to: &str) {
+        let found = self.files.iter().find(|(path, _)| path.ends_with(file));
+        let (path, text) = found.unwrap();
+        assert_eq!(text.matches(from).count(), 1, "{from:?} in {file}");
+        fs_err::write(path, text.replace(from, to)).unwrap();
+    }
+
+    fn amiforge(&self) -> Command {
+        let mut command = self.env.amiforge();
+        command.env("TOKEN", "confidential");
+        command
+    }
+
+    fn plan_of(command: &mut Command) -> Vec<Value> {
+        let plan = finish(command).expect_code(0).json();
+        plan["layers"].as_array().unwrap().clone()
+    }
+
+    fn plan(&self) -> Vec<Value> {
+        Self::plan_of(self.amiforge().args(["plan", "--json"]).arg(&self.recipe))
+    }
+
+    /// Exactly the layers from `first` on are missed, and both ways of asking say `why`.
+    #[track_caller]
+    fn missed(
+        &self,
+        what: &str,
+        layers: &[Value],
+        why_text: Option<&str>,
+        (first, why): (usize, &str),
+    ) {
+        for (at, layer) in layers.iter().enumerate() {
+            let told: Vec<&str> = layer["why"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|w| w.as_str().unwrap())
+                .collect();
+            assert_eq!(layer["cached"], at < first, "{what}: {layer:#}");
+            let expected = match at {
+                at if at < first => "unchanged since the last build",
+                at if at > first => "a layer below it changed",
+                _ => why,
+            };
+            assert!(
+                told.iter().any(|line| line.starts_with(expected)),
+                "{what}: no {expected:?} in {told:#?}"
+            );
+            // An input of all components is one of those above, too; anything else is not.
+            assert!(
+                at <= first || told.len() == 1 || told[0].starts_with(why),
+                "{what}: {told:#?}"
+            );
+        }
+        if let Some(text) = why_text {
+            let made = text.lines().filter(|line| line.starts_with("build "));
+            assert!(text.contains(why), "{what}: {text}");
+            assert_eq!(made.count(), layers.len() - first, "{what}: {text}");
+        }
+    }
+
+    fn why_text(&self) -> String {
+        let mut command = self.amiforge();
+        finish(command.args(["cache", "why"]).arg(&self.recipe))
+            .expect_code(0)
+            .text()
+    }
+}
+
+/// A file, what is replaced in it, by what; the first layer that is missed, and how its line begins.
+type Change<'t> = (&'t str, &'t str, &'t str, usize, &'t str);
+
+const CHANGES: &[Change<'_>] = &[
+    // Of the recipe.
+    (
+        "tiny.yaml",
+        "containerType: DOCKER",
+        "containerType: DOCKER\nworkingDirectory: /srv",
+        2,
+        "workingDirectory is new: /srv",
+    ),
+    (
+        "tiny.yaml",
+        "  - componentArn: ./lower.yaml\n",
+        "",
+        2,
+        "a layer below it changed",
+    ),
+    (
+        "tiny.yaml",
+        "  - componentArn: ./lower.yaml\n  - componentArn: ./middle.yaml\n",
+        "  - componentArn: ./middle.yaml\n  - componentArn: ./lower.yaml\n",
+        2,
+        "a layer below it changed",
+    ),
+    (
+        "tiny.yaml",
+        "./middle.yaml\n",
+        "./middle.yaml\n    parameters: [{name: Greeting, value: [bye]}]\n",
+        3,
+        "parameter.Greeting changed: hello -> bye",
+    ),
+    (
+        "tiny.yaml",
+        "semanticVersion: 1.0.0",
+        "semanticVersion: 1.0.1",
+        4,
+        "environment.IMAGE_VERSION changed: 1.0.0 -> 1.0.1",
+    ),
+    (
+        "tiny.yaml",
+        "imagebuilder:parentImage }}}\\n",
+        "imagebuilder:parentImage }}}\\nENV MORE=yes\\n",
+        2,
+        "environment.MORE is new: yes",
+    ),
+    // Of the configuration.
+    (
+        "config.yaml",
+        ": here",
+        ": there",
+        3,
+        "reference.aws:ssm:/site changed: here -> there",
+    ),
+    (
+        "config.yaml",
+        "/token: {env: TOKEN}",
+        "/token: open",
+        3,
+        "reference.aws:ssm:/token changed: secret -> open",
+    ),
+    // Of components.
+    (
+        "lower.yaml",
+        "echo lower",
+        "echo  lower",
+        2,
+        "step.Make changed: sha256:",
+    ),
+    (
+        "middle.yaml",
+        "default: hello",
+        "default: bye",
+        3,
+        "parameter.Greeting changed: hello -> bye",
+    ),
+    (
+        "middle.yaml",
+        "Greeting: {type: string, default: hello, description: What is said}",
+        "Other: {type: string, default: hello}\n  - Greeting: {type: string, default: hello}",
+        3,
+        "parameter.Other is new: hello",
+    ),
+    (
+        "middle.yaml",
+        "value: 80",
+        "value: 8080",
+        3,
+        "constant.Port changed: 80 -> 8080",
+    ),
+    (
+        "middle.yaml",
+        "path: /greeting",
+        "path: /greetings",
+        3,
+        "step.Write changed: sha256:",
+    ),
+    (
+        "middle.yaml",
+        "'{{ Greeting }} ",
+        "'{{ Greeting }}: ",
+        3,
+        "step.Write changed: sha256:",
+    ),
+    (
+        "middle.yaml",
+        "action: CreateFile",
+        "action: AppendFile",
+        3,
+        "step.Write changed: sha256:",
+    ),
+    (
+        "middle.yaml",
+        "timeoutSeconds: 60",
+        "timeoutSeconds: 61",
+        3,
+        "step.Run changed: sha256:",
+    ),
+    (
+        "middle.yaml",
+        "timeoutSeconds: 60\n        ",
+        "",
+        3,
+        "step.Run changed: sha256:",
+    ),
+    (
+        "middle.yaml",
+        "onFailure: Abort",
+        "onFailure: Ignore",
+        3,
+        "step.Run changed: sha256:",
+    ),
+    (
+        "middle.yaml",
+        "maxAttempts: 2",
+        "maxAttempts: 3",
+        3,
+        "step.Run changed: sha256:",
+    ),
+    (
+        "middle.yaml",
+        "- echo one >/one\n            - test -n '{{ aws:ssm:/token }}'",
+        "- test -n '{{ aws:ssm:/token }}'\n            - echo one >/one",
+        3,
+        "step.Run changed: sha256:",
+    ),
+    (
+        "middle.yaml",
+        "forEach: [a, b]",
+        "forEach: [b, a]",
+        3,
+        "step.Each changed: sha256:",
+    ),
+    (
+        "middle.yaml",
+        "forEach: [a, b]",
+        "forEach: [a, b, c]",
+        3,
+        "step.Each changed: sha256:",
+    ),
+    (
+        "middle.yaml",
+        "stringIsEmpty: ''",
+        "stringIsEmpty: x",
+        3,
+        "step.Perhaps changed: sha256:",
+    ),
+    (
+        "middle.yaml",
+        "else: Skip",
+        "else: Abort",
+        3,
+        "step.Perhaps changed: sha256:",
+    ),
+    (
+        "middle.yaml",
+        "name: Last",
+        "name: Final",
+        3,
+        "steps changed: Write, Run, Each, Perhaps, Last -> Write, Run, Each, Perhaps, Final",
+    ),
+    (
+        "middle.yaml",
+        "      - name: Last\n        action: ExecuteBash\n        inputs: {commands: ['true']}\n",
+        "",
+        3,
+        "step.Last is gone: sha256:",
+    ),
+    (
+        "middle.yaml",
+        "commands: ['true']}\n",
+        "commands: ['true']}\n      - name: More\n        action: ExecuteBash\n        inputs: {commands: ['true']}\n",
+        3,
+        "step.More is new: sha256:",
+    ),
+    (
+        "upper.yaml",
+        "/version",
+        "/release",
+        4,
+        "step.Version changed: sha256:",
+    ),
+];
+
+/// The same where no layer is missed.
+const SAME: &[(&str, &str, &str)] = &[
+    // The same packages, which are there anyway.
+    (
+        "tiny.yaml",
+        "variant: essential",
+        "variant: essential, packages: [tiny-a]",
+    ),
+    ("tiny.yaml", "name: tiny\n", "# A comment\nname: 'tiny'\n"),
+    (
+        "tiny.yaml",
+        "name: tiny\ncontainerType: DOCKER\n",
+        "containerType: \"DOCKER\"\nname: tiny\n",
+    ),
+    (
+        "tiny.yaml",
+        "containerType: DOCKER",
+        "containerType: DOCKER\ndescription: Of this and that",
+    ),
+    (
+        "tiny.yaml",
+        "containerType: DOCKER",
+        "containerType: DOCKER\ntags: {Team: web}",
+    ),
+    ("tiny.yaml", "repositoryName: tiny", "repositoryName: other"),
+    (
+        "tiny.yaml",
+        "imagebuilder:components }}}\\n",
+        "imagebuilder:components }}}\\nLABEL of=me\\n",
+    ),
+    (
+        "tiny.yaml",
+        "amiforge:\n",
+        "amiforge:\n  compression: zstd\n  hygiene: {findings: warning}\n",
+    ),
+    (
+        "config.yaml",
+        "references:",
+        "# What stands here\nparents: {ami-1: scratch}\nreferences:",
+    ),
+    ("config.yaml", "env: TOKEN", "env: OTHER_TOKEN"),
+    (
+        "lower.yaml",
+        "name: lower\nschemaVersion: 1.0\n",
+        "schemaVersion: '1.0'\nname: lower\n",
+    ),
+    (
+        "lower.yaml",
+        "commands: ['echo lower >/lower']",
+        "commands: [ \"echo lower >/lower\" ]",
+    ),
+    (
+        "middle.yaml",
+        "description: Says things",
+        "description: Says other things # and more",
+    ),
+    ("middle.yaml", "description: Says things\n", ""),
+    (
+        "middle.yaml",
+        "description: What is said",
+        "description: Said",
+    ),
+    (
+        "middle.yaml",
+        "default: hello,",
+        "default: hello, allowedValues: [hello, bye],",
+    ),
+    ("middle.yaml", "test -f /one", "test -e /one"),
+    ("middle.yaml", "test -f /turns", "test -e /turns"),
+    (
+        "middle.yaml",
+        "{name: Turn, forEach: [a, b]}",
+        "\n          forEach:\n            - a\n            - b\n          name: Turn",
+    ),
+    (
+        "middle.yaml",
+        "        timeoutSeconds: 60\n        onFailure: Abort\n",
+        "        onFailure: Abort\n\n        timeoutSeconds: 60 # a minute\n",
+    ),
+    ("upper.yaml", "name: upper\n", "\u{feff}name: upper\r\n"),
+];
+
+#[test]
+fn every_input_is_covered_and_named_and_nothing_else_is() {
+    let env = Env::new();
+    let world = World::new(&env);
+    let out = env.path("out");
+    let mut build = world.amiforge();
+    build
+        .env("OTHER_TOKEN", "other")
+        .arg("build")
+        .arg(&world.recipe)
+        .arg("--out")
+        .arg(&out);
+    let end = finish(&mut build).expect_code(0);
+    assert_eq!(steps(&end).len(), 9, "{end}");
+    let base = world.plan();
+    assert_eq!(base.len(), COMPONENTS + 3);
+    let ids =
+        |layers: &[Value]| -> Vec<String> { layers.iter().map(|l| l["id"].to_string()).collect() };
+
+    let mut seen = std::collections::BTreeMap::new();
+    let mut wrong = Vec::new();
+    for (number, (file, from, to, first, why)) in CHANGES.iter().enumerate() {
+        let what = format!("{file}: {from:?} -> {to:?}");
+        let all = std::panic::AssertUnwindSafe(|| {
+            world.replace(file, from, to);
+            let layers = world.plan();
+            // The other way of asking is the same operation: of some is enough.
+            let text = (number % 5 == 0).then(|| world.why_text());
+            world.missed(&what, &layers, text.as_deref(), (*first, why));
+            ids(&layers)
+        });
+        match std::panic::catch_unwind(all) {
+            Ok(ids) => {
+                // No two changes come to the same, but a value is a value, wherever it comes from.
+                let other = seen.insert(ids, what.clone());
+                wrong.extend(other.filter(|_| !why.starts_with("parameter.Greeting")));
+            }
+            Err(_) => wrong.push(what),
+        }
+        world.restore();
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+
+    // By options and the environment.
+    let greeting = ["--param", "middle.Greeting=bye"];
+    let layers = World::plan_of(
+        world
+            .amiforge()
+            .args(["plan", "--json"])
+            .args(greeting)
+            .arg(&world.recipe),
+    );
+    let text = finish(
+        world
+            .amiforge()
+            .args(["cache", "why"])
+            .args(greeting)
+            .arg(&world.recipe),
+    )
+    .text();
+    world.missed(
+        "--param",
+        &layers,
+        Some(&text),
+        (3, "parameter.Greeting changed: hello -> bye"),
+    );
+    let epoch = ("SOURCE_DATE_EPOCH", "1700000000");
+    let layers = World::plan_of(
+        world
+            .amiforge()
+            .args(["plan", "--json"])
+            .env(epoch.0, epoch.1)
+            .arg(&world.recipe),
+    );
+    let clock = "buildClock changed: newest package -> 1700000000";
+    for layer in &layers {
+        assert_eq!(
+            (&layer["cached"], &layer["why"][0]),
+            (&false.into(), &clock.into())
+        );
+    }
+
+    let hit = |what: &str, command: &mut Command| {
+        let layers = World::plan_of(command);
+        assert_eq!(ids(&layers), ids(&base), "{what}");
+        assert!(layers.iter().all(|layer| layer["cached"] == true), "{what}");
+    };
+    let plan = |recipe: &Path| {
+        let mut command = world.amiforge();
+        command
+            .env("OTHER_TOKEN", "other")
+            .args(["plan", "--json"])
+            .arg(recipe);
+        command
+    };
+    for (file, from, to) in SAME {
+        let what = format!("{file}: {from:?} -> {to:?}");
+        let same = std::panic::AssertUnwindSafe(|| {
+            world.replace(file, from, to);
+            hit(&what, &mut plan(&world.recipe));
+        });
+        if std::panic::catch_unwind(same).is_err() {
+            wrong.push(what);
+        }
+        world.restore();
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    // Who asks, where and when.
+    for (name, value) in [
+        ("TZ", "Pacific/Auckland"),
+        ("LC_ALL", "tr_TR.UTF-8"),
+        ("LANG", "de_DE"),
+        ("HOME", "/nowhere"),
+        ("USER", "somebody"),
+        ("TOKEN", "another secret"),
+        ("COLUMNS", "20"),
+    ] {
+        hit(name, plan(&world.recipe).env(name, value));
+    }
+    hit(
+        "cwd",
+        plan(Path::new("tiny.yaml")).current_dir(env.path("")),
+    );
+    let copy = env.path("else where");
+    fs_err::create_dir(&copy).unwrap();
+    for file in [
+        "lower.yaml",
+        "middle.yaml",
+        "upper.yaml",
+        "tiny.yaml",
+        "tiny.gpg",
+    ] {
+        fs_err::copy(env.path(file), copy.join(file)).unwrap();
+    }
+    hit("path", &mut plan(&copy.join("tiny.yaml")));
+    let around = |script: &str| {
+        let inner = plan(&world.recipe);
+        let mut command = env.command("sh");
+        command
+            .args(["-c", script, "sh"])
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        command.env("TOKEN", "x");
+        command
+    };
+    hit("umask", &mut around("umask 077; exec \"$@\""));
+    hit("one processor", &mut around("exec taskset -c 0 \"$@\""));
+    run(tool("find").arg(env.path("")).args([
+        "-name",
+        "*.yaml",
+        "-exec",
+        "touch",
+        "-d",
+        "2001-01-01",
+        "{}",
+        "+",
+    ]));
+    run(tool("chmod").arg("600").arg(env.path("middle.yaml")));
+    hit("times and modes of documents", &mut plan(&world.recipe));
+    // With other threads, and into another folder: no step but those of the test phase, which looks at the result.
+    let mut build = world.amiforge();
+    build
+        .arg("build")
+        .arg(&world.recipe)
+        .args(["--jobs", "1", "--no-test"]);
+    let end = finish(build.arg("--out").arg(env.path("out2"))).expect_code(0);
+    assert_eq!(steps(&end), Vec::<String>::new(), "{end}");
+
+    // A package of another version, or another content of the same.
+    for (version, content, why) in [
+        ("1.1", "a", "package.tiny-a changed: 1.0 sha256:"),
+        ("1.0", "b", "package.tiny-a changed: 1.0 sha256:"),
+    ] {
+        world.tiny.publish(&[("tiny-a", version, content)]);
+        world.missed("package", &world.plan(), Some(&world.why_text()), (0, why));
+    }
+}
+
+#[test]
+fn what_is_made_of_layers_is_no_input_of_them() {
+    let env = Env::new();
+    let tiny = Tiny::new(&env, &[("tiny-a", "1.0", "a")]);
+    let mirror = format!("file://{}", tiny.root().display());
+    let recipe = tiny.recipe(&mirror, "[tiny-a]");
+    let text = fs_err::read_to_string(&recipe).unwrap();
+    let base = planned_layers(&env, &recipe, &[]);
+    for (from, to) in [
+        ("volumeSize: 1", "volumeSize: 9"),
+        ("volumeType: gp3", "volumeType: gp2"),
+        ("/dev/xvda", "/dev/sda1"),
+        ("formats: [raw]", "formats: [qcow2]"),
+        (
+            "formats: [raw]",
+            "formats: [raw, qcow2]\n  compression: zstd",
+        ),
+        ("formats: [raw]", "formats: [raw]\n  seed: other"),
+        (
+            "formats: [raw]",
+            "formats: [raw]\n  rootFilesystem: {type: ext4, profile: legacy}",
+        ),
+        ("name: tiny", "name: other"),
+        (
+            "name: tiny",
+            "name: tiny\ntags: {A: b}\namiTags: {C: d}\ndescription: E",
+        ),
+        ("1.0.0", "2.0.0"),
+    ] {
+        assert_eq!(text.matches(from).count(), 1, "{from}");
+        fs_err::write(&recipe, text.replace(from, to)).unwrap();
+        assert_eq!(
+            planned_layers(&env, &recipe, &[]),
+            base,
+            "{from:?} -> {to:?}"
+        );
+    }
+
+    // An imported archive: what it is, not where, of what age or mode.
+    let layers = |path: &str| {
+        let recipe = env.write(
+            "imported.yaml",
+            text.replace("debian:tiny", &format!("tar:{path}"))
+                .replace("amiforge:", "# amiforge:")
+                .replace("  formats", "#  formats")
+                .replace("  apt", "#  apt"),
+        );
+        let text = fs_err::read_to_string(&recipe).unwrap();
+        let text = text.replace("name: tiny\n", "name: tiny\ncontainerType: DOCKER\n\
+            targetRepository: {service: ECR, repositoryName: tiny}\n\
+            dockerfileTemplateData: \"FROM {{{ imagebuilder:parentImage }}}\\n{{{ imagebuilder:components }}}\\n\"\n");
+        let cut = text.find("blockDeviceMappings").unwrap();
+        fs_err::write(&recipe, &text[..cut]).unwrap();
+        planned_layers(&env, &recipe, &[])
+    };
+    let pack = |name: &str, content: &str| {
+        fs_err::create_dir_all(env.path("files")).unwrap();
+        fs_err::write(env.path("files/file"), content).unwrap();
+        let args = ["--sort=name", "--mtime=@1", "--owner=0", "--group=0", "-cf"];
+        run(tool("tar")
+            .args(args)
+            .arg(env.path(name))
+            .arg("-C")
+            .arg(env.path("files"))
+            .arg("."));
+    };
+    pack("a.tar", "one");
+    let one = layers("a.tar");
+    fs_err::copy(env.path("a.tar"), env.path("b.tar")).unwrap();
+    run(tool("touch")
+        .args(["-d", "2001-01-01"])
+        .arg(env.path("b.tar")));
+    run(tool("chmod").arg("600").arg(env.path("b.tar")));
+    assert_eq!(layers("b.tar"), one);
+    pack("a.tar", "two");
+    let two = layers("a.tar");
+    assert!(one.iter().zip(&two).all(|(a, b)| a != b), "{one:?} {two:?}");
+}
