@@ -34,6 +34,9 @@ pub(crate) enum Command {
     Build(Build),
     /// Show the layers a build would make or take from the store, and why.
     Plan(Plan),
+    /// What `build --locked` takes: resolve it anew, with what changed since.
+    #[command(subcommand)]
+    Lock(crate::lock::Lock),
     /// Open a shell in the files of a recipe: finished, after a component or step, or where the last build failed.
     Shell(Shell),
     /// Check documents; prints every problem with its file, line and column.

@@ -8,6 +8,7 @@ mod commands;
 mod component;
 mod export;
 mod json;
+mod lock;
 mod out;
 mod progress;
 mod render;
@@ -122,6 +123,7 @@ fn run(
     let result = match command {
         Command::Build(args) => commands::build(&engine, args, progress),
         Command::Plan(args) => commands::plan(&engine, &args),
+        Command::Lock(command) => lock::lock(&engine, command),
         Command::Shell(args) => shell::shell(&engine, args),
         Command::Validate(args) => commands::validate(&engine, &args),
         Command::Explain { code } => commands::explain(code.as_deref()),

@@ -11,7 +11,7 @@ use amiforge_ami::{
     ManifestSpec, ParentImage, PartitionInfo, VolumeInfo, register_image_request,
     run_instances_mappings,
 };
-use amiforge_exec::DocumentSpec;
+use amiforge_exec::{DocumentSpec, Download, Pins};
 use amiforge_plan::Plan;
 use amiforge_recipe::{Hygiene, ImageRecipe, RootFilesystem};
 use amiforge_store::{CatalogImage, Store};
@@ -127,10 +127,11 @@ impl Engine {
             .or_fail(ErrorKind::Failed, store_context)?;
         let version = recipe.recipe.version.first().to_string();
         let offline = request.recipe.offline;
-        let parent = if request.locked {
-            self.locked_parent(&recipe, &store, target, offline)?
+        let (parent, pins) = if request.locked {
+            let locked = self.locked(&recipe, &store, target, offline)?;
+            (locked.parent, Some(locked.pins))
         } else {
-            self.resolve_parent(&recipe, &store, offline, None)?
+            (self.resolve_parent(&recipe, &store, offline, None)?, None)
         };
         let recipe = self.over_parent(recipe, &parent)?;
         let plan = self.compile(&recipe, &parent)?;
@@ -138,6 +139,9 @@ impl Engine {
         let _used = store
             .use_layers(&ids, SystemTime::now())
             .or_fail(ErrorKind::Failed, store_context)?;
+        if let (Some(pins), false) = (&pins, request.rebuild) {
+            crate::lock::pinned_layers(&store, &plan, pins)?;
+        }
         let hygiene = &recipe.recipe.amiforge.hygiene;
         if !request.rebuild
             && let Some(outcome) = self.unchanged(&store, target, &plan, hygiene, request.test)?
@@ -146,7 +150,15 @@ impl Engine {
             return Ok(outcome);
         }
         let folder = OutFolder::begin(target, &self.interruption())?;
-        let result = self.build_into(request, &recipe, &store, &parent, &plan, &version, &folder);
+        let result = self.build_into(
+            request,
+            &recipe,
+            &store,
+            (&parent, pins.as_ref()),
+            &plan,
+            &version,
+            &folder,
+        );
         match result {
             Ok((built_image, built, proven)) => {
                 let out = folder.commit()?;
@@ -193,7 +205,7 @@ impl Engine {
         request: &BuildRequest,
         recipe: &LoadedRecipe,
         store: &Store,
-        parent: &Parent,
+        (parent, pins): (&Parent, Option<&Pins>),
         plan: &Plan,
         version: &str,
         folder: &OutFolder,
@@ -205,11 +217,13 @@ impl Engine {
                 .or_fail(ErrorKind::Internal, internal("plan.json"))?
                 .as_bytes(),
         )?;
-        folder.write(
-            LOCK_FILE,
-            &crate::lock::lock_json(&recipe.recipe.parent, parent)
-                .or_fail(ErrorKind::Internal, internal("lock.json"))?,
-        )?;
+        let lock = |downloads: &[Download]| {
+            let lock = crate::lock::lock_json(&recipe.recipe.parent, parent, downloads)
+                .or_fail(ErrorKind::Internal, internal("lock.json"))?;
+            folder.write(LOCK_FILE, &lock)
+        };
+        // Of a build that fails, too.
+        lock(&[])?;
         let logs = folder.path("logs");
         fs_err::create_dir(&logs).or_fail(ErrorKind::Failed, internal("logs"))?;
         let documents: Vec<DocumentSpec> = recipe
@@ -239,6 +253,7 @@ impl Engine {
             jobs,
             epoch: self.settings.source_date_epoch,
             logs,
+            pins,
             shell: request.shell_on_failure.as_deref(),
         };
         let made = self.make_layers(&work)?;
@@ -248,6 +263,7 @@ impl Engine {
                 format!("all {} from the store, no step runs", plan.layers.len()),
             );
         }
+        lock(&crate::lock::downloads(store, plan)?)?;
         let tree = crate::assemble::image_tree(&made)?;
         self.hygiene(&work, &made, &tree, recipe.recipe.container.is_some())?;
         let packages = crate::parent::installed_packages(&tree, &made.blobs)?;

@@ -18,7 +18,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use amiforge_exec::{ChildEvent, RootSpec, Sandbox, ScriptSpec};
+use amiforge_exec::{ChildEvent, Pins, RootSpec, Sandbox, ScriptSpec};
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
 use amiforge_store::{LayerLock, Store, StoreError, StoredLayer};
 use amiforge_tree::layer::LayerInfo;
@@ -37,9 +37,9 @@ pub use self::failed::ShellAccess;
 pub(crate) use self::failed::{CHANGES_FILE, FailedState, shell_environment};
 pub(crate) use self::on_tree::on_tree;
 pub(crate) use self::overlay::{Scratch, component_shims, root_spec};
-pub(crate) use self::phase::BUILD_RESULTS;
 use self::phase::{BUILD, Phase};
 pub(crate) use self::ran::{RAN, Ran};
+pub(crate) use self::phase::{BUILD_RESULTS, layer_downloads};
 use self::sandbox::with_tail;
 pub(crate) use self::sandbox::{describe, sandbox_error};
 pub(crate) use self::validated::VALIDATED;
@@ -62,6 +62,8 @@ pub(crate) struct Work<'a> {
     pub(crate) epoch: Option<i64>,
     /// Folder for the `TOE_…` log folders.
     pub(crate) logs: PathBuf,
+    /// What the downloads of build phases must be.
+    pub(crate) pins: Option<&'a Pins>,
     /// Opens a shell where a phase fails.
     pub(crate) shell: Option<&'a ShellAccess>,
 }

@@ -20,6 +20,7 @@ mod hygiene;
 mod image;
 mod inspect;
 mod library;
+mod lock;
 mod locked;
 mod many;
 mod oci_parents;

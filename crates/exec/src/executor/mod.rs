@@ -17,6 +17,7 @@ mod step;
 mod surroundings;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use amiforge_recipe::{Component, OnFailure, Scope, Step, StepRecord, parse_component};
 use amiforge_types::{Digest, Timestamp};
@@ -36,7 +37,7 @@ pub(crate) use script::run_script;
 pub(crate) use shell::run_shell;
 
 use failures::Failures;
-use secrets::Secrets;
+pub(crate) use secrets::Secrets;
 
 /// Where events go.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(ChildEvent);
@@ -141,7 +142,7 @@ pub(crate) fn execute(
     let mut stage = Stage {
         spec,
         machine,
-        secrets: Secrets::of(secrets.map(|value| value.value.as_str())),
+        secrets: Rc::new(Secrets::of(secrets.map(|value| value.value.as_str()))),
         journal,
         sink,
         open: Vec::new(),
@@ -280,7 +281,7 @@ fn over_all(status: Status) -> Status {
 struct Stage<'a> {
     spec: &'a RunSpec,
     machine: Machine<'a>,
-    secrets: Secrets,
+    secrets: Rc<Secrets>,
     journal: Journal,
     sink: Sink<'a>,
     /// Names of the documents that have started and not ended, the outermost first.
