@@ -99,6 +99,17 @@ pub(crate) struct RecipeOptions {
     /// Use no network: everything must be in the cache.
     #[arg(long)]
     pub(crate) offline: bool,
+    /// Where the value of a secret of the recipe is: `NAME=env:VARIABLE`, `NAME=file:PATH` or `NAME=command:TEXT`
+    /// [default: what the configuration says]
+    #[arg(long = "secret", value_name = "NAME=SOURCE", value_parser = secret)]
+    pub(crate) secrets: Vec<(String, engine::SecretSource)>,
+}
+
+fn secret(text: &str) -> Result<(String, engine::SecretSource), &'static str> {
+    let parts = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let parts = parts
+        .and_then(|(name, source)| Some((name.to_owned(), engine::SecretSource::parse(source)?)));
+    parts.ok_or("write NAME=env:VARIABLE, NAME=file:PATH or NAME=command:TEXT")
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +127,10 @@ pub(crate) struct Build {
     /// archive or registry has now; one that cannot be had any more is an error.
     #[arg(long)]
     pub(crate) locked: bool,
+    /// Build a second time, in a fresh store and under another clock, time zone, locale, file mode mask, home and number of
+    /// processors, and compare byte by byte. Ends with 1 when anything differs, and says which file of which step it is.
+    #[arg(long)]
+    pub(crate) check: bool,
     /// Skip the boot proof and the test phases. The manifest then says that nothing was proven.
     #[arg(long)]
     pub(crate) no_test: bool,

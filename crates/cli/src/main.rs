@@ -30,6 +30,12 @@ fn main() -> ExitCode {
     {
         return amiforge_exec::child_main();
     }
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|arg| arg == amiforge_engine::AGAIN_ARG)
+    {
+        return amiforge_engine::again_main(agent_blob::AGENT);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

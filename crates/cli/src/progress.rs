@@ -10,7 +10,7 @@ use amiforge_engine::{Event, EventSink};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use crate::render;
+use crate::{out, render};
 
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(120);
@@ -33,7 +33,11 @@ impl Progress {
         let json: Option<Box<dyn Write + Send>> = match events {
             None => None,
             Some(path) if path == Path::new("-") => Some(Box::new(std::io::stdout())),
-            Some(path) => Some(Box::new(File::create(path)?)),
+            Some(path) => {
+                let mut file = File::create(path)?;
+                writeln!(file, "{}", out::first_line())?;
+                Some(Box::new(file))
+            }
         };
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -93,6 +97,13 @@ impl Progress {
             None => {
                 let _ = writeln!(std::io::stderr(), "{text}");
             }
+        }
+    }
+
+    /// A line of the command itself, unless it is quiet.
+    pub(crate) fn told(&self, text: &str) {
+        if !self.quiet {
+            self.line(None, text);
         }
     }
 
@@ -195,6 +206,11 @@ impl Progress {
             && let Ok(mut json) = json.lock()
         {
             // A reader that went away is not a reason to stop a build.
+            if out::is_json_lines()
+                && let Some(first) = out::begin_lines()
+            {
+                let _ = writeln!(json, "{first}");
+            }
             let _ = writeln!(json, "{text}").and_then(|()| json.flush());
         }
         if let Event::Warning { message } = &event {

@@ -48,6 +48,8 @@ pub struct BuildRequest {
     pub test: bool,
     /// Take the packages of `lock.json`, beside the recipe or in the output folder.
     pub locked: bool,
+    /// With `locked`: the lock itself, wherever it is.
+    pub lock: Option<PathBuf>,
     /// Make every layer again.
     pub rebuild: bool,
     /// Threads.
@@ -128,7 +130,8 @@ impl Engine {
         let version = recipe.recipe.version.first().to_string();
         let offline = request.recipe.offline;
         let (parent, pins) = if request.locked {
-            let locked = self.locked(&recipe, &store, target, offline)?;
+            let locked =
+                self.locked(&recipe, &store, (request.lock.as_deref(), target), offline)?;
             (locked.parent, Some(locked.pins))
         } else {
             (self.resolve_parent(&recipe, &store, offline, None)?, None)

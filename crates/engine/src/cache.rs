@@ -172,8 +172,9 @@ impl Engine {
         }
         for kind in [
             crate::layers::BUILD_RESULTS,
-            crate::layers::VALIDATED,
             crate::layers::RAN,
+            crate::layers::STEPS,
+            crate::layers::VALIDATED,
         ] {
             store
                 .remove_record(kind, &id.to_string())

@@ -10,6 +10,7 @@ mod sandbox;
 mod tested;
 #[cfg(test)]
 mod tests;
+mod touched;
 mod validated;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ pub(crate) use self::ran::{RAN, Ran};
 pub(crate) use self::phase::{BUILD_RESULTS, layer_downloads};
 use self::sandbox::with_tail;
 pub(crate) use self::sandbox::{describe, sandbox_error};
+pub(crate) use self::touched::{STEPS, Touched};
 pub(crate) use self::validated::VALIDATED;
 use self::validated::validated_on;
 
@@ -284,7 +286,10 @@ impl Engine {
                     None => {
                         let sandbox = self.sandbox(work.store, sandbox)?;
                         self.in_overlay(work, sandbox, failed, made, |root, cancel| {
-                            Ok(self.run_phase(work, sandbox, of, root, cancel)?.start)
+                            let result = self.run_phase(work, sandbox, of, root, cancel)?;
+                            let touched = Touched::of(&result, Some(&root.upper));
+                            touched.keep(work.store, planned.id)?;
+                            Ok(result.start)
                         })?
                     }
                 }

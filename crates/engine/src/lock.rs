@@ -168,10 +168,13 @@ impl Engine {
         &self,
         recipe: &LoadedRecipe,
         store: &Store,
-        out: &Path,
+        (lock, out): (Option<&Path>, &Path),
         offline: bool,
     ) -> Result<Locked, EngineError> {
-        let path = find_lock(recipe.dir(), out)?;
+        let path = match lock {
+            Some(lock) => lock.to_owned(),
+            None => find_lock(recipe.dir(), out)?,
+        };
         let context = || format!("--locked: {} cannot be used", path.display());
         let bytes = read_file(&path, MAX_LOCK_BYTES).or_fail(ErrorKind::Invalid, context)?;
         let parent = self.locked_parent(recipe, store, offline, &path, &bytes)?;

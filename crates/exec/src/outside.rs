@@ -32,6 +32,10 @@ pub struct Outside {
     /// its own. `None`: they may be anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pins: Option<Pins>,
+    /// Secrets by their names, which are names of files: there in `/run/secrets` while the run takes, and masked in all
+    /// it tells.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, Vec<u8>>,
     #[serde(skip)]
     pub(crate) patience: Patience,
     #[serde(skip)]

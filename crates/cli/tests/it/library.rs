@@ -1,6 +1,7 @@
 //! The built-in components on a real root, and their tests in a real guest.
 
 use amiforge_testkit::{Env, finish};
+use serde_json::json;
 
 use crate::web::Web;
 
@@ -280,6 +281,7 @@ fn standard_output_with_events_has_json_lines_only() {
     assert_eq!(
         kinds,
         [
+            "stream",
             "warning",
             "step-started",
             "output",
@@ -287,9 +289,13 @@ fn standard_output_with_events_has_json_lines_only() {
             "result"
         ]
     );
-    assert_eq!(run[4]["result"]["executedStepCount"], 1);
+    assert_eq!(run[5]["result"]["executedStepCount"], 1);
     let list = lines(&[&["component", "list"], &events[..]].concat());
-    assert_eq!((list.len(), &list[0]["event"]), (1, &"result".into()));
+    assert_eq!(
+        list[0],
+        json!({"event": "stream", "version": 1, "program": list[0]["program"]})
+    );
+    assert_eq!((list.len(), &list[1]["event"]), (2, &"result".into()));
     // What is no JSON goes elsewhere.
     let shown = lines(&[&["component", "show", "update-linux"], &events[..]].concat());
     assert!(shown.is_empty(), "{shown:?}");

@@ -98,6 +98,9 @@ impl Engine {
     ) -> Result<RunResult, EngineError> {
         let component = &work.recipe.components[of.index];
         let mut outside = self.outside(&component.component, of.phase, work.offline);
+        outside
+            .secrets
+            .clone_from(work.recipe.step_secrets.values()?);
         // What other phases bring in reaches no image.
         if of.phase == BUILD {
             outside.pins = work.pins.cloned();
@@ -138,7 +141,10 @@ impl Engine {
         }
         let mut run = self.phase_run(work, index, BUILD, clock)?;
         run.until = Some(step.to_owned());
-        let outside = self.outside(&component.component, BUILD, work.offline);
+        let mut outside = self.outside(&component.component, BUILD, work.offline);
+        outside
+            .secrets
+            .clone_from(work.recipe.step_secrets.values()?);
         let running = self.interruption.job();
         let mut telling = Telling::component(self, &component.name);
         let result = sandbox
