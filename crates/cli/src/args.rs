@@ -24,6 +24,9 @@ pub(crate) struct Cli {
     /// Run steps in this way: `mapped-ids` or `single-id` (see the documentation of the sandbox) [default: the first that works here]
     #[arg(long, global = true, value_name = "WAY")]
     pub(crate) sandbox: Option<engine::Way>,
+    /// On a terminal, too, plain lines on standard error: no bars, and all that steps print.
+    #[arg(long, global = true)]
+    pub(crate) plain: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -304,7 +307,7 @@ pub(crate) enum ChecksumsArg {
 
 #[derive(Debug, Args)]
 pub(crate) struct Assemble {
-    /// The root file system: a tar archive (plain, gzip, zstd, xz) or a folder. May be repeated: each lies
+    /// The root file system: a tar archive (plain, gzip, zstd, xz, bzip2) or a folder. May be repeated: each lies
     /// over those before it, as if extracted into the same folder.
     #[arg(long, required = true, value_name = "TAR_OR_DIR")]
     pub(crate) rootfs: Vec<PathBuf>,

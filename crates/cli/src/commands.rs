@@ -80,6 +80,8 @@ pub(crate) fn build(engine: &Engine, args: args::Build, progress: &Arc<Progress>
     }
     if let [recipe] = args.recipes.as_slice() {
         let outcome = engine.build(&request(recipe, args.out.clone())?)?;
+        progress.summary(None, &outcome);
+        progress.finish();
         if as_json(args.json) {
             print_json(&outcome)?;
         } else {
@@ -105,9 +107,10 @@ pub(crate) fn build(engine: &Engine, args: args::Build, progress: &Arc<Progress>
     for (recipe, outcome) in names.into_iter().zip(built) {
         match &outcome {
             Ok(built) if !as_json(args.json) => {
+                progress.summary(Some(&recipe), built);
                 print_line(&format!("{} {}", built.image_id, built.out.display()))?;
             }
-            Ok(_) => {}
+            Ok(built) => progress.summary(Some(&recipe), built),
             Err(error) => {
                 render::error_of(&recipe, error);
                 code = code.max(error.exit_code());
@@ -129,6 +132,7 @@ fn checked(
     progress: &Progress,
 ) -> Outcome {
     let (outcome, check) = engine.build_checked(request)?;
+    progress.summary(None, &outcome);
     progress.finish();
     let same = check.reproducible;
     if !same {

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    let progress = match Progress::new(cli.quiet, cli.events.as_deref()) {
+    let progress = match Progress::new(cli.quiet, cli.plain, cli.events.as_deref()) {
         Ok(progress) => Arc::new(progress),
         Err(error) => {
             let path = cli.events.unwrap_or_default();

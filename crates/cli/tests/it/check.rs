@@ -19,10 +19,10 @@ phases:
         inputs:
           commands:
             - |
-              set -e
+              set -e; mkdir /opt
               umask >/opt/umask; env | sort | grep -v -e ^SHLVL -e ^_= >/opt/environment; hostname >/opt/host
               touch /opt/now; mkdir /opt/many; for n in $(seq 50); do echo $n >/opt/many/$n; done
-              ls -U /opt/many | sort >/opt/order; date -d @0 >/opt/zone; mktemp -u /tmp/XXXX | wc -c >/opt/temp
+              ls /opt/many >/opt/order; date -d @0 >/opt/zone; echo $TMPDIR $HOME >/opt/temp
       - name: Last
         action: CreateFile
         inputs: [{path: /opt/last, content: text}]

@@ -119,7 +119,14 @@ fn a_document_runs_on_the_machine_only_when_that_is_wanted() {
 /// The events of a file of JSON lines.
 fn events(path: &std::path::Path) -> Vec<serde_json::Value> {
     let text = fs_err::read_to_string(path).unwrap();
-    text.lines()
+    let mut lines = text.lines();
+    assert!(
+        lines
+            .next()
+            .unwrap()
+            .starts_with(r#"{"event":"stream","version":1,"#)
+    );
+    lines
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
 }

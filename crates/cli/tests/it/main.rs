@@ -27,6 +27,7 @@ mod locked;
 mod many;
 mod oci_parents;
 mod parents;
+mod progress;
 mod secrets;
 mod shell;
 mod steps;

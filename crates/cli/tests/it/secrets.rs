@@ -23,8 +23,8 @@ phases:
           commands:
             - |
               set -e
-              cd /run/secrets; ls >/opt-names; mv /opt-names /opt
-              stat -c '%a %U %s' token; stat -f -c %T /run/secrets >/opt/where || true
+              cd /run/secrets; mkdir /opt; ls >/opt/names
+              stat -c '%a %U %s' token; grep ' /run ' /proc/mounts | cut -d ' ' -f 3 >/opt/where
               test \"$(cat token)\" = tok-5f1ff09a7c-EN; test \"$(wc -l <key)\" = 1
               echo \"here: $(cat token), $(cat key), $(cat printed)\"; cat token >&2
               base64 token; echo; base64 printed
@@ -178,6 +178,19 @@ fn a_secret_that_cannot_be_had_is_told_with_its_place_and_without_its_value() {
     assert!(!end.stderr.contains("half-of-a-value-1"), "{end}");
     let end = build(&env, &recipe, &["--secret", "key=command:printf abc"]).expect_code(2);
     assert!(end.stderr.contains("3 bytes"), "{end}");
+
+    // A step that writes one into the image ends the build.
+    let copying = "name: copying\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      \
+                   - name: Copy\n        action: CopyFile\n        inputs: [{source: /run/secrets/token, destination: /srv/token}]\n";
+    env.write("copying.yaml", copying);
+    let copies = tiny.container("copies", &["copying.yaml"], "  secrets: [token]\n");
+    let end = build(&env, &copies, &[]).expect_code(1);
+    assert!(
+        end.stderr
+            .contains("/srv/token: the secret token (from copying)"),
+        "{end}"
+    );
+    assert!(!end.stderr.contains(TOKEN), "{end}");
 
     // A check of the documents goes on without; names cannot lead elsewhere.
     let end = finish(env.amiforge().arg("validate").arg(&recipe)).expect_code(0);

@@ -15,10 +15,14 @@ const SHOWN: usize = 200;
 /// The layers that differ, the lowest first, and those with files that differ although their inputs are the same. Empty
 /// unless both images are output folders with plans that can be read.
 pub(super) fn layer_changes(a: &Side, b: &Side, files: &[FileChange]) -> Vec<LayerChange> {
-    let (Some(old), Some(new)) = (plan_of(a), plan_of(b)) else {
-        return Vec::new();
-    };
-    let why = why(&old, &new);
+    match (plan_of(a), plan_of(b)) {
+        (Some(old), Some(new)) => changes(&old, &new, files),
+        _ => Vec::new(),
+    }
+}
+
+fn changes(old: &Plan, new: &Plan, files: &[FileChange]) -> Vec<LayerChange> {
+    let why = why(old, new);
     let mut changes = Vec::new();
     for (layer, planned) in why.layers.iter().zip(&new.layers) {
         let (change, inputs, below) = match &layer.reason {
@@ -110,4 +114,120 @@ fn plan_of(side: &Side) -> Option<Plan> {
     let path = side.asked.join("plan.json");
     let bytes = side.asked.is_dir().then(|| read_file(&path, MAX_JSON))?;
     Plan::from_json(std::str::from_utf8(&bytes.ok()?).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use amiforge_plan::{PlanRequest, ResolvedComponent, ResolvedParent, compile};
+    use amiforge_recipe::{parse_component, parse_recipe};
+    use amiforge_types::Arch;
+
+    use super::*;
+
+    /// A recipe of components by name and command, over packages.
+    fn plan(packages: &str, components: &[(&str, &str)]) -> Plan {
+        let mut text = String::from(
+            "name: test\nsemanticVersion: 1.0.0\nparentImage: debian:tiny\ncomponents:\n",
+        );
+        let mut documents = Vec::new();
+        for (name, command) in components {
+            text.push_str(&format!("  - componentArn: ./{name}.yaml\n"));
+            let document = format!(
+                "schemaVersion: 1.0\nphases: [{{name: build, steps: [{{name: Run, action: ExecuteBash, inputs: {{commands: [\"{command}\"]}}}}]}}]\n"
+            );
+            documents.push(parse_component(&document).0.unwrap());
+        }
+        let (recipe, problems) = parse_recipe(&text);
+        let recipe = recipe.unwrap_or_else(|| panic!("{problems:?}"));
+        let one = |value: &str| BTreeMap::from([("packages".to_owned(), value.to_owned())]);
+        let components = components.iter().zip(&documents);
+        let components = components
+            .map(|((name, _), component)| ResolvedComponent {
+                name: (*name).to_owned(),
+                version: None,
+                reference: format!("./{name}.yaml"),
+                component,
+                parameters: BTreeMap::new(),
+                files: BTreeMap::new(),
+                values: BTreeMap::new(),
+            })
+            .collect();
+        compile(&PlanRequest {
+            recipe: &recipe,
+            arch: Arch::X86_64,
+            tool_version: "0",
+            executor_version: "0",
+            build_clock: None,
+            parent: ResolvedParent::Packages {
+                unpacked: one(packages),
+                configured: one("scripts"),
+            },
+            components,
+            step_inputs: BTreeMap::new(),
+            image_inputs: BTreeMap::new(),
+        })
+        .unwrap()
+    }
+
+    fn file(path: &str, layer: &str, step: Option<&str>) -> FileChange {
+        FileChange {
+            path: path.to_owned(),
+            change: Happened::Changed,
+            aspects: vec!["content"],
+            a: None,
+            b: None,
+            package: None,
+            conffile: false,
+            layer: Some(layer.to_owned()),
+            component: None,
+            step: step.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn layers_say_which_input_changed_and_count_their_files() {
+        let old = plan("1", &[("same", "true"), ("mine", "old"), ("gone", "true")]);
+        let new = plan("1", &[("same", "true"), ("mine", "new"), ("more", "true")]);
+        let id = |plan: &Plan, at: usize| plan.layers[at].id.to_string();
+        let files = [
+            file("/a", &id(&new, 3), Some("Run")),
+            file("/b", &id(&new, 3), None),
+            file("/c", &id(&old, 4), None),
+            // Of a layer with the same inputs.
+            file("/d", &id(&new, 2), Some("Run")),
+        ];
+        let found = changes(&old, &new, &files);
+        let told: Vec<_> = found
+            .iter()
+            .map(|l| (l.title.as_str(), l.change, l.inputs.len(), l.below, l.files))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("same", Happened::Changed, 0, false, 1),
+                ("mine", Happened::Changed, 1, false, 2),
+                ("more", Happened::Added, 0, false, 0),
+                ("gone", Happened::Removed, 0, false, 1),
+            ]
+        );
+        assert_eq!(found[0].a, found[0].b);
+        assert_eq!(found[1].inputs[0].input, "document");
+        assert_eq!(found[1].a, Some(id(&old, 3)));
+        assert_eq!(found[1].b, Some(id(&new, 3)));
+        let step = StepFiles {
+            step: "Run".to_owned(),
+            files: 1,
+        };
+        assert_eq!(found[1].steps, [step]);
+
+        // Other packages: every layer above differs for that reason alone.
+        let new = plan("2", &[("same", "true"), ("mine", "old"), ("gone", "true")]);
+        let found = changes(&old, &new, &[]);
+        assert_eq!(found.len(), 5);
+        assert_eq!((found[0].inputs.len(), found[0].below), (1, false));
+        assert!(found[1..].iter().all(|l| l.inputs.is_empty() && l.below));
+        assert!(changes(&old, &old, &[]).is_empty());
+    }
 }

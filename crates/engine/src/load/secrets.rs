@@ -43,6 +43,12 @@ impl StepSecrets {
         self.entries.is_empty()
     }
 
+    /// The values that a step of this build has been lent, by name.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let values = self.values.get().into_iter().flatten();
+        values.map(|(name, value)| (name.as_str(), value.as_slice()))
+    }
+
     /// The values by name. Commands are run the first time.
     ///
     /// # Errors
