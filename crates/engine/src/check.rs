@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 
-use amiforge_exec::{Helper, Sandbox};
+use amiforge_exec::Helper;
 use amiforge_plan::{LayerKind, Plan};
 use amiforge_recipe::SecretSource;
 use amiforge_store::{Home, Store};
@@ -22,7 +22,7 @@ use self::compare::{compare_files, compare_layers};
 use crate::build::{BuildOutcome, BuildRequest};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
-use crate::layers::{Scratch, sandbox_error};
+use crate::layers::Scratch;
 use crate::load::RecipeRequest;
 use crate::lock::LOCK_FILE;
 use crate::settings::{Engine, Settings};
@@ -125,7 +125,7 @@ impl Engine {
         let text = fs_err::read_to_string(outcome.out.join("plan.json"))
             .or_fail(ErrorKind::Failed, context)?;
         let plan = Plan::from_json(&text).or_fail(ErrorKind::Internal, context)?;
-        let sandbox = Sandbox::new(self.settings.helper.clone()).map_err(sandbox_error)?;
+        let sandbox = self.chosen_sandbox(&store)?;
         let place = Scratch::new(&store, &sandbox, "check")?;
         let home = Home {
             store: place.dir.join("another/place/store"),
@@ -136,7 +136,7 @@ impl Engine {
         lend(&store, &second, &plan)?;
         self.stage("check", "the same again, under other circumstances");
         let out = place.dir.join("out");
-        self.again(request, &outcome, &home, &place.dir, &out)?;
+        self.again(request, &outcome, &home, &place, &out)?;
         self.stage("check", "comparing");
         let layers = compare_layers(&store, &second, &plan)?;
         let files = compare_files(&outcome.out, &out)?;
@@ -156,10 +156,11 @@ impl Engine {
         request: &BuildRequest,
         first: &BuildOutcome,
         home: &Home,
-        place: &Path,
+        scratch: &Scratch,
         out: &Path,
     ) -> Result<(), EngineError> {
         let context = || "the second build cannot be made".to_owned();
+        let (place, way) = (&scratch.dir, scratch.sandbox.way().as_str());
         // Another path to the same files: there are logins and credentials.
         let user = place.join("somebody");
         if let Some(own) = crate::settings::variable("HOME") {
@@ -196,6 +197,7 @@ impl Engine {
             .env("USER", "somebody")
             .env("LOGNAME", "somebody")
             .env("TMPDIR", &temp)
+            .env("AMIFORGE_SANDBOX", way)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use amiforge_exec::External;
 use amiforge_recipe::{
     Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, ParentImage, ResourceKind,
-    SecretParameter, SecretSource, StepNetwork, Template, TemplateError, VersionPattern, did_you_mean, kind_of,
-    parse_component, parse_container_recipe, parse_document, parse_recipe, parse_template,
-    recipe_sources, secret_key,
+    SecretParameter, SecretSource, StepNetwork, Template, TemplateError, VersionPattern,
+    did_you_mean, kind_of, parse_component, parse_container_recipe, parse_document, parse_recipe,
+    parse_template, recipe_sources, secret_key,
 };
 use amiforge_types::{Diagnostic, Diagnostics, Digest, Severity, Span};
 use rayon::prelude::*;
