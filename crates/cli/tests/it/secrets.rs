@@ -58,7 +58,7 @@ fn prepared(env: &Env) -> (Tiny<'_>, std::path::PathBuf) {
     env.write("key.pem", KEY.to_owned() + "\n");
     let config = env.state().join("config.yaml");
     fs_err::create_dir_all(env.state()).unwrap();
-    let command = format!("printf '%s\\n' printed-by-a-command-$((70+7))");
+    let command = "printf '%s\\n' printed-by-a-command-$((70+7))";
     fs_err::write(
         &config,
         format!(
@@ -78,7 +78,7 @@ fn prepared(env: &Env) -> (Tiny<'_>, std::path::PathBuf) {
 #[test]
 fn steps_find_secrets_in_files_and_nothing_else_ever_has_them() {
     let env = Env::new();
-    let (_tiny, recipe) = prepared(&env);
+    let (tiny, recipe) = prepared(&env);
     let key = format!("key=file:{}", env.path("key.pem").display());
     let end = build(&env, &recipe, &["--secret", &key]).expect_code(0);
     assert!(end.stderr.contains("400 root 17"), "{end}");
@@ -116,8 +116,7 @@ fn steps_find_secrets_in_files_and_nothing_else_ever_has_them() {
 
     // Nothing of a value is in an id; a name is.
     let ids = |tail: &str, token: &str| {
-        let tiny = Tiny::container;
-        let recipe = tiny(&_tiny, "secretive", &["user.yaml"], tail);
+        let recipe = tiny.container("secretive", &["user.yaml"], tail);
         let mut command = env.amiforge();
         command
             .env("TOKEN", token)
