@@ -98,7 +98,7 @@ impl LayerChange {
 fn escaped(change: InputChange) -> InputChange {
     let value = |text: Option<String>| {
         text.map(|text| match text.char_indices().nth(SHOWN) {
-            Some((end, _)) => format!("{}…", shown(text[..end].as_bytes())),
+            Some((end, _)) => format!("{}…", shown(&text.as_bytes()[..end])),
             None => shown(text.as_bytes()),
         })
     };

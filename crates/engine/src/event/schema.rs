@@ -236,7 +236,7 @@ pub(crate) fn event_schema() -> String {
         let mut required = vec!["event"];
         for field in kind.fields.iter().chain(ANYWHERE) {
             let mut property = Map::new();
-            property.insert("description".to_owned(), plain(field.text).into());
+            property.insert("description".to_owned(), plain(field.text));
             match field.kind {
                 "any" => None,
                 "string or null" => property.insert("type".to_owned(), json!(["string", "null"])),
