@@ -24,6 +24,9 @@ pub(crate) struct Cli {
     /// Run steps in this way: `mapped-ids` or `single-id` (see the documentation of the sandbox) [default: the first that works here]
     #[arg(long, global = true, value_name = "WAY")]
     pub(crate) sandbox: Option<engine::Way>,
+    /// On a terminal, too, plain lines on standard error: no bars, and all that steps print.
+    #[arg(long, global = true)]
+    pub(crate) plain: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -34,6 +37,9 @@ pub(crate) enum Command {
     Build(Build),
     /// Show the layers a build would make or take from the store, and why.
     Plan(Plan),
+    /// What `build --locked` takes: resolve it anew, with what changed since.
+    #[command(subcommand)]
+    Lock(crate::lock::Lock),
     /// Open a shell in the files of a recipe: finished, after a component or step, or where the last build failed.
     Shell(Shell),
     /// Check documents; prints every problem with its file, line and column.
@@ -96,6 +102,17 @@ pub(crate) struct RecipeOptions {
     /// Use no network: everything must be in the cache.
     #[arg(long)]
     pub(crate) offline: bool,
+    /// Where the value of a secret of the recipe is: `NAME=env:VARIABLE`, `NAME=file:PATH` or `NAME=command:TEXT`
+    /// [default: what the configuration says]
+    #[arg(long = "secret", value_name = "NAME=SOURCE", value_parser = secret)]
+    pub(crate) secrets: Vec<(String, engine::SecretSource)>,
+}
+
+fn secret(text: &str) -> Result<(String, engine::SecretSource), &'static str> {
+    let parts = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let parts = parts
+        .and_then(|(name, source)| Some((name.to_owned(), engine::SecretSource::parse(source)?)));
+    parts.ok_or("write NAME=env:VARIABLE, NAME=file:PATH or NAME=command:TEXT")
 }
 
 #[derive(Debug, Args)]
@@ -113,6 +130,10 @@ pub(crate) struct Build {
     /// archive or registry has now; one that cannot be had any more is an error.
     #[arg(long)]
     pub(crate) locked: bool,
+    /// Build a second time, in a fresh store and under another clock, time zone, locale, file mode mask, home and number of
+    /// processors, and compare byte by byte. Ends with 1 when anything differs, and says which file of which step it is.
+    #[arg(long)]
+    pub(crate) check: bool,
     /// Skip the boot proof and the test phases. The manifest then says that nothing was proven.
     #[arg(long)]
     pub(crate) no_test: bool,
@@ -288,7 +309,7 @@ pub(crate) enum ChecksumsArg {
 
 #[derive(Debug, Args)]
 pub(crate) struct Assemble {
-    /// The root file system: a tar archive (plain, gzip, zstd, xz) or a folder. May be repeated: each lies
+    /// The root file system: a tar archive (plain, gzip, zstd, xz, bzip2) or a folder. May be repeated: each lies
     /// over those before it, as if extracted into the same folder.
     #[arg(long, required = true, value_name = "TAR_OR_DIR")]
     pub(crate) rootfs: Vec<PathBuf>,

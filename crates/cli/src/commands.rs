@@ -39,6 +39,7 @@ pub(crate) fn recipe_request(
         recipe: args.recipe,
         resource: args.options.resource,
         offline: args.options.offline,
+        secrets: args.options.secrets,
     })
 }
 
@@ -63,6 +64,7 @@ pub(crate) fn build(engine: &Engine, args: args::Build, progress: &Arc<Progress>
             out,
             test: !args.no_test,
             locked: args.locked,
+            lock: None,
             rebuild: args.rebuild,
             jobs: args.jobs,
             boot_timeout_seconds: args.boot_timeout,
@@ -70,8 +72,17 @@ pub(crate) fn build(engine: &Engine, args: args::Build, progress: &Arc<Progress>
             caches: args.caches.request(),
         })
     };
+    if args.check {
+        let [recipe] = args.recipes.as_slice() else {
+            return Err(usage("--check: one recipe at a time".to_owned()));
+        };
+        let request = request(recipe, args.out.clone())?;
+        return checked(engine, &request, as_json(args.json), progress);
+    }
     if let [recipe] = args.recipes.as_slice() {
         let outcome = engine.build(&request(recipe, args.out.clone())?)?;
+        progress.summary(None, &outcome);
+        progress.finish();
         if as_json(args.json) {
             print_json(&outcome)?;
         } else {
@@ -97,9 +108,10 @@ pub(crate) fn build(engine: &Engine, args: args::Build, progress: &Arc<Progress>
     for (recipe, outcome) in names.into_iter().zip(built) {
         match &outcome {
             Ok(built) if !as_json(args.json) => {
+                progress.summary(Some(&recipe), built);
                 print_line(&format!("{} {}", built.image_id, built.out.display()))?;
             }
-            Ok(_) => {}
+            Ok(built) => progress.summary(Some(&recipe), built),
             Err(error) => {
                 render::error_of(&recipe, error);
                 code = code.max(error.exit_code());
@@ -111,6 +123,30 @@ pub(crate) fn build(engine: &Engine, args: args::Build, progress: &Arc<Progress>
         print_json(&all)?;
     }
     Ok(ExitCode::from(code))
+}
+
+/// A build with a second one that it is compared with.
+fn checked(
+    engine: &Engine,
+    request: &engine::BuildRequest,
+    json: bool,
+    progress: &Progress,
+) -> Outcome {
+    let (outcome, check) = engine.build_checked(request)?;
+    progress.summary(None, &outcome);
+    progress.finish();
+    let same = check.reproducible;
+    if !same {
+        let error = EngineError::new(ErrorKind::Failed, check.text());
+        render::error(&error);
+    } else if !json {
+        progress.told(&check.text());
+    }
+    match json {
+        true => print_json(&json::Checked { outcome, check })?,
+        false => print_line(&format!("{} {}", outcome.image_id, outcome.out.display()))?,
+    }
+    Ok(ExitCode::from(u8::from(!same)))
 }
 
 pub(crate) fn plan(engine: &Engine, args: &args::Plan) -> Outcome {

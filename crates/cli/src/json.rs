@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use amiforge_engine::{BuildOutcome, DocumentReport, EngineError};
+use amiforge_engine::{BuildOutcome, CheckReport, DocumentReport, EngineError};
 use amiforge_types::{Diagnostic, Severity};
 use serde::Serialize;
 
@@ -63,6 +63,14 @@ fn problem(diagnostic: &Diagnostic) -> Problem<'_> {
         end_column: end.map(|place| place.column),
         help: diagnostic.help.as_deref(),
     }
+}
+
+/// A build with `--check`.
+#[derive(Serialize)]
+pub(crate) struct Checked {
+    #[serde(flatten)]
+    pub(crate) outcome: BuildOutcome,
+    pub(crate) check: CheckReport,
 }
 
 /// What came of one of several recipes.

@@ -8,6 +8,7 @@ mod commands;
 mod component;
 mod export;
 mod json;
+mod lock;
 mod out;
 mod progress;
 mod render;
@@ -30,6 +31,12 @@ fn main() -> ExitCode {
     {
         return amiforge_exec::child_main();
     }
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|arg| arg == amiforge_engine::AGAIN_ARG)
+    {
+        return amiforge_engine::again_main(agent_blob::AGENT);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -37,7 +44,7 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    let progress = match Progress::new(cli.quiet, cli.events.as_deref()) {
+    let progress = match Progress::new(cli.quiet, cli.plain, cli.events.as_deref()) {
         Ok(progress) => Arc::new(progress),
         Err(error) => {
             let path = cli.events.unwrap_or_default();
@@ -123,6 +130,7 @@ fn run(
     let result = match command {
         Command::Build(args) => commands::build(&engine, args, progress),
         Command::Plan(args) => commands::plan(&engine, &args),
+        Command::Lock(command) => lock::lock(&engine, command),
         Command::Shell(args) => shell::shell(&engine, args),
         Command::Validate(args) => commands::validate(&engine, &args),
         Command::Explain { code } => commands::explain(code.as_deref()),

@@ -9,6 +9,27 @@ use serde::Serialize;
 use crate::CommandError;
 
 static LINES: AtomicBool = AtomicBool::new(false);
+static BEGUN: AtomicBool = AtomicBool::new(false);
+
+/// The first line of a stream of events.
+pub(crate) fn first_line() -> String {
+    #[derive(Serialize)]
+    #[serde(tag = "event", rename = "stream")]
+    struct Line {
+        version: u32,
+        program: String,
+    }
+    let line = Line {
+        version: amiforge_engine::EVENTS_VERSION,
+        program: format!("amiforge {}", amiforge_engine::TOOL_VERSION),
+    };
+    serde_json::to_string(&line).unwrap_or_default()
+}
+
+/// The same of the stream on standard output, when nothing was written there yet.
+pub(crate) fn begin_lines() -> Option<String> {
+    (!BEGUN.swap(true, Ordering::Relaxed)).then(first_line)
+}
 
 /// From now on events are on standard output.
 pub(crate) fn json_lines() {
@@ -34,7 +55,11 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
         true => serde_json::to_string(&Line { result: value }),
         false => serde_json::to_string_pretty(value),
     };
+    let first = is_json_lines().then(begin_lines).flatten();
     let mut out = std::io::stdout().lock();
+    if let Some(first) = first {
+        writeln!(out, "{first}")?;
+    }
     writeln!(out, "{}", text.map_err(std::io::Error::from)?)?;
     out.flush()?;
     Ok(())

@@ -1,25 +1,43 @@
 //! Draws events: bars on a terminal, plain lines in a pipe, JSON lines where asked for.
 
+mod fold;
+mod summary;
+
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use amiforge_engine::{Event, EventSink};
+use amiforge_engine::{BuildOutcome, Event, EventSink};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use crate::render;
+use self::fold::Fold;
+use self::summary::Tally;
+use crate::{out, render};
 
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(120);
+/// What [`Bar::stage`] holds while there is nothing to count.
+const SPINNING: &str = "";
 
 /// Where the events of one run go.
 pub(crate) struct Progress {
     quiet: bool,
     json: Option<Mutex<Box<dyn Write + Send>>>,
     bar: Option<Mutex<Bar>>,
+    started: Instant,
+    /// By recipe, where there are several.
+    of: Mutex<BTreeMap<Option<String>, Told>>,
+}
+
+/// What is kept of the events of one recipe.
+#[derive(Default)]
+struct Told {
+    tally: Tally,
+    fold: Fold,
 }
 
 struct Bar {
@@ -29,23 +47,30 @@ struct Bar {
 
 impl Progress {
     /// Events drawn on standard error, and written to `events` (`-` is standard output).
-    pub(crate) fn new(quiet: bool, events: Option<&Path>) -> std::io::Result<Self> {
+    /// `plain` draws lines as in a pipe, wherever they go.
+    pub(crate) fn new(quiet: bool, plain: bool, events: Option<&Path>) -> std::io::Result<Self> {
         let json: Option<Box<dyn Write + Send>> = match events {
             None => None,
             Some(path) if path == Path::new("-") => Some(Box::new(std::io::stdout())),
-            Some(path) => Some(Box::new(File::create(path)?)),
+            Some(path) => {
+                let mut file = File::create(path)?;
+                writeln!(file, "{}", out::first_line())?;
+                Some(Box::new(file))
+            }
         };
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+        let bar = (!quiet && !plain && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             // The first stage says more; until then there is nothing to count.
             bar.set_style(ProgressStyle::default_spinner());
             bar.enable_steady_tick(TICK);
-            Mutex::new(Bar { bar, stage: "" })
+            Mutex::new(Bar { bar, stage: "-" })
         });
         Ok(Self {
             quiet,
             json: json.map(Mutex::new),
             bar,
+            started: Instant::now(),
+            of: Mutex::default(),
         })
     }
 
@@ -96,6 +121,30 @@ impl Progress {
         }
     }
 
+    /// A line of the command itself, unless it is quiet.
+    pub(crate) fn told(&self, text: &str) {
+        if !self.quiet {
+            self.line(None, text);
+        }
+    }
+
+    /// Says what a build came to.
+    pub(crate) fn summary(&self, recipe: Option<&str>, outcome: &BuildOutcome) {
+        if self.quiet {
+            return;
+        }
+        let lines = self.keep(recipe, |told| {
+            told.tally.lines(outcome, self.started.elapsed())
+        });
+        lines.iter().for_each(|line| self.line(recipe, line));
+    }
+
+    /// Does something with what is kept of a recipe.
+    fn keep<T>(&self, recipe: Option<&str>, step: impl FnOnce(&mut Told) -> T) -> T {
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        step(of.entry(recipe.map(str::to_owned)).or_default())
+    }
+
     fn spin(&self, recipe: Option<&str>, message: String) {
         let message = match recipe {
             Some(recipe) => format!("[{}] {message}", render::plain(recipe)),
@@ -104,11 +153,13 @@ impl Progress {
         if let Some(bar) = &self.bar
             && let Ok(mut bar) = bar.lock()
         {
-            bar.stage = "";
-            bar.bar.set_style(
-                ProgressStyle::with_template("{spinner} {msg}")
-                    .unwrap_or_else(|_| ProgressStyle::default_spinner()),
-            );
+            if bar.stage != SPINNING {
+                bar.stage = SPINNING;
+                bar.bar.set_style(
+                    ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}")
+                        .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+                );
+            }
             bar.bar.set_message(message);
         }
     }
@@ -128,16 +179,22 @@ impl Progress {
         let Ok(mut bar) = bar.lock() else { return };
         if bar.stage != name {
             let template = if unit == "bytes" {
-                "{spinner} {msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}"
+                "{spinner} {elapsed} {msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left"
             } else {
-                "{spinner} {msg} {wide_bar} {pos}/{len}"
+                "{spinner} {elapsed} {msg} {wide_bar} {pos}/{len}, {eta} left"
             };
             bar.stage = name;
             bar.bar.set_style(
                 ProgressStyle::with_template(template)
                     .unwrap_or_else(|_| ProgressStyle::default_bar()),
             );
-            bar.bar.set_message(name);
+            bar.bar.set_message(match unit {
+                "bytes" => name.to_owned(),
+                unit => format!("{name} {unit}"),
+            });
+            // Of this stage alone.
+            bar.bar.reset_elapsed();
+            bar.bar.reset_eta();
         }
         bar.bar.set_length(total);
         bar.bar.set_position(done);
@@ -185,6 +242,69 @@ impl Progress {
         })
     }
 
+    /// On a terminal: a step is a line once it ended, and what it printed is shown when it failed. False: nothing of this
+    /// was drawn.
+    fn folded(&self, recipe: Option<&str>, event: &Event) -> bool {
+        match event {
+            Event::StepStarted {
+                component,
+                phase,
+                step,
+                ..
+            } => {
+                self.keep(recipe, |told| told.fold = Fold::default());
+                self.reset_elapsed();
+                self.spin(recipe, format!("{component} {phase}/{step}"));
+                true
+            }
+            Event::Output { line, .. } => {
+                let line = render::plain(line);
+                self.spin(recipe, format!("| {line}"));
+                self.keep(recipe, |told| told.fold.push(line));
+                true
+            }
+            Event::StepFinished {
+                component,
+                phase,
+                step,
+                status,
+                seconds,
+                ..
+            } => {
+                if status != "success" {
+                    self.unfold(recipe);
+                    return false;
+                }
+                let lines = self.keep(recipe, |told| std::mem::take(&mut told.fold).told());
+                self.line(
+                    recipe,
+                    &format!("     step {component} {phase}/{step} in {seconds:.1} s{lines}"),
+                );
+                true
+            }
+            // Of a script that configures packages.
+            Event::LayerStarted { .. } | Event::LayerFinished { .. } => {
+                self.keep(recipe, |told| told.fold = Fold::default());
+                false
+            }
+            _ => false,
+        }
+    }
+
+    fn unfold(&self, recipe: Option<&str>) {
+        for line in self.keep(recipe, |told| told.fold.unfold()) {
+            self.line(recipe, &format!("          | {line}"));
+        }
+    }
+
+    fn reset_elapsed(&self) {
+        if let Some(bar) = &self.bar
+            && let Ok(bar) = bar.lock()
+        {
+            bar.bar.reset_elapsed();
+        }
+    }
+
     fn tell(&self, recipe: Option<&str>, event: Event) {
         let line = Line {
             event: &event,
@@ -195,6 +315,11 @@ impl Progress {
             && let Ok(mut json) = json.lock()
         {
             // A reader that went away is not a reason to stop a build.
+            if out::is_json_lines()
+                && let Some(first) = out::begin_lines()
+            {
+                let _ = writeln!(json, "{first}");
+            }
             let _ = writeln!(json, "{text}").and_then(|()| json.flush());
         }
         if let Event::Warning { message } = &event {
@@ -213,6 +338,10 @@ impl Progress {
             self.line(recipe, &render::problem(path, text, diagnostic));
         }
         if self.quiet {
+            return;
+        }
+        self.keep(recipe, |told| told.tally.count(&event));
+        if self.bar.is_some() && self.folded(recipe, &event) {
             return;
         }
         match event {

@@ -11,7 +11,7 @@ use amiforge_ami::{
     ManifestSpec, ParentImage, PartitionInfo, VolumeInfo, register_image_request,
     run_instances_mappings,
 };
-use amiforge_exec::DocumentSpec;
+use amiforge_exec::{DocumentSpec, Download, Pins};
 use amiforge_plan::Plan;
 use amiforge_recipe::{Hygiene, ImageRecipe, RootFilesystem};
 use amiforge_store::{CatalogImage, Store};
@@ -49,6 +49,8 @@ pub struct BuildRequest {
     pub test: bool,
     /// Take the packages of `lock.json`, beside the recipe or in the output folder.
     pub locked: bool,
+    /// With `locked`: the lock itself, wherever it is.
+    pub lock: Option<PathBuf>,
     /// Make every layer again.
     pub rebuild: bool,
     /// Threads.
@@ -132,10 +134,12 @@ impl Engine {
             .or_fail(ErrorKind::Failed, store_context)?;
         let version = recipe.recipe.version.first().to_string();
         let offline = request.recipe.offline;
-        let parent = if request.locked {
-            self.locked_parent(&recipe, &store, target, offline)?
+        let (parent, pins) = if request.locked {
+            let locked =
+                self.locked(&recipe, &store, (request.lock.as_deref(), target), offline)?;
+            (locked.parent, Some(locked.pins))
         } else {
-            self.resolve_parent(&recipe, &store, offline, None)?
+            (self.resolve_parent(&recipe, &store, offline, None)?, None)
         };
         let recipe = self.over_parent(recipe, &parent)?;
         let plan = self.compile(&recipe, &parent)?;
@@ -143,6 +147,9 @@ impl Engine {
         let _used = store
             .use_layers(&ids, SystemTime::now())
             .or_fail(ErrorKind::Failed, store_context)?;
+        if let (Some(pins), false) = (&pins, request.rebuild) {
+            crate::lock::pinned_layers(&store, &plan, pins)?;
+        }
         let hygiene = &recipe.recipe.amiforge.hygiene;
         if !request.rebuild
             && let Some(outcome) = self.unchanged(&store, target, &plan, hygiene, request.test)?
@@ -152,7 +159,15 @@ impl Engine {
             return Ok(outcome);
         }
         let folder = OutFolder::begin(target, &self.interruption())?;
-        let result = self.build_into(request, &recipe, &store, &parent, &plan, &version, &folder);
+        let result = self.build_into(
+            request,
+            &recipe,
+            &store,
+            (&parent, pins.as_ref()),
+            &plan,
+            &version,
+            &folder,
+        );
         match result {
             Ok((built_image, (built, fetched), proven)) => {
                 let out = folder.commit()?;
@@ -200,7 +215,7 @@ impl Engine {
         request: &BuildRequest,
         recipe: &LoadedRecipe,
         store: &Store,
-        parent: &Parent,
+        (parent, pins): (&Parent, Option<&Pins>),
         plan: &Plan,
         version: &str,
         folder: &OutFolder,
@@ -212,11 +227,13 @@ impl Engine {
                 .or_fail(ErrorKind::Internal, internal("plan.json"))?
                 .as_bytes(),
         )?;
-        folder.write(
-            LOCK_FILE,
-            &crate::lock::lock_json(&recipe.recipe.parent, parent)
-                .or_fail(ErrorKind::Internal, internal("lock.json"))?,
-        )?;
+        let lock = |downloads: &[Download]| {
+            let lock = crate::lock::lock_json(&recipe.recipe.parent, parent, downloads)
+                .or_fail(ErrorKind::Internal, internal("lock.json"))?;
+            folder.write(LOCK_FILE, &lock)
+        };
+        // Of a build that fails, too.
+        lock(&[])?;
         let logs = folder.path("logs");
         fs_err::create_dir(&logs).or_fail(ErrorKind::Failed, internal("logs"))?;
         let documents: Vec<DocumentSpec> = recipe
@@ -246,10 +263,12 @@ impl Engine {
             jobs,
             epoch: self.settings.source_date_epoch,
             logs,
+            pins,
             shell: request.shell_on_failure.as_deref(),
             shared: None,
         };
         let made = self.make_shared_layers(request, &work)?;
+        lock(&crate::lock::downloads(store, plan)?)?;
         let tree = crate::assemble::image_tree(&made)?;
         self.hygiene(&work, &made, &tree, recipe.recipe.container.is_some())?;
         let packages = crate::parent::installed_packages(&tree, &made.blobs)?;

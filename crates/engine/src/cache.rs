@@ -173,8 +173,9 @@ impl Engine {
         let own = id.to_string();
         for kind in [
             crate::layers::BUILD_RESULTS,
-            crate::layers::VALIDATED,
             crate::layers::RAN,
+            crate::layers::STEPS,
+            crate::layers::VALIDATED,
         ] {
             let keys = store.record_keys(kind);
             for key in keys.or_fail(ErrorKind::Failed, store_context)? {

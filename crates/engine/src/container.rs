@@ -17,6 +17,7 @@ use amiforge_types::{Arch, Compression, Digest, Timestamp};
 use crate::build::{Sums, component_records};
 use crate::compress::{BlobError, compressed};
 use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::event::Event;
 use crate::layers::{Made, Ran, Work};
 use crate::load::LoadedRecipe;
 use crate::output::OutFolder;
@@ -79,6 +80,11 @@ impl Engine {
             let name = written.digest.hex();
             fs_err::rename(&part, blobs.join(&name)).or_fail(ErrorKind::Failed, context)?;
             sums.push((blob_path(&written.digest), Some(written.digest)));
+            self.emit(Event::Artifact {
+                file: blob_path(&written.digest),
+                bytes: written.bytes,
+                sha256: Some(name.clone()),
+            });
             layers.push(LayerBlob {
                 format: format_of(compression),
                 digest: written.digest,

@@ -1,10 +1,17 @@
 //! What an operation tells while it runs. The command line draws these as bars, plain lines or JSON.
 
+mod schema;
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use amiforge_types::Diagnostic;
 use serde::Serialize;
+
+pub use self::schema::EVENTS_VERSION;
+pub(crate) use self::schema::event_schema;
 
 /// One thing that happened. In JSON, `event` names the variant in kebab case.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -393,6 +393,7 @@ impl Collector<'_> {
             .into_iter()
             .filter_map(|at| self.request.parameters.get(at).cloned());
         let request = RecipeRequest {
+            secrets: Vec::new(),
             recipe: input.path.clone(),
             resource,
             parameters: given.collect(),

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use amiforge_recipe::{Findings, Hygiene};
 use amiforge_tree::{Content, Kind, LayerDiff, LayerEntry, Tree};
 use amiforge_types::{BlobTable, Hasher};
-use regex::bytes::{Captures, Regex, RegexSet};
+use regex::bytes::{Captures, Regex, RegexBuilder, RegexSet};
 
 use crate::assemble;
 use crate::error::{Contextual, EngineError, ErrorKind};
@@ -157,7 +157,9 @@ impl Engine {
         hidden: bool,
     ) -> Result<(), EngineError> {
         let context = || "cannot search the image for secrets".to_owned();
-        let rules = Rules::new().or_fail(ErrorKind::Internal, context)?;
+        let lent = work.recipe.step_secrets.known();
+        let rules = Rules::new().and_then(|rules| rules.knowing(lent));
+        let rules = rules.or_fail(ErrorKind::Internal, context)?;
         let hygiene = &work.recipe.recipe.amiforge.hygiene;
         let allowed = patterns(&hygiene.allow).or_fail(ErrorKind::Internal, context)?;
         let mut seen = BTreeSet::new();
@@ -237,6 +239,8 @@ struct Rules {
     texts: Vec<(Regex, &'static str)>,
     any_text: RegexSet,
     files: Vec<(&'static str, &'static str, Regex)>,
+    /// Values of secrets that steps of this build were lent.
+    lent: Vec<(Regex, String)>,
 }
 
 impl Rules {
@@ -251,7 +255,24 @@ impl Rules {
             texts: texts.collect::<Result<_, regex::Error>>()?,
             any_text: RegexSet::new(TEXTS.iter().map(|(pattern, _)| pattern))?,
             files: files.collect::<Result<_, regex::Error>>()?,
+            lent: Vec::new(),
         })
+    }
+
+    /// The same, and values of secrets by their names.
+    fn knowing<'s>(
+        mut self,
+        secrets: impl Iterator<Item = (&'s str, &'s [u8])>,
+    ) -> Result<Self, regex::Error> {
+        for (name, value) in secrets {
+            let bytes = value.trim_ascii().iter();
+            let bytes: String = bytes.map(|b| format!("\\x{b:02x}")).collect();
+            let mut pattern = RegexBuilder::new(&format!("(?-u:{bytes})"));
+            // One of half a megabyte needs more than the default.
+            let pattern = pattern.size_limit(256 << 20).build()?;
+            self.lent.push((pattern, format!("the secret {name}")));
+        }
+        Ok(self)
     }
 
     fn search(
@@ -322,6 +343,11 @@ impl Rules {
             }
             for what in &held {
                 tell(path, what);
+            }
+            for (value, what) in &self.lent {
+                if value.is_match(&bytes) {
+                    tell(path, what);
+                }
             }
             if PASSWORDS.iter().any(|name| *path == name.as_bytes()) {
                 passwords(&bytes, path.starts_with(b"etc/gshadow"), &mut |what| {

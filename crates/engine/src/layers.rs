@@ -10,6 +10,7 @@ mod sandbox;
 mod tested;
 #[cfg(test)]
 mod tests;
+mod touched;
 mod validated;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use amiforge_exec::{ChildEvent, RootSpec, Sandbox, ScriptSpec};
+use amiforge_exec::{ChildEvent, Pins, RootSpec, Sandbox, ScriptSpec};
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
 use amiforge_store::{LayerLock, Store, StoreError, StoredLayer};
 use amiforge_tree::layer::LayerInfo;
@@ -38,11 +39,12 @@ pub use self::failed::ShellAccess;
 pub(crate) use self::failed::{CHANGES_FILE, FailedState, shell_environment};
 pub(crate) use self::on_tree::on_tree;
 pub(crate) use self::overlay::{Scratch, component_shims, root_spec};
-pub(crate) use self::phase::BUILD_RESULTS;
 use self::phase::{BUILD, Phase};
+pub(crate) use self::phase::{BUILD_RESULTS, layer_downloads};
 pub(crate) use self::ran::{RAN, Ran};
 use self::sandbox::with_tail;
 pub(crate) use self::sandbox::{describe, sandbox_error};
+pub(crate) use self::touched::{STEPS, Touched};
 pub(crate) use self::validated::{VALIDATED, key_of, validated_on};
 
 /// Version of what unpacks packages, runs steps and harvests their results; an input of every layer's id. Raise it
@@ -62,6 +64,8 @@ pub(crate) struct Work<'a> {
     pub(crate) epoch: Option<i64>,
     /// Folder for the `TOE_…` log folders.
     pub(crate) logs: PathBuf,
+    /// What the downloads of build phases must be.
+    pub(crate) pins: Option<&'a Pins>,
     /// Opens a shell where a phase fails.
     pub(crate) shell: Option<&'a ShellAccess>,
     /// Caches that are asked before a layer is made, and get it after.
@@ -81,6 +85,7 @@ impl Work<'_> {
             jobs: self.jobs,
             epoch: self.epoch,
             logs: self.logs.clone(),
+            pins: self.pins,
             shell: self.shell,
             shared,
         }
@@ -316,7 +321,10 @@ impl Engine {
                     None => {
                         let sandbox = self.sandbox(work.store, sandbox)?;
                         self.in_overlay(work, sandbox, failed, made, |root, cancel| {
-                            Ok(self.run_phase(work, sandbox, of, root, cancel)?.start)
+                            let result = self.run_phase(work, sandbox, of, root, cancel)?;
+                            let touched = Touched::of(&result, Some(&root.upper));
+                            touched.keep(work.store, planned.id)?;
+                            Ok(result.start)
                         })?
                     }
                 }

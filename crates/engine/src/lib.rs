@@ -8,6 +8,7 @@
 mod assemble;
 mod build;
 mod cache;
+mod check;
 mod components;
 mod compress;
 mod container;
@@ -48,24 +49,26 @@ mod volumes;
 /// What can be said about disk files.
 pub use amiforge_disk::{Compression, Format, Subformat};
 pub use amiforge_exec::Way;
-pub use amiforge_recipe::{codes, explain, nearest_code};
+pub use amiforge_recipe::{SecretSource, codes, explain, nearest_code};
 /// Where a shared cache is.
 pub use amiforge_source::SharedPlace;
 pub use assemble::{AssembleRequest, BootChoice};
 pub use build::{BuildOutcome, BuildRequest};
 pub use cache::{CacheReport, CachedLayer, Collected, Downloads, Keep};
+pub use check::{AGAIN_ARG, CheckReport, CheckedFile, CheckedLayer, Difference, again_main};
 pub use components::ComponentRequest;
 pub use convert::ConvertRequest;
 pub use diff::{DiffReport, DiffRequest};
 pub use diskfiles::{Checksums, DiskFile, DiskFilesReport, OutputRequest};
 pub use doctor::{DoctorReport, Finding};
 pub use error::{DocumentReport, EngineError, ErrorKind};
-pub use event::{Event, EventSink};
+pub use event::{EVENTS_VERSION, Event, EventSink};
 pub use export::{ExportFormat, ExportRequest, Exported};
 pub use inspect::{InspectEntry, InspectXattr, TreeLine};
 pub use layers::ShellAccess;
 pub use library::{LibraryDocument, library, library_document};
 pub use load::RecipeRequest;
+pub use lock::{LockReport, LockRequest, LockedInput, LockedPackage, PackageFate};
 pub use look::DiskReport;
 pub use many::Built;
 pub use plans::{PlanReport, PlannedLayer, TOOL_VERSION};

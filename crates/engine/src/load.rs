@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use amiforge_exec::External;
 use amiforge_recipe::{
     Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, ParentImage, ResourceKind,
-    SecretParameter, StepNetwork, Template, TemplateError, VersionPattern, did_you_mean, kind_of,
-    parse_component, parse_container_recipe, parse_document, parse_recipe, parse_template,
-    recipe_sources, secret_key,
+    SecretParameter, SecretSource, StepNetwork, Template, TemplateError, VersionPattern,
+    did_you_mean, kind_of, parse_component, parse_container_recipe, parse_document, parse_recipe,
+    parse_template, recipe_sources, secret_key,
 };
 use amiforge_types::{Diagnostic, Diagnostics, Digest, Severity, Span};
 use rayon::prelude::*;
@@ -26,6 +26,7 @@ use crate::sources::Sources;
 use crate::variables::{self, Stage};
 use files::unreadable;
 pub(crate) use files::{folder_of, read, read_component, recipe_file};
+pub(crate) use secrets::StepSecrets;
 
 /// A recipe and how to read it.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct RecipeRequest {
     pub parameters: Vec<(String, String)>,
     /// Use nothing but the cache.
     pub offline: bool,
+    /// Where the values of secrets are, by their names, before what the configuration says.
+    pub secrets: Vec<(String, SecretSource)>,
 }
 
 /// The kind of container recipes.
@@ -52,6 +55,8 @@ pub(crate) struct LoadedRecipe {
     pub(crate) parent_dir: PathBuf,
     /// Values of secret parameters, by [`secret_key`].
     pub(crate) secrets: BTreeMap<String, String>,
+    /// What steps find in files.
+    pub(crate) step_secrets: StepSecrets,
 }
 
 /// A component of a recipe, with the value of every parameter.
@@ -90,10 +95,13 @@ impl LoadedComponent {
             let shown = if value.secret { "secret" } else { &value.value };
             (format!("reference.{name}"), shown.to_owned())
         });
+        let lent = recipe.amiforge.secrets.iter();
+        let lent = lent.map(|secret| (format!("secret.{}", secret.name), "lent".to_owned()));
         let network = recipe.amiforge.network;
         let network = (network != StepNetwork::default())
             .then(|| ("network".to_owned(), network.name().to_owned()));
-        environment.chain(external).chain(network).collect()
+        let own = environment.chain(external).chain(lent);
+        own.chain(network).collect()
     }
 
     /// The variables that its steps find.
@@ -232,6 +240,7 @@ fn validate_file(file: &Path, sources: &Sources) -> Vec<DocumentReport> {
             resource: None,
             parameters: Vec::new(),
             offline: true,
+            secrets: Vec::new(),
         };
         return match load_text(&request, path, text, sources, false) {
             Ok((_, reports)) => reports,
@@ -314,6 +323,7 @@ pub(crate) fn load_text(
         loader.recipe(&path, &text, is_container)
     };
     loader.unused_marks();
+    let step_secrets = loader.step_secrets(recipe.as_ref(), &path)?;
     let own = DocumentReport {
         path: path.clone(),
         kind: Some(if is_template {
@@ -352,6 +362,7 @@ pub(crate) fn load_text(
         recipe,
         components,
         secrets: loader.secrets,
+        step_secrets,
     });
     Ok((loaded, reports))
 }

@@ -1,21 +1,31 @@
-//! `build --locked`: the parent of an earlier build instead of what it is now.
+//! `build --locked`: the parent and the downloads of an earlier build instead of what they are now.
 //!
-//! Of packages the lock is their resolution, of any other parent its [`ParentLock`]; both are in
-//! `docs/formats/lock.md`.
+//! Of packages the lock is their resolution, of any other parent its [`ParentLock`]; both may have downloads.
+//! The forms are in `docs/formats/lock.md`.
+
+mod update;
+
+use std::collections::BTreeSet;
 
 use std::path::{Path, PathBuf};
 
+use amiforge_exec::{Download, Pins};
+use amiforge_plan::Plan;
 use amiforge_recipe::ParentImage;
 use amiforge_source::{MAX_LOCK_BYTES, ResolvedDebian};
 use amiforge_store::Store;
+use amiforge_types::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::files::read_file;
+use crate::layers::layer_downloads;
 use crate::load::LoadedRecipe;
 use crate::parent::{LockedParent, Parent};
 use crate::settings::Engine;
+
+pub use self::update::{LockReport, LockRequest, LockedInput, LockedPackage, PackageFate};
 
 /// Name of a lock, in an output folder and beside a recipe.
 pub(crate) const LOCK_FILE: &str = "lock.json";
@@ -33,6 +43,26 @@ struct ParentLock {
     parent: String,
     /// What that was.
     resolved: LockedParent,
+    /// What steps brought in; read by itself.
+    #[serde(default, skip_serializing)]
+    #[allow(dead_code, reason = "here so that other unknown members are refused")]
+    downloads: serde::de::IgnoredAny,
+}
+
+/// What both forms have.
+#[derive(Deserialize)]
+struct Downloads {
+    #[serde(default)]
+    downloads: Vec<Download>,
+}
+
+/// Longest address of a download in a lock, in bytes.
+const MAX_SOURCE_BYTES: usize = 64 << 10;
+
+/// What a lock says.
+pub(crate) struct Locked {
+    pub(crate) parent: Parent,
+    pub(crate) pins: Pins,
 }
 
 /// Which of the forms a lock has.
@@ -41,62 +71,162 @@ struct Head {
     format: u64,
 }
 
-/// The lock of a resolved parent.
-pub(crate) fn lock_json(asked: &ParentImage, parent: &Parent) -> serde_json::Result<Vec<u8>> {
+/// The lock of a resolved parent and of what steps brought in.
+pub(crate) fn lock_json(
+    asked: &ParentImage,
+    parent: &Parent,
+    downloads: &[Download],
+) -> serde_json::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct With<'a, T> {
+        #[serde(flatten)]
+        parent: T,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        downloads: &'a [Download],
+    }
     let value = match (parent.locked(), parent.packages()) {
-        (Some(resolved), _) => serde_json::to_vec_pretty(&ParentLock {
-            format: FORMAT,
-            parent: asked.to_string(),
-            resolved,
+        (Some(resolved), _) => serde_json::to_vec_pretty(&With {
+            parent: ParentLock {
+                format: FORMAT,
+                parent: asked.to_string(),
+                resolved,
+                downloads: serde::de::IgnoredAny,
+            },
+            downloads,
         }),
-        (None, packages) => serde_json::to_vec_pretty(&packages),
+        (None, parent) => serde_json::to_vec_pretty(&With { parent, downloads }),
     };
     let mut bytes = value?;
     bytes.push(b'\n');
     Ok(bytes)
 }
 
+/// What the steps of a plan's layers brought in, in a fixed order; of layers that are not made yet, nothing.
+pub(crate) fn downloads(store: &Store, plan: &Plan) -> Result<Vec<Download>, EngineError> {
+    let mut all = BTreeSet::new();
+    for layer in &plan.layers {
+        all.extend(layer_downloads(store, layer.id)?);
+    }
+    Ok(all.into_iter().collect())
+}
+
+/// Refuses layers of the store that hold other downloads than the lock.
+pub(crate) fn pinned_layers(store: &Store, plan: &Plan, pins: &Pins) -> Result<(), EngineError> {
+    for layer in plan.layers.iter().filter(|layer| store.has_layer(layer.id)) {
+        for download in layer_downloads(store, layer.id)? {
+            let has = match pins.get(&download.source) {
+                Some(pinned) if pinned.contains(&download.sha256) => continue,
+                Some(pinned) => or(pinned),
+                None if download.checked => continue,
+                None => "nothing of it".to_owned(),
+            };
+            let message = format!(
+                "--locked: the layer {} of the store holds {} with sha256 {}, the lock has {has}",
+                layer.title, download.source, download.sha256,
+            );
+            return Err(EngineError::new(ErrorKind::Invalid, message).with_hint(
+                "--rebuild makes the layers again from what the lock has; `amiforge lock update` takes what there is now",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn or(digests: &BTreeSet<Digest>) -> String {
+    let digests: Vec<String> = digests.iter().map(Digest::to_string).collect();
+    digests.join(" or ")
+}
+
+/// The downloads of a lock, checked.
+fn downloads_of(bytes: &[u8]) -> Result<Vec<Download>, String> {
+    let Downloads { downloads } = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    for (at, download) in downloads.iter().enumerate() {
+        let source = &download.source;
+        if source.is_empty() || source.len() > MAX_SOURCE_BYTES || source.contains(char::is_control)
+        {
+            return Err(format!(
+                "downloads[{at}].source: not the address of a download"
+            ));
+        }
+    }
+    Ok(downloads)
+}
+
+fn pins(downloads: Vec<Download>) -> Pins {
+    let mut pins = Pins::new();
+    for download in downloads {
+        let digests = pins.entry(download.source).or_default();
+        digests.insert(download.sha256);
+    }
+    pins
+}
+
 impl Engine {
-    /// The parent of the recipe's lock. Neither the archive nor the host's apt configuration is
+    /// What the recipe's lock says. Neither the archive nor the host's apt configuration is
     /// asked what there is now; what is a file must still be the one that the lock names.
-    pub(crate) fn locked_parent(
+    pub(crate) fn locked(
         &self,
         recipe: &LoadedRecipe,
         store: &Store,
-        out: &Path,
+        (lock, out): (Option<&Path>, &Path),
         offline: bool,
-    ) -> Result<Parent, EngineError> {
-        let path = find_lock(recipe.dir(), out)?;
+    ) -> Result<Locked, EngineError> {
+        let path = match lock {
+            Some(lock) => lock.to_owned(),
+            None => find_lock(recipe.dir(), out)?,
+        };
         let context = || format!("--locked: {} cannot be used", path.display());
         let bytes = read_file(&path, MAX_LOCK_BYTES).or_fail(ErrorKind::Invalid, context)?;
+        let parent = self.locked_parent(recipe, store, offline, &path, &bytes)?;
+        let downloads = downloads_of(&bytes).map_err(|reason| {
+            renew(EngineError::new(
+                ErrorKind::Invalid,
+                format!("{}: {reason}", context()),
+            ))
+        })?;
+        Ok(Locked {
+            parent,
+            pins: pins(downloads),
+        })
+    }
+
+    fn locked_parent(
+        &self,
+        recipe: &LoadedRecipe,
+        store: &Store,
+        offline: bool,
+        path: &Path,
+        bytes: &[u8],
+    ) -> Result<Parent, EngineError> {
+        let context = || format!("--locked: {} cannot be used", path.display());
         let asked = &recipe.recipe.parent;
-        let is_ours = serde_json::from_slice::<Head>(&bytes)
+        let is_ours = serde_json::from_slice::<Head>(bytes)
             .is_ok_and(|head| head.format == u64::from(FORMAT));
         let is_debian = matches!(asked, ParentImage::Debian { .. });
         if !is_ours && is_debian {
-            let lock = self.locked_packages(recipe, &path, &bytes)?;
+            let lock = self.locked_packages(recipe, path, bytes)?;
             return Ok(Parent::Debian(Box::new(lock)));
         }
         if !is_ours {
             // Either of packages, or no lock at all.
-            let lock = ResolvedDebian::from_lock(&bytes)
+            let lock = ResolvedDebian::from_lock(bytes)
                 .or_fail(ErrorKind::Invalid, context)
                 .map_err(renew)?;
             let was = format!("debian:{}", lock.suite);
-            return Err(unfit(&path, &[other_parent(&was, asked)]));
+            return Err(unfit(path, &[other_parent(&was, asked)]));
         }
-        let lock: ParentLock = serde_json::from_slice(&bytes)
+        let lock: ParentLock = serde_json::from_slice(bytes)
             .or_fail(ErrorKind::Invalid, context)
             .map_err(renew)?;
         if is_debian || lock.parent != asked.to_string() {
-            return Err(unfit(&path, &[other_parent(&lock.parent, asked)]));
+            return Err(unfit(path, &[other_parent(&lock.parent, asked)]));
         }
         let parent = self.resolve_parent(recipe, store, offline, Some(&lock.resolved))?;
         let now = parent.locked();
         let drift = differences(&value(Some(&lock.resolved)), &value(now.as_ref()));
         match drift.is_empty() {
             true => Ok(parent),
-            false => Err(unfit(&path, &drift)),
+            false => Err(unfit(path, &drift)),
         }
     }
 

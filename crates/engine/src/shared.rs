@@ -524,7 +524,9 @@ fn first_lent(recipe: &LoadedRecipe, plan: &Plan) -> usize {
     let lent = |layer: &LayerPlan| match layer.kind {
         LayerKind::Component { index } => {
             let component = recipe.components.get(index);
-            component.is_some_and(|c| c.external.values().any(|value| value.secret))
+            // Those that the recipe names are there for all of them.
+            !recipe.recipe.amiforge.secrets.is_empty()
+                || component.is_some_and(|c| c.external.values().any(|value| value.secret))
         }
         _ => false,
     };

@@ -80,6 +80,7 @@ impl Engine {
             jobs: threads(),
             epoch: self.settings.source_date_epoch,
             logs,
+            pins: None,
             shell: None,
             shared: None,
         };

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use amiforge_exec::External;
 use amiforge_recipe::{
-    Component, ComponentSource, ParentImage, ReferenceValue, UserConfig, is_secret_key,
-    parse_config,
+    Component, ComponentSource, ParentImage, ReferenceValue, SecretSource, UserConfig,
+    is_secret_key, parse_config,
 };
 use amiforge_types::Span;
 
@@ -135,6 +135,11 @@ impl Sources {
     /// Whether a value is configured for a reference.
     pub(crate) fn has_value(&self, name: &str) -> bool {
         self.config.reference(name).is_some()
+    }
+
+    /// Where the value of a secret of a recipe is.
+    pub(crate) fn secret(&self, name: &str) -> Option<&SecretSource> {
+        self.config.secret(name)
     }
 
     /// The lines that say what stands for `text`, and where they belong.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use amiforge_types::Timestamp;
+use amiforge_types::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// How a step, phase, document or run ended.
@@ -101,6 +101,12 @@ pub enum ChildEvent {
         /// One sentence.
         text: String,
     },
+    /// A step has a file from elsewhere. For programs: the lock, not the logs.
+    Fetched {
+        /// What it is.
+        #[serde(flatten)]
+        download: Download,
+    },
     /// A step ended.
     StepFinished {
         /// Phase name.
@@ -132,6 +138,34 @@ pub enum ChildEvent {
         /// How.
         status: Status,
     },
+}
+
+/// A file that a step brought in from outside.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Download {
+    /// Its address as it may be shown: without user and password, secrets masked. Of a step without logging,
+    /// `hidden:` and the beginning of the address' SHA-256.
+    pub source: String,
+    /// Of the file.
+    pub sha256: Digest,
+    /// Size of the file in bytes.
+    pub bytes: u64,
+    /// True: its step has a checksum of its own, which the file has met.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checked: bool,
+}
+
+impl Download {
+    /// How the address of a download is told, before secrets are masked.
+    #[must_use]
+    pub fn shown_source(address: &str, loud: bool) -> String {
+        match loud {
+            true => address.to_owned(),
+            // Nothing of a step without logging is shown.
+            false => format!("hidden:{}", &Digest::of(address.as_bytes()).hex()[..32]),
+        }
+    }
 }
 
 /// One component document to run.

@@ -34,17 +34,18 @@ mod spec;
 mod testing;
 mod wire;
 
+pub use actions::download_of;
 pub use child::child_main;
 pub use error::SandboxError;
 pub use event::{
-    ChildEvent, DocumentResult, DocumentSpec, External, Failure, PhaseResult, RunResult, RunSpec,
-    RunSummary, ScriptResult, ShellResult, Status, StepResult,
+    ChildEvent, DocumentResult, DocumentSpec, Download, External, Failure, PhaseResult, RunResult,
+    RunSpec, RunSummary, ScriptResult, ShellResult, Status, StepResult,
 };
 pub use executor::{
     Executed, Journal, run as run_here, run_on_tree, run_until_restart, works_on_files,
 };
 pub use logs::ToeLog;
-pub use outside::Outside;
+pub use outside::{Outside, Pins};
 pub use root::{TreeRoot, TreeRootError};
 pub use sandbox::{Chosen, Console, Helper, OnEvent, Sandbox, Tried};
 pub use spec::{

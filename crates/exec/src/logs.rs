@@ -105,6 +105,7 @@ impl ToeLog {
             ChildEvent::Stdout { line } => self.line(&format!("Stdout: {line}")),
             ChildEvent::Stderr { line } => self.line(&format!("Stderr: {line}")),
             ChildEvent::Note { text } => self.line(text),
+            ChildEvent::Fetched { .. } => {}
             ChildEvent::StepFinished {
                 exit_code,
                 failure,

@@ -1,14 +1,18 @@
 //! What a run is lent of the world outside its root, beside the [`RunSpec`](crate::RunSpec): it is
 //! secret, or of this machine, and must not reach a log, an event, the environment of a step or an id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use amiforge_types::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::aws::AwsAccess;
 use crate::aws::s3::Sizes;
 use crate::net::Patience;
+
+/// The digests that the file at an address may have, by the address as [`Download`](crate::Download) has it.
+pub type Pins = BTreeMap<String, BTreeSet<Digest>>;
 
 /// What the transfer actions may use of the caller's. It crosses the pipe to a sandbox and the port of
 /// a guest, and is dropped with the run.
@@ -24,6 +28,14 @@ pub struct Outside {
     /// For the S3 actions. `None`: as if no source of credentials knew any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aws: Option<AwsAccess>,
+    /// What downloads must be: anything else fails the step, and so does one that is not here and has no checksum of
+    /// its own. `None`: they may be anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pins: Option<Pins>,
+    /// Secrets by their names, which are names of files: there in `/run/secrets` while the run takes, and masked in all
+    /// it tells.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, Vec<u8>>,
     #[serde(skip)]
     pub(crate) patience: Patience,
     #[serde(skip)]

@@ -25,6 +25,9 @@ pub struct Why {
 pub struct LayerWhy {
     /// The layer of the new plan.
     pub id: LayerId,
+    /// The layer of the old plan that it is compared with, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old: Option<LayerId>,
     /// Its title.
     pub title: String,
     /// What became of it.
@@ -70,7 +73,8 @@ pub fn why(old: &Plan, new: &Plan) -> Why {
     let mut before: BTreeMap<Identity<'_>, &LayerPlan> = identities(old).collect();
     let layers = identities(new)
         .map(|(identity, layer)| {
-            let reason = match before.remove(&identity) {
+            let old = before.remove(&identity);
+            let reason = match old {
                 None => Reason::New,
                 Some(old) if old.id == layer.id => Reason::Unchanged,
                 Some(old) => Reason::Changed {
@@ -80,6 +84,7 @@ pub fn why(old: &Plan, new: &Plan) -> Why {
             };
             LayerWhy {
                 id: layer.id,
+                old: old.map(|layer| layer.id),
                 title: layer.title.clone(),
                 reason,
             }

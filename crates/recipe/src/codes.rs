@@ -338,6 +338,10 @@ const CODES: &[(&str, &str)] = &[
         "A component refers to the parameter store or the instance metadata of AWS. Say in your configuration what the value is, or where: the help shows the lines. A check goes on without it, a build does not.",
     ),
     (
+        "unresolved-secret",
+        "A recipe names a secret, and nobody says where its value is, or it is not there. Say it with `--secret`, or in your configuration: the help shows the lines. A check goes on without it, a build does not.",
+    ),
+    (
         "unresolved-value",
         "A value is known only when the template is deployed. Give its parameter a value with `--param`.",
     ),

@@ -71,8 +71,8 @@ pub use image_recipe::{
     AmiforgeSettings, AptSettings, AptVariant, ArchivePlace, BlockDeviceMapping, BootMode,
     ComponentRef, ComponentSource, Container, DiskFormat, Ebs, Findings, Hygiene, ImageRecipe,
     OciReference, OutputFormat, ParameterPlace, ParentImage, RecipeSources, RootFilesystem,
-    SecretParameter, StepLimits, StepNetwork, VolumeType, parse_container_recipe, parse_recipe,
-    recipe_sources,
+    SecretName, SecretParameter, StepLimits, StepNetwork, VolumeType, parse_container_recipe,
+    parse_recipe, recipe_sources,
 };
 pub use json::check_json;
 pub use kind::{Document, DocumentKind, detect_kind, kind_of, parse_document};
@@ -87,6 +87,6 @@ pub use suggest::did_you_mean;
 pub use template::{
     Template, TemplateError, TemplateResource, parse_template, parse_template_for_export,
 };
-pub use user_config::{ReferenceValue, UserConfig, parse_config};
+pub use user_config::{ReferenceValue, SecretSource, UserConfig, parse_config};
 pub use version::{Version, VersionParseError, VersionPattern};
 pub use yaml::{MAX_DOCUMENT_BYTES, check_bytes, check_file, parse_node};

@@ -13,6 +13,8 @@
 //!   secret:web.Token: {env: WEB_TOKEN}
 //! cacheTrust:
 //!   - ed25519:0d4f…
+//! secrets:
+//!   registry-token: {command: pass show registry}
 //! ```
 
 use std::collections::BTreeMap;
@@ -21,7 +23,7 @@ use amiforge_types::{Diagnostics, Span};
 
 use crate::component::names_credentials;
 use crate::decode::{self, Cx, Fields};
-use crate::image_recipe::{ComponentSource, ParentImage};
+use crate::image_recipe::{ComponentSource, ParentImage, is_secret_name};
 use crate::node::{Node, NodeKind};
 use crate::reference::SECRET;
 use crate::trace::Asked;
@@ -35,6 +37,34 @@ pub struct UserConfig {
     components: Vec<Entry<ComponentSource>>,
     references: BTreeMap<String, ReferenceValue>,
     cache_trust: Vec<String>,
+    secrets: BTreeMap<String, SecretSource>,
+}
+
+/// Where the value of a secret of a recipe comes from.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SecretSource {
+    /// A variable of the environment.
+    Env(String),
+    /// A file, byte for byte. A relative path starts in the configuration's folder, or where the command is run.
+    File(String),
+    /// What a command of `/bin/sh` prints, without the newline at its end.
+    Command(String),
+}
+
+impl SecretSource {
+    /// `env:NAME`, `file:PATH` or `command:TEXT`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, rest) = text.split_once(':')?;
+        let rest = Some(rest).filter(|rest| !rest.is_empty())?.to_owned();
+        match kind {
+            "env" => Some(Self::Env(rest)),
+            "file" => Some(Self::File(rest)),
+            "command" => Some(Self::Command(rest)),
+            _ => None,
+        }
+    }
 }
 
 /// Where the value of a reference to AWS comes from.
@@ -93,6 +123,12 @@ impl UserConfig {
     #[must_use]
     pub fn cache_trust(&self) -> &[String] {
         &self.cache_trust
+    }
+
+    /// Where the value of a secret is.
+    #[must_use]
+    pub fn secret(&self, name: &str) -> Option<&SecretSource> {
+        self.secrets.get(name)
     }
 }
 
@@ -166,12 +202,14 @@ pub(crate) fn decode_config(node: &Node, cx: &mut Cx<'_>) -> Option<UserConfig> 
     });
     let references = fields.optional("references", cx, references);
     let cache_trust = fields.optional("cacheTrust", cx, writers);
+    let secrets = fields.optional("secrets", cx, secrets);
     fields.deny_unknown(cx);
     Some(UserConfig {
         parents: parents?.unwrap_or_default(),
         components: components?.unwrap_or_default(),
         references: references?.unwrap_or_default(),
         cache_trust: cache_trust?.unwrap_or_default(),
+        secrets: secrets?.unwrap_or_default(),
     })
 }
 
@@ -223,6 +261,51 @@ fn references(node: &Node, cx: &mut Cx<'_>) -> Option<BTreeMap<String, Reference
         }
     }
     Some(out)
+}
+
+fn secrets(node: &Node, cx: &mut Cx<'_>) -> Option<BTreeMap<String, SecretSource>> {
+    if node.is_null() {
+        return Some(BTreeMap::new());
+    }
+    let NodeKind::Map(fields) = &node.kind else {
+        decode::wrong_type(node, "a mapping", cx);
+        return None;
+    };
+    cx.asks(node.span, || Asked::Named { most: usize::MAX });
+    let mut out = BTreeMap::new();
+    for (key, value) in fields {
+        if !is_secret_name(&key.text) {
+            let message = format!(
+                "{} cannot be the name of a secret",
+                decode::shown(&key.text)
+            );
+            cx.error("invalid-value", key.span, message);
+        }
+        if let Some(source) = secret_source(value, cx) {
+            out.insert(key.text.clone(), source);
+        }
+    }
+    Some(out)
+}
+
+fn secret_source(node: &Node, cx: &mut Cx<'_>) -> Option<SecretSource> {
+    let mut fields = Fields::of(node, "the source of a secret", cx)?;
+    let env = fields.optional("env", cx, decode::filled);
+    let file = fields.optional("file", cx, decode::path);
+    let command = fields.optional("command", cx, decode::filled);
+    cx.asks(node.span, || Asked::OneOf(vec!["env", "file", "command"]));
+    fields.deny_unknown(cx);
+    match (env?, file?, command?) {
+        (Some(name), None, None) => Some(SecretSource::Env(name)),
+        (None, Some(path), None) => Some(SecretSource::File(path)),
+        (None, None, Some(text)) => Some(SecretSource::Command(text)),
+        (None, None, None) if fields.has_others() => None, // Told already, with what may be meant.
+        _ => {
+            let message = "a secret has one of the fields `env`, `file` and `command`";
+            cx.error("conflicting-fields", node.span, message);
+            None
+        }
+    }
 }
 
 fn reference_value(node: &Node, cx: &mut Cx<'_>) -> Option<ReferenceValue> {
@@ -334,6 +417,22 @@ mod tests {
         );
         assert_eq!(value("aws:ssm:/c"), None);
         let wrong = "references:\n  ssm:/a: x\n  aws:ssm:/b: {}\n  aws:ssm:/c: {env: C, file: c}\n  aws:ssm:/d: [x]\n";
+        assert_eq!(parse_config(wrong).1.iter().count(), 4);
+    }
+
+    #[test]
+    fn secrets_have_one_source() {
+        let text = "secrets:\n  a: {env: A}\n  b.c: {file: b}\n  d: {command: pass show d}\n";
+        let config = parse_config(text).0.unwrap();
+        assert_eq!(config.secret("a"), Some(&SecretSource::Env("A".into())));
+        assert_eq!(config.secret("b.c"), SecretSource::parse("file:b").as_ref());
+        assert_eq!(
+            config.secret("d"),
+            SecretSource::parse("command:pass show d").as_ref()
+        );
+        assert_eq!(SecretSource::parse("env:"), None);
+        assert_eq!(SecretSource::parse("value:x"), None);
+        let wrong = "secrets:\n  ../a: {env: A}\n  b: {}\n  c: {env: C, file: c}\n  d: plain\n";
         assert_eq!(parse_config(wrong).1.iter().count(), 4);
     }
 

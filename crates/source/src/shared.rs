@@ -431,7 +431,7 @@ mod tests {
         // A document that is too large.
         std::fs::write(
             entry_path(&root, "big"),
-            vec![b'x'; (MAX_ENTRY + 1) as usize],
+            vec![b'x'; usize::try_from(MAX_ENTRY + 1).unwrap()],
         )
         .unwrap();
         assert!(cache.entry("big").is_err());

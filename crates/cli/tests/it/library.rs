@@ -1,6 +1,7 @@
 //! The built-in components on a real root, and their tests in a real guest.
 
 use amiforge_testkit::{Env, finish};
+use serde_json::json;
 
 use crate::web::Web;
 
@@ -118,7 +119,14 @@ fn a_document_runs_on_the_machine_only_when_that_is_wanted() {
 /// The events of a file of JSON lines.
 fn events(path: &std::path::Path) -> Vec<serde_json::Value> {
     let text = fs_err::read_to_string(path).unwrap();
-    text.lines()
+    let mut lines = text.lines();
+    assert!(
+        lines
+            .next()
+            .unwrap()
+            .starts_with(r#"{"event":"stream","version":1,"#)
+    );
+    lines
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
 }
@@ -280,6 +288,7 @@ fn standard_output_with_events_has_json_lines_only() {
     assert_eq!(
         kinds,
         [
+            "stream",
             "warning",
             "step-started",
             "output",
@@ -287,9 +296,13 @@ fn standard_output_with_events_has_json_lines_only() {
             "result"
         ]
     );
-    assert_eq!(run[4]["result"]["executedStepCount"], 1);
+    assert_eq!(run[5]["result"]["executedStepCount"], 1);
     let list = lines(&[&["component", "list"], &events[..]].concat());
-    assert_eq!((list.len(), &list[0]["event"]), (1, &"result".into()));
+    assert_eq!(
+        list[0],
+        json!({"event": "stream", "version": 1, "program": list[0]["program"]})
+    );
+    assert_eq!((list.len(), &list[1]["event"]), (2, &"result".into()));
     // What is no JSON goes elsewhere.
     let shown = lines(&[&["component", "show", "update-linux"], &events[..]].concat());
     assert!(shown.is_empty(), "{shown:?}");

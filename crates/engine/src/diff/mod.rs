@@ -6,6 +6,7 @@
 //! becomes text is escaped ([`crate::shown`]).
 
 mod content;
+mod layers;
 mod owner;
 mod report;
 mod side;
@@ -87,6 +88,7 @@ impl Engine {
         ]);
         let partitions = partition_changes(&a.info.partitions, &b.info.partitions);
         let file_systems = file_system_changes(&a, &b);
+        let layers = layers::layer_changes(&a, &b, &files);
         let summary = Summary {
             disk: disk.len(),
             partitions: partitions.len(),
@@ -101,6 +103,7 @@ impl Engine {
             a: image_info(&a),
             b: image_info(&b),
             summary,
+            layers,
             disk,
             partitions,
             file_systems,
@@ -425,6 +428,7 @@ fn describe_files(
                 conffile: owners.is_conffile(&change.path),
                 layer: layer.map(|(id, _)| id.clone()),
                 component: layer.and_then(|(_, component)| component.clone()),
+                step: owners.step(&change.path),
             }
         })
         .collect()

@@ -7,7 +7,8 @@ use amiforge_tree::{Kind, Tree};
 use amiforge_types::BlobTable;
 
 use super::side::Side;
-use crate::shown::shown;
+use crate::layers::Touched;
+use crate::shown::{path, shown};
 
 /// Largest list of files of one package, and of all of them.
 const MAX_LIST: u64 = 32 << 20;
@@ -22,6 +23,8 @@ pub(super) struct Owners {
     conffiles: BTreeSet<Vec<u8>>,
     /// Layer id, and the component that made it.
     layers: BTreeMap<Vec<u8>, (String, Option<String>)>,
+    /// What is known of the steps of these layers, by id.
+    steps: BTreeMap<String, Touched>,
 }
 
 impl Owners {
@@ -56,6 +59,12 @@ impl Owners {
     /// Layer id and component name.
     pub(super) fn layer(&self, path: &[u8]) -> Option<&(String, Option<String>)> {
         self.layers.get(path)
+    }
+
+    /// The step that changed it last.
+    pub(super) fn step(&self, at: &[u8]) -> Option<String> {
+        let touched = self.steps.get(&self.layers.get(at)?.0)?;
+        touched.step(&path(at)).map(|step| shown(step.as_bytes()))
     }
 
     fn read_lists(&mut self, tree: &Tree, paths: &BTreeSet<&[u8]>, blobs: &BlobTable) {
@@ -127,7 +136,10 @@ impl Owners {
                 .map(|c| shown(c.name.as_bytes()));
             for path in paths {
                 if layer.diff.entries.contains_key(*path) && !self.layers.contains_key(*path) {
-                    let owner = (record.id.0.hex(), component.clone());
+                    let id = record.id.0.hex();
+                    let steps = self.steps.entry(id.clone());
+                    steps.or_insert_with(|| Touched::read(store, record.id));
+                    let owner = (id, component.clone());
                     self.layers.insert(path.to_vec(), owner);
                 }
             }

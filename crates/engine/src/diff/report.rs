@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use amiforge_disk::Format;
+use amiforge_plan::InputChange;
 use amiforge_types::Digest;
 use serde::Serialize;
 
@@ -24,6 +25,8 @@ pub struct DiffReport {
     pub b: ImageInfo,
     /// Counts.
     pub summary: Summary,
+    /// Layers, the lowest first, where both images are output folders of builds.
+    pub layers: Vec<LayerChange>,
     /// The disk as a whole.
     pub disk: Vec<Field>,
     /// Partitions, by slot.
@@ -102,6 +105,44 @@ pub enum Happened {
     Upgraded,
     /// A package of a lower version.
     Downgraded,
+}
+
+/// A layer that is not the same, or that files come from which are not.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LayerChange {
+    /// For people.
+    pub title: String,
+    /// The component that makes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub component: Option<String>,
+    /// What happened.
+    pub change: Happened,
+    /// Its id in the old image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub a: Option<String>,
+    /// Its id in the new image: the same where its bytes alone differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub b: Option<String>,
+    /// The inputs that differ: `input`, `old`, `new`.
+    pub inputs: Vec<InputChange>,
+    /// Whether a layer below it differs.
+    pub below: bool,
+    /// Files below that come from it.
+    pub files: usize,
+    /// Of these, those whose step is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepFiles>,
+}
+
+/// Files that one step was the last to change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepFiles {
+    /// Its name.
+    pub step: String,
+    /// How many.
+    pub files: usize,
 }
 
 /// A named value that is not the same.
@@ -216,6 +257,9 @@ pub struct FileChange {
     /// The component that made that layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub component: Option<String>,
+    /// The step of it that changed the file last, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
 }
 
 /// A file in one of the images.

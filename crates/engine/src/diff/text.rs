@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use amiforge_types::ByteSize;
 
 use super::report::{
-    BootChange, Counts, DiffReport, Field, FileChange, FileInfo, Happened, PackageChange,
+    BootChange, Counts, DiffReport, Field, FileChange, FileInfo, Happened, LayerChange,
+    PackageChange,
 };
 
 impl DiffReport {
@@ -22,6 +23,7 @@ impl DiffReport {
                 ByteSize(image.virtual_bytes)
             );
         }
+        group(&mut out, "layers", self.layers.iter().map(layer_text), 0);
         let disk = self
             .disk
             .iter()
@@ -115,6 +117,37 @@ fn field_text(field: &Field) -> String {
     format!("{} {a} → {b}", field.field)
 }
 
+fn layer_text(layer: &LayerChange) -> String {
+    let mut line = format!("{} {}", sign(layer.change), layer.title);
+    let files = match layer.files {
+        1 => "1 file".to_owned(),
+        files => format!("{files} files"),
+    };
+    let steps: Vec<String> = layer
+        .steps
+        .iter()
+        .map(|step| format!("{} {}", step.step, step.files))
+        .collect();
+    let _ = write!(line, ": {files}");
+    if !steps.is_empty() {
+        let _ = write!(line, " ({})", steps.join(", "));
+    }
+    for change in &layer.inputs {
+        let (old, new) = (
+            or_none(change.old.as_deref()),
+            or_none(change.new.as_deref()),
+        );
+        let _ = write!(line, "\n      {} {old} → {new}", change.input);
+    }
+    if layer.below && layer.inputs.is_empty() {
+        line.push_str("\n      a layer below it differs");
+    }
+    if layer.change == Happened::Changed && layer.a == layer.b {
+        line.push_str("\n      the same inputs gave other bytes: see `amiforge build --check`");
+    }
+    line
+}
+
 fn boot_text(change: &BootChange) -> String {
     let size = |bytes: &Option<super::report::Bytes>| {
         bytes
@@ -178,7 +211,8 @@ fn file_text(file: &FileChange) -> String {
     }
     match (&file.component, &file.layer) {
         (Some(component), _) => {
-            let _ = write!(line, "  {{{component}}}");
+            let step = file.step.as_ref().map(|step| format!(" {step}"));
+            let _ = write!(line, "  {{{component}{}}}", step.unwrap_or_default());
         }
         (None, Some(layer)) => {
             let _ = write!(line, "  {{layer {}}}", layer.get(..12).unwrap_or(layer));

@@ -7,8 +7,8 @@ use amiforge_exec::{
 use amiforge_tree::LayerDiff;
 
 use super::overlay::EPHEMERAL;
-use super::phase::Phase;
-use super::{FailedAt, Left, Made, Work, sandbox_error};
+use super::phase::{BUILD, Phase};
+use super::{FailedAt, Left, Made, Touched, Work, sandbox_error};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
 
@@ -25,7 +25,9 @@ impl Engine {
     ) -> Result<Option<LayerDiff>, EngineError> {
         let component = &work.recipe.components[of.index];
         let phase = component.component.phase(of.phase);
-        if !phase.is_some_and(|phase| works_on_files(&phase.steps)) {
+        // There the files with secrets are not.
+        let lent = !work.recipe.step_secrets.is_empty();
+        if lent || !phase.is_some_and(|phase| works_on_files(&phase.steps)) {
             return Ok(None);
         }
         let context = || format!("cannot run {}", component.name);
@@ -40,7 +42,12 @@ impl Engine {
             Ok(done.result)
         });
         match told {
-            Ok(_) => Ok(Some(done.changes)),
+            Ok(result) => {
+                if of.phase == BUILD {
+                    Touched::of(&result, None).keep(work.store, at.layer().id)?;
+                }
+                Ok(Some(done.changes))
+            }
             Err(error) => {
                 let left = Left::Tree {
                     sandbox,

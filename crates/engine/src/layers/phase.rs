@@ -1,13 +1,14 @@
 //! One phase of a component in the sandbox, its logs, and what it gave out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 
 use amiforge_exec::{
-    ChildEvent, DocumentSpec, External, PhaseResult, RootSpec, RunResult, RunSpec, Sandbox, ToeLog,
+    ChildEvent, DocumentSpec, Download, External, PhaseResult, RootSpec, RunResult, RunSpec,
+    Sandbox, ToeLog,
 };
 use amiforge_store::Store;
-use amiforge_types::{Digest, Timestamp};
+use amiforge_types::{Digest, LayerId, Timestamp};
 
 use super::sandbox::sandbox_error;
 use super::{Work, shell_environment, store_context};
@@ -96,7 +97,14 @@ impl Engine {
         cancel: &AtomicBool,
     ) -> Result<RunResult, EngineError> {
         let component = &work.recipe.components[of.index];
-        let outside = self.outside(&component.component, of.phase, work.offline);
+        let mut outside = self.outside(&component.component, of.phase, work.offline);
+        outside
+            .secrets
+            .clone_from(work.recipe.step_secrets.values()?);
+        // What other phases bring in reaches no image.
+        if of.phase == BUILD {
+            outside.pins = work.pins.cloned();
+        }
         self.told_phase(work, of, |on_event| {
             sandbox
                 .run_component_with(root, of.run, &outside, cancel, on_event)
@@ -133,7 +141,10 @@ impl Engine {
         }
         let mut run = self.phase_run(work, index, BUILD, clock)?;
         run.until = Some(step.to_owned());
-        let outside = self.outside(&component.component, BUILD, work.offline);
+        let mut outside = self.outside(&component.component, BUILD, work.offline);
+        outside
+            .secrets
+            .clone_from(work.recipe.step_secrets.values()?);
         let running = self.interruption.job();
         let mut telling = Telling::component(self, &component.name);
         let result = sandbox
@@ -172,8 +183,12 @@ impl Engine {
         let context = || format!("cannot write the logs of {}", component.name);
         let mut log = ToeLog::create(&work.logs, run).or_fail(ErrorKind::Failed, context)?;
         let mut telling = Telling::component(self, &component.name);
+        let mut downloads = BTreeSet::new();
         let result = go(&mut |event: ChildEvent| {
             log.event(&event);
+            if let ChildEvent::Fetched { download } = &event {
+                downloads.insert(download.clone());
+            }
             telling.event(event);
         })?;
         log.finish(&result).or_fail(ErrorKind::Failed, context)?;
@@ -181,7 +196,7 @@ impl Engine {
             return Err(EngineError::new(ErrorKind::Failed, failure_text(&result)));
         }
         if let (Some(key), true) = (&key, phase == BUILD) {
-            keep_build_results(work.store, key, &result)?;
+            keep_build_results(work.store, key, &result, &downloads)?;
         }
         Ok(result)
     }
@@ -213,14 +228,35 @@ fn build_results(store: &Store, key: &str) -> Result<Vec<PhaseResult>, EngineErr
     Ok(phases.and_then(Result::ok).unwrap_or_default())
 }
 
-fn keep_build_results(store: &Store, key: &str, result: &RunResult) -> Result<(), EngineError> {
+/// The files from elsewhere that a step brought into a layer; none when nothing is known of it.
+pub(crate) fn layer_downloads(
+    store: &Store,
+    layer: LayerId,
+) -> Result<BTreeSet<Download>, EngineError> {
+    let record = store
+        .get_record(BUILD_RESULTS, &layer.to_string())
+        .or_fail(ErrorKind::Failed, store_context)?
+        .filter(|record| record["version"] == BUILD_RESULTS_VERSION);
+    let downloads = record.map(|record| serde_json::from_value(record["downloads"].clone()));
+    Ok(downloads.and_then(Result::ok).unwrap_or_default())
+}
+
+fn keep_build_results(
+    store: &Store,
+    key: &str,
+    result: &RunResult,
+    downloads: &BTreeSet<Download>,
+) -> Result<(), EngineError> {
     let phases: Vec<&PhaseResult> = result
         .documents
         .iter()
         .flat_map(|document| &document.phases)
         .filter(|phase| phase.selected)
         .collect();
-    let record = serde_json::json!({ "version": BUILD_RESULTS_VERSION, "phases": phases });
+    let mut record = serde_json::json!({ "version": BUILD_RESULTS_VERSION, "phases": phases });
+    if !downloads.is_empty() {
+        record["downloads"] = serde_json::json!(downloads);
+    }
     store
         .put_record(BUILD_RESULTS, key, &record)
         .or_fail(ErrorKind::Failed, store_context)

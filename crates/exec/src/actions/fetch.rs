@@ -1,16 +1,19 @@
 //! Fetching a file: redirects, tries, checks, and a target that changes only when all is well.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::time::Instant;
 
 use amiforge_recipe::actions::{Checksum, WebUrl};
+use amiforge_types::Hasher;
 use ureq::Body;
 use ureq::http::{HeaderMap, Method, Response, header};
 
-use super::landing::Landing;
 use super::{StepError, chain};
 use crate::aws::s3::S3Error;
+use crate::event::Download;
 use crate::net::{Address, Ask, Hash, Http, NetError, basic, of_io, promised, retry_after};
+use crate::outside::Outside;
 
 /// Times that an address may lead on.
 const MAX_REDIRECTS: u32 = 10;
@@ -94,7 +97,7 @@ pub(crate) fn web(
     insecure: bool,
     show: &dyn Fn(&WebUrl) -> String,
     wanted: &Wanted<'_>,
-    landing: &mut Landing,
+    receiver: &mut impl Receiver,
 ) -> Result<(), TryError> {
     let mut url = source.clone();
     let mut followed = 0;
@@ -132,7 +135,7 @@ pub(crate) fn web(
             retry_after: retry_after(response.headers()),
         }));
     }
-    body(http, response, &place, wanted, landing)
+    body(http, response, &place, wanted, receiver)
 }
 
 /// User and password of the source, for its own server alone.
@@ -164,6 +167,50 @@ pub(crate) trait Receiver {
     fn restart(&mut self) -> Result<(), StepError>;
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StepError>;
+}
+
+/// Keeps nothing but what is needed to tell one content from another.
+#[derive(Default)]
+struct Digesting(Hasher, u64);
+
+impl Receiver for Digesting {
+    fn restart(&mut self) -> Result<(), StepError> {
+        *self = Self::default();
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StepError> {
+        self.0.update(bytes);
+        self.1 = self.1.saturating_add(bytes.len() as u64);
+        Ok(())
+    }
+}
+
+/// What is at an address of the web now, as a `WebDownload` of it would find it.
+///
+/// # Errors
+/// Why there is nothing, in one line.
+pub fn download_of(source: &WebUrl, insecure: bool, outside: &Outside) -> Result<Download, String> {
+    let env = BTreeMap::new();
+    let http = Http::new(&env, outside);
+    let wanted = Wanted {
+        checksum: None,
+        limit: http.patience().bytes,
+        deadline: None,
+    };
+    let mut found = Digesting::default();
+    retrying(&http, None, &mut |_| {}, || {
+        let show = |url: &WebUrl| url.to_string();
+        web(&http, source, insecure, &show, &wanted, &mut found)
+    })
+    .map_err(|error| chain(&error))?;
+    let Digesting(hasher, bytes) = found;
+    Ok(Download {
+        source: source.to_string(),
+        sha256: hasher.finish(),
+        bytes,
+        checked: false,
+    })
 }
 
 impl Receiver for Vec<u8> {

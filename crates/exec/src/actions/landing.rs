@@ -6,6 +6,7 @@ use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use amiforge_types::{Digest, Hasher};
 use rustix::thread::{Gid, Uid};
 
 use super::StepError;
@@ -18,10 +19,14 @@ use crate::spec::MAX_LINKS;
 pub(crate) struct Landing {
     file: tempfile::NamedTempFile,
     target: PathBuf,
+    hasher: Hasher,
+    bytes: u64,
 }
 
 impl Receiver for Landing {
     fn restart(&mut self) -> Result<(), StepError> {
+        self.hasher = Hasher::new();
+        self.bytes = 0;
         let file = self.file.as_file_mut();
         file.set_len(0)
             .and_then(|()| file.rewind())
@@ -29,6 +34,8 @@ impl Receiver for Landing {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StepError> {
+        self.hasher.update(bytes);
+        self.bytes = self.bytes.saturating_add(bytes.len() as u64);
         self.file
             .write_all(bytes)
             .map_err(failed("write", &self.target))
@@ -53,7 +60,18 @@ impl Landing {
             .prefix(".amiforge-")
             .tempfile_in(folder)
             .map_err(failed("write", &target))?;
-        Ok(Self { file, target })
+        Ok(Self {
+            file,
+            target,
+            hasher: Hasher::new(),
+            bytes: 0,
+        })
+    }
+
+    /// Digest and size of what it has.
+    pub(crate) fn content(&mut self) -> (Digest, u64) {
+        let hasher = std::mem::take(&mut self.hasher);
+        (hasher.finish(), self.bytes)
     }
 
     /// Puts it in place: with owner and mode of the file that was there, else as any new file.

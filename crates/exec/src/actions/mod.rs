@@ -41,16 +41,18 @@ use std::time::Instant;
 
 use amiforge_recipe::actions::{ExecuteDocument, Reboot};
 use amiforge_recipe::{ActionInputs, ActionKind};
+use amiforge_types::Digest;
 
 use crate::aws::s3::S3Error;
-use crate::event::ChildEvent;
+use crate::event::{ChildEvent, Download};
 use crate::executor::accounts::AccountError;
-use crate::executor::{Held, Machine, Sink, process};
+use crate::executor::{Held, Machine, Secrets, Sink, process};
 use crate::net::NetError;
 use crate::outside::Outside;
 use crate::root::Root;
 
 pub(crate) use assert::holds;
+pub use fetch::download_of;
 pub(crate) use s3_download::object_bytes;
 pub(crate) use temp_script::TempScript;
 
@@ -165,6 +167,8 @@ pub(crate) struct StepCx<'a> {
     pub(crate) left: Vec<Outputs>,
     /// Whether a command was seen at the limit of processes.
     pub(crate) crowded: bool,
+    /// What is masked.
+    pub(crate) secrets: Option<&'a Secrets>,
 }
 
 /// Bytes that one output takes at most, as the output of a command does.
@@ -209,7 +213,47 @@ impl<'a> StepCx<'a> {
             tail: Vec::new(),
             left: Vec::new(),
             crowded: false,
+            secrets: None,
         }
+    }
+
+    /// Tells of a file from elsewhere before it is used, and holds it against its pin. `checked`: its document has
+    /// a checksum, which it has met.
+    fn fetched(
+        &mut self,
+        address: &str,
+        sha256: Digest,
+        bytes: u64,
+        checked: bool,
+    ) -> Result<(), StepError> {
+        let mut source = Download::shown_source(address, self.loud);
+        if let Some(secrets) = self.secrets {
+            secrets.text(&mut source);
+        }
+        if let Some(pins) = &self.outside.pins {
+            match pins.get(&source) {
+                Some(pinned) if pinned.contains(&sha256) => {}
+                Some(pinned) => {
+                    let pinned: Vec<String> = pinned.iter().map(Digest::to_string).collect();
+                    return Err(StepError::Drifted {
+                        place: source,
+                        pinned: pinned.join(" or "),
+                        found: sha256,
+                    });
+                }
+                None if checked => {}
+                None => return Err(StepError::NotPinned { place: source }),
+            }
+        }
+        (self.sink)(ChildEvent::Fetched {
+            download: Download {
+                source,
+                sha256,
+                bytes,
+                checked,
+            },
+        });
+        Ok(())
     }
 
     /// A path of the inputs: one that does not start with `/` is below the working directory.
@@ -387,6 +431,14 @@ pub(crate) enum StepError {
     Net(Box<NetError>),
     #[error(transparent)]
     S3(Box<S3Error>),
+    #[error("{place} is no longer what the lock has: that is sha256 {pinned}, this is {found}")]
+    Drifted {
+        place: String,
+        pinned: String,
+        found: Digest,
+    },
+    #[error("{place} is not in the lock, and its step has no checksum")]
+    NotPinned { place: String },
     #[error("{place} is not downloaded: the key {key:?} cannot become a path below the folder")]
     Key { place: String, key: String },
     #[error("there is no object below {place}")]

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use amiforge_recipe::actions::{S3Download, S3Source, S3Uri};
+use amiforge_types::Digest;
 
 use super::fetch::{Receiver, Wanted, body, retrying};
 use super::files::shown;
@@ -55,6 +56,8 @@ pub(crate) fn object_bytes(
         cx,
         &mut bytes,
     )?;
+    let sha256 = Digest::of(&bytes);
+    cx.fetched(&uri.to_string(), sha256, bytes.len() as u64, false)?;
     Ok(bytes)
 }
 
@@ -115,6 +118,8 @@ fn object(
     let limit = limit.unwrap_or(s3.http.patience().bytes);
     let owner = entry.expected_bucket_owner.as_deref();
     get(uri, owner, limit, s3, cx, &mut landing)?;
+    let (sha256, bytes) = landing.content();
+    cx.fetched(&uri.to_string(), sha256, bytes, false)?;
     landing.finish()
 }
 

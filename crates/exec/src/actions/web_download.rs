@@ -84,6 +84,9 @@ fn download(
             &mut landing,
         )
     })?;
+    let (sha256, bytes) = landing.content();
+    let checked = entry.checksum.is_some();
+    cx.fetched(&entry.source.to_string(), sha256, bytes, checked)?;
     landing.finish()?;
     Ok(target)
 }

@@ -7,6 +7,7 @@
 pub(crate) mod accounts;
 mod failures;
 mod journal;
+mod lent_files;
 mod limits;
 pub(crate) mod process;
 mod reaper;
@@ -16,10 +17,14 @@ mod shell;
 mod step;
 mod surroundings;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use amiforge_recipe::{Component, OnFailure, Scope, Step, StepRecord, parse_component};
 use amiforge_types::{Digest, Timestamp};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +41,8 @@ pub(crate) use script::run_script;
 pub(crate) use shell::run_shell;
 
 use failures::Failures;
-use secrets::Secrets;
+use lent_files::LentFiles;
+pub(crate) use secrets::Secrets;
 
 /// Where events go.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(ChildEvent);
@@ -138,10 +144,20 @@ pub(crate) fn execute(
 ) -> Executed {
     let start = journal.start("", start_time());
     let secrets = spec.external.values().filter(|value| value.secret);
+    let lent = &machine.outside.secrets;
+    let files: Vec<Cow<'_, str>> = lent.values().map(|v| String::from_utf8_lossy(v)).collect();
+    // People look at secrets in this form, too.
+    let coded: Vec<String> = lent.values().map(|v| BASE64.encode(v)).collect();
+    let coded = coded.iter().map(|text| text.trim_end_matches('='));
     let mut stage = Stage {
         spec,
         machine,
-        secrets: Secrets::of(secrets.map(|value| value.value.as_str())),
+        secrets: Rc::new(Secrets::of(
+            secrets
+                .map(|value| value.value.as_str())
+                .chain(files.iter().map(AsRef::as_ref))
+                .chain(coded),
+        )),
         journal,
         sink,
         open: Vec::new(),
@@ -149,9 +165,11 @@ pub(crate) fn execute(
     };
     let mut documents = Vec::new();
     let mut failures = Vec::new();
+    let lent = LentFiles::put(lent);
     for (number, document) in spec.documents.iter().enumerate() {
         let place = number.to_string();
-        let (result, failed) = match read(document) {
+        let refused = lent.as_ref().err().cloned();
+        let (result, failed) = match refused.map_or_else(|| read(document), Err) {
             Ok((component, scope)) => {
                 let lineage = vec![Digest::of(document.text.as_bytes())];
                 let selected = |name: &str| spec.phases.iter().any(|phase| phase == name);
@@ -173,6 +191,7 @@ pub(crate) fn execute(
             break;
         }
     }
+    drop(lent);
     if stage.interrupted {
         // What is done is in the journal.
         documents.clear();
@@ -280,7 +299,7 @@ fn over_all(status: Status) -> Status {
 struct Stage<'a> {
     spec: &'a RunSpec,
     machine: Machine<'a>,
-    secrets: Secrets,
+    secrets: Rc<Secrets>,
     journal: Journal,
     sink: Sink<'a>,
     /// Names of the documents that have started and not ended, the outermost first.

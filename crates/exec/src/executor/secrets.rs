@@ -37,7 +37,7 @@ fn cut_short(text: &mut String, secret: &str) {
 
 /// The secrets of a run, the longest first: one may be a part of another.
 #[derive(Default)]
-pub(super) struct Secrets(Vec<String>);
+pub(crate) struct Secrets(Vec<String>);
 
 impl Secrets {
     pub(super) fn of<'s>(values: impl Iterator<Item = &'s str>) -> Self {
@@ -54,7 +54,7 @@ impl Secrets {
         Self(all)
     }
 
-    fn text(&self, text: &mut String) {
+    pub(crate) fn text(&self, text: &mut String) {
         for secret in &self.0 {
             if text.contains(secret.as_str()) {
                 *text = text.replace(secret.as_str(), MASK);
@@ -82,6 +82,7 @@ impl Secrets {
             | ChildEvent::Stderr { line: text }
             | ChildEvent::Iteration { value: text, .. }
             | ChildEvent::Note { text } => self.text(text),
+            ChildEvent::Fetched { download } => self.text(&mut download.source),
             ChildEvent::StepFinished { failure, .. } => {
                 failure.iter_mut().for_each(|text| self.text(text));
             }

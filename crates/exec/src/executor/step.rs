@@ -456,11 +456,13 @@ impl Run<'_, '_> {
         };
         loop {
             let machine = self.stage.machine;
+            let secrets = self.stage.secrets.clone();
             let stage = &mut *self.stage;
             let mut sink = |event| stage.tell(event);
             let dir = folder(self.document);
             let loud = !step.disable_logging;
             let mut cx = StepCx::new(machine, &self.env, dir, deadline, loud, &mut sink);
+            cx.secrets = Some(&secrets);
             // Before each attempt: a step may have removed it.
             let outcome = actions::prepare(machine.root, dir).and_then(|()| action.run(&mut cx));
             progress.exit_code = cx.exit_code;
@@ -613,8 +615,10 @@ impl Run<'_, '_> {
         let dir = folder(self.document);
         let stage = &mut *self.stage;
         let library = &stage.spec.library;
+        let secrets = stage.secrets.clone();
         let mut sink = |event| stage.tell(event);
         let mut cx = StepCx::new(machine, &self.env, dir, None, loud, &mut sink);
+        cx.secrets = Some(&secrets);
         let (name, bytes) = match &inputs.document {
             DocumentSource::Path(path) => {
                 let full = cx.full_path(path);

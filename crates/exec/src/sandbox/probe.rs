@@ -1,6 +1,8 @@
 //! Which way of running steps works on this machine, and why the others do not.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -72,7 +74,10 @@ impl Sandbox {
             .tempdir_in(scratch)
             .map_err(|source| io(scratch, source))?;
         let lower = dir.path().join("lower");
-        fs_err::create_dir(&lower).map_err(|source| io(&lower, source))?;
+        // Whatever the caller's umask is: root of the sandbox is somebody else.
+        fs_err::create_dir(&lower)
+            .and_then(|()| fs_err::set_permissions(&lower, Permissions::from_mode(0o755)))
+            .map_err(|source| io(&lower, source))?;
         let root = RootSpec {
             lowers: vec![lower],
             upper: dir.path().join("upper"),

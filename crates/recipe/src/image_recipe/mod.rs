@@ -27,8 +27,9 @@ pub use devices::{BlockDeviceMapping, Ebs, VolumeType};
 pub use hygiene::{Findings, Hygiene};
 pub use limits::StepLimits;
 pub use parents::{ArchivePlace, DiskFormat, OciReference, ParentImage};
+pub(crate) use settings::is_secret_name;
 pub use settings::{
-    AmiforgeSettings, AptSettings, AptVariant, BootMode, OutputFormat, RootFilesystem,
+    AmiforgeSettings, AptSettings, AptVariant, BootMode, OutputFormat, RootFilesystem, SecretName,
     SecretParameter, StepNetwork,
 };
 pub use sources::{ComponentRef, ComponentSource, ParameterPlace};

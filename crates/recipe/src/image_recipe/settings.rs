@@ -32,6 +32,8 @@ pub struct AmiforgeSettings {
     pub network: StepNetwork,
     /// Parameters of components whose values nobody may see, each once.
     pub secret_parameters: Vec<SecretParameter>,
+    /// Secrets that steps find in files of memory, each once. Where their values are, whoever builds says.
+    pub secrets: Vec<SecretName>,
     /// What is made of secrets in the finished image.
     pub hygiene: Hygiene,
 }
@@ -40,6 +42,15 @@ pub struct AmiforgeSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretParameter {
     /// Its name, in every component that has it.
+    pub name: String,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A secret that steps find as a file of its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretName {
+    /// Its name: letters, digits, `.`, `_` and `-`, not starting with a dot.
     pub name: String,
     /// Where it stands.
     pub span: Span,
@@ -57,6 +68,7 @@ impl Default for AmiforgeSettings {
             limits: StepLimits::default(),
             network: StepNetwork::default(),
             secret_parameters: Vec::new(),
+            secrets: Vec::new(),
             hygiene: Hygiene::default(),
         }
     }
@@ -242,6 +254,7 @@ pub(super) fn settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings>
     let limits = fields.optional("limits", cx, limits::limits);
     let network = fields.optional("network", cx, network);
     let secret_parameters = fields.optional("secretParameters", cx, secret_parameters);
+    let secrets = fields.optional("secrets", cx, secrets);
     let hygiene = fields.optional("hygiene", cx, hygiene::hygiene);
     fields.deny_unknown(cx);
     let default = AmiforgeSettings::default();
@@ -266,6 +279,7 @@ pub(super) fn settings(node: &Node, cx: &mut Cx<'_>) -> Option<AmiforgeSettings>
         limits: limits?.unwrap_or_default(),
         network: network?.unwrap_or_default(),
         secret_parameters: secret_parameters?.unwrap_or_default(),
+        secrets: secrets?.unwrap_or_default(),
         hygiene: hygiene?.unwrap_or_default(),
     })
 }
@@ -278,6 +292,7 @@ pub(super) fn container_settings(node: &Node, cx: &mut Cx<'_>) -> Option<Amiforg
     let limits = fields.optional("limits", cx, limits::limits);
     let network = fields.optional("network", cx, network);
     let secret_parameters = fields.optional("secretParameters", cx, secret_parameters);
+    let secrets = fields.optional("secrets", cx, secrets);
     let hygiene = fields.optional("hygiene", cx, hygiene::hygiene);
     fields.deny_unknown(cx);
     let mut apt = apt?.unwrap_or_default();
@@ -289,6 +304,7 @@ pub(super) fn container_settings(node: &Node, cx: &mut Cx<'_>) -> Option<Amiforg
         limits: limits?.unwrap_or_default(),
         network: network?.unwrap_or_default(),
         secret_parameters: secret_parameters?.unwrap_or_default(),
+        secrets: secrets?.unwrap_or_default(),
         hygiene: hygiene?.unwrap_or_default(),
         ..AmiforgeSettings::default()
     })
@@ -360,6 +376,47 @@ fn secret_parameters(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<SecretParameter
             span: node.span,
         })
     })
+}
+
+fn secrets(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<SecretName>> {
+    let mut names = BTreeSet::new();
+    decode::list(node, cx, |node, cx| {
+        let name = secret_name(node, cx)?;
+        if !names.insert(name.clone()) {
+            let message = format!("{} is listed twice", decode::shown(&name));
+            cx.error("duplicate-name", node.span, message);
+        }
+        let span = node.span;
+        Some(SecretName { name, span })
+    })
+}
+
+/// Most characters of the name of a secret.
+const MAX_SECRET_NAME: usize = 64;
+
+/// Whether a text can be the name of a secret: it becomes that of a file.
+pub(crate) fn is_secret_name(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    !text.is_empty()
+        && text.len() <= MAX_SECRET_NAME
+        && !text.starts_with('.')
+        && text.bytes().all(plain)
+}
+
+fn secret_name(node: &Node, cx: &mut Cx<'_>) -> Option<String> {
+    let text = decode::filled(node, cx)?;
+    cx.asks(node.span, || {
+        Asked::Pattern("^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")
+    });
+    if !is_secret_name(&text) {
+        let message = format!(
+            "{} cannot be the name of a secret: letters, digits, `.`, `_` and `-`, at most {MAX_SECRET_NAME}",
+            decode::shown(&text)
+        );
+        cx.error("invalid-value", node.span, message);
+        return None;
+    }
+    Some(text)
 }
 
 /// The spellings of [`Compression`].

@@ -15,7 +15,7 @@ pub enum Compression {
     Zstd,
     /// xz, "The .xz File Format" 1.2.
     Xz,
-    /// bzip2; told apart for the error message, not supported.
+    /// bzip2, with one or more streams.
     Bzip2,
 }
 
@@ -78,10 +78,9 @@ pub(super) fn decoder<'a>(reader: &'a mut dyn Read) -> Result<Box<dyn Read + 'a>
             .map_err(|e| TarErrorKind::Read(e.into()))?;
             Box::new(liblzma::read::XzDecoder::new_stream(whole, stream))
         }
-        Compression::Bzip2 => {
-            return Err(TarErrorKind::Unsupported(
-                "bzip2 compression (gzip, zstd and xz are read)".to_owned(),
-            ));
-        }
+        // A block has 900 kB at most, and with it the decoder less than 8 MB.
+        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(
+            io::BufReader::with_capacity(64 << 10, whole),
+        )),
     })
 }

@@ -163,6 +163,10 @@ pub(super) static TEXTS: &[Texts] = &[
                 "Parameters of components whose values nobody may see.",
             ),
             (
+                "secrets",
+                "Names of secrets that steps find as files in /run/secrets; the configuration or --secret says where their values are.",
+            ),
+            (
                 "hygiene",
                 "What is made of keys, passwords and tokens in the finished image. Default: the build fails.",
             ),
@@ -188,6 +192,10 @@ pub(super) static TEXTS: &[Texts] = &[
             (
                 "secretParameters",
                 "Parameters of components whose values nobody may see.",
+            ),
+            (
+                "secrets",
+                "Names of secrets that steps find as files in /run/secrets; the configuration or --secret says where their values are.",
             ),
             (
                 "hygiene",
@@ -343,6 +351,25 @@ pub(super) static TEXTS: &[Texts] = &[
             (
                 "cacheTrust",
                 "Public keys of those whose layers in shared caches are used: `ed25519:` and 64 hex digits, as `amiforge cache key show` prints it.",
+            ),
+            (
+                "secrets",
+                "Where the values of secrets are that recipes name below `amiforge.secrets`.",
+            ),
+        ],
+    ),
+    of_definition(
+        "source-of-a-secret",
+        "One of the three.",
+        &[
+            ("env", "The environment variable that has it."),
+            (
+                "file",
+                "The file that has it, byte for byte, from the configuration's folder.",
+            ),
+            (
+                "command",
+                "A command of /bin/sh that prints it. The newline at its end does not count.",
             ),
         ],
     ),

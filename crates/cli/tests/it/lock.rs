@@ -1,0 +1,203 @@
+//! `lock update`, and downloads of steps in locks.
+
+use std::path::Path;
+
+use amiforge_testkit::{Env, FileServer, Finished, finish};
+use serde_json::{Value, json};
+
+use crate::tiny::Tiny;
+
+fn read(path: impl AsRef<Path>) -> Value {
+    serde_json::from_slice(&fs_err::read(path.as_ref()).unwrap()).unwrap()
+}
+
+fn amiforge(env: &Env, args: &[&str], recipe: &Path) -> Finished {
+    finish(env.amiforge().args(args).arg(recipe))
+}
+
+/// A Release file is not asked for again within a minute; the next is read as if for the first time.
+fn forget_releases(env: &Env) {
+    fs_err::remove_dir_all(env.state().join("cache/v1/releases")).unwrap();
+}
+
+#[test]
+fn an_updated_lock_tells_packages_by_debians_order_and_is_what_a_locked_build_takes() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(
+        &env,
+        &[
+            ("tiny-a", "1.9", "a"),
+            ("tiny-b", "2:1.0", "b"),
+            ("tiny-c", "1.0", "c"),
+            ("tiny-d", "1.0", "d"),
+        ],
+    );
+    let recipe = tiny.container("plain", &["nothing.yaml"], "");
+    env.write(
+        "nothing.yaml",
+        "name: nothing\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      \
+         - name: Nothing\n        action: ExecuteBash\n        inputs: {commands: [\"true\"]}\n",
+    );
+    let lock = env.path("lock.json");
+    let first = amiforge(&env, &["lock", "update", "--dry-run"], &recipe).expect_code(0);
+    assert!(first.text().contains("added      tiny-a 1.9"), "{first}");
+    assert!(!lock.exists(), "{first}");
+    amiforge(&env, &["lock", "update", "--check"], &recipe).expect_code(1);
+    let end = amiforge(&env, &["lock", "update"], &recipe).expect_code(0);
+    assert!(end.text().ends_with("lock.json\n"), "{end}");
+    let before = fs_err::read(&lock).unwrap();
+    let end = amiforge(&env, &["lock", "update", "--check"], &recipe).expect_code(0);
+    assert!(end.text().starts_with("unchanged  "), "{end}");
+
+    tiny.publish(&[
+        ("tiny-a", "1.10", "a"),
+        ("tiny-b", "9.0", "b"),
+        ("tiny-d", "1.0", "other"),
+        ("tiny-e", "1.0", "e"),
+    ]);
+    forget_releases(&env);
+    let mut args = vec!["lock", "update", "--check", "--json"];
+    let report = amiforge(&env, &args, &recipe).expect_code(1).json();
+    let rows: Vec<String> = report["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| {
+            format!("{} {} {} {}", p["name"], p["change"], p["old"], p["new"]).replace('"', "")
+        })
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            "tiny-a upgraded 1.9 1.10",
+            "tiny-b downgraded 2:1.0 9.0",
+            "tiny-c removed 1.0 null",
+            "tiny-d rebuilt 1.0 1.0",
+            "tiny-e added null 1.0",
+        ]
+    );
+    assert_eq!(report["written"], false);
+    assert_eq!(
+        report["inputs"].as_array().unwrap().len(),
+        1,
+        "the archive's date: {report}"
+    );
+    assert_eq!(fs_err::read(&lock).unwrap(), before);
+    args.retain(|a| *a != "--check");
+    let report = amiforge(&env, &args, &recipe).expect_code(0).json();
+    assert_eq!(report["written"], true);
+    let out = env.path("out");
+    let end = finish(
+        env.amiforge()
+            .args(["build", "--locked", "--no-test", "--offline", "--out"])
+            .args([&out, &recipe]),
+    )
+    .expect_code(0);
+    assert_eq!(
+        fs_err::read(out.join("lock.json")).unwrap(),
+        fs_err::read(&lock).unwrap(),
+        "{end}"
+    );
+
+    // What cannot be read is told, and replaced.
+    fs_err::write(&lock, "{").unwrap();
+    let end = amiforge(&env, &["lock", "update"], &recipe).expect_code(0);
+    assert!(end.stderr.contains("everything counts as new"), "{end}");
+    assert_eq!(read(&lock), read(out.join("lock.json")));
+}
+
+#[test]
+fn a_download_of_a_step_is_pinned_and_a_locked_build_refuses_another() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[]);
+    let web = env.path("web");
+    fs_err::create_dir_all(&web).unwrap();
+    fs_err::write(web.join("tool"), "first").unwrap();
+    fs_err::write(web.join("other"), "same").unwrap();
+    let server = FileServer::start(&web);
+    let url = server.url();
+    env.write(
+        "fetch.yaml",
+        format!(
+            "name: fetch\nschemaVersion: 1.0\nparameters:\n  - File: {{type: string, default: tool}}\n\
+             phases:\n  - name: build\n    steps:\n      \
+             - name: Tool\n        action: WebDownload\n        inputs:\n          \
+             - {{source: '{url}/{{{{ File }}}}', destination: /opt/tool}}\n      \
+             - name: Quiet\n        action: WebDownload\n        disableLogging: true\n        inputs:\n          \
+             - {{source: '{url}/other', destination: /opt/other}}\n"
+        ),
+    );
+    let recipe = tiny.container("fetching", &["fetch.yaml"], "");
+    let out = env.path("out");
+    let build = |more: &[&str], code: i32| {
+        finish(
+            env.amiforge()
+                .args(["build", "--no-test", "--out"])
+                .args([&out, &recipe])
+                .args(more),
+        )
+        .expect_code(code)
+    };
+    build(&[], 0);
+    let digest = |text: &str| amiforge_types::Digest::of(text.as_bytes()).to_string();
+    let lock = read(out.join("lock.json"));
+    let quiet = amiforge_types::Digest::of(format!("{url}/other").as_bytes()).hex();
+    assert_eq!(
+        lock["downloads"],
+        json!([
+            {"source": format!("hidden:{}", &quiet[..32]), "sha256": digest("same"), "bytes": 4},
+            {"source": format!("{url}/tool"), "sha256": digest("first"), "bytes": 5},
+        ])
+    );
+    assert_eq!(lock["format"], 2);
+    fs_err::copy(out.join("lock.json"), env.path("lock.json")).unwrap();
+
+    // The layer of the store is what the lock has; whoever makes it again meets the other file.
+    fs_err::write(web.join("tool"), "second").unwrap();
+    build(&["--locked"], 0);
+    build(&["--locked", "--offline"], 0);
+    let end = build(&["--locked", "--rebuild"], 1);
+    let told = format!(
+        "{url}/tool is no longer what the lock has: that is sha256 {}, this is {}",
+        digest("first"),
+        digest("second")
+    );
+    assert!(end.stderr.contains(&told), "{end}");
+
+    let end = amiforge(&env, &["lock", "update"], &recipe).expect_code(0);
+    assert_eq!(
+        end.text(),
+        format!(
+            "changed    {url}/tool: sha256 {} -> sha256 {}\nwrote      {}\n",
+            digest("first"),
+            digest("second"),
+            env.path("lock.json").display()
+        ),
+        "{end}"
+    );
+    // Now it is the layer that is not what the lock has.
+    let end = build(&["--locked"], 2);
+    assert!(
+        end.stderr.contains("--rebuild makes the layers again"),
+        "{end}"
+    );
+    build(&["--locked", "--rebuild"], 0);
+    assert_eq!(read(out.join("lock.json")), read(env.path("lock.json")));
+    build(&["--locked"], 0);
+
+    // One that the lock does not know.
+    let mut lock = read(env.path("lock.json"));
+    lock["downloads"].as_array_mut().unwrap().remove(1);
+    env.write("lock.json", lock.to_string());
+    let end = build(&["--locked", "--rebuild"], 1);
+    assert!(end.stderr.contains("/tool is not in the lock"), "{end}");
+    let end = build(&["--locked"], 2);
+    assert!(end.stderr.contains("the lock has nothing of it"), "{end}");
+    lock["downloads"][0]["source"] = "a\nb".into();
+    env.write("lock.json", lock.to_string());
+    let end = build(&["--locked"], 2);
+    assert!(
+        end.stderr.contains("downloads[0].source: not the address"),
+        "{end}"
+    );
+}

@@ -1,0 +1,514 @@
+//! `lock update`: what a recipe resolves to now, written where `build --locked` reads it, and told as what changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use amiforge_exec::{Download, Outside, download_of};
+use amiforge_recipe::actions::{ActionKind, WebUrl};
+use amiforge_recipe::{ActionInputs, Scope, Step};
+use amiforge_source::{MAX_LOCK_BYTES, ResolvedArchive, ResolvedDebian, compare_versions};
+use amiforge_store::write_atomic;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{FORMAT, Head, LOCK_FILE, ParentLock, downloads_of, find_lock, lock_json};
+use crate::build::default_target;
+use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::files::read_file;
+use crate::load::{LoadedComponent, LoadedRecipe, RecipeRequest};
+use crate::parent::Parent;
+use crate::settings::Engine;
+use crate::shown::shown;
+
+/// The phase whose downloads are in an image.
+const BUILD: &str = "build";
+/// Characters of an old or new value that the text shows.
+const SHOWN: usize = 100;
+
+/// What to resolve anew.
+#[derive(Clone, Debug)]
+pub struct LockRequest {
+    /// The recipe.
+    pub recipe: RecipeRequest,
+    /// The output folder whose lock is compared with where none is beside the recipe; `./out/<name>-<version>` when absent.
+    pub out: Option<PathBuf>,
+    /// Write nothing.
+    pub dry_run: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LockReport {
+    /// The lock, beside the recipe.
+    pub path: PathBuf,
+    /// The lock that it is compared with, if there is one.
+    pub compared: Option<PathBuf>,
+    /// Whether the lock beside the recipe says something else than what there is now.
+    pub differs: bool,
+    /// Whether it was written.
+    pub written: bool,
+    /// Packages, by name.
+    pub packages: Vec<LockedPackage>,
+    /// Other properties of the parent.
+    pub inputs: Vec<LockedInput>,
+    /// Files that steps bring in.
+    pub downloads: Vec<LockedInput>,
+    /// Sources of files that could not be asked for again, and stay as they were.
+    pub kept: Vec<String>,
+    /// Steps whose downloads are not known before they run: a build pins them.
+    pub unknown: Vec<String>,
+}
+
+/// A package of which another version is installed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LockedPackage {
+    /// Name.
+    pub name: String,
+    /// `amd64`, `all` …
+    pub architecture: String,
+    /// What became of it, by Debian's order of versions.
+    pub change: PackageFate,
+    /// The version before.
+    pub old: Option<String>,
+    /// The version now.
+    pub new: Option<String>,
+}
+
+/// What became of a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PackageFate {
+    /// It is new.
+    Added,
+    /// It is gone.
+    Removed,
+    /// To a later version.
+    Upgraded,
+    /// To an earlier version.
+    Downgraded,
+    /// Another file of the same version.
+    Rebuilt,
+}
+
+impl PackageFate {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Upgraded => "upgraded",
+            Self::Downgraded => "downgraded",
+            Self::Rebuilt => "rebuilt",
+        }
+    }
+}
+
+/// Something else that is pinned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LockedInput {
+    /// What it is: a member of the lock, an archive, the address of a download.
+    pub input: String,
+    /// Before.
+    pub old: Option<String>,
+    /// Now.
+    pub new: Option<String>,
+}
+
+impl LockReport {
+    /// For people: a line for each change, and one that says what was done.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for package in &self.packages {
+            let versions = match (&package.old, &package.new) {
+                (Some(old), Some(new)) if old == new => old.clone(),
+                (Some(old), Some(new)) => format!("{old} -> {new}"),
+                (old, new) => old.iter().chain(new).cloned().collect(),
+            };
+            let word = package.change.word();
+            let _ = writeln!(text, "{word:<10} {} {versions}", package.name);
+        }
+        for input in self.inputs.iter().chain(&self.downloads) {
+            let (word, values) = match (&input.old, &input.new) {
+                (Some(old), Some(new)) => ("changed", format!("{} -> {}", cut(old), cut(new))),
+                (Some(old), None) => ("removed", cut(old)),
+                (None, new) => ("added", cut(new.as_deref().unwrap_or_default())),
+            };
+            let _ = writeln!(text, "{word:<10} {}: {values}", input.input);
+        }
+        for source in &self.kept {
+            let _ = writeln!(
+                text,
+                "kept       {source}: it cannot be asked for without a build"
+            );
+        }
+        for step in &self.unknown {
+            let _ = writeln!(
+                text,
+                "unknown    {step}: what it downloads is pinned by a build"
+            );
+        }
+        let place = self.path.display();
+        let done = match (self.differs, self.written) {
+            (false, _) => format!("unchanged  {place}"),
+            (true, true) => format!("wrote      {place}"),
+            (true, false) => format!("stale      {place}"),
+        };
+        text.push_str(&done);
+        text
+    }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// A lock of either form, as far as it is compared.
+struct Old {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    debian: Option<Box<ResolvedDebian>>,
+    other: Option<ParentLock>,
+    downloads: Vec<Download>,
+}
+
+impl Engine {
+    /// Resolves the parent and the downloads of a recipe anew, and writes the lock beside it.
+    pub fn lock_update(&self, request: &LockRequest) -> Result<LockReport, EngineError> {
+        let recipe = self.load(&request.recipe)?;
+        let out = match &request.out {
+            Some(out) => out.clone(),
+            None => default_target(Path::new("out"), &recipe),
+        };
+        let path = recipe.dir().join(LOCK_FILE);
+        let old = self.old_lock(recipe.dir(), &out);
+        let store = self.open_store()?;
+        let _downloads = store
+            .use_downloads()
+            .or_fail(ErrorKind::Failed, crate::layers::store_context)?;
+        let offline = request.recipe.offline;
+        let parent = self.resolve_parent(&recipe, &store, offline, None)?;
+        let recipe = self.over_parent(recipe, &parent)?;
+        let plan = self.compile(&recipe, &parent)?;
+        let before = old.as_ref().map(|old| old.downloads.as_slice());
+        let before = before.unwrap_or_default();
+        let mut steps = step_downloads(&recipe);
+        if !steps.unknown.is_empty() {
+            // Whatever is known of these, from the lock or from a build.
+            let built = super::downloads(&store, &plan)?;
+            for download in before.iter().chain(&built) {
+                steps.earlier(download);
+            }
+        }
+        let (downloads, kept) = self.ask(steps.known, offline)?;
+        let bytes = lock_json(&recipe.recipe.parent, &parent, &downloads)
+            .or_fail(ErrorKind::Internal, || {
+                "the lock cannot be written".to_owned()
+            })?;
+        let asked = recipe.recipe.parent.to_string();
+        let (packages, inputs) = parent_changes(old.as_ref(), &parent, &asked);
+        let differs = match &old {
+            Some(old) if old.path == path => old.bytes != bytes,
+            _ => true,
+        };
+        let written = differs && !request.dry_run;
+        if written {
+            write_atomic(&path, &bytes).or_fail(ErrorKind::Failed, || {
+                format!("cannot write {}", path.display())
+            })?;
+        }
+        Ok(LockReport {
+            path,
+            compared: old.as_ref().map(|old| old.path.clone()),
+            differs,
+            written,
+            packages,
+            inputs,
+            downloads: download_changes(before, &downloads),
+            kept,
+            unknown: steps.unknown,
+        })
+    }
+
+    /// The lock that a build would take; one that cannot be read is none, and that is told.
+    fn old_lock(&self, recipe: &Path, out: &Path) -> Option<Old> {
+        let path = find_lock(recipe, out).ok()?;
+        let read = || -> Result<Old, String> {
+            let bytes = read_file(&path, MAX_LOCK_BYTES).map_err(|e| e.to_string())?;
+            let head: Head = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
+            let (mut debian, mut other) = (None, None);
+            if head.format == u64::from(FORMAT) {
+                other = Some(serde_json::from_slice(&bytes).map_err(|e| e.to_string())?);
+            } else {
+                let lock = ResolvedDebian::from_lock(&bytes).map_err(|e| e.to_string())?;
+                debian = Some(Box::new(lock));
+            }
+            let downloads = downloads_of(&bytes)?;
+            Ok(Old {
+                path: path.clone(),
+                bytes,
+                debian,
+                other,
+                downloads,
+            })
+        };
+        match read() {
+            Ok(old) => Some(old),
+            Err(reason) => {
+                let message = format!("{}: {reason}; everything counts as new", path.display());
+                self.warn(message);
+                None
+            }
+        }
+    }
+
+    /// What is at the addresses now, and the sources of what could not be asked for.
+    fn ask(
+        &self,
+        known: BTreeMap<String, Known>,
+        offline: bool,
+    ) -> Result<(Vec<Download>, Vec<String>), EngineError> {
+        let mut outside = Outside::default();
+        outside.offline = offline;
+        outside.proxies.clone_from(&self.settings.proxies);
+        let (mut all, mut kept) = (BTreeSet::new(), Vec::new());
+        for (source, known) in known {
+            let Some(url) = known.url.filter(|_| !offline) else {
+                all.extend(known.earlier);
+                kept.push(source);
+                continue;
+            };
+            self.stage("download", source.clone());
+            let found = download_of(&url, known.insecure, &outside).map_err(|reason| {
+                EngineError::new(ErrorKind::Failed, format!("{source}: {reason}"))
+            })?;
+            all.insert(Download {
+                source,
+                checked: known.checked,
+                ..found
+            });
+        }
+        Ok((all.into_iter().collect(), kept))
+    }
+}
+
+/// A file that steps bring in, and how it is asked for.
+#[derive(Default)]
+struct Known {
+    /// `None`: only a build can.
+    url: Option<WebUrl>,
+    insecure: bool,
+    checked: bool,
+    earlier: Vec<Download>,
+}
+
+/// What can be said of a recipe's downloads before a build.
+#[derive(Default)]
+struct StepDownloads {
+    /// By source.
+    known: BTreeMap<String, Known>,
+    /// Steps.
+    unknown: Vec<String>,
+}
+
+impl StepDownloads {
+    /// Takes note of a download of a build.
+    fn earlier(&mut self, download: &Download) {
+        let known = self.known.entry(download.source.clone()).or_default();
+        if known.url.is_none() {
+            // One with a mask in it is another address.
+            let whole = !download.source.contains('*');
+            known.url = WebUrl::parse(&download.source).ok().filter(|_| whole);
+            known.checked = download.checked;
+            known.earlier.push(download.clone());
+        }
+    }
+}
+
+fn step_downloads(recipe: &LoadedRecipe) -> StepDownloads {
+    let mut found = StepDownloads::default();
+    for component in &recipe.components {
+        let Some(phase) = component.component.phase(BUILD) else {
+            continue;
+        };
+        let mut scope = Scope::new(component.component.variables(&component.parameters));
+        let external = component.external.iter();
+        scope.external = external
+            .map(|(name, value)| (name.clone(), value.value.clone()))
+            .collect();
+        for step in &phase.steps {
+            if !matches!(
+                step.action,
+                ActionKind::WebDownload | ActionKind::S3Download | ActionKind::ExecuteDocument
+            ) {
+                continue;
+            }
+            match step_urls(component, step, &scope) {
+                Some(urls) => found.known.extend(urls),
+                None => found
+                    .unknown
+                    .push(format!("{} {}", component.name, step.name)),
+            }
+        }
+    }
+    found
+}
+
+/// The files of a step, if its inputs say all of them.
+fn step_urls(
+    component: &LoadedComponent,
+    step: &Step,
+    scope: &Scope,
+) -> Option<Vec<(String, Known)>> {
+    if step.repeat.is_some() || step.condition.is_some() {
+        return None;
+    }
+    let resolved = scope.resolve(step.inputs.as_ref()?).ok()?;
+    let (Some(ActionInputs::WebDownload(inputs)), _) = step.decode_inputs(Some(&resolved)) else {
+        return None;
+    };
+    // Where a secret is masked, only the step knows what the address is.
+    let secret = |text: &str| {
+        let mut secrets = component.external.values().filter(|value| value.secret);
+        secrets.any(|s| !s.value.is_empty() && text.contains(&s.value))
+    };
+    let texts: Vec<String> = inputs.iter().map(|i| i.source.to_string()).collect();
+    if texts.iter().any(|text| text.contains('*') || secret(text)) {
+        return None;
+    }
+    let known = inputs.iter().zip(texts).map(|(input, text)| {
+        let source = Download::shown_source(&text, !step.disable_logging);
+        let known = Known {
+            url: Some(input.source.clone()),
+            insecure: input.ignore_certificate_errors,
+            checked: input.checksum.is_some(),
+            earlier: Vec::new(),
+        };
+        (source, known)
+    });
+    Some(known.collect())
+}
+
+fn parent_changes(
+    old: Option<&Old>,
+    parent: &Parent,
+    asked: &str,
+) -> (Vec<LockedPackage>, Vec<LockedInput>) {
+    let mut inputs = Vec::new();
+    let was = old.map(|old| match (&old.debian, &old.other) {
+        (Some(debian), _) => format!("debian:{}", debian.suite),
+        (None, Some(lock)) => lock.parent.clone(),
+        (None, None) => String::new(),
+    });
+    if was.as_deref() != Some(asked) {
+        inputs.push(LockedInput {
+            input: "parentImage".to_owned(),
+            old: was,
+            new: Some(asked.to_owned()),
+        });
+    }
+    let debian = old.and_then(|old| old.debian.as_deref());
+    let packages = package_changes(debian, parent.packages());
+    inputs.extend(changes(archives(debian), archives(parent.packages())));
+    let members = |value: Option<Value>| -> BTreeMap<String, String> {
+        let members = value.as_ref().and_then(Value::as_object);
+        let members = members.into_iter().flatten();
+        members
+            .filter(|(name, value)| *name != "type" && !value.is_null())
+            .map(|(name, value)| {
+                let text = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned);
+                (name.clone(), shown(text.as_bytes()))
+            })
+            .collect()
+    };
+    let other = old.and_then(|old| old.other.as_ref());
+    let before = other.and_then(|lock| serde_json::to_value(&lock.resolved).ok());
+    let now = parent.locked();
+    let now = now.and_then(|locked| serde_json::to_value(locked).ok());
+    inputs.extend(changes(members(before), members(now)));
+    (packages, inputs)
+}
+
+/// The date of each archive, which its signature covers.
+fn archives(debian: Option<&ResolvedDebian>) -> BTreeMap<String, String> {
+    let archives = debian.into_iter().flat_map(|debian| &debian.archives);
+    let row = |archive: &ResolvedArchive| {
+        let name = format!("{} {}", archive.uri, archive.suite);
+        let state = format!("{}, InRelease {}", archive.date, archive.in_release);
+        (shown(name.as_bytes()), state)
+    };
+    archives.map(row).collect()
+}
+
+fn package_changes(
+    old: Option<&ResolvedDebian>,
+    new: Option<&ResolvedDebian>,
+) -> Vec<LockedPackage> {
+    let by_name = |debian: Option<&ResolvedDebian>| -> BTreeMap<_, _> {
+        let packages = debian
+            .into_iter()
+            .flat_map(|debian| debian.packages.clone());
+        packages
+            .map(|p| ((p.name, p.arch), (p.version, p.sha256)))
+            .collect()
+    };
+    let (old, new) = (by_name(old), by_name(new));
+    let names: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    let mut all = Vec::new();
+    for name in names {
+        let change = match (old.get(name), new.get(name)) {
+            (None, _) => PackageFate::Added,
+            (_, None) => PackageFate::Removed,
+            (Some((a, x)), Some((b, y))) => match compare_versions(a, b) {
+                std::cmp::Ordering::Less => PackageFate::Upgraded,
+                std::cmp::Ordering::Greater => PackageFate::Downgraded,
+                std::cmp::Ordering::Equal if x == y => continue,
+                std::cmp::Ordering::Equal => PackageFate::Rebuilt,
+            },
+        };
+        let version = |side: &BTreeMap<_, (String, _)>| side.get(name).map(|(v, _)| v.clone());
+        all.push(LockedPackage {
+            name: name.0.clone(),
+            architecture: name.1.clone(),
+            change,
+            old: version(&old),
+            new: version(&new),
+        });
+    }
+    all
+}
+
+fn download_changes(old: &[Download], new: &[Download]) -> Vec<LockedInput> {
+    let by_source = |list: &[Download]| -> BTreeMap<String, String> {
+        let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for download in list {
+            let digests = all.entry(shown(download.source.as_bytes())).or_default();
+            digests.push(format!("sha256 {}", download.sha256));
+        }
+        let joined = all.into_iter();
+        joined.map(|(source, d)| (source, d.join(" or "))).collect()
+    };
+    changes(by_source(old), by_source(new))
+}
+
+fn changes(old: BTreeMap<String, String>, new: BTreeMap<String, String>) -> Vec<LockedInput> {
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let differing = names
+        .into_iter()
+        .filter(|name| old.get(*name) != new.get(*name));
+    differing
+        .map(|name| LockedInput {
+            input: name.clone(),
+            old: old.get(name).cloned(),
+            new: new.get(name).cloned(),
+        })
+        .collect()
+}
