@@ -213,7 +213,7 @@ mod tests {
             ]
         );
         assert_eq!(found[0].a, found[0].b);
-        assert_eq!(found[1].inputs[0].input, "document");
+        assert_eq!(found[1].inputs[0].input, "step.Run");
         assert_eq!(found[1].a, Some(id(&old, 3)));
         assert_eq!(found[1].b, Some(id(&new, 3)));
         let step = StepFiles {

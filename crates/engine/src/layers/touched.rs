@@ -20,8 +20,6 @@ pub(crate) const STEPS: &str = "steps";
 const VERSION: u32 = 1;
 /// Files of a layer whose step is told.
 const MOST: usize = 50_000;
-/// The kernel's clock for files is behind the one for programs by at most a tick, in nanoseconds.
-const TICK: i128 = 10_000_000;
 
 /// What steps changed; `record version 1`.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,9 +61,8 @@ impl Touched {
                 let mut paths: BTreeMap<usize, Vec<String>> = BTreeMap::new();
                 let mut left = MOST;
                 walk(upper, &mut Vec::new(), &mut left, &mut |path, changed| {
-                    let begun = steps
-                        .iter()
-                        .rposition(|(_, start)| *start <= changed + TICK);
+                    // Steps start by the clock of files, and at its ticks.
+                    let begun = steps.iter().rposition(|(_, start)| *start <= changed);
                     if let Some(step) = begun {
                         paths.entry(step).or_default().push(shown_path(path));
                     }

@@ -20,6 +20,7 @@ mod surroundings;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use amiforge_recipe::{Component, OnFailure, Scope, Step, StepRecord, parse_component};
 use amiforge_types::{Digest, Timestamp};
@@ -132,6 +133,36 @@ impl<'a> Machine<'a> {
             outside,
             restarts: true,
         }
+    }
+}
+
+impl Machine<'_> {
+    /// When a step starts: by the clock that files get their times from, and at a tick of it, so that no file of the step
+    /// is older and none of the steps before is as young.
+    fn step_start(&self) -> Timestamp {
+        if !self.restarts {
+            return now();
+        }
+        let before = file_clock();
+        let until = Instant::now() + LONGEST_TICK;
+        let mut start = before;
+        while start <= before && Instant::now() < until {
+            std::thread::sleep(Duration::from_micros(200));
+            start = file_clock();
+        }
+        start
+    }
+}
+
+/// Time between two ticks at 100 Hz, and some more.
+const LONGEST_TICK: Duration = Duration::from_millis(25);
+
+/// The clock that the kernel takes the times of files from (clock_gettime(2), `CLOCK_REALTIME_COARSE`).
+fn file_clock() -> Timestamp {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    Timestamp {
+        secs: now.tv_sec,
+        nanos: u32::try_from(now.tv_nsec).unwrap_or(0),
     }
 }
 

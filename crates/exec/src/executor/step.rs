@@ -116,7 +116,7 @@ impl Run<'_, '_> {
                     timeout_seconds: step.timeout_seconds.map(u64::from),
                     max_attempts: step.max_attempts,
                 });
-                Progress::new(now())
+                Progress::new(self.stage.machine.step_start())
             }
         };
         let uuid = self.uuid(&place);
