@@ -120,7 +120,7 @@ fn a_job_that_reboots_ends_itself_only() {
 #[test]
 fn a_job_that_kills_all_it_sees_ends_itself_only() {
     let bench = Bench::new();
-    let text = "sleep 600 & echo before; kill -9 -1; wait || echo alone";
+    let text = "sleep 600 & echo before; kill -9 -1; wait $! || echo alone";
     let (result, lines) = bench.sh(&bench.root(), text);
     assert!(result.is_ok(), "{result:?}");
     assert!(
