@@ -123,10 +123,9 @@ fn a_job_that_kills_all_it_sees_ends_itself_only() {
     let text = "sleep 600 & echo before; kill -9 -1; wait $! || echo alone";
     let (result, lines) = bench.sh(&bench.root(), text);
     assert!(result.is_ok(), "{result:?}");
-    assert!(
-        lines.starts_with(&["before".to_owned()]) && lines.ends_with(&["alone".to_owned()]),
-        "{lines:?}"
-    );
+    // What the shell says of it comes in between.
+    let told = |text: &str| lines.iter().any(|line| line == text);
+    assert!(told("before") && told("alone"), "{lines:?}");
     // The next one is not touched by it.
     assert_eq!(bench.ok(&bench.root(), "echo fine"), ["fine"]);
 }
