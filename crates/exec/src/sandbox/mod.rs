@@ -77,7 +77,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// What the machine lacks; see [`SandboxError::hint`]. That the kernel allows namespaces shows
-    /// only with the first job, or with [`Sandbox::try_out`].
+    /// only with the first job, or with [`Sandbox::usable`].
     pub fn new(helper: Helper, way: Way) -> Result<Self, SandboxError> {
         let ids = match way {
             Way::MappedIds => ids::choose()?,
