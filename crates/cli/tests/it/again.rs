@@ -97,11 +97,11 @@ fn who_changed(env: &Env, a: &Path, b: &Path) -> Vec<(String, String)> {
     let report = end.json();
     let text = |file: &serde_json::Value, key: &str| file[key].as_str().unwrap().to_owned();
     let files = report["files"].as_array().unwrap().iter();
-    // The layer explains itself: its document changed, and the file is of this step.
+    // The layer explains itself: a step of it changed, and the file is of that step.
     let layers = report["layers"].as_array().unwrap();
     assert_eq!(layers.len(), 1, "{layers:#?}");
     assert_eq!(layers[0]["component"], "extra");
-    assert_eq!(layers[0]["inputs"][0]["input"], "document");
+    assert_eq!(layers[0]["inputs"][0]["input"], "step.Tool");
     assert_eq!(layers[0]["steps"][0]["step"], "Tool", "{layers:#?}");
     files
         .filter(|file| file["path"] == "/usr/local/bin/net-tool")
