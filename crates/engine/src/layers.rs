@@ -52,6 +52,7 @@ pub(crate) use self::validated::{VALIDATED, key_of, validated_on};
 pub(crate) const EXECUTOR_VERSION: &str = "8";
 
 /// What making layers needs to know.
+#[derive(Clone)]
 pub(crate) struct Work<'a> {
     pub(crate) store: &'a Store,
     pub(crate) recipe: &'a LoadedRecipe,
@@ -76,18 +77,8 @@ impl Work<'_> {
     /// The same with shared caches.
     pub(crate) fn with<'w>(&'w self, shared: Option<&'w Shared<'w>>) -> Work<'w> {
         Work {
-            store: self.store,
-            recipe: self.recipe,
-            parent: self.parent,
-            plan: self.plan,
-            rebuild: self.rebuild,
-            offline: self.offline,
-            jobs: self.jobs,
-            epoch: self.epoch,
-            logs: self.logs.clone(),
-            pins: self.pins,
-            shell: self.shell,
             shared,
+            ..self.clone()
         }
     }
 }

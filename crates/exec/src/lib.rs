@@ -23,6 +23,7 @@ mod event;
 mod executor;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod handed;
 mod logs;
 mod net;
 mod outside;

@@ -20,9 +20,6 @@ use crate::executor::{Executed, Journal};
 use crate::outside::Outside;
 use crate::spec::{RootSpec, ScriptSpec, ShellSpec, Way};
 
-/// Descriptors of a shell: its terminal, or three pipes.
-pub(crate) const MAX_HANDED: usize = 3;
-
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ToChild {
     /// Process id of the parent, to notice that it died before we could ask to die with it.

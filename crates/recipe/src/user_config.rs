@@ -24,7 +24,7 @@ use amiforge_types::{Diagnostics, Span};
 use crate::component::names_credentials;
 use crate::decode::{self, Cx, Fields};
 use crate::image_recipe::{ComponentSource, ParentImage, is_secret_name};
-use crate::node::{Node, NodeKind};
+use crate::node::{Key, Node, NodeKind};
 use crate::reference::SECRET;
 use crate::trace::Asked;
 use crate::version::{Version, VersionPattern};
@@ -232,16 +232,8 @@ fn writers(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<String>> {
 }
 
 fn references(node: &Node, cx: &mut Cx<'_>) -> Option<BTreeMap<String, ReferenceValue>> {
-    if node.is_null() {
-        return Some(BTreeMap::new());
-    }
-    let NodeKind::Map(fields) = &node.kind else {
-        decode::wrong_type(node, "a mapping", cx);
-        return None;
-    };
-    cx.asks(node.span, || Asked::Named { most: usize::MAX });
     let mut out = BTreeMap::new();
-    for (key, value) in fields {
+    for (key, value) in named(node, cx)? {
         if !["aws:ssm:", "aws:imds:", SECRET]
             .iter()
             .any(|form| key.text.starts_with(form))
@@ -264,16 +256,8 @@ fn references(node: &Node, cx: &mut Cx<'_>) -> Option<BTreeMap<String, Reference
 }
 
 fn secrets(node: &Node, cx: &mut Cx<'_>) -> Option<BTreeMap<String, SecretSource>> {
-    if node.is_null() {
-        return Some(BTreeMap::new());
-    }
-    let NodeKind::Map(fields) = &node.kind else {
-        decode::wrong_type(node, "a mapping", cx);
-        return None;
-    };
-    cx.asks(node.span, || Asked::Named { most: usize::MAX });
     let mut out = BTreeMap::new();
-    for (key, value) in fields {
+    for (key, value) in named(node, cx)? {
         if !is_secret_name(&key.text) {
             let message = format!(
                 "{} cannot be the name of a secret",
@@ -329,21 +313,26 @@ fn reference_value(node: &Node, cx: &mut Cx<'_>) -> Option<ReferenceValue> {
     }
 }
 
-fn entries<T>(
-    node: &Node,
-    cx: &mut Cx<'_>,
-    parse: fn(&str) -> Result<T, String>,
-) -> Option<Vec<Entry<T>>> {
+/// The members of a mapping whose keys are names that the user gives; nothing has none.
+fn named<'n>(node: &'n Node, cx: &mut Cx<'_>) -> Option<&'n [(Key, Node)]> {
     if node.is_null() {
-        return Some(Vec::new());
+        return Some(&[]);
     }
     let NodeKind::Map(fields) = &node.kind else {
         decode::wrong_type(node, "a mapping", cx);
         return None;
     };
     cx.asks(node.span, || Asked::Named { most: usize::MAX });
+    Some(fields)
+}
+
+fn entries<T>(
+    node: &Node,
+    cx: &mut Cx<'_>,
+    parse: fn(&str) -> Result<T, String>,
+) -> Option<Vec<Entry<T>>> {
     let mut out = Vec::new();
-    for (key, node) in fields {
+    for (key, node) in named(node, cx)? {
         let Some(text) = decode::filled(node, cx) else {
             continue;
         };

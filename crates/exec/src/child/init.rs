@@ -1,18 +1,17 @@
 //! The first process of the sandbox's pid namespace.
 
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::{DumpableBehavior, Signal};
 
 use super::dirs::Opened;
 use super::{ChildError, Out, mounts, refused};
 use crate::executor::{self, Held, Machine};
+use crate::handed;
 use crate::spec::{HOST_NAME, Way};
-use crate::wire::{FromChild, Job, JobResult, MAX_HANDED};
+use crate::wire::{FromChild, Job, JobResult};
 
 /// Builds the root and runs the job in it. `alive` is the reading end of a pipe that the parent
 /// process holds open.
@@ -59,7 +58,8 @@ pub(super) fn run(
     let held = Held::of(&root.limits);
     if let Job::Shell { shell, .. } = &job {
         let ended = executor::run_shell(shell, &held, &mut |fds| {
-            hand_over(fds)?;
+            // Standard input is a socket for this job.
+            handed::send(io::stdin(), fds)?;
             out.send(&FromChild::Opened);
             Ok(())
         });
@@ -86,20 +86,4 @@ pub(super) fn run(
         ))),
         _ => return Err(ChildError::plain("this job is a trusted one")),
     })
-}
-
-/// Sends descriptors to the parent, over the socket that standard input is for this job (unix(7), SCM_RIGHTS).
-fn hand_over(fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HANDED))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    rustix::net::sendmsg(
-        io::stdin(),
-        &[IoSlice::new(b"\n")],
-        &mut control,
-        SendFlags::empty(),
-    )?;
-    Ok(())
 }

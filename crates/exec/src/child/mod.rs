@@ -152,7 +152,7 @@ fn serve(out: &mut Out) -> Result<(), ChildError> {
         out.send(&FromChild::Done(JobResult::Unit));
         return Ok(());
     }
-    supervise(job, opened, recorder, out)
+    supervise(job, opened, (way, recorder), out)
 }
 
 fn unshare(job: &Job) -> Result<(), ChildError> {
@@ -185,7 +185,7 @@ fn become_root(way: Way) -> Result<(), ChildError> {
 fn supervise(
     job: Job,
     opened: dirs::Opened,
-    recorder: Option<Prepared>,
+    (way, recorder): (Way, Option<Prepared>),
     out: &mut Out,
 ) -> Result<(), ChildError> {
     let pair = watched::pair(recorder.is_some())?;
@@ -195,10 +195,6 @@ fn supervise(
         Fork::Child => {
             drop(our_end);
             let watched = pair.map_or(Ok(()), |(_, theirs)| watched::begin(theirs));
-            let way = match recorder {
-                None => Way::MappedIds,
-                Some(_) => Way::SingleId,
-            };
             let code = match watched.and_then(|()| init::run(job, opened, way, &alive, out)) {
                 Ok(result) => {
                     out.send(&FromChild::Done(result));

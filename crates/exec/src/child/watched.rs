@@ -1,20 +1,15 @@
 //! A job whose owners are recorded: who works is watched, who started it answers.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use amiforge_sys::{Fork, Listener};
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{DumpableBehavior, Signal, WaitOptions};
 use rustix::thread::CapabilitySet;
 
 use super::recorded::{Dirs, Prepared, Recorder};
 use super::{ChildError, attend, refused, trusted as own};
+use crate::handed;
 use crate::spec::Way;
 use crate::wire::Job;
 
@@ -73,20 +68,8 @@ pub(super) fn begin(to: OwnedFd) -> Result<(), ChildError> {
     let listener: OwnedFd = amiforge_sys::watch()
         .map_err(|e| refused("have the owners of files recorded", e))?
         .into();
-    let fds = [listener.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(failed(Errno::INVAL));
-    }
-    rustix::net::sendmsg(
-        &to,
-        &[IoSlice::new(b"\n")],
-        &mut control,
-        SendFlags::empty(),
-    )
-    .map_err(failed)?;
-    Ok(())
+    handed::send(&to, &[listener.as_fd()])
+        .map_err(|e| refused("have the owners of files recorded", e))
 }
 
 /// In the process that answers.
@@ -100,18 +83,8 @@ pub(super) fn listen(
     // Else we would wait for ourselves.
     drop(theirs);
     let failed = |e| refused("have the owners of files recorded", e);
-    let mut byte = [0];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut slices = [IoSliceMut::new(&mut byte)];
-    rustix::net::recvmsg(&from, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)
-        .map_err(failed)?;
-    let mut listener = None;
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(fds) = message {
-            listener = fds.into_iter().next();
-        }
-    }
+    let handed = handed::receive(&from).map_err(failed)?;
+    let listener = handed.into_iter().next();
     // When it ended before, it has said why.
     Ok(listener.map(|fd| prepared.listen(Listener::from(fd))))
 }

@@ -1,18 +1,16 @@
 //! The person's side of a shell: bytes between their terminal, or their pipes, and that of the sandbox.
 
 use std::fs::File;
-use std::io::{self, IoSliceMut, Read as _, Write as _};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::termios::{OptionalActions, Termios};
 
-use crate::wire::MAX_HANDED;
+use crate::handed;
 
 /// How often the size of the person's terminal is looked at.
 const LOOK: Timespec = Timespec {
@@ -59,7 +57,7 @@ impl Relay {
     /// # Errors
     /// When there are none, or the terminal cannot be used.
     pub(super) fn start(console: &Console, from: &UnixStream) -> io::Result<Self> {
-        let mut handed = receive(from)?.into_iter();
+        let mut handed = handed::receive(from)?.into_iter();
         let mut next = || {
             handed
                 .next()
@@ -204,24 +202,4 @@ impl Drop for Raw {
         // A terminal that went away needs nothing.
         let _gone = rustix::termios::tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
     }
-}
-
-fn receive(from: &UnixStream) -> io::Result<Vec<OwnedFd>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HANDED))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    let socket: BorrowedFd<'_> = from.as_fd();
-    rustix::net::recvmsg(
-        socket,
-        &mut [IoSliceMut::new(&mut byte)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
-    let mut handed = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(fds) = message {
-            handed.extend(fds);
-        }
-    }
-    Ok(handed)
 }

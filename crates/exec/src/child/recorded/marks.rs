@@ -8,9 +8,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, StatxFlags, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, StatxFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -118,11 +116,7 @@ impl Marks {
     /// The recorded owner.
     pub(super) fn owner(&self, place: &Place) -> Result<Option<(u32, u32)>, Errno> {
         let mut buf = [0; 32];
-        let read = match place.follow {
-            true => rustix::fs::getxattr(&place.path, OWNER, &mut buf),
-            false => rustix::fs::lgetxattr(&place.path, OWNER, &mut buf),
-        };
-        match read {
+        match place.attribute(OWNER, &mut buf) {
             Ok(len) => Ok(parse(&buf[..len])),
             Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM)
                 if self.table.borrow().is_empty() =>
@@ -138,31 +132,29 @@ impl Marks {
 
     /// Gives a file to somebody: what the kernel does then, and the record.
     pub(super) fn chown(&self, place: &Place, owner: (u32, u32)) -> Result<(), Errno> {
-        let flags = match place.follow {
-            true => AtFlags::empty(),
-            false => AtFlags::SYMLINK_NOFOLLOW,
-        };
         let before = match owner {
             (0, 0) => None,
             _ => Some(key(place)?),
         };
         // Clears set-id bits and capabilities, and has overlayfs copy the file up.
-        rustix::fs::chownat(CWD, &place.path, Some(Uid::ROOT), Some(Gid::ROOT), flags)?;
+        rustix::fs::chownat(
+            CWD,
+            &place.path,
+            Some(Uid::ROOT),
+            Some(Gid::ROOT),
+            place.flags(),
+        )?;
         if owner == (0, 0) {
             if !self.table.borrow().is_empty() {
                 self.table.borrow_mut().remove(&key(place)?);
             }
-            let removed = match place.follow {
-                true => rustix::fs::removexattr(&place.path, OWNER),
-                false => rustix::fs::lremovexattr(&place.path, OWNER),
-            };
-            return match removed {
+            return match place.remove_attribute(OWNER) {
                 Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
                 Err(e) => Err(e),
             };
         }
         let text = format!("{}:{}", owner.0, owner.1);
-        match set(place, OWNER, text.as_bytes()) {
+        match place.set_attribute(OWNER, text.as_bytes()) {
             // Links, pipes, sockets and devices have none.
             Err(Errno::PERM | Errno::OPNOTSUPP) => {
                 let known = self.made.borrow().contains(&key(place)?);
@@ -181,11 +173,8 @@ impl Marks {
     /// A recorded access list.
     pub(super) fn list(&self, place: &Place, name: &str) -> Option<Vec<u8>> {
         let mut buf = vec![0; MAX_VALUE];
-        let read = match place.follow {
-            true => rustix::fs::getxattr(&place.path, name, &mut buf),
-            false => rustix::fs::lgetxattr(&place.path, name, &mut buf),
-        };
-        buf.truncate(read.ok()?);
+        let len = place.attribute(name, &mut buf).ok()?;
+        buf.truncate(len);
         Some(buf)
     }
 
@@ -195,10 +184,7 @@ impl Marks {
             ACCESS_ACL => "system.posix_acl_access",
             _ => "system.posix_acl_default",
         };
-        let stat = match place.follow {
-            true => rustix::fs::stat(&place.path),
-            false => rustix::fs::lstat(&place.path),
-        }?;
+        let stat = place.stat()?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Symlink {
             return Err(Errno::OPNOTSUPP);
@@ -212,24 +198,18 @@ impl Marks {
             let mode = Mode::from_raw_mode((stat.st_mode & 0o7000) | bits);
             rustix::fs::chmodat(CWD, &place.path, mode, AtFlags::empty())?;
         }
-        set(place, name, list)
+        place.set_attribute(name, list)
     }
 
     /// Drops a recorded access list; whether there was one.
     pub(super) fn forget_list(&self, place: &Place, name: &str) -> bool {
-        match place.follow {
-            true => rustix::fs::removexattr(&place.path, name).is_ok(),
-            false => rustix::fs::lremovexattr(&place.path, name).is_ok(),
-        }
+        place.remove_attribute(name).is_ok()
     }
 
     /// The names of the attributes of a file as a job sees them (listxattr(2)). `None` when it sees what there is.
     pub(super) fn names(&self, place: &Place) -> Result<Option<Vec<u8>>, Errno> {
         let mut buf = vec![0; MAX_VALUE];
-        let len = match place.follow {
-            true => rustix::fs::listxattr(&place.path, &mut buf),
-            false => rustix::fs::llistxattr(&place.path, &mut buf),
-        }?;
+        let len = place.attributes(&mut buf)?;
         let names = || buf[..len].split_inclusive(|b| *b == 0);
         if !names().any(|name| name.starts_with(PREFIX)) {
             return Ok(None);
@@ -308,20 +288,9 @@ fn times(stat: &rustix::fs::Stat) -> Timestamps {
     }
 }
 
-fn set(place: &Place, name: &str, value: &[u8]) -> Result<(), Errno> {
-    match place.follow {
-        true => rustix::fs::setxattr(&place.path, name, value, XattrFlags::empty()),
-        false => rustix::fs::lsetxattr(&place.path, name, value, XattrFlags::empty()),
-    }
-}
-
 fn key(place: &Place) -> Result<Key, Errno> {
-    let flags = match place.follow {
-        true => AtFlags::empty(),
-        false => AtFlags::SYMLINK_NOFOLLOW,
-    };
     let wanted = StatxFlags::INO | StatxFlags::BTIME;
-    let stat = rustix::fs::statx(CWD, &place.path, flags, wanted)?;
+    let stat = rustix::fs::statx(CWD, &place.path, place.flags(), wanted)?;
     Ok((stat.stx_ino, stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec))
 }
 

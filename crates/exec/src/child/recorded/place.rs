@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use amiforge_sys::Asked;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::low;
@@ -31,7 +31,8 @@ impl Place {
     /// The folder that it is in.
     pub(super) fn folder(&self) -> Self {
         let path = self.path.as_bytes();
-        let path = path.trim_ascii_end_slashes();
+        let end = path.iter().rposition(|b| *b != b'/').map_or(0, |at| at + 1);
+        let path = &path[..end];
         let folder = match path.iter().rposition(|b| *b == b'/') {
             None => b".".as_slice(),
             Some(0) => b"/",
@@ -43,23 +44,54 @@ impl Place {
         }
     }
 
+    /// The flag of `…at` calls for a link in the last place.
+    pub(super) fn flags(&self) -> AtFlags {
+        match self.follow {
+            true => AtFlags::empty(),
+            false => AtFlags::SYMLINK_NOFOLLOW,
+        }
+    }
+
+    pub(super) fn stat(&self) -> Result<Stat, Errno> {
+        rustix::fs::statat(CWD, &self.path, self.flags())
+    }
+
+    /// The length of the value of an attribute, which is in `buf`.
+    pub(super) fn attribute(&self, name: &str, buf: &mut [u8]) -> Result<usize, Errno> {
+        match self.follow {
+            true => rustix::fs::getxattr(&self.path, name, buf),
+            false => rustix::fs::lgetxattr(&self.path, name, buf),
+        }
+    }
+
+    /// The length of the names of all attributes, which are in `buf`.
+    pub(super) fn attributes(&self, buf: &mut [u8]) -> Result<usize, Errno> {
+        match self.follow {
+            true => rustix::fs::listxattr(&self.path, buf),
+            false => rustix::fs::llistxattr(&self.path, buf),
+        }
+    }
+
+    pub(super) fn set_attribute(&self, name: &str, value: &[u8]) -> Result<(), Errno> {
+        match self.follow {
+            true => rustix::fs::setxattr(&self.path, name, value, XattrFlags::empty()),
+            false => rustix::fs::lsetxattr(&self.path, name, value, XattrFlags::empty()),
+        }
+    }
+
+    pub(super) fn remove_attribute(&self, name: &str) -> Result<(), Errno> {
+        match self.follow {
+            true => rustix::fs::removexattr(&self.path, name),
+            false => rustix::fs::lremovexattr(&self.path, name),
+        }
+    }
+
     /// The same, itself also when it is a link.
     pub(super) fn unfollowed(&self) -> Self {
         Self {
             path: self.path.clone(),
             follow: false,
         }
-    }
-}
-
-trait Slashes {
-    fn trim_ascii_end_slashes(&self) -> &[u8];
-}
-
-impl Slashes for [u8] {
-    fn trim_ascii_end_slashes(&self) -> &[u8] {
-        let end = self.iter().rposition(|b| *b != b'/').map_or(0, |at| at + 1);
-        &self[..end]
     }
 }
 
