@@ -281,6 +281,17 @@ fn two_machines_share_a_folder() {
         lines.map(str::to_owned).collect()
     };
     assert_eq!(blobs("a"), blobs("g"));
+
+    // A key that is handed to a machine that has none of its own.
+    let copy = machines.env.path("copy");
+    let copy = copy.to_str().unwrap();
+    let lent = ["--locked", "--offline", "--cache-to", copy, "--cache-key"];
+    let lent = [&lent[..], &[key.to_str().unwrap()]].concat();
+    machines.build("g", &lent).expect_code(0);
+    let args = ["--locked", "--offline", "--cache-from", copy];
+    let args = [&args[..], &["--cache-trust", writer.trim_end()]].concat();
+    let taken = machines.build("i", &args).expect_code(0);
+    assert_eq!(steps(&taken), Vec::<String>::new(), "{taken}");
 }
 
 #[test]
