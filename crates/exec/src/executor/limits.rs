@@ -57,10 +57,16 @@ impl Held {
         self.file_size
     }
 
-    /// Whether the processes of one user are at the limit now, but for some that were just ending.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.processes
-            .is_some_and(|limit| most_tasks() >= limit - limit / 16)
+    /// How the processes of one user are to the limit now.
+    pub(crate) fn crowd(&self) -> Crowd {
+        let Some(limit) = self.processes else {
+            return Crowd::Little;
+        };
+        match most_tasks() {
+            n if n >= limit - limit / 16 => Crowd::Full,
+            n if n >= limit / 2 => Crowd::Half,
+            _ => Crowd::Little,
+        }
     }
 
     /// Which limit a failed step reached, in words.
@@ -75,6 +81,24 @@ impl Held {
             _ => None,
         }
     }
+}
+
+/// How much of the limit of processes is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Crowd {
+    /// Less than half.
+    Little,
+    /// Half or more: it may have been full a moment ago, when a program says that it was.
+    Half,
+    /// All, but for some that were just ending.
+    Full,
+}
+
+/// Whether a program says with this line that the kernel refused it a process, as shells, make and the like do.
+/// A crowd comes and goes faster than it can be counted; what it did to a program stays in its output.
+pub(crate) fn tells_of_a_refused_fork(line: &str) -> bool {
+    line.contains("Cannot fork")
+        || (line.contains("fork") && line.contains("Resource temporarily unavailable"))
 }
 
 /// Processes and threads of the user that has most of them, of those that `/proc` shows.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
+use super::limits::{Crowd, tells_of_a_refused_fork};
 use super::{Held, reaper};
 use crate::MAX_LINE;
 use crate::event::ChildEvent;
@@ -54,7 +55,7 @@ pub(crate) struct Done {
     pub(crate) stdout: String,
     /// The last lines of both outputs.
     pub(crate) tail: Vec<String>,
-    /// Whether it was seen at the limit of processes.
+    /// Whether it was seen at the limit of processes, or said so with half of them in use.
     pub(crate) crowded: bool,
     /// Whether what it left running is there now.
     pub(crate) left_crowded: bool,
@@ -115,21 +116,22 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
         stdout: Vec::new(),
         tail: Tail::default(),
         passed: 0,
+        refused: false,
         loud: spec.loud,
     };
     let mut status = None;
     let mut until = spec.deadline;
     let mut timed_out = false;
     let counts = spec.held.processes.is_some();
-    let mut crowded = false;
+    let mut crowd = Crowd::Little;
     let mut next_count = Instant::now() + COUNT;
     while status.is_none() || streams > 0 {
-        if counts && !crowded && Instant::now() >= next_count {
-            crowded = spec.held.is_crowded();
+        if counts && crowd < Crowd::Full && Instant::now() >= next_count {
+            crowd = crowd.max(spec.held.crowd());
             next_count = Instant::now() + COUNT;
         }
         let wake = match until {
-            _ if !counts || crowded => until,
+            _ if !counts || crowd == Crowd::Full => until,
             Some(until) => Some(until.min(next_count)),
             None => Some(next_count),
         };
@@ -160,14 +162,15 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
         }
     }
     reaper::reap();
-    let left_crowded = spec.held.is_crowded();
+    let left = spec.held.crowd();
+    crowd = crowd.max(left);
     let stdout = String::from_utf8_lossy(&output.stdout);
     Ok(Done {
         status: if timed_out { None } else { status },
         stdout: stdout.strip_suffix('\n').unwrap_or(&stdout).to_owned(),
         tail: output.tail.lines(),
-        crowded: crowded || left_crowded,
-        left_crowded,
+        crowded: crowd == Crowd::Full || (crowd == Crowd::Half && output.refused),
+        left_crowded: left == Crowd::Full,
     })
 }
 
@@ -199,6 +202,8 @@ struct Output {
     stdout: Vec<u8>,
     tail: Tail,
     passed: usize,
+    /// Whether standard error told of a refused process.
+    refused: bool,
     loud: bool,
 }
 
@@ -243,6 +248,7 @@ impl Output {
         }
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = String::from_utf8_lossy(line).into_owned();
+        self.refused |= stream == Stream::Err && tells_of_a_refused_fork(&line);
         self.tail.push(stream, &line);
         let before = self.passed;
         self.passed = before.saturating_add(line.len() + 1);
@@ -378,6 +384,21 @@ mod tests {
         )
         .unwrap();
         (done, events)
+    }
+
+    #[test]
+    fn programs_tell_of_refused_processes() {
+        for line in [
+            "sh: 1: Cannot fork",
+            "bash: fork: retry: Resource temporarily unavailable",
+            "make: fork: Resource temporarily unavailable",
+            "make: vfork: Resource temporarily unavailable",
+        ] {
+            assert!(tells_of_a_refused_fork(line), "{line}");
+        }
+        for line in ["read: Resource temporarily unavailable", "a fork of it", ""] {
+            assert!(!tells_of_a_refused_fork(line), "{line}");
+        }
     }
 
     #[test]
