@@ -75,8 +75,21 @@ impl Need {
         }
     }
 
+    const fn bench(probe: Probe, package: &'static str, why: &'static str) -> Self {
+        Self {
+            purpose: Purpose::Bench,
+            probe,
+            package,
+            why,
+        }
+    }
+
     pub(super) fn wanted(&self, purpose: Purpose) -> bool {
-        purpose != Purpose::Demo || self.purpose == Purpose::Demo
+        match self.purpose {
+            Purpose::Demo => true,
+            Purpose::Bench => purpose == Purpose::Bench,
+            Purpose::Test => purpose != Purpose::Demo,
+        }
     }
 
     pub(super) fn is_there(&self) -> bool {
@@ -178,6 +191,16 @@ pub(super) static NEEDS: &[Need] = &[
         Program("mmdebstrap"),
         "mmdebstrap",
         "the reference that our package roots are compared with",
+    ),
+    Need::bench(
+        Program("mkosi"),
+        "mkosi",
+        "the peer that `build` is measured against",
+    ),
+    Need::bench(
+        Program("debootstrap"),
+        "debootstrap",
+        "what that peer installs Debian with",
     ),
     Need::test(
         Program("grub-mkimage"),

@@ -1,4 +1,8 @@
-//! `build recipes/debian-minimal` against mmdebstrap and the hand-written disk pipeline.
+//! `build recipes/debian-minimal` against mmdebstrap and mkosi with the hand-written disk pipeline, and what it costs to
+//! build again.
+
+mod again;
+mod mkosi;
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -43,15 +47,17 @@ pub(super) fn run(bench: &Bench) -> Result<Table> {
     bench.fresh("ours")?;
     seconds(&mut build(false), &log)?;
     let ours = bench.dir.join("ours/out");
+    let layout = Layout::of(&ours.join("disk.raw"))?;
     let script = bench.dir.join("peer.sh");
-    fs_err::write(
-        &script,
-        peer_script(&Layout::of(&ours.join("disk.raw"))?, BOOTSTRAP),
-    )?;
+    fs_err::write(&script, peer_script(&layout, BOOTSTRAP))?;
     let input = bench.fresh("archive")?;
     let packages = local_archive(&home.join("cache"), &ours, &input)?;
+    mkosi::suite(&input)?;
+    let mkosi_script = bench.dir.join("mkosi.sh");
+    fs_err::write(&mkosi_script, peer_script(&layout, mkosi::BOOTSTRAP))?;
 
-    let (mut firsts, mut anew, mut again, mut peers) = (vec![], vec![], vec![], vec![]);
+    let (mut firsts, mut anew, mut again) = (vec![], vec![], vec![]);
+    let (mut peers, mut mkosis) = (vec![], vec![]);
     for _ in 0..RUNS {
         forget(&home)?;
         bench.fresh("ours")?;
@@ -59,53 +65,66 @@ pub(super) fn run(bench: &Bench) -> Result<Table> {
         again.push(seconds(&mut build(true), &log)?);
         bench.fresh("ours")?;
         anew.push(seconds(&mut build(true), &log)?);
-        let dir = bench.fresh("peer")?;
-        let mut peer = Command::new("unshare");
-        peer.args(["--mount", "sh"])
-            .args([&script, &input, &dir])
-            .env("LC_ALL", "C.UTF-8");
-        peers.push(seconds(&mut peer, &log)?);
+        for (script, times) in [(&script, &mut peers), (&mkosi_script, &mut mkosis)] {
+            let dir = bench.fresh("peer")?;
+            let mut peer = Command::new("unshare");
+            peer.args(["--mount", "sh"])
+                .args([script, &input, &dir])
+                .env("LC_ALL", "C.UTF-8");
+            times.push(seconds(&mut peer, &log)?);
+            check_peer(&dir.join("disk.raw"))?;
+        }
         eprintln!(
-            "-- ours {firsts:.2?} s, again {again:.3?} s, disks anew {anew:.2?} s, peer {peers:.2?} s"
+            "-- ours {firsts:.2?} s, again {again:.3?} s, disks anew {anew:.2?} s, mmdebstrap {peers:.2?} s, mkosi {mkosis:.2?} s"
         );
     }
-    check_peer(&bench.dir.join("peer/disk.raw"))?;
     bench.fresh("peer")?;
     forget(&home)?;
     bench.fresh("ours")?;
     let memory = peak_mib(&mut build(true), &log)?;
     let formats = fs_err::read_dir(&ours)?
         .flatten()
-        .filter(|e| e.file_name().to_string_lossy().starts_with("disk."));
+        .filter(|e| e.file_name().to_string_lossy().starts_with("disk."))
+        .count();
+    let mut rows = vec![
+        Row {
+            work: "recipe → bootable disk, empty store".into(),
+            ours: median(&firsts),
+            peer: (
+                "mmdebstrap, mke2fs -d, sfdisk, mtools, grub-mkimage".into(),
+                median(&peers),
+            ),
+            at_least: Some(3.0),
+        },
+        Row {
+            work: "the same".into(),
+            ours: median(&firsts),
+            peer: (
+                "mkosi -t directory, update-initramfs, the same pipeline".into(),
+                median(&mkosis),
+            ),
+            at_least: Some(5.0),
+        },
+        Row {
+            work: "the same again, nothing changed".into(),
+            ours: median(&again),
+            peer: ("0.3 s".into(), 0.3),
+            at_least: Some(1.0),
+        },
+        Row {
+            work: "the same again, the disks removed".into(),
+            ours: median(&anew),
+            peer: ("the first build".into(), median(&firsts)),
+            at_least: None,
+        },
+    ];
+    rows.extend(again::run(bench, &home)?);
     Ok(Table {
         input: format!(
-            "{packages} packages, downloaded before; ours writes {} disk formats, the peer raw",
-            formats.count()
+            "{packages} packages, downloaded before; ours writes {formats} disk formats, the peers raw"
         ),
         runs: RUNS,
-        rows: vec![
-            Row {
-                work: "recipe → bootable disk, empty store".into(),
-                ours: median(&firsts),
-                peer: (
-                    "mmdebstrap, mke2fs -d, sfdisk, mtools, grub-mkimage".into(),
-                    median(&peers),
-                ),
-                at_least: Some(2.0),
-            },
-            Row {
-                work: "the same again, nothing changed".into(),
-                ours: median(&again),
-                peer: ("the first build".into(), median(&firsts)),
-                at_least: Some(10.0),
-            },
-            Row {
-                work: "the same again, the disks removed".into(),
-                ours: median(&anew),
-                peer: ("the first build".into(), median(&firsts)),
-                at_least: None,
-            },
-        ],
+        rows,
         memory_mib: memory,
     })
 }
