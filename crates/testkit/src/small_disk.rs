@@ -37,6 +37,14 @@ impl SmallDisk {
         self.dir.path()
     }
 
+    /// Bytes that are free on it.
+    #[must_use]
+    #[track_caller]
+    pub fn free(&self) -> u64 {
+        let room = rustix::fs::statvfs(self.dir.path()).expect("statvfs");
+        room.f_bavail * room.f_frsize
+    }
+
     /// Makes it larger, or smaller as far as what is on it allows.
     #[track_caller]
     pub fn resize(&self, bytes: u64) {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -260,4 +261,54 @@ fn a_disk_of_any_size_that_is_too_small_is_told_and_harms_nothing() {
         assert!(kib < 256 << 10);
     }
     assert!(failed >= 5, "{failed}");
+}
+
+/// Writes without end, many files at once, none of them large.
+const FLOOD: &str = "\
+name: flood
+schemaVersion: 1.0
+parameters:
+  - Round: {type: string, default: '0'}
+phases:
+  - name: build
+    steps:
+      - name: Flood
+        action: ExecuteBash
+        inputs: {commands: ['for f in a b c d; do (i=0; while :; do i=$((i+1)); head -c 4000000 /dev/zero >/$f-$i || exit; done) & done; wait']}
+";
+
+#[test]
+fn a_step_that_fills_the_disk_is_ended_before_it_is_full() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
+    env.write("flood.yaml", FLOOD);
+    let recipe = tiny.container("flooded", &["flood.yaml"], "");
+    let disk = SmallDisk::new(1200 << 20);
+    let home = disk.path().join("home");
+    let (done, least) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
+    let end = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                least.fetch_min(disk.free(), Ordering::Relaxed);
+                sleep(Duration::from_millis(2));
+            }
+        });
+        let end = finish(&mut build(&env, &home, &recipe, "out", 0));
+        done.store(true, Ordering::Relaxed);
+        end
+    });
+    let end = end.expect_code(1);
+    for part in [
+        "step Flood (ExecuteBash): ",
+        "bash was ended: it left no more than 2",
+        " MiB on the disk that it writes to",
+        "the files of the failed run are not kept: only 2",
+    ] {
+        assert!(end.stderr.contains(part), "{part}: {end}");
+    }
+    let least = least.into_inner();
+    assert!(least > 16 << 20, "{least} bytes were left: {end}");
+    // And there is room again.
+    assert!(disk.free() > 1100 << 20, "{}", disk.free());
+    assert_eq!(names(&home.join("store/v1/tmp")), Vec::<String>::new());
 }

@@ -9,7 +9,7 @@ use amiforge_plan::LayerPlan;
 use amiforge_store::Store;
 use amiforge_tree::LayerDiff;
 use amiforge_tree::tar::write_changes;
-use amiforge_types::{BlobTable, Compression, LayerId};
+use amiforge_types::{BlobTable, ByteSize, Compression, LayerId};
 use serde::{Deserialize, Serialize};
 
 use super::overlay::Scratch;
@@ -28,6 +28,9 @@ const FAILED_VERSION: u32 = 1;
 
 /// In the folder of a failed build: what the failed run had changed, as OCI archives of changes are written.
 pub(crate) const CHANGES_FILE: &str = "changes.tar.zst";
+
+/// Bytes that must be free for it: a step that filled the disk is not to fill it again.
+const ROOM: u64 = 512 << 20;
 
 /// Level of zstd: fast, since somebody waits to see why it failed.
 const LEVEL: u8 = 3;
@@ -122,6 +125,12 @@ impl Engine {
     ) -> Result<FailedState, EngineError> {
         let context = || "cannot keep the files of the failed run".to_owned();
         let key = record_key(&work.plan.recipe.name);
+        let room = rustix::fs::statvfs(work.store.path()).ok();
+        let free = room.and_then(|room| room.f_bavail.checked_mul(room.f_frsize));
+        if let (Left::Overlay { .. }, Some(free)) = (left, free.filter(|free| *free < ROOM)) {
+            let message = format!("only {} are free on the disk of the store", ByteSize(free));
+            return Err(EngineError::new(ErrorKind::Failed, message));
+        }
         let writer = work
             .store
             .failed_writer(&key)

@@ -315,6 +315,7 @@ impl<'a> StepCx<'a> {
             env: self.env,
             dir: self.dir,
             held: self.held,
+            reserve: self.held.reserve(),
             deadline: self.deadline,
             loud: self.loud,
         };
@@ -335,6 +336,10 @@ impl<'a> StepCx<'a> {
         *stdout = done.stdout;
         Err(
             match done.status.map(|status| (status.code(), status.signal())) {
+                None if done.filled.is_some() => StepError::Filled {
+                    program,
+                    left: done.filled.unwrap_or_default() >> 20,
+                },
                 None => StepError::TimedOut,
                 // It filled the sandbox and went away: nothing that comes after it could run.
                 Some((Some(0), _)) if done.left_crowded => StepError::LeftRunning { program },
@@ -370,6 +375,8 @@ pub(crate) enum StepError {
     Exit { program: String, code: i32 },
     #[error("{program} was ended by signal {signal}")]
     Signal { program: String, signal: i32 },
+    #[error("{program} was ended: it left no more than {left} MiB on the disk that it writes to")]
+    Filled { program: String, left: u64 },
     #[error("{program} ended and left processes running")]
     LeftRunning { program: String },
     #[error("cannot {action} {path}")]

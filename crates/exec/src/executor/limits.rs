@@ -11,6 +11,11 @@ use rustix::process::getrlimit;
 
 use crate::spec::Limits;
 
+/// Bytes of the disk that steps must leave, if it has [`PLENTY`] when they start. A disk that has less is full soon
+/// in any case, which is an error of its own; this keeps a step from taking the disk away from all else on the machine.
+const RESERVE: u64 = 256 << 20;
+const PLENTY: u64 = 1 << 30;
+
 /// Soft and hard limit of open files when none is given: what systemd gives every service.
 const OPEN_FILES: (u64, u64) = (1024, 524_288);
 
@@ -57,6 +62,13 @@ impl Held {
         self.file_size
     }
 
+    /// Bytes that must stay free below `/` while a command runs: none where little is free, where nobody knows, and in
+    /// a guest, whose disk is its own.
+    pub(crate) fn reserve(&self) -> Option<u64> {
+        self.processes?;
+        room().filter(|free| *free >= PLENTY).map(|_| RESERVE)
+    }
+
     /// How the processes of one user are to the limit now.
     pub(crate) fn crowd(&self) -> Crowd {
         let Some(limit) = self.processes else {
@@ -81,6 +93,12 @@ impl Held {
             _ => None,
         }
     }
+}
+
+/// Bytes that are free below `/` for those who are not root of the machine.
+pub(crate) fn room() -> Option<u64> {
+    let room = rustix::fs::statvfs("/").ok()?;
+    room.f_bavail.checked_mul(room.f_frsize)
 }
 
 /// How much of the limit of processes is in use.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use super::limits::{Crowd, tells_of_a_refused_fork};
+use super::limits::{Crowd, room, tells_of_a_refused_fork};
 use super::{Held, reaper};
 use crate::MAX_LINE;
 use crate::event::ChildEvent;
@@ -31,6 +31,9 @@ const DRAIN: Duration = Duration::from_millis(500);
 /// How often the processes are counted while a command runs. One that cannot fork tries for seconds.
 const COUNT: Duration = Duration::from_millis(250);
 
+/// How often the free space is looked at. What a fast disk takes in that time is a part of the reserve.
+const ROOM: Duration = Duration::from_millis(40);
+
 /// What to run and how.
 pub(crate) struct Spec<'a> {
     /// Program and arguments; a name without slash is looked up in `PATH` of `env`.
@@ -41,6 +44,8 @@ pub(crate) struct Spec<'a> {
     pub(crate) dir: &'a str,
     /// What it may use at most.
     pub(crate) held: &'a Held,
+    /// Bytes that must stay free on the disk below `/`, or the command is ended.
+    pub(crate) reserve: Option<u64>,
     /// When to give up.
     pub(crate) deadline: Option<Instant>,
     /// False keeps the output out of the events.
@@ -49,12 +54,14 @@ pub(crate) struct Spec<'a> {
 
 /// What a command did.
 pub(crate) struct Done {
-    /// `None` when the deadline ended it.
+    /// `None` when the deadline ended it, or the disk.
     pub(crate) status: Option<ExitStatus>,
     /// Standard output, up to a limit, without the last newline.
     pub(crate) stdout: String,
     /// The last lines of both outputs.
     pub(crate) tail: Vec<String>,
+    /// Bytes that were left on the disk when it was ended for that.
+    pub(crate) filled: Option<u64>,
     /// Whether it was seen at the limit of processes, or said so with half of them in use.
     pub(crate) crowded: bool,
     /// Whether what it left running is there now.
@@ -121,26 +128,31 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
     };
     let mut status = None;
     let mut until = spec.deadline;
-    let mut timed_out = false;
+    let mut given_up = false;
+    let mut filled = None;
     let counts = spec.held.processes.is_some();
     let mut crowd = Crowd::Little;
     let mut next_count = Instant::now() + COUNT;
+    let mut next_room = spec.reserve.map(|_| Instant::now() + ROOM);
     while status.is_none() || streams > 0 {
         if counts && crowd < Crowd::Full && Instant::now() >= next_count {
             crowd = crowd.max(spec.held.crowd());
             next_count = Instant::now() + COUNT;
         }
-        let wake = match until {
-            _ if !counts || crowd == Crowd::Full => until,
-            Some(until) => Some(until.min(next_count)),
-            None => Some(next_count),
-        };
+        if status.is_none() && next_room.is_some_and(|next| Instant::now() >= next) {
+            filled = room().filter(|free| Some(*free) < spec.reserve);
+            next_room = Some(Instant::now() + ROOM);
+        }
+        let counting = (counts && crowd < Crowd::Full).then_some(next_count);
+        let wake = [until, counting, next_room].into_iter().flatten().min();
         let message = match wake {
+            _ if filled.is_some() => Err(RecvTimeoutError::Timeout),
             None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(wake) => messages.recv_timeout(wake.saturating_duration_since(Instant::now())),
         };
         match message {
-            Err(RecvTimeoutError::Timeout) if until.is_none_or(|until| Instant::now() < until) => {}
+            Err(RecvTimeoutError::Timeout)
+                if filled.is_none() && until.is_none_or(|until| Instant::now() < until) => {}
             Ok(Message::Line(stream, line)) => output.take(stream, &line, sink),
             Ok(Message::Eof) => streams -= 1,
             Ok(Message::Exit(ended)) => {
@@ -149,7 +161,7 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
             }
             Err(RecvTimeoutError::Timeout) if status.is_some() => break,
             Err(RecvTimeoutError::Timeout) => {
-                timed_out = true;
+                given_up = true;
                 kill_all(pid);
                 // It is dead within moments, unless it hangs in the kernel; then go on without it.
                 until = Some(Instant::now() + Duration::from_secs(10));
@@ -166,9 +178,10 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
     crowd = crowd.max(left);
     let stdout = String::from_utf8_lossy(&output.stdout);
     Ok(Done {
-        status: if timed_out { None } else { status },
+        status: if given_up { None } else { status },
         stdout: stdout.strip_suffix('\n').unwrap_or(&stdout).to_owned(),
         tail: output.tail.lines(),
+        filled,
         crowded: crowd == Crowd::Full || (crowd == Crowd::Half && output.refused),
         left_crowded: left == Crowd::Full,
     })
@@ -377,6 +390,7 @@ mod tests {
                 env: &env,
                 dir: "/",
                 held: &Held::default(),
+                reserve: None,
                 deadline,
                 loud: true,
             },

@@ -44,6 +44,7 @@ pub(crate) fn run_script(
             env: &env,
             dir: "/",
             held,
+            reserve: None,
             deadline,
             loud: true,
         },
