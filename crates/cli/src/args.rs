@@ -106,6 +106,10 @@ pub(crate) struct RecipeOptions {
     /// [default: what the configuration says]
     #[arg(long = "secret", value_name = "NAME=SOURCE", value_parser = secret)]
     pub(crate) secrets: Vec<(String, engine::SecretSource)>,
+    /// An infrastructure configuration, whose `amiforge.limits` hold for the steps beside those of the recipe; the
+    /// smaller ones count. What it says of instances has no effect here.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) infrastructure: Option<PathBuf>,
 }
 
 fn secret(text: &str) -> Result<(String, engine::SecretSource), &'static str> {

@@ -40,6 +40,7 @@ pub(crate) fn recipe_request(
         resource: args.options.resource,
         offline: args.options.offline,
         secrets: args.options.secrets,
+        infrastructure: args.options.infrastructure,
     })
 }
 

@@ -394,6 +394,7 @@ impl Collector<'_> {
             .filter_map(|at| self.request.parameters.get(at).cloned());
         let request = RecipeRequest {
             secrets: Vec::new(),
+            infrastructure: None,
             recipe: input.path.clone(),
             resource,
             parameters: given.collect(),

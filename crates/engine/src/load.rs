@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use amiforge_exec::External;
 use amiforge_recipe::{
     Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, ParentImage, ResourceKind,
-    SecretParameter, SecretSource, StepNetwork, Template, TemplateError, VersionPattern,
-    did_you_mean, kind_of, parse_component, parse_container_recipe, parse_document, parse_recipe,
-    parse_template, recipe_sources, secret_key,
+    SecretParameter, SecretSource, StepLimits, StepNetwork, Template, TemplateError,
+    VersionPattern, did_you_mean, kind_of, parse_component, parse_container_recipe, parse_document,
+    parse_infrastructure, parse_recipe, parse_template, recipe_sources, secret_key,
 };
 use amiforge_types::{Diagnostic, Diagnostics, Digest, Severity, Span};
 use rayon::prelude::*;
@@ -41,6 +41,8 @@ pub struct RecipeRequest {
     pub offline: bool,
     /// Where the values of secrets are, by their names, before what the configuration says.
     pub secrets: Vec<(String, SecretSource)>,
+    /// The file of an infrastructure configuration, whose limits hold for the steps beside the recipe's own.
+    pub infrastructure: Option<PathBuf>,
 }
 
 /// The kind of container recipes.
@@ -241,6 +243,7 @@ fn validate_file(file: &Path, sources: &Sources) -> Vec<DocumentReport> {
             parameters: Vec::new(),
             offline: true,
             secrets: Vec::new(),
+            infrastructure: None,
         };
         return match load_text(&request, path, text, sources, false) {
             Ok((_, reports)) => reports,
@@ -313,7 +316,11 @@ pub(crate) fn load_text(
         };
         return Err(EngineError::new(ErrorKind::Invalid, message).with_hint(hint));
     }
-    let (recipe, components) = if is_template {
+    let limits = match &request.infrastructure {
+        Some(file) => loader.infrastructure(file)?,
+        None => StepLimits::default(),
+    };
+    let (mut recipe, components) = if is_template {
         loader.template(&path, &text)?
     } else {
         if let Some(name) = &request.resource {
@@ -322,6 +329,9 @@ pub(crate) fn load_text(
         }
         loader.recipe(&path, &text, is_container)
     };
+    if let Some(recipe) = &mut recipe {
+        recipe.amiforge.limits = recipe.amiforge.limits.and(limits);
+    }
     loader.unused_marks();
     let step_secrets = loader.step_secrets(recipe.as_ref(), &path)?;
     let own = DocumentReport {
@@ -368,6 +378,34 @@ pub(crate) fn load_text(
 }
 
 impl Loader<'_> {
+    /// The limits of an infrastructure configuration; its problems are told with those of the recipe.
+    fn infrastructure(&mut self, path: &Path) -> Result<StepLimits, EngineError> {
+        let text = match read(path)? {
+            Ok(text) => text,
+            Err(report) => {
+                self.reports.push(report);
+                return Ok(StepLimits::default());
+            }
+        };
+        let kind = DocumentKind::Resource(ResourceKind::InfrastructureConfiguration);
+        if let Some(other) = kind_of(&text).filter(|found| *found != kind) {
+            let message = format!(
+                "{} is no infrastructure configuration but another document: {}",
+                path.display(),
+                other.name()
+            );
+            return Err(EngineError::new(ErrorKind::Invalid, message));
+        }
+        let (limits, diagnostics) = parse_infrastructure(&text);
+        self.reports.push(DocumentReport {
+            path: path.to_owned(),
+            kind: Some(kind),
+            text,
+            diagnostics: diagnostics.into_sorted(),
+        });
+        Ok(limits.unwrap_or_default())
+    }
+
     fn recipe(
         &mut self,
         path: &Path,

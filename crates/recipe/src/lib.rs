@@ -72,7 +72,7 @@ pub use image_recipe::{
     ComponentRef, ComponentSource, Container, DiskFormat, Ebs, Findings, Hygiene, ImageRecipe,
     OciReference, OutputFormat, ParameterPlace, ParentImage, RecipeSources, RootFilesystem,
     SecretName, SecretParameter, StepLimits, StepNetwork, VolumeType, parse_container_recipe,
-    parse_recipe, recipe_sources,
+    parse_infrastructure, parse_recipe, recipe_sources,
 };
 pub use json::check_json;
 pub use kind::{Document, DocumentKind, detect_kind, kind_of, parse_document};

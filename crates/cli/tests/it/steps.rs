@@ -2,6 +2,7 @@
 
 use amiforge_testkit::{Env, finish};
 
+use crate::tiny::Tiny;
 use crate::web::{Web, build};
 
 /// A recipe on the parent of the shared build, with more fields and one component.
@@ -117,4 +118,57 @@ fn image_a_fork_bomb_fails_the_build_and_nothing_else() {
     );
     assert_eq!(env.processes(), Vec::<String>::new());
     assert!(!out.exists() && env.path("out.failed/logs").is_dir());
+}
+
+const TELLS: &str = "\
+name: tells
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Tell
+        action: ExecuteBash
+        inputs: {commands: ['echo files $(ulimit -n) processes $(ulimit -u)']}
+";
+
+#[test]
+fn the_smaller_limits_of_recipe_and_infrastructure_hold() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
+    env.write("tells.yaml", TELLS);
+    let recipe = tiny.container(
+        "limited",
+        &["tells.yaml"],
+        "  limits: {openFiles: 200, processes: 400}\n",
+    );
+    let infrastructure = |limits: &str| {
+        env.write(
+            "infrastructure.yaml",
+            format!("name: builders\ninstanceProfileName: builder\ninstanceTypes: [m5.large]\namiforge:\n  limits: {limits}\n"),
+        )
+    };
+    let build = |file: &std::path::Path| {
+        let mut command = env.amiforge();
+        command
+            .arg("build")
+            .arg(&recipe)
+            .arg("--out")
+            .arg(env.path("out"));
+        finish(command.args(["--plain", "--infrastructure"]).arg(file))
+    };
+    let file = infrastructure("{openFiles: 300, processes: 100}");
+    let end = build(&file).expect_code(0);
+    assert!(end.stderr.contains("files 200 processes 100"), "{end}");
+    // Limits are no input: nothing is made again.
+    let end = build(&infrastructure("{processes: 90}")).expect_code(0);
+    assert!(!end.stderr.contains("files 200"), "{end}");
+
+    let end = build(&infrastructure("{processes: 1}")).expect_code(2);
+    assert!(end.stderr.contains("infrastructure.yaml:5:23"), "{end}");
+    let end = build(&recipe).expect_code(2);
+    assert!(
+        end.stderr
+            .contains("is no infrastructure configuration but another document"),
+        "{end}"
+    );
 }

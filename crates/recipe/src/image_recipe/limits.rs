@@ -1,7 +1,11 @@
 //! What stands below `amiforge.limits`.
 
+use amiforge_types::Diagnostics;
+
 use crate::decode::{self, Cx, Fields};
 use crate::node::Node;
+use crate::resources::{self, ResourceKind};
+use crate::yaml;
 
 /// What the commands of a component may use at most while the image is built; what is absent has the
 /// builder's default.
@@ -13,6 +17,43 @@ pub struct StepLimits {
     pub open_files: Option<u64>,
     /// Size of one file in GiB.
     pub file_size_gib: Option<u64>,
+}
+
+impl StepLimits {
+    /// Of each limit the smaller of the two.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let both = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
+        Self {
+            processes: both(self.processes, other.processes),
+            open_files: both(self.open_files, other.open_files),
+            file_size_gib: both(self.file_size_gib, other.file_size_gib),
+        }
+    }
+}
+
+/// Reads an infrastructure configuration in the form of the API: what it says about the steps of a build. The limits
+/// are there exactly when no problem is an error; those it does not name are as without it.
+#[must_use]
+pub fn parse_infrastructure(text: &str) -> (Option<StepLimits>, Diagnostics) {
+    let mut diags = Diagnostics::new();
+    let limits = yaml::parse_node(text, &mut diags).and_then(|document| {
+        let kind = ResourceKind::InfrastructureConfiguration;
+        let resource = resources::resource(kind, document, text, &mut diags)?;
+        match resource.document.get("amiforge") {
+            // Its problems are told already.
+            Some(node) => infrastructure_settings(node, &mut Cx::new(&mut Diagnostics::new())),
+            None => Some(StepLimits::default()),
+        }
+    });
+    (limits.filter(|_| !diags.has_errors()), diags)
+}
+
+pub(super) fn infrastructure_settings(node: &Node, cx: &mut Cx<'_>) -> Option<StepLimits> {
+    let mut fields = Fields::of(node, "`amiforge` of an infrastructure configuration", cx)?;
+    let limits = fields.optional("limits", cx, limits);
+    fields.deny_unknown(cx);
+    Some(limits?.unwrap_or_default())
 }
 
 /// Fewer and no shell script comes to its end.

@@ -25,7 +25,7 @@ pub use decode::{RecipeSources, parse_recipe, recipe_sources};
 pub(crate) use decode::{fields, recipe, template_recipe};
 pub use devices::{BlockDeviceMapping, Ebs, VolumeType};
 pub use hygiene::{Findings, Hygiene};
-pub use limits::StepLimits;
+pub use limits::{StepLimits, parse_infrastructure};
 pub use parents::{ArchivePlace, DiskFormat, OciReference, ParentImage};
 pub(crate) use settings::is_secret_name;
 pub use settings::{
@@ -101,6 +101,11 @@ pub(crate) fn block_device_mappings(node: &Node, cx: &mut Cx<'_>) {
 /// Checks our settings of a container recipe.
 pub(crate) fn container_settings(node: &Node, cx: &mut Cx<'_>) {
     settings::container_settings(node, cx);
+}
+
+/// Checks the settings of an infrastructure configuration.
+pub(crate) fn infrastructure_settings(node: &Node, cx: &mut Cx<'_>) {
+    limits::infrastructure_settings(node, cx);
 }
 
 /// Checks the components of another resource.

@@ -3,7 +3,9 @@
 
 use super::schema::{Cfn, Field, Object, Relation, Rule, UNLIMITED, api_only, may, must};
 use super::{arn, checks, forms, schedule, timezone};
-use crate::image_recipe::{block_device_mappings, component_refs, container_settings};
+use crate::image_recipe::{
+    block_device_mappings, component_refs, container_settings, infrastructure_settings,
+};
 
 const NAME: Field = must("name", Rule::Is(forms::resource_name));
 const DESCRIPTION: Field = may("description", Rule::Text(1024));
@@ -207,6 +209,8 @@ pub(crate) static INFRASTRUCTURE: Object = Object {
         may("resourceTags", Rule::Is(forms::resource_tags)),
         may("instanceMetadataOptions", Rule::Object(&METADATA_OPTIONS)),
         may("placement", Rule::Object(&PLACEMENT)),
+        // Ours.
+        api_only("amiforge", Rule::Is(infrastructure_settings)),
         TAGS,
         CLIENT_TOKEN,
     ],

@@ -263,6 +263,14 @@ pub(super) static TEXTS: &[Texts] = &[
         ],
     ),
     of_definition(
+        "amiforge-of-an-infrastructure-configuration",
+        "Settings that only amiforge knows.",
+        &[(
+            "limits",
+            "What the commands of steps may use; a recipe may set less.",
+        )],
+    ),
+    of_definition(
         "amiforge-limits",
         "",
         &[

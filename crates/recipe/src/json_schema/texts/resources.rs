@@ -66,6 +66,10 @@ pub(super) static TEXTS: &[Texts] = &[
                 "How the instance's metadata is read.",
             ),
             ("placement", "Where the instance runs."),
+            (
+                "amiforge",
+                "What AWS does not have. Only amiforge knows this key: take it out before the document goes to AWS.",
+            ),
         ],
     ),
     of_definition("logging", "", &[("s3Logs", "Logs in S3.")]),
