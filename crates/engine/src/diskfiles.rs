@@ -157,6 +157,22 @@ impl OutputRequest {
 }
 
 impl Engine {
+    /// Tells how far disks are written, a hundred times at most.
+    pub(crate) fn emit_watch(&self) -> impl Fn(u64, u64) + Sync + '_ {
+        let percent = AtomicU64::new(0);
+        move |done: u64, total: u64| {
+            let now = done.saturating_mul(100) / total.max(1);
+            if percent.fetch_max(now, Ordering::Relaxed) < now {
+                self.emit(Event::Progress {
+                    name: "emit",
+                    done,
+                    total,
+                    unit: "bytes",
+                });
+            }
+        }
+    }
+
     /// The earlier file of a request. One that cannot help is said so, and left aside.
     pub(crate) fn previous(
         &self,
@@ -232,18 +248,7 @@ impl Engine {
             threads: threads(),
             content_digest: request.checksums != Checksums::None,
         };
-        let percent = AtomicU64::new(0);
-        let watch = |done: u64, total: u64| {
-            let now = done.saturating_mul(100) / total.max(1);
-            if percent.fetch_max(now, Ordering::Relaxed) < now {
-                self.emit(Event::Progress {
-                    name: "emit",
-                    done,
-                    total,
-                    unit: "bytes",
-                });
-            }
-        };
+        let watch = self.emit_watch();
         let emitted = amiforge_disk::emit_watched(extents, blobs, &outputs, options, &watch);
         let emitted = emitted.or_fail(ErrorKind::Failed, context)?;
         drop(outputs);

@@ -157,8 +157,10 @@ impl Engine {
             threads: job.threads,
             content_digest: true,
         };
-        let emitted = amiforge_disk::emit(job.extents, job.blobs, &outputs, options)
-            .or_fail(ErrorKind::Failed, context)?;
+        let watch = self.emit_watch();
+        let emitted =
+            amiforge_disk::emit_watched(job.extents, job.blobs, &outputs, options, &watch)
+                .or_fail(ErrorKind::Failed, context)?;
         let content_digest = emitted.content_digest.ok_or_else(|| {
             EngineError::new(ErrorKind::Internal, "the disk has no content digest")
         })?;

@@ -12,7 +12,8 @@ use pgp::composed::{
     ArmorOptions, CleartextSignedMessage, Deserializable, SignedPublicKey, SignedPublicSubKey,
 };
 use pgp::crypto::hash::HashAlgorithm;
-use pgp::packet::{Signature, SignatureType};
+use pgp::errors::Error as PgpError;
+use pgp::packet::{Packet, PacketParser, Signature, SignatureType};
 use pgp::ser::Serialize;
 use pgp::types::{KeyDetails, PublicParams, Tag, VerifyingKey};
 
@@ -63,9 +64,9 @@ impl Keyring {
                 self.keys.extend(keys.take(1000).filter_map(Result::ok));
             }
         } else {
-            let keys = SignedPublicKey::from_bytes_many(Cursor::new(bytes.to_vec()))
-                .map_err(|e| keyring_error(name, &e.to_string()))?;
+            let packets = PacketParser::new(Cursor::new(bytes)).filter_map(of_a_key);
             // Keys of kinds the library does not know are passed over, like gpgv does.
+            let keys = SignedPublicKey::from_packets(packets.peekable());
             self.keys.extend(keys.take(1000).filter_map(Result::ok));
         }
         if self.keys.len() == before {
@@ -226,6 +227,24 @@ fn strong(signature: &Signature) -> Result<(), String> {
         ) => Ok(()),
         Some(weak) => Err(format!("uses the weak digest {weak}")),
         None => Err("uses no known digest".to_owned()),
+    }
+}
+
+/// What counts of a keyring file. Those that GnuPG keeps for itself have trust packets between a key's parts (RFC 9580,
+/// section 5.10), as Ubuntu's has; without them a name would lose its signatures. Packets of unknown kinds say nothing.
+fn of_a_key(packet: Result<Packet, PgpError>) -> Option<Result<Packet, PgpError>> {
+    match &packet {
+        Ok(Packet::Trust(_) | Packet::Marker(_) | Packet::Padding(_))
+        | Err(PgpError::Unsupported { .. }) => None,
+        Err(PgpError::InvalidPacketContent { source })
+            if matches!(
+                **source,
+                PgpError::Unsupported { .. } | PgpError::EllipticCurve { .. }
+            ) =>
+        {
+            None
+        }
+        _ => Some(packet),
     }
 }
 

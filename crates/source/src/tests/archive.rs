@@ -116,6 +116,18 @@ fn bad_signatures_are_refused() {
     refused(&repo, "not clear-signed");
 }
 
+/// GnuPG's own keyring file, as Ubuntu ships it, has trust packets between the parts of a key.
+#[test]
+fn a_keyring_that_gnupg_uses_itself_is_read() {
+    let repo = Repo::new();
+    repo.key("good2@example.org", "rsa2048", "never", "2025-12-01");
+    repo.export("good2@example.org", "plain.gpg");
+    let keyring = repo.keep("plain.gpg", "keys/good.gpg");
+    assert!(keyring.contains(":trust packet:"), "{keyring}");
+    repo.sign(&["good2@example.org"]);
+    try_resolve(&repo, &Place::new()).unwrap();
+}
+
 #[test]
 fn an_expired_key_is_refused() {
     let repo = Repo::new();

@@ -114,6 +114,27 @@ impl Repo {
             .args(["--export", name]));
     }
 
+    /// Imports exported keys into a keyring file `to`, as an administrator keeps one; gives its packets as gpg lists them.
+    pub(super) fn keep(&self, exported: &str, to: &str) -> String {
+        let file = self.path(to);
+        let _ = std::fs::remove_file(&file);
+        let gpg = || {
+            let mut command = self.gpg("20260102T030000!");
+            command
+                .args([
+                    "--no-auto-check-trustdb",
+                    "--no-default-keyring",
+                    "--keyring",
+                ])
+                .arg(&file);
+            command
+        };
+        // An empty file is taken for a keyring of the old form, which has trust packets.
+        std::fs::write(&file, b"").unwrap();
+        run(gpg().arg("--import").arg(self.path(exported)));
+        run(gpg().arg("--list-packets").arg(&file))
+    }
+
     pub(super) fn revoke(&self, name: &str) {
         let listed = run(self
             .gpg("20260102T030000!")
