@@ -4,7 +4,7 @@ use amiforge_types::Arch;
 
 /// Default packages beyond the essential ones, without anything recommended. An entry may offer
 /// alternatives (`a | b`): the first that the suite has is taken, because a name came or went between
-/// two releases.
+/// two releases, or another distribution of the family (Ubuntu) has the same by other names.
 ///
 /// Together they boot by BIOS and UEFI, bring up every Ethernet interface by DHCP (systemd-networkd,
 /// which is in the systemd package: the fewest processes on the way to a network), and let cloud-init
@@ -37,7 +37,14 @@ pub(crate) fn packages(arch: Arch) -> Vec<&'static str> {
         "procps",
     ];
     match arch {
-        Arch::X86_64 => out.extend(["linux-image-cloud-amd64", "grub-cloud-amd64"]),
+        Arch::X86_64 => out.extend([
+            "linux-image-cloud-amd64 | linux-image-virtual",
+            // What this one brings has to be named where it is missing.
+            "grub-cloud-amd64 | grub2-common",
+            "grub-cloud-amd64 | grub-pc-bin",
+            "grub-cloud-amd64 | grub-efi-amd64-signed",
+            "grub-cloud-amd64 | shim-signed",
+        ]),
         Arch::Arm64 => {
             out.extend([
                 "linux-image-cloud-arm64",

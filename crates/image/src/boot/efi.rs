@@ -6,7 +6,7 @@
 //! EFI/BOOT/grubx64.efi     GRUB, started by shim
 //! EFI/BOOT/mmx64.efi       MokManager
 //! EFI/debian/…             the same under its own name, with what a boot entry would need
-//! EFI/debian/grub.cfg      finds the root file system; this path is built into Debian's GRUB
+//! EFI/debian/grub.cfg      finds the root file system; this path is built into GRUB, here Debian's
 //! ```
 //!
 //! shim's fallback (`fbx64.efi`) is left out of `EFI/BOOT`: with it there, shim would write boot
@@ -83,6 +83,7 @@ pub(super) fn install(
         },
     };
 
+    let vendor = vendor_of(second.as_deref().unwrap_or(&first));
     let mut out = vec![FatFile::new(
         format!("EFI/BOOT/{default}"),
         Arc::clone(&first),
@@ -93,33 +94,81 @@ pub(super) fn install(
             format!("EFI/BOOT/{grub}"),
             Arc::clone(&grub_bytes),
         ));
-        out.push(FatFile::new(format!("EFI/debian/{grub}"), grub_bytes));
-        out.push(FatFile::new(format!("EFI/debian/shim{suffix}.efi"), first));
+        out.push(FatFile::new(format!("EFI/{vendor}/{grub}"), grub_bytes));
+        out.push(FatFile::new(
+            format!("EFI/{vendor}/shim{suffix}.efi"),
+            first,
+        ));
         if let Some(manager) = shim_file(&format!("mm{suffix}.efi.signed"))? {
             out.push(FatFile::new(
                 format!("EFI/BOOT/mm{suffix}.efi"),
                 Arc::clone(&manager),
             ));
-            out.push(FatFile::new(format!("EFI/debian/mm{suffix}.efi"), manager));
+            out.push(FatFile::new(
+                format!("EFI/{vendor}/mm{suffix}.efi"),
+                manager,
+            ));
         }
         if let Some(fallback) = shim_file(&format!("fb{suffix}.efi.signed"))? {
-            out.push(FatFile::new(format!("EFI/debian/fb{suffix}.efi"), fallback));
+            out.push(FatFile::new(
+                format!("EFI/{vendor}/fb{suffix}.efi"),
+                fallback,
+            ));
         }
         if let Some(csv) = shim_file(&format!("BOOT{}.CSV", suffix.to_uppercase()))? {
             out.push(FatFile::new(
-                format!("EFI/debian/BOOT{}.CSV", suffix.to_uppercase()),
+                format!("EFI/{vendor}/BOOT{}.CSV", suffix.to_uppercase()),
                 csv,
             ));
         }
     } else {
-        out.push(FatFile::new(format!("EFI/debian/{grub}"), first));
+        out.push(FatFile::new(format!("EFI/{vendor}/{grub}"), first));
     }
     let config = format!(
         "search.fs_uuid {} root\nset prefix=($root)'/boot/grub'\nconfigfile $prefix/grub.cfg\n",
         ids.root
     );
-    out.push(FatFile::new("EFI/debian/grub.cfg", config.into_bytes()));
+    out.push(FatFile::new(
+        format!("EFI/{vendor}/grub.cfg"),
+        config.into_bytes(),
+    ));
 
     copy_modules(files, &library, &format!("/boot/grub/{platform}"))?;
     Ok(out)
+}
+
+/// The folder of the ESP where a GRUB looks for its configuration. Distributions build it into theirs as `/EFI/<name>`.
+fn vendor_of(grub: &[u8]) -> String {
+    const PREFIX: &[u8] = b"/EFI/";
+    let name = grub
+        .windows(PREFIX.len())
+        .enumerate()
+        .filter(|(_, window)| *window == PREFIX)
+        .find_map(|(at, _)| {
+            let rest = grub.get(at + PREFIX.len()..)?;
+            let name = rest.get(..rest.iter().take(32).position(|b| *b == 0)?)?;
+            let fits = |b: &u8| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_';
+            let is_name = !name.is_empty() && name.iter().all(fits);
+            let name = std::str::from_utf8(name).ok().filter(|_| is_name)?;
+            (!name.eq_ignore_ascii_case("BOOT")).then(|| name.to_owned())
+        });
+    name.unwrap_or_else(|| "debian".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grub_says_where_its_configuration_is() {
+        for (grub, vendor) in [
+            (&b"x/EFI/ubuntu\0y"[..], "ubuntu"),
+            (b"/EFI/BOOT\0/EFI/debian\0", "debian"),
+            (b"/EFI/%s/x\0/EFI/\0/EFI/a name\0", "debian"),
+            (b"/EFI/cut", "debian"),
+            (b"", "debian"),
+        ] {
+            assert_eq!(vendor_of(grub), vendor);
+        }
+    }
 }
