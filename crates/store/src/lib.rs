@@ -23,7 +23,7 @@
 //!
 //! Entry types: [`Store`], [`FileBlob`], [`FileTarget`]; and the functions [`harvest`],
 //! [`materialise`] and [`remove_tree`], which work on directory handles and are called inside a
-//! user namespace. [`read_folder`] and [`apply_changes`] are their counterparts for a folder of the
+//! user namespace. [`put_over`] and [`take_off`] stand in for overlayfs where it cannot be mounted. [`read_folder`] and [`apply_changes`] are their counterparts for a folder of the
 //! user's, called outside of any.
 #![forbid(unsafe_code)]
 
@@ -41,6 +41,7 @@ mod materialise;
 mod records;
 mod remove;
 mod session;
+mod stack;
 mod store;
 mod target;
 mod uses;
@@ -56,6 +57,7 @@ pub use layers::{LayerWriter, PutLayerError, RootWriter, StoredLayer};
 pub use lock::{FolderLock, LayerLock};
 pub use materialise::{MaterialiseError, MaterialiseReport, materialise};
 pub use remove::{RemoveError, remove_tree, remove_tree_at};
+pub use stack::{Seen, StackError, put_over, take_off};
 pub use store::Store;
 pub use target::FileTarget;
 pub use uses::{LayerUse, Unused};

@@ -39,7 +39,7 @@ pub struct MaterialiseError {
 }
 
 impl MaterialiseError {
-    fn new(action: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn new(action: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_vec();
         move |source| Self {
             action,
@@ -48,7 +48,7 @@ impl MaterialiseError {
         }
     }
 
-    fn errno(action: &'static str, path: &[u8]) -> impl FnOnce(rustix::io::Errno) -> Self {
+    pub(crate) fn errno(action: &'static str, path: &[u8]) -> impl FnOnce(rustix::io::Errno) -> Self {
         let path = path.to_vec();
         move |e| Self {
             action,
@@ -78,10 +78,7 @@ pub fn materialise(
     let mut dirs: Vec<(&[u8], &Inode, bool)> = Vec::new();
     let mut files: Vec<(&[u8], &Inode, &Content)> = Vec::new();
     let mut links: Vec<(&[u8], &[u8])> = Vec::new();
-    let mut places = Parents {
-        root: target,
-        open: None,
-    };
+    let mut places = Parents::below(target);
     for (path, entry) in &diff.entries {
         match entry {
             LayerEntry::Put(inode) | LayerEntry::PutOpaque(inode) => match &inode.kind {
@@ -137,13 +134,17 @@ pub fn materialise(
 }
 
 /// The directory that the current entry is in, kept open since entries come sorted.
-struct Parents<'a> {
+pub(crate) struct Parents<'a> {
     root: BorrowedFd<'a>,
     open: Option<(Vec<u8>, OwnedFd)>,
 }
 
-impl Parents<'_> {
-    fn of<'p>(&mut self, path: &'p [u8]) -> Result<(BorrowedFd<'_>, &'p OsStr)> {
+impl<'a> Parents<'a> {
+    pub(crate) fn below(root: BorrowedFd<'a>) -> Self {
+        Self { root, open: None }
+    }
+
+    pub(crate) fn of<'p>(&mut self, path: &'p [u8]) -> Result<(BorrowedFd<'_>, &'p OsStr)> {
         let (dir, name) = split(path);
         if self.open.as_ref().is_none_or(|(open, _)| open != dir) {
             let fd = open_dir(self.root, dir)
@@ -163,7 +164,7 @@ impl Parents<'_> {
             .map_err(MaterialiseError::errno("create the directory", path))
     }
 
-    fn make_symlink(&mut self, path: &[u8], link: &[u8]) -> Result<()> {
+    pub(crate) fn make_symlink(&mut self, path: &[u8], link: &[u8]) -> Result<()> {
         let (dir, name) = self.of(path)?;
         let link = OsStr::from_bytes(link);
         rustix::fs::symlinkat(link, dir, name)
@@ -171,7 +172,7 @@ impl Parents<'_> {
     }
 
     /// A pipe, a socket, or (as a character device, 0:0) a whiteout.
-    fn make_node(&mut self, path: &[u8], kind: FileType) -> Result<()> {
+    pub(crate) fn make_node(&mut self, path: &[u8], kind: FileType) -> Result<()> {
         let (dir, name) = self.of(path)?;
         let mode = if kind == FileType::CharacterDevice {
             Mode::empty()
@@ -183,7 +184,7 @@ impl Parents<'_> {
     }
 
     /// Owner, attributes, mode and time of something that cannot be opened.
-    fn set_named(&mut self, path: &[u8], inode: &Inode) -> Result<u64> {
+    pub(crate) fn set_named(&mut self, path: &[u8], inode: &Inode) -> Result<u64> {
         let (dir, name) = self.of(path)?;
         let stat = &inode.stat;
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
@@ -245,7 +246,7 @@ pub(crate) fn fill(target: &FileTarget, content: &Content, blobs: &BlobTable) ->
     Ok(())
 }
 
-fn make_link(root: BorrowedFd<'_>, path: &[u8], to: &[u8]) -> Result<()> {
+pub(crate) fn make_link(root: BorrowedFd<'_>, path: &[u8], to: &[u8]) -> Result<()> {
     let open = |dir| open_dir(root, dir).map_err(MaterialiseError::new("open the parent of", path));
     let ((new_dir, new_name), (old_dir, old_name)) = (split(path), split(to));
     let (new, old) = (open(new_dir)?, open(old_dir)?);
@@ -269,7 +270,7 @@ fn finish_dir(root: BorrowedFd<'_>, path: &[u8], inode: &Inode, opaque: bool) ->
 }
 
 /// Owner first, since changing it drops set-id bits and capabilities; the time last.
-fn set_open(fd: BorrowedFd<'_>, path: &[u8], inode: &Inode) -> Result<u64> {
+pub(crate) fn set_open(fd: BorrowedFd<'_>, path: &[u8], inode: &Inode) -> Result<u64> {
     let stat = &inode.stat;
     rustix::fs::fchown(
         fd,

@@ -26,7 +26,7 @@ use amiforge_types::{Timestamp, WriteAt};
 use crate::FileTarget;
 
 pub use folder::read_folder;
-pub(crate) use walk::stat_of;
+pub(crate) use walk::{kind_of, stat_of};
 
 /// Zero runs of at least this many bytes (in whole blocks of [`HOLE_BLOCK`]) become holes.
 pub(crate) const HOLE_BYTES: u64 = 64 << 10;

@@ -42,7 +42,7 @@ impl FileState {
 }
 
 /// The type of the entry `name` of `dir`, without its data. `path` is for messages.
-pub(super) fn kind_of(
+pub(crate) fn kind_of(
     dir: BorrowedFd<'_>,
     name: &[u8],
     stat: &rustix::fs::Stat,

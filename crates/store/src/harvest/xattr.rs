@@ -17,19 +17,19 @@ const MAX_XATTR: usize = 64 << 10;
 
 /// What overlayfs says about an inode, and the attributes that the image keeps.
 #[derive(Debug, Default)]
-pub(super) struct Attrs {
-    pub(super) kept: BTreeMap<Vec<u8>, Vec<u8>>,
-    pub(super) whiteout: bool,
-    pub(super) opaque: bool,
+pub(crate) struct Attrs {
+    pub(crate) kept: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) whiteout: bool,
+    pub(crate) opaque: bool,
     /// Flags that overlayfs keeps beside the file.
-    pub(super) protected: InodeFlags,
+    pub(crate) protected: InodeFlags,
     /// An overlay attribute that means that part of the inode is elsewhere.
-    pub(super) unsupported: Option<String>,
+    pub(crate) unsupported: Option<String>,
 }
 
 /// Reads the attributes of the entry `name` of `dir` without following a link; with an empty name
 /// those of `dir` itself.
-pub(super) fn read(dir: BorrowedFd<'_>, name: &[u8], form: Form) -> io::Result<Attrs> {
+pub(crate) fn read(dir: BorrowedFd<'_>, name: &[u8], form: Form) -> io::Result<Attrs> {
     let path = proc_path(dir, name);
     let mut attrs = Attrs::default();
     for attr in list(&path, name.is_empty())? {
@@ -64,7 +64,7 @@ pub(super) fn read(dir: BorrowedFd<'_>, name: &[u8], form: Form) -> io::Result<A
     Ok(attrs)
 }
 
-fn strip_overlay(name: &[u8]) -> Option<&[u8]> {
+pub(crate) fn strip_overlay(name: &[u8]) -> Option<&[u8]> {
     name.strip_prefix(b"user.overlay.")
         .or_else(|| name.strip_prefix(b"trusted.overlay."))
 }
