@@ -172,6 +172,7 @@ fn shown_ids(sandbox: &Sandbox) -> String {
         (Way::MappedIds, true) => "by newuidmap and newgidmap",
         (Way::MappedIds, false) => "written directly",
         (Way::SingleId, _) => "the only ones; owners are recorded",
+        (Way::Chroot, _) => "each is itself",
     };
     format!(
         "users from {}, groups from {}, {how}",

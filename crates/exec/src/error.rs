@@ -40,6 +40,15 @@ pub enum SandboxError {
         /// What it said.
         message: String,
     },
+    /// Only root can change its root directory.
+    #[error("only root can change its root directory")]
+    NotRoot,
+    /// Root, but not with all that it takes.
+    #[error("root lacks {}", .names.join(", "))]
+    MissingCapabilities {
+        /// Their names (capabilities(7)).
+        names: Vec<&'static str>,
+    },
     /// The kernel, or a policy on top of it, refused something the sandbox is made of.
     #[error("cannot {what}")]
     Refused {
@@ -102,6 +111,8 @@ impl SandboxError {
                 | Self::NoRoomForIds
                 | Self::MissingTool { .. }
                 | Self::MapRefused { .. }
+                | Self::NotRoot
+                | Self::MissingCapabilities { .. }
                 | Self::Refused { .. }
                 | Self::NoWay { .. }
         )
@@ -119,6 +130,13 @@ impl SandboxError {
             Self::MapRefused { .. } => {
                 Some("check the range in /etc/subuid and /etc/subgid, and that newuidmap and newgidmap are set-uid root".into())
             }
+            Self::MissingCapabilities { names } => Some(format!(
+                "start the container with --cap-add {}",
+                names.join(" --cap-add ")
+            )),
+            Self::Refused { what, .. } if what.contains("a device") => Some(
+                "in a container, allow device nodes (--cap-add MKNOD), and have the store on a file system that is not mounted nodev (AMIFORGE_HOME moves it)".into(),
+            ),
             Self::Refused { what, .. } if what.contains("user namespace") => Some(
                 "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0 and user.max_user_namespaces above 0; in a container, allow unshare and mount (--security-opt seccomp=unconfined)".into(),
             ),

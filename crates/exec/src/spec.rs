@@ -242,11 +242,13 @@ pub enum Way {
     MappedIds,
     /// A user namespace with the caller's own id alone, behind root; owners are recorded.
     SingleId,
+    /// A changed root directory, as root of a container in which there can be no namespaces and no mounts.
+    Chroot,
 }
 
 impl Way {
     /// All of them, in the order in which they are tried.
-    pub const ALL: &'static [Self] = &[Self::MappedIds, Self::SingleId];
+    pub const ALL: &'static [Self] = &[Self::MappedIds, Self::SingleId, Self::Chroot];
 
     /// Its name for people and options.
     #[must_use]
@@ -254,6 +256,7 @@ impl Way {
         match self {
             Self::MappedIds => "mapped-ids",
             Self::SingleId => "single-id",
+            Self::Chroot => "chroot",
         }
     }
 }
@@ -286,7 +289,7 @@ pub struct IdMap {
     pub uid_base: u32,
     /// Host group id behind group 0 of the image.
     pub gid_base: u32,
-    /// How many ids there are: [`ID_COUNT`], or one.
+    /// How many ids there are: [`ID_COUNT`], or one. Without a namespace every id is itself.
     pub count: u32,
     /// True: written by newuidmap and newgidmap. False: written directly, as root or of one's own ids.
     pub helpers: bool,

@@ -5,10 +5,12 @@
 //! it is sound (SAFETY). No other crate may contain unsafe code.
 #![allow(unsafe_code, reason = "this crate exists to hold it")]
 
+mod confine;
 mod notify;
 
 use std::io;
 
+pub use confine::{Confinement, confine};
 pub use notify::{
     Answer, Asked, Call, Listener, read_memory, stat_bytes, statx_bytes, watch, write_memory,
 };

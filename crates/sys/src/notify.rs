@@ -10,9 +10,9 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd
 
 /// Calls in the form of `x32` have this bit and are no calls of ours.
 #[cfg(target_arch = "x86_64")]
-const ARCH: u32 = 0xc000_003e;
+pub(crate) const ARCH: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
-const ARCH: u32 = 0xc000_00b7;
+pub(crate) const ARCH: u32 = 0xc000_00b7;
 
 /// `O_CREAT` and `O_TMPFILE` are looked for in an argument; a call without them is not watched.
 const MAKES: u32 = libc::O_CREAT as u32;
@@ -146,7 +146,7 @@ impl From<Listener> for OwnedFd {
     }
 }
 
-fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+pub(crate) fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     libc::sock_filter {
         code: u16::try_from(code).unwrap_or(0),
         jt,
@@ -156,7 +156,7 @@ fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
 }
 
 /// The offset of the low half of argument `n` in `struct seccomp_data` (little endian).
-const fn arg_offset(n: u32) -> u32 {
+pub(crate) const fn arg_offset(n: u32) -> u32 {
     16 + 8 * n
 }
 

@@ -22,19 +22,7 @@ pub(super) fn run(
     alive: &OwnedFd,
     out: &mut Out,
 ) -> Result<JobResult, ChildError> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(|e| refused("die with the parent", e))?;
-    let mut poll = [PollFd::new(alive, PollFlags::IN)];
-    let died = rustix::event::poll(
-        &mut poll,
-        Some(&Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        }),
-    );
-    if !matches!(died, Ok(0)) {
-        return Err(ChildError::plain("the parent is gone"));
-    }
+    die_with_parent(alive)?;
     // Kernels without keyrings have none to leave.
     let _no_keyrings = amiforge_sys::join_new_session_keyring();
 
@@ -56,8 +44,18 @@ pub(super) fn run(
     }
 
     let held = Held::of(&root.limits);
+    carry_out(job, &held, None, out)
+}
+
+/// Runs a job of foreign code where the root is in its place. A shell gets the `terminal`, or one of its own.
+pub(super) fn carry_out(
+    job: Job,
+    held: &Held,
+    terminal: Option<OwnedFd>,
+    out: &mut Out,
+) -> Result<JobResult, ChildError> {
     if let Job::Shell { shell, .. } = &job {
-        let ended = executor::run_shell(shell, &held, &mut |fds| {
+        let ended = executor::run_shell(shell, held, terminal, &mut |fds| {
             // Standard input is a socket for this job.
             handed::send(io::stdin(), fds)?;
             out.send(&FromChild::Opened);
@@ -70,7 +68,7 @@ pub(super) fn run(
     let mut sink = |event| out.send(&FromChild::Event(event));
     Ok(match job {
         Job::Script { script, .. } => JobResult::Script(
-            executor::run_script(&script, &held, &mut sink)
+            executor::run_script(&script, held, &mut sink)
                 .map_err(|e| ChildError::job("cannot run the script", &e))?,
         ),
         Job::Component {
@@ -80,10 +78,28 @@ pub(super) fn run(
             ..
         } => JobResult::Run(Box::new(executor::execute(
             &run,
-            Machine::live(&outside, &held),
+            Machine::live(&outside, held),
             journal,
             &mut sink,
         ))),
         _ => return Err(ChildError::plain("this job is a trusted one")),
     })
+}
+
+/// Has the calling process die with the one that holds the other end of `alive`.
+pub(super) fn die_with_parent(alive: &OwnedFd) -> Result<(), ChildError> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|e| refused("die with the parent", e))?;
+    let mut poll = [PollFd::new(alive, PollFlags::IN)];
+    let died = rustix::event::poll(
+        &mut poll,
+        Some(&Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        }),
+    );
+    if !matches!(died, Ok(0)) {
+        return Err(ChildError::plain("the parent is gone"));
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@
 //! Host directories are opened by S *after* it left the host's mount namespace and *before* its
 //! ids change: then it may still reach them as the caller does, and overlayfs takes them.
 
+mod chrooted;
 mod dirs;
 mod init;
 mod layers;
@@ -23,6 +24,7 @@ use std::io::{self, BufRead, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
+use amiforge_store::Seen;
 use amiforge_sys::{Fork, Namespaces, Pid};
 use rustix::process::{Signal, WaitOptions};
 use rustix::thread::{Gid, Uid};
@@ -128,6 +130,9 @@ fn serve(out: &mut Out) -> Result<(), ChildError> {
         .map_err(|e| ChildError::job("the job is not understood", &e))?;
 
     let dirs = dirs::Dirs::of(&job)?;
+    if way == Way::Chroot {
+        return chrooted::serve(job, &dirs, parent, out);
+    }
     let recorder = watched::prepare(way, &job)?;
     unshare(&job)?;
     let opened = dirs.open(&job)?;
@@ -146,7 +151,7 @@ fn serve(out: &mut Out) -> Result<(), ChildError> {
 
     if job.trusted() {
         match recorder {
-            None => trusted::run(job)?,
+            None => trusted::run(job, way)?,
             Some(recorder) => watched::trusted(job, recorder)?,
         }
         out.send(&FromChild::Done(JobResult::Unit));
@@ -211,7 +216,7 @@ fn supervise(
         Fork::Parent(pid) => {
             drop(opened);
             let mut recorder = watched::listen(pair, recorder)?;
-            let given_up = attend(pid, recorder.as_mut())?;
+            let given_up = attend(pid, recorder.as_mut(), None)?;
             let status = loop {
                 match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
                     Ok(Some((_, status))) => break status,
@@ -242,7 +247,12 @@ fn supervise(
 
 /// Returns when `pid` has ended, answering its calls until then; ends it when the parent closes our standard input, and says so.
 /// Ending the first process of a pid namespace takes every process of the job along, and waiting for it waits for them all.
-fn attend(pid: Pid, mut recorder: Option<&mut Recorder>) -> Result<bool, ChildError> {
+/// With `seen`, notes which files are used meanwhile.
+fn attend(
+    pid: Pid,
+    mut recorder: Option<&mut Recorder>,
+    mut seen: Option<&mut Seen>,
+) -> Result<bool, ChildError> {
     use rustix::event::{PollFd, PollFlags};
     let init = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
         .map_err(|e| refused("watch the first process", e))?;
@@ -257,12 +267,20 @@ fn attend(pid: Pid, mut recorder: Option<&mut Recorder>) -> Result<bool, ChildEr
         if let Some(recorder) = recorder.as_deref().filter(|_| asks) {
             fds.push(PollFd::new(recorder, PollFlags::IN));
         }
+        if let Some(queue) = seen.as_deref().and_then(Seen::queue) {
+            fds.push(PollFd::from_borrowed_fd(queue, PollFlags::IN));
+        }
         match rustix::event::poll(&mut fds, None) {
             Err(rustix::io::Errno::INTR) => continue,
             Err(e) => return Err(refused("watch the first process", e)),
             Ok(_) if !fds[0].revents().is_empty() => return Ok(false),
             Ok(_) if fds[1].revents().is_empty() => {
                 let asked = fds.get(2).map(PollFd::revents);
+                // One who is watched by a recorder is not seen.
+                if let Some(seen) = seen.as_deref_mut() {
+                    seen.note();
+                    continue;
+                }
                 asks = asked.is_some_and(|events| events.contains(PollFlags::IN));
                 if let Some(recorder) = recorder.as_deref_mut().filter(|_| asks) {
                     let served = recorder.serve();

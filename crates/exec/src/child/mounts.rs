@@ -137,7 +137,7 @@ fn view(stage: &OwnedFd, lowers: &[OwnedFd]) -> Result<OwnedFd, ChildError> {
 }
 
 /// The topmost lower directory lends the root directory its attributes, until the upper has them.
-fn copy_root(image: &OwnedFd, shims: &OwnedFd) -> Result<(), ChildError> {
+pub(super) fn copy_root(image: &OwnedFd, shims: &OwnedFd) -> Result<(), ChildError> {
     let failed = |e| ChildError::job("cannot prepare the root directory", &e);
     let stat = rustix::fs::fstat(image).map_err(failed)?;
     let (uid, gid) = (
@@ -175,7 +175,7 @@ fn devices(root: &OwnedFd, way: Way) -> Result<(), ChildError> {
         "devpts",
         MountFlags::NOSUID | MountFlags::NOEXEC,
         Some(match way {
-            Way::MappedIds => c"newinstance,ptmxmode=0666,mode=0620,gid=5",
+            Way::MappedIds | Way::Chroot => c"newinstance,ptmxmode=0666,mode=0620,gid=5",
             // There is no group 5.
             Way::SingleId => c"newinstance,ptmxmode=0666,mode=0620",
         }),
@@ -194,7 +194,7 @@ fn devices(root: &OwnedFd, way: Way) -> Result<(), ChildError> {
     Ok(())
 }
 
-fn mkdir_mode(dir: &OwnedFd, name: &str, mode: u32) -> Result<(), ChildError> {
+pub(super) fn mkdir_mode(dir: &OwnedFd, name: &str, mode: u32) -> Result<(), ChildError> {
     let failed = |e| ChildError::refused(format!("make the directory {name}"), e);
     rustix::fs::mkdirat(dir, name, Mode::RWXU).map_err(failed)?;
     rustix::fs::fchmod(open_at(dir, name)?, Mode::from_raw_mode(mode)).map_err(failed)
@@ -239,7 +239,7 @@ fn fd_path(fd: &OwnedFd) -> String {
 }
 
 /// Opens a directory of ours or of the image; never follows a link.
-fn open_at(dir: &OwnedFd, name: &str) -> Result<OwnedFd, ChildError> {
+pub(super) fn open_at(dir: &OwnedFd, name: &str) -> Result<OwnedFd, ChildError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, name, flags, Mode::empty())
         .map_err(|e| ChildError::job(format!("cannot open the directory {name} of the root"), &e))

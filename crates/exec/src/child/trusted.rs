@@ -8,13 +8,19 @@ use rustix::fs::{CWD, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use rustix::thread::{Gid, Uid};
 
-use super::{ChildError, layers};
-use crate::spec::RootSpec;
+use super::{ChildError, chrooted, layers};
+use crate::spec::{RootSpec, Way};
 use crate::wire::Job;
 
-pub(super) fn run(job: Job) -> Result<(), ChildError> {
+pub(super) fn run(job: Job, way: Way) -> Result<(), ChildError> {
     match job {
-        Job::Prepare { root, keep_tmp } => prepare(&root, keep_tmp),
+        Job::Prepare { root, keep_tmp } => {
+            prepare(&root, keep_tmp)?;
+            match way {
+                Way::Chroot => chrooted::stack(&root),
+                Way::MappedIds | Way::SingleId => Ok(()),
+            }
+        }
         Job::Materialise { layer, dir, place } => layers::materialise(&layer, &dir, &place),
         Job::Harvest {
             upper,
@@ -65,7 +71,7 @@ fn prepare(root: &RootSpec, keep_tmp: bool) -> Result<(), ChildError> {
     }
     // A work directory of an earlier mount holds a mark that forbids to use it again.
     let old = match keep_tmp {
-        true => ["overlay", "stage"]
+        true => ["overlay", "stage", chrooted::ROOT]
             .map(|name| root.work.join(name))
             .to_vec(),
         false => vec![root.work.clone()],

@@ -19,7 +19,7 @@ pub(super) type Pair = Option<(OwnedFd, OwnedFd)>;
 /// Reads the records that a job needs. `None`: it needs none.
 pub(super) fn prepare(way: Way, job: &Job) -> Result<Option<Prepared>, ChildError> {
     let dirs = match (way, job) {
-        (Way::MappedIds, _) | (_, Job::RemoveTrees { .. }) => return Ok(None),
+        (Way::MappedIds | Way::Chroot, _) | (_, Job::RemoveTrees { .. }) => return Ok(None),
         (
             Way::SingleId,
             Job::Prepare { root, .. }
@@ -100,7 +100,7 @@ pub(super) fn trusted(job: Job, prepared: Prepared) -> Result<(), ChildError> {
             let result = dies
                 .map_err(|e| refused("die with the parent", e))
                 .and_then(|()| pair.map_or(Ok(()), |(_, theirs)| begin(theirs)))
-                .and_then(|()| own::run(job));
+                .and_then(|()| own::run(job, Way::SingleId));
             let code = match result {
                 Ok(()) => 0,
                 Err(ChildError { what, refused }) => {
@@ -115,7 +115,7 @@ pub(super) fn trusted(job: Job, prepared: Prepared) -> Result<(), ChildError> {
         Fork::Parent(pid) => {
             drop(tell);
             let mut recorder = listen(pair, Some(prepared))?;
-            attend(pid, recorder.as_mut())?;
+            attend(pid, recorder.as_mut(), None)?;
             let status = rustix::process::waitpid(Some(pid), WaitOptions::empty())
                 .map_err(|e| refused("wait for a process", e))?;
             let mut text = Vec::new();

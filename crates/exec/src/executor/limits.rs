@@ -3,12 +3,15 @@
 //! `RLIMIT_NPROC` is counted per user of a user namespace (Linux 5.14; before, per user of the host,
 //! of whom a sandbox has its own too). Nothing inside can raise it: that would take a capability in
 //! the host's namespace. The executor itself stays free of it, or it could not report.
+//! Of root of the host it is not kept by the kernel at all: where that is who runs the steps, they are counted, and ended
+//! when there are too many.
 
 use std::collections::BTreeMap;
 
 use amiforge_sys::{Resource, Rlimit};
 use rustix::process::getrlimit;
 
+use super::processes;
 use crate::spec::Limits;
 
 /// Bytes of the disk that steps must leave, if it has [`PLENTY`] when they start. A disk that has less is full soon
@@ -28,6 +31,8 @@ pub(crate) struct Held {
     pub(crate) list: Vec<(Resource, Rlimit)>,
     pub(crate) processes: Option<u64>,
     file_size: Option<u64>,
+    /// Whether whoever runs the commands has to see to the limit of processes.
+    pub(crate) watched: bool,
 }
 
 impl Held {
@@ -54,6 +59,7 @@ impl Held {
             list,
             processes: Some(processes),
             file_size,
+            watched: processes::adopts(),
         }
     }
 
@@ -69,16 +75,19 @@ impl Held {
         room().filter(|free| *free >= PLENTY).map(|_| RESERVE)
     }
 
-    /// How the processes of one user are to the limit now.
-    pub(crate) fn crowd(&self) -> Crowd {
+    /// How the processes of one user are to the limit now, and whether they are beyond it, which the kernel does not
+    /// allow where it keeps it.
+    pub(crate) fn crowd(&self) -> (Crowd, bool) {
         let Some(limit) = self.processes else {
-            return Crowd::Little;
+            return (Crowd::Little, false);
         };
-        match most_tasks() {
+        let count = most_tasks();
+        let crowd = match count {
             n if n >= limit - limit / 16 => Crowd::Full,
             n if n >= limit / 2 => Crowd::Half,
             _ => Crowd::Little,
-        }
+        };
+        (crowd, count > limit)
     }
 
     /// Which limit a failed step reached, in words.
@@ -119,19 +128,12 @@ pub(crate) fn tells_of_a_refused_fork(line: &str) -> bool {
         || (line.contains("fork") && line.contains("Resource temporarily unavailable"))
 }
 
-/// Processes and threads of the user that has most of them, of those that `/proc` shows.
+/// Processes and threads of the user that has most of them, of those that are ours.
 fn most_tasks() -> u64 {
     let mut by_user: BTreeMap<String, u64> = BTreeMap::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let is_process = entry
-            .file_name()
-            .to_str()
-            .is_some_and(|n| n.parse::<u32>().is_ok());
-        if !is_process {
-            continue;
-        }
+    for process in processes::ours() {
         // One that is gone by now does not count.
-        let Ok(status) = std::fs::read_to_string(entry.path().join("status")) else {
+        let Some(status) = process.read("status") else {
             continue;
         };
         let field = |name: &str| {

@@ -10,6 +10,7 @@ mod journal;
 mod lent_files;
 mod limits;
 pub(crate) mod process;
+pub(crate) mod processes;
 mod reaper;
 mod script;
 mod secrets;
@@ -39,7 +40,7 @@ use crate::root::{Live, Root, TreeRoot};
 pub use journal::Journal;
 pub(crate) use limits::Held;
 pub(crate) use script::run_script;
-pub(crate) use shell::run_shell;
+pub(crate) use shell::{open_terminal, run_shell};
 
 use failures::Failures;
 use lent_files::LentFiles;

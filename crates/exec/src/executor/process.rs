@@ -1,15 +1,15 @@
 //! Runs one command: output line by line, a deadline, and nothing of it left behind on time-out.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use super::limits::{Crowd, room, tells_of_a_refused_fork};
-use super::{Held, reaper};
+use super::{Held, processes, reaper};
 use crate::MAX_LINE;
 use crate::event::ChildEvent;
 use crate::spec::UMASK;
@@ -33,6 +33,9 @@ const COUNT: Duration = Duration::from_millis(250);
 
 /// How often the free space is looked at. What a fast disk takes in that time is a part of the reserve.
 const ROOM: Duration = Duration::from_millis(40);
+
+/// The same where nobody else keeps them below their limit.
+const WATCH: Duration = Duration::from_millis(50);
 
 /// What to run and how.
 pub(crate) struct Spec<'a> {
@@ -132,18 +135,24 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
     let mut filled = None;
     let counts = spec.held.processes.is_some();
     let mut crowd = Crowd::Little;
-    let mut next_count = Instant::now() + COUNT;
+    let pause = if spec.held.watched { WATCH } else { COUNT };
+    let mut next_count = Instant::now() + pause;
     let mut next_room = spec.reserve.map(|_| Instant::now() + ROOM);
     while status.is_none() || streams > 0 {
-        if counts && crowd < Crowd::Full && Instant::now() >= next_count {
-            crowd = crowd.max(spec.held.crowd());
-            next_count = Instant::now() + COUNT;
+        let watched = spec.held.watched;
+        if counts && (watched || crowd < Crowd::Full) && Instant::now() >= next_count {
+            let (now, beyond) = spec.held.crowd();
+            crowd = crowd.max(now);
+            if watched && beyond {
+                processes::end_all();
+            }
+            next_count = Instant::now() + pause;
         }
         if status.is_none() && next_room.is_some_and(|next| Instant::now() >= next) {
             filled = room().filter(|free| Some(*free) < spec.reserve);
             next_room = Some(Instant::now() + ROOM);
         }
-        let counting = (counts && crowd < Crowd::Full).then_some(next_count);
+        let counting = (counts && (watched || crowd < Crowd::Full)).then_some(next_count);
         let wake = [until, counting, next_room].into_iter().flatten().min();
         let message = match wake {
             _ if filled.is_some() => Err(RecvTimeoutError::Timeout),
@@ -174,7 +183,7 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
         }
     }
     reaper::reap();
-    let left = spec.held.crowd();
+    let (left, _) = spec.held.crowd();
     crowd = crowd.max(left);
     let stdout = String::from_utf8_lossy(&output.stdout);
     Ok(Done {
@@ -326,52 +335,7 @@ fn read_lines(
 fn kill_all(root: u32) {
     // Stopping comes first so that nothing is born between the look and the kill.
     for signal in [Signal::STOP, Signal::KILL] {
-        for pid in family(root) {
-            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                let _gone = rustix::process::kill_process(pid, signal);
-            }
-        }
-    }
-}
-
-fn family(root: u32) -> BTreeSet<u32> {
-    let mut processes = Vec::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|n| n.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
-            continue;
-        };
-        // pid (name) state ppid pgrp session …; the name may hold anything, also brackets.
-        let Some((_, rest)) = stat.rsplit_once(')') else {
-            continue;
-        };
-        let mut fields = rest.split_ascii_whitespace().skip(1).map(str::parse::<u32>);
-        let (Some(Ok(parent)), Some(_), Some(Ok(session))) =
-            (fields.next(), fields.next(), fields.next())
-        else {
-            continue;
-        };
-        processes.push((pid, parent, session));
-    }
-    let mut family = BTreeSet::from([root]);
-    loop {
-        let before = family.len();
-        family.extend(
-            processes
-                .iter()
-                .filter(|(_, parent, session)| *session == root || family.contains(parent))
-                .map(|p| p.0)
-                .collect::<Vec<_>>(),
-        );
-        if family.len() == before {
-            return family;
-        }
+        processes::signal(processes::family(root), signal);
     }
 }
 

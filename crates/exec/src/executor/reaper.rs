@@ -1,4 +1,4 @@
-//! The duty of the first process of a pid namespace: waiting for whatever lost its parent.
+//! The duty of the first process of a pid namespace, and of one that adopts: waiting for whatever lost its parent.
 //!
 //! What has ended and nobody waits for keeps counting against the limit of processes, so a later step would have less
 //! than it was promised. In any other process nothing here differs from what the standard library does.
@@ -10,11 +10,13 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::process::WaitOptions;
 
+use super::processes;
+
 /// Children that somebody here waits for. Whoever takes a child's end away holds the lock.
 static OURS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 fn is_first() -> bool {
-    std::process::id() == 1
+    std::process::id() == 1 || processes::adopts()
 }
 
 /// Starts a command, which [`wait`] has to be called for.

@@ -18,7 +18,18 @@ use crate::spec::{ShellSpec, UMASK};
 /// Shells of an image, the better ones first.
 const SHELLS: &[&str] = &["/bin/bash", "/bin/sh"];
 
-/// Starts the command, hands out the other ends of its input and outputs (its terminal, or three pipes: input, output,
+/// A terminal for a shell that will run where there is no `/dev/pts`.
+///
+/// # Errors
+/// When there is none here either.
+pub(crate) fn open_terminal() -> io::Result<OwnedFd> {
+    let ours = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    rustix::pty::grantpt(&ours)?;
+    rustix::pty::unlockpt(&ours)?;
+    Ok(ours)
+}
+
+/// Starts the command, on a terminal that is `opened` already if one is, hands out the other ends of its input and outputs (its terminal, or three pipes: input, output,
 /// errors), and waits for its end.
 ///
 /// # Errors
@@ -26,6 +37,7 @@ const SHELLS: &[&str] = &["/bin/bash", "/bin/sh"];
 pub(crate) fn run_shell(
     spec: &ShellSpec,
     held: &Held,
+    opened: Option<OwnedFd>,
     hand_over: &mut dyn FnMut(&[BorrowedFd<'_>]) -> io::Result<()>,
 ) -> io::Result<ShellResult> {
     let mut argv = spec.argv.clone();
@@ -46,7 +58,7 @@ pub(crate) fn run_shell(
     let ours = match spec.terminal {
         Some(size) => {
             amiforge_sys::new_session_on_terminal(&mut command, UMASK);
-            vec![terminal(&mut command, size)?]
+            vec![terminal(&mut command, size, opened)?]
         }
         None => {
             amiforge_sys::new_session(&mut command, UMASK);
@@ -74,13 +86,25 @@ pub(crate) fn run_shell(
 }
 
 /// A terminal of the sandbox's own (pts(4)); the command gets it, the other side is returned.
-fn terminal(command: &mut Command, (rows, columns): (u16, u16)) -> io::Result<OwnedFd> {
-    let ours = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-    rustix::pty::grantpt(&ours)?;
-    rustix::pty::unlockpt(&ours)?;
-    let name = rustix::pty::ptsname(&ours, Vec::new())?;
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let theirs = rustix::fs::open(name, flags, Mode::empty())?;
+fn terminal(
+    command: &mut Command,
+    (rows, columns): (u16, u16),
+    opened: Option<OwnedFd>,
+) -> io::Result<OwnedFd> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let (ours, theirs) = match opened {
+        Some(ours) => {
+            let theirs = rustix::pty::ioctl_tiocgptpeer(&ours, flags)?;
+            (ours, theirs)
+        }
+        None => {
+            let ours = open_terminal()?;
+            let name = rustix::pty::ptsname(&ours, Vec::new())?;
+            let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+            let theirs = rustix::fs::open(name, flags, Mode::empty())?;
+            (ours, theirs)
+        }
+    };
     let size = Winsize {
         ws_row: rows,
         ws_col: columns,

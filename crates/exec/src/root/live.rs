@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps};
 
 use super::{FileKind, Metadata, Open, Root, is_ours};
+use crate::executor::processes;
+use crate::spec::HOST_NAME;
 
 /// The file system that the process itself sees at `/`.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +21,10 @@ pub(crate) struct Live;
 
 impl Root for Live {
     fn host_name(&self) -> String {
+        // Without a namespace for it the name is the machine's own.
+        if processes::adopts() {
+            return HOST_NAME.to_owned();
+        }
         let name = rustix::system::uname();
         name.nodename().to_string_lossy().into_owned()
     }

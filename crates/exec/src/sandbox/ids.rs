@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rustix::thread::CapabilitySet;
+
 use crate::error::SandboxError;
 use crate::spec::{ID_COUNT, IdMap};
 
@@ -79,6 +81,44 @@ pub(super) fn single() -> Result<IdMap, SandboxError> {
         uid_base: base("/proc/self/uid_map", uid)?,
         gid_base: base("/proc/self/gid_map", gid)?,
         count: 1,
+        helpers: false,
+    })
+}
+
+/// Capabilities that it takes to run steps in a changed root directory: to make files of everybody, to end processes of
+/// everybody, and to give up the rest.
+const CHROOT: &[(CapabilitySet, &str)] = &[
+    (CapabilitySet::CHOWN, "CAP_CHOWN"),
+    (CapabilitySet::DAC_OVERRIDE, "CAP_DAC_OVERRIDE"),
+    (CapabilitySet::FOWNER, "CAP_FOWNER"),
+    (CapabilitySet::FSETID, "CAP_FSETID"),
+    (CapabilitySet::KILL, "CAP_KILL"),
+    (CapabilitySet::MKNOD, "CAP_MKNOD"),
+    (CapabilitySet::SETFCAP, "CAP_SETFCAP"),
+    (CapabilitySet::SETGID, "CAP_SETGID"),
+    (CapabilitySet::SETPCAP, "CAP_SETPCAP"),
+    (CapabilitySet::SETUID, "CAP_SETUID"),
+    (CapabilitySet::SYS_CHROOT, "CAP_SYS_CHROOT"),
+];
+
+/// Without a namespace: each id is itself.
+pub(super) fn own() -> Result<IdMap, SandboxError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(SandboxError::NotRoot);
+    }
+    let held = rustix::thread::capabilities(None).map_err(|e| SandboxError::Refused {
+        what: "read the capabilities".to_owned(),
+        source: e.into(),
+    })?;
+    let missing = CHROOT.iter().filter(|(one, _)| !held.effective.contains(*one));
+    let names: Vec<_> = missing.map(|(_, name)| *name).collect();
+    if !names.is_empty() {
+        return Err(SandboxError::MissingCapabilities { names });
+    }
+    Ok(IdMap {
+        uid_base: 0,
+        gid_base: 0,
+        count: ID_COUNT,
         helpers: false,
     })
 }

@@ -82,6 +82,7 @@ impl Sandbox {
         let ids = match way {
             Way::MappedIds => ids::choose()?,
             Way::SingleId => ids::single()?,
+            Way::Chroot => ids::own()?,
         };
         Ok(Self { helper, way, ids })
     }

@@ -23,6 +23,8 @@ use crate::{FileBlob, FileTarget, remove_tree_at};
 /// and attributes. Names of one file in the layer are names of one file afterwards. Devices are left out, and what
 /// is in the folders `closed`, which are there but empty. Returns the paths of what was put, with the root's, which is empty.
 ///
+/// Without `threads` it starts none, for a process that is going to fork.
+///
 /// Call it as root; nobody else may write to `target` meanwhile. Links of either are never followed.
 ///
 /// # Errors
@@ -31,6 +33,7 @@ pub fn put_over(
     layer: impl AsFd,
     target: impl AsFd,
     closed: &[&[u8]],
+    threads: bool,
 ) -> Result<BTreeSet<Vec<u8>>> {
     let (layer, target) = (layer.as_fd(), target.as_fd());
     let mut put = Put {
@@ -55,9 +58,13 @@ pub fn put_over(
     while let Some(dir) = pending.pop() {
         put.directory(&dir, closed, &mut pending)?;
     }
-    put.files
-        .par_iter()
-        .try_for_each(|(path, inode, sparse)| copy(layer, target, path, inode, *sparse))?;
+    let make = |(path, inode, sparse): &(Vec<u8>, Inode, bool)| {
+        copy(layer, target, path, inode, *sparse)
+    };
+    match threads {
+        true => put.files.par_iter().try_for_each(make)?,
+        false => put.files.iter().try_for_each(make)?,
+    }
     for (path, to) in &put.links {
         make_link(target, path, to)?;
     }
