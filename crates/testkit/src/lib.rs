@@ -1,6 +1,6 @@
 //! What the tests of all crates share: a hermetic environment, running programs with a time limit,
 //! typed wrappers of the outside checkers, an expensive fixture built once, an HTTP server that can
-//! misbehave, foreign web, S3 and registry servers, a disk that is too small.
+//! misbehave, foreign web, S3 and registry servers, a disk that is too small, the restrictions of a container.
 //!
 //! Dev only: nothing that ships depends on it, and it depends on no other crate of the workspace,
 //! so that every one of them can use it in unit tests too.
@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+mod container;
 pub mod disk;
 mod env;
 mod http;
@@ -31,6 +32,7 @@ mod shared;
 mod small_disk;
 mod web;
 
+pub use container::in_container;
 pub use env::{Env, amiforge_binary, target_dir, workspace_root};
 pub use http::{Fault, FileServer};
 pub use process::{Finished, Running, finish, run, tool};

@@ -78,6 +78,7 @@ fn the_host_is_not_touched() {
     // One that is watched shows how many descriptors it has, and no more of them.
     let attempts = match way() {
         Way::MappedIds => attempts,
+        Way::Chroot => in_changed_root(&attempts),
         _ => attempts.replace(
             "ls /proc/1/fd/ 2>/dev/null | grep -q .",
             "readlink /proc/1/fd/* 2>/dev/null | grep -q .",
@@ -100,6 +101,27 @@ fn the_host_is_not_touched() {
     );
     victim.kill().unwrap();
     victim.wait().unwrap();
+}
+
+/// What is otherwise without namespaces: `/dev` has nodes of the job's own, `/proc` and `/sys` are folders of the job's own, the
+/// name of the machine cannot be changed, and before Linux 6.12 root may signal other processes of root.
+fn in_changed_root(attempts: &str) -> String {
+    let release = kernel_release();
+    let attempts = attempts
+        .replace("2>/dev/null && reached the mode of", "2>/dev/null; : ")
+        .replace("2>/dev/null && reached the owner of", "2>/dev/null; : ")
+        .replace("&& reached sysrq", "; :")
+        .replace("hostname sandboxed || reached", "hostname sandboxed 2>/dev/null && reached");
+    match release >= (6, 12) {
+        true => attempts,
+        false => attempts.replace("&& reached a process of the host", "; :"),
+    }
+}
+
+fn kernel_release() -> (u32, u32) {
+    let text = fs_err::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = text.split('.').map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use amiforge_exec::Way;
+use amiforge_testkit::in_container;
 
 use crate::root::{HELPER, WAY};
 
@@ -20,7 +21,7 @@ fn every_test_passes_as_an_ordinary_user() {
         "no user of this machine has 65536 subordinate ids; make one: \
          useradd --create-home amiforge-tester (useradd gives it ranges in /etc/subuid and /etc/subgid)",
     );
-    run_all(&name, (uid, gid), Way::MappedIds, &[]);
+    run_all(&name, Some((uid, gid)), Way::MappedIds, &[]);
 }
 
 /// The same as somebody who has no subordinate ids, and no line in `/etc/passwd` either. The fork bombs, which wait
@@ -30,15 +31,39 @@ fn every_test_passes_with_one_id() {
     if is_root() {
         run_all(
             "nobody known",
-            (54_321, 54_322),
+            Some((54_321, 54_322)),
             Way::SingleId,
             &["a_fork_bomb"],
         );
     }
 }
 
-/// Runs the tests of this program as another user, but for these.
-fn run_all(name: &str, (uid, gid): (u32, u32), way: Way, skipped: &[&str]) {
+/// What cannot be the same in a changed root directory; `chroot` has tests of what there is instead.
+const OTHERWISE: &[&str] = &[
+    // Root may not call reboot(2) at all, and nothing ends.
+    "a_job_that_reboots",
+    // It is refused to signal all at once, which without a namespace would be all of the container.
+    "a_job_that_kills_all",
+    // There is not even loopback.
+    "without_network_there_is_only_loopback",
+    // The kernel does not count the processes of root: they are ended when they are seen to be too many.
+    "a_fork_bomb",
+    // The name of the machine is not the job's own.
+    "a_component_runs_and_leaves_its_logs",
+    // It asks `ps`, which finds no `/proc`.
+    "background_processes_end_with_a_job_that_fails",
+];
+
+/// The same as root of a container that allows neither namespaces nor mounts.
+#[test]
+fn every_test_passes_in_a_changed_root() {
+    if is_root() {
+        run_all("root", None, Way::Chroot, OTHERWISE);
+    }
+}
+
+/// Runs the tests of this program as another user, or as root of a container, but for these.
+fn run_all(name: &str, ids: Option<(u32, u32)>, way: Way, skipped: &[&str]) {
     // A place that the user can reach: a build directory often is in somebody's home.
     let place = tempfile::Builder::new()
         .prefix("amiforge-tester-")
@@ -57,10 +82,19 @@ fn run_all(name: &str, (uid, gid): (u32, u32), way: Way, skipped: &[&str]) {
     copy_tree(&crate::actions::fixtures(), &fixtures);
     let home = place.path().join("home");
     fs_err::create_dir(&home).unwrap();
+    let (uid, gid) = ids.unwrap_or((0, 0));
     std::os::unix::fs::chown(&home, Some(uid), Some(gid)).unwrap();
     // Nobody else may enter, as in a well-kept home.
     fs_err::set_permissions(&home, std::fs::Permissions::from_mode(0o700)).unwrap();
-    let output = Command::new(&tests)
+    let mut command = match ids {
+        Some((uid, gid)) => {
+            let mut command = Command::new(&tests);
+            command.uid(uid).gid(gid);
+            command
+        }
+        None => in_container(&tests),
+    };
+    let output = command
         .args(["--test-threads=2", "--color=never"])
         .args(skipped.iter().flat_map(|name| ["--skip", name]))
         .env_clear()
@@ -74,8 +108,6 @@ fn run_all(name: &str, (uid, gid): (u32, u32), way: Way, skipped: &[&str]) {
         .env(HELPER, helper)
         .env(WAY, way.as_str())
         .current_dir("/")
-        .uid(uid)
-        .gid(gid)
         .output()
         .unwrap();
     let text = [output.stdout, output.stderr]

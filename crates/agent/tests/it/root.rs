@@ -61,11 +61,16 @@ impl Bench {
 
     /// A root of nothing but these entries.
     pub(crate) fn of(entries: BTreeMap<Vec<u8>, LayerEntry>) -> Self {
+        Self::in_way(way(), entries)
+    }
+
+    /// The same in another way than the tests.
+    pub(crate) fn in_way(way: Way, entries: BTreeMap<Vec<u8>, LayerEntry>) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("amiforge-test-")
             .tempdir()
             .unwrap();
-        let sandbox = Sandbox::new(helper(), way()).unwrap();
+        let sandbox = Sandbox::new(helper(), way).unwrap();
         let mut bench = Self {
             dir,
             sandbox,

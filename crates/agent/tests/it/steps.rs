@@ -11,7 +11,7 @@ use amiforge_tree::LayerEntry;
 use crate::root::{Bench, CLOCK, build, dir, never};
 
 /// Runs the build phase of a component whose steps are given as YAML.
-fn run(
+pub(crate) fn run(
     bench: &Bench,
     root: &RootSpec,
     folder: Option<&str>,
@@ -134,7 +134,7 @@ const BOMBS: &[&str] = &[
 ];
 
 /// More processes than any limit here, which stay. Not of bash, which tries to fork for half a minute.
-const CROWD: &str = "sh -c 'mkfifo /tmp/f; exec 3<>/tmp/f; i=0; while [ $i -lt 200 ]; do (read x <&3; :) & i=$((i+1)); done; wait' MARK";
+pub(crate) const CROWD: &str = "sh -c 'mkfifo /tmp/f; exec 3<>/tmp/f; i=0; while [ $i -lt 200 ]; do (read x <&3; :) & i=$((i+1)); done; wait' MARK";
 
 #[test]
 fn a_fork_bomb_ends_its_own_step_only() {
@@ -306,7 +306,7 @@ fn holes_of_a_step_cost_nothing() {
 }
 
 /// Processes of this machine with the text among their arguments, and those of the same user that have ended.
-fn marked(text: &str) -> usize {
+pub(crate) fn marked(text: &str) -> usize {
     let mut users = std::collections::BTreeSet::new();
     let (mut marked, mut dead) = (0, Vec::new());
     for entry in fs_err::read_dir("/proc").unwrap() {

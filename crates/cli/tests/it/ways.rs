@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use amiforge_testkit::{Env, Finished, finish, run, tool};
+use amiforge_testkit::{Env, Finished, finish, in_container, run, tool};
 
 use crate::tiny::Tiny;
 
 /// All ways; the first is what the others are compared with.
-const WAYS: [&str; 2] = ["mapped-ids", "single-id"];
+const WAYS: [&str; 3] = ["mapped-ids", "single-id", "chroot"];
 
 /// What the kernel, or who plays it, has to do for owners: given away, made as somebody else, in folders that hand
 /// down their group, kept and lost set-id bits and capabilities, links, pipes, moves, copies; and the answers to it.
@@ -170,8 +170,9 @@ fn without_a_network_there_is_none_and_it_is_told() {
         "looks.yaml",
         "name: looks\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      - name: Look\n        \
          action: ExecuteBash\n        inputs:\n          commands:\n            \
-         - mkdir -p /opt\n            - grep -c '[a-z]:' /proc/net/dev > /opt/interfaces\n            \
-         - grep -qx 1 /opt/interfaces\n",
+         - mkdir -p /opt\n            - '[ ! -e /proc/net ] || grep -c [a-z]: /proc/net/dev > /opt/interfaces'\n            \
+         - '[ ! -e /proc/net ] || grep -qx 1 /opt/interfaces'\n            \
+         - if echo > /dev/udp/192.0.2.1/9; then exit 1; fi\n",
     );
     let build = |settings: &str| -> Finished {
         let mut command = env.amiforge();
@@ -208,13 +209,56 @@ fn without_a_network_there_is_none_and_it_is_told() {
     assert!(wrong.stderr.contains("`host`"), "{wrong}");
 }
 
+/// In a container that allows neither namespaces nor mounts nothing has to be asked for, and the bytes are those of elsewhere.
+#[test]
+fn a_container_without_namespaces_builds_the_same() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
+    env.write("owners.yaml", OWNERS);
+    let recipe = tiny.container("tiny", &["owners.yaml"], "");
+    let build = |mut command: std::process::Command, name: &str| {
+        command
+            .arg("build")
+            .arg(&recipe)
+            .arg("--out")
+            .arg(env.path(format!("out-{name}")))
+            .env("AMIFORGE_HOME", env.path(format!("home-{name}")));
+        finish(&mut command).expect_code(0)
+    };
+    build(env.amiforge(), "host");
+    let inside = |program: &std::process::Command| {
+        let mut command = in_container(program.get_program());
+        command.env_clear();
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    };
+    let end = build(inside(&env.amiforge()), "container");
+    let told = "steps run in a changed root directory";
+    assert!(end.stderr.contains(told), "{end}");
+    assert!(end.stderr.contains("not mapped-ids: cannot create a user namespace"), "{end}");
+    let text = fs_err::read_to_string(env.path("out-container/manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(manifest["layers"][2]["ran"]["sandbox"], "chroot", "{text}");
+    let blobs = |name: &str| files(&env.path(format!("out-{name}/oci/blobs/sha256")));
+    assert!(blobs("host") == blobs("container"), "other bytes");
+    let mut doctor = inside(&env.amiforge());
+    doctor.arg("doctor");
+    let end = finish(&mut doctor);
+    assert!(end.text().contains(told) || end.stderr.contains(told), "{end}");
+}
+
 #[test]
 fn a_way_that_there_is_not_is_told() {
     let env = Env::new();
     let mut command = env.amiforge();
     command.args(["--sandbox", "magic", "doctor"]);
     let end = finish(&mut command).expect_code(2);
-    assert!(end.stderr.contains("mapped-ids, single-id"), "{end}");
+    assert!(end.stderr.contains("mapped-ids, single-id, chroot"), "{end}");
     let mut command = env.amiforge();
     command.arg("doctor").env("AMIFORGE_SANDBOX", "magic");
     let end = finish(&mut command).expect_code(2);
