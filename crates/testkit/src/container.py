@@ -6,6 +6,7 @@ all of its kin are refused, clone3 is not known. usage: container.py PROGRAM ARG
 
 import ctypes
 import os
+import signal
 import struct
 import sys
 
@@ -64,6 +65,9 @@ def main():
     for capability in range(last + 1):
         if capability not in KEPT:
             prctl(24, capability)  # PR_CAPBSET_DROP
+    # What Python itself ignores.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
     os.execvp(sys.argv[1], sys.argv[1:])
 
 

@@ -117,7 +117,7 @@ pub(super) fn classify(place: &str, roots: &str, error: ureq::Error) -> NetError
         ureq::Error::Io(error) => of_io(place, roots, &error),
         ureq::Error::Rustls(error) => of_tls(place, roots, &error),
         ureq::Error::Other(error) => match error.downcast::<LookupError>() {
-            Ok(_) if only_loopback() => NetError::NoNetwork { place },
+            Ok(_) if cut_off() => NetError::NoNetwork { place },
             Ok(source) => NetError::NoHost { place, source },
             Err(other) => NetError::Broken {
                 place,
@@ -158,7 +158,8 @@ pub(crate) fn of_io(place: String, roots: &str, error: &io::Error) -> NetError {
         };
     }
     match error.kind() {
-        io::ErrorKind::NetworkUnreachable if only_loopback() => NetError::NoNetwork { place },
+        _ if error.raw_os_error() == Some(NO_FAMILY) && cut_off() => NetError::NoNetwork { place },
+        io::ErrorKind::NetworkUnreachable if cut_off() => NetError::NoNetwork { place },
         io::ErrorKind::ConnectionRefused
         | io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable
@@ -191,8 +192,15 @@ fn of_tls(place: String, roots: &str, error: &rustls::Error) -> NetError {
     }
 }
 
-/// Whether there is no interface but `lo`.
-fn only_loopback() -> bool {
+/// What the kernel, or a filter, says where there are no sockets of the internet (socket(2), `EAFNOSUPPORT`).
+const NO_FAMILY: i32 = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
+
+/// Whether there is no interface but `lo`, or not even that.
+fn cut_off() -> bool {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0");
+    if socket.is_err_and(|error| error.raw_os_error() == Some(NO_FAMILY)) {
+        return true;
+    }
     let text = std::fs::read_to_string("/proc/net/dev").unwrap_or_default();
     let names = text
         .lines()

@@ -10,7 +10,8 @@
 //! so that nothing is copied twice; whoever takes off does not need the root any more.
 //!
 //! Where it differs from overlayfs: names of one file see each other's changes while the job runs, although
-//! only those that were used keep them.
+//! only those that were used keep them; and a further name given to a file that had several is a file of its own
+//! afterwards, since nothing tells which of them was named.
 
 mod off;
 mod over;

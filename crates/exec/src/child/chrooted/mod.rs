@@ -158,8 +158,9 @@ fn inside(
     protected.extend(rustix::process::getppid());
     protected.extend(grandparent());
     processes::adopt().map_err(|e| refused("adopt processes", e))?;
-    root::enter(places)?;
+    // While there is a `/proc` to see that we have one thread.
     give_up(&Confinement { network, protected })?;
+    root::enter(places)?;
     let held = Held::of(&limits);
     init::carry_out(job, &held, terminal, out)
 }
