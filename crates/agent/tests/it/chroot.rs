@@ -6,7 +6,7 @@ use amiforge_exec::Way;
 use amiforge_tree::LayerEntry;
 
 use crate::ordinary::is_root;
-use crate::root::{Bench, dir, file, link, programs, way};
+use crate::root::{Bench, dir, file, link, never, programs, script, way};
 use crate::steps::{CROWD, marked, run};
 
 /// A folder `/base` of everything that there is to change.
@@ -152,6 +152,32 @@ fn root_cannot_leave_its_directory() {
         };
         assert_eq!(lines, expected, "network {network}");
     }
+}
+
+/// Without `/proc` it does nothing and says so to nobody who listens: the layer would be another than elsewhere.
+#[test]
+fn a_program_that_needs_proc_ends_the_job() {
+    if way() != Way::Chroot {
+        return;
+    }
+    let bench = Bench::new();
+    let mut root = bench.root();
+    root.shims = Way::Chroot.shims();
+    let text = "systemd-tmpfiles --create || echo none; ls /usr/bin/systemd-tmpfiles 2>/dev/null || true";
+    assert_eq!(bench.ok(&root, text), ["none"], "an image without it");
+    let mut root = bench.root();
+    root.shims = Way::Chroot.shims();
+    let text = "cp /bin/true /usr/bin/systemd-tmpfiles; systemd-tmpfiles --create || true";
+    let error = bench
+        .sandbox
+        .run_script(&root, &script(text), &never(), &mut |_| ())
+        .unwrap_err();
+    let told = error.to_string();
+    assert!(
+        told.starts_with("a step called systemd-tmpfiles,") && !error.is_environment(),
+        "{told}"
+    );
+    assert!(Way::MappedIds.shims().is_empty());
 }
 
 #[test]

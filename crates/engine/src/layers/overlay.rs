@@ -88,7 +88,7 @@ impl Engine {
             Purpose::Packages => (component_shims(), Limits::default()),
             Purpose::Parent => (shims(true), Limits::default()),
         };
-        let root = root_spec(lowers, &scratch.dir, shims, limits);
+        let root = root_spec(sandbox, lowers, &scratch.dir, shims, limits);
         let network = work.recipe.recipe.amiforge.network;
         let root = match (purpose, network) {
             (Purpose::Steps, StepNetwork::None) => root.cut_off(),
@@ -288,11 +288,13 @@ fn step_limits(asked: &StepLimits) -> Limits {
 
 /// A root over `lowers` whose changes go into the scratch folder `dir`.
 pub(crate) fn root_spec(
+    sandbox: &Sandbox,
     lowers: Vec<PathBuf>,
     dir: &Path,
-    shims: Vec<Shim>,
+    mut shims: Vec<Shim>,
     limits: Limits,
 ) -> RootSpec {
+    shims.extend(sandbox.way().shims());
     RootSpec {
         lowers,
         upper: dir.join("fs"),

@@ -119,7 +119,14 @@ fn run(job: Job, out: &mut Out) -> Result<(), ChildError> {
                 return Ok(());
             }
             seen.note();
-            let ended = message(&mut told, status)?;
+            let mut ended = message(&mut told, status)?;
+            if let Some(program) = root::missed_proc(&places) {
+                let what = format!(
+                    "a step called {program}, which does its work only where /proc is mounted; a changed root directory has none, so this takes another way of running steps"
+                );
+                let refused = None;
+                ended = FromChild::Failed { what, refused };
+            }
             let unknown = finish(&spec, places, &seen)?;
             if unknown > 0 {
                 let text = format!(

@@ -19,7 +19,7 @@ use super::super::mounts::{copy_root, mkdir_mode, open_at};
 use super::super::shims::{self, Lent};
 use super::super::{ChildError, refused};
 use super::{Places, ROOT, open_dir};
-use crate::spec::{DEVICE_LINKS, DEVICES, MOUNT_POINTS, RootSpec};
+use crate::spec::{DEVICE_LINKS, DEVICES, MOUNT_POINTS, NO_PROC, RootSpec};
 
 /// [`MOUNT_POINTS`] as paths in a root: what is in them is the job's own, and never the image's.
 pub(super) const CLOSED: &[&[u8]] = &[b"dev", b"proc", b"sys", b"run", b"tmp"];
@@ -107,6 +107,24 @@ pub(super) fn enter(places: Places) -> Result<(), ChildError> {
     drop(places);
     rustix::process::chroot(".").map_err(failed)?;
     rustix::process::chdir("/").map_err(failed)
+}
+
+/// The program that a step called in vain, since there is no `/proc` for it (see [`Way::shims`](crate::Way::shims)).
+pub(super) fn missed_proc(places: &Places) -> Option<String> {
+    const LONGEST: usize = 64;
+    let run = open_at(&places.root, "run").ok()?;
+    let name = NO_PROC.strip_prefix("/run/")?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&run, name, flags, Mode::empty()).ok()?;
+    let mut text = [0; LONGEST];
+    let read = rustix::io::read(&file, &mut text).ok()?;
+    // Others may have written it, too.
+    let text = String::from_utf8_lossy(&text[..read]);
+    let name: String = text
+        .chars()
+        .take_while(|c| c.is_ascii_alphanumeric() || *c == '-')
+        .collect();
+    Some(name)
 }
 
 /// Puts `/tmp` where a shell after the job finds it.
