@@ -48,7 +48,10 @@ impl MaterialiseError {
         }
     }
 
-    pub(crate) fn errno(action: &'static str, path: &[u8]) -> impl FnOnce(rustix::io::Errno) -> Self {
+    pub(crate) fn errno(
+        action: &'static str,
+        path: &[u8],
+    ) -> impl FnOnce(rustix::io::Errno) -> Self {
         let path = path.to_vec();
         move |e| Self {
             action,

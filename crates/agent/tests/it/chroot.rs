@@ -28,7 +28,10 @@ fn base() -> BTreeMap<Vec<u8>, LayerEntry> {
     put("base/link", link("a"));
     put("base/h1", file("several names\n"));
     for name in ["h2", "h3"] {
-        put(&format!("base/{name}"), LayerEntry::Link(b"base/h1".to_vec()));
+        put(
+            &format!("base/{name}"),
+            LayerEntry::Link(b"base/h1".to_vec()),
+        );
     }
     entries
 }
@@ -163,7 +166,8 @@ fn a_program_that_needs_proc_ends_the_job() {
     let bench = Bench::new();
     let mut root = bench.root();
     root.shims = Way::Chroot.shims();
-    let text = "systemd-tmpfiles --create || echo none; ls /usr/bin/systemd-tmpfiles 2>/dev/null || true";
+    let text =
+        "systemd-tmpfiles --create || echo none; ls /usr/bin/systemd-tmpfiles 2>/dev/null || true";
     assert_eq!(bench.ok(&root, text), ["none"], "an image without it");
     let mut root = bench.root();
     root.shims = Way::Chroot.shims();

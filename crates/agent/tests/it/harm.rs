@@ -111,7 +111,10 @@ fn in_changed_root(attempts: &str) -> String {
         .replace("2>/dev/null && reached the mode of", "2>/dev/null; : ")
         .replace("2>/dev/null && reached the owner of", "2>/dev/null; : ")
         .replace("&& reached sysrq", "; :")
-        .replace("hostname sandboxed || reached", "hostname sandboxed 2>/dev/null && reached");
+        .replace(
+            "hostname sandboxed || reached",
+            "hostname sandboxed 2>/dev/null && reached",
+        );
     match release >= (6, 12) {
         true => attempts,
         false => attempts.replace("&& reached a process of the host", "; :"),

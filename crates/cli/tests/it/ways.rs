@@ -240,7 +240,11 @@ fn a_container_without_namespaces_builds_the_same() {
     let end = build(inside(&env.amiforge()), "container");
     let told = "steps run in a changed root directory";
     assert!(end.stderr.contains(told), "{end}");
-    assert!(end.stderr.contains("not mapped-ids: cannot create a user namespace"), "{end}");
+    assert!(
+        end.stderr
+            .contains("not mapped-ids: cannot create a user namespace"),
+        "{end}"
+    );
     let text = fs_err::read_to_string(env.path("out-container/manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(manifest["layers"][2]["ran"]["sandbox"], "chroot", "{text}");
@@ -249,7 +253,10 @@ fn a_container_without_namespaces_builds_the_same() {
     let mut doctor = inside(&env.amiforge());
     doctor.arg("doctor");
     let end = finish(&mut doctor);
-    assert!(end.text().contains(told) || end.stderr.contains(told), "{end}");
+    assert!(
+        end.text().contains(told) || end.stderr.contains(told),
+        "{end}"
+    );
 }
 
 #[test]
@@ -258,7 +265,10 @@ fn a_way_that_there_is_not_is_told() {
     let mut command = env.amiforge();
     command.args(["--sandbox", "magic", "doctor"]);
     let end = finish(&mut command).expect_code(2);
-    assert!(end.stderr.contains("mapped-ids, single-id, chroot"), "{end}");
+    assert!(
+        end.stderr.contains("mapped-ids, single-id, chroot"),
+        "{end}"
+    );
     let mut command = env.amiforge();
     command.arg("doctor").env("AMIFORGE_SANDBOX", "magic");
     let end = finish(&mut command).expect_code(2);

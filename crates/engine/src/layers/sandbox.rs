@@ -85,7 +85,9 @@ pub(crate) fn describe(way: Way) -> &'static str {
     match way {
         Way::MappedIds => "steps run in a user namespace with all ids of the image",
         Way::SingleId => "steps run in a user namespace with one id; owners are recorded",
-        Way::Chroot => "steps run in a changed root directory as root of this container, with a copy of the files",
+        Way::Chroot => {
+            "steps run in a changed root directory as root of this container, with a copy of the files"
+        }
     }
 }
 

@@ -110,7 +110,9 @@ pub(super) fn own() -> Result<IdMap, SandboxError> {
         what: "read the capabilities".to_owned(),
         source: e.into(),
     })?;
-    let missing = CHROOT.iter().filter(|(one, _)| !held.effective.contains(*one));
+    let missing = CHROOT
+        .iter()
+        .filter(|(one, _)| !held.effective.contains(*one));
     let names: Vec<_> = missing.map(|(_, name)| *name).collect();
     if !names.is_empty() {
         return Err(SandboxError::MissingCapabilities { names });

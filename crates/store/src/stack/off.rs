@@ -214,8 +214,8 @@ impl Taker<'_> {
             _ => {}
         }
         let place = proc_path(dir, name);
-        let attributes = xattr::list(&place, false)
-            .map_err(StackError::io("read the attributes of", path))?;
+        let attributes =
+            xattr::list(&place, false).map_err(StackError::io("read the attributes of", path))?;
         for attribute in attributes {
             if xattr::strip_overlay(attribute.as_bytes()).is_some() {
                 rustix::fs::lremovexattr(&place, &attribute)

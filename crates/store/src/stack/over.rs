@@ -58,9 +58,8 @@ pub fn put_over(
     while let Some(dir) = pending.pop() {
         put.directory(&dir, closed, &mut pending)?;
     }
-    let make = |(path, inode, sparse): &(Vec<u8>, Inode, bool)| {
-        copy(layer, target, path, inode, *sparse)
-    };
+    let make =
+        |(path, inode, sparse): &(Vec<u8>, Inode, bool)| copy(layer, target, path, inode, *sparse);
     match threads {
         true => put.files.par_iter().try_for_each(make)?,
         false => put.files.iter().try_for_each(make)?,
@@ -212,12 +211,7 @@ pub(super) fn copy(
 }
 
 /// Gives a directory all that the layer's has.
-fn finish(
-    layer: BorrowedFd<'_>,
-    target: BorrowedFd<'_>,
-    path: &[u8],
-    inode: &Inode,
-) -> Result<()> {
+fn finish(layer: BorrowedFd<'_>, target: BorrowedFd<'_>, path: &[u8], inode: &Inode) -> Result<()> {
     let from = open_dir(layer, path).map_err(StackError::io("open", path))?;
     let to = open_dir(target, path).map_err(StackError::io("open", path))?;
     attributes(from.as_fd(), to.as_fd(), path, inode)

@@ -96,7 +96,12 @@ fn what_changed_is_taken_off() {
 
     fs_err::write(at("root/changed"), "more").unwrap();
     fs_err::remove_file(at("root/gone")).unwrap();
-    drop(std::fs::File::options().append(true).open(at("root/opened")).unwrap());
+    drop(
+        std::fs::File::options()
+            .append(true)
+            .open(at("root/opened"))
+            .unwrap(),
+    );
     fs_err::remove_dir_all(at("root/again")).unwrap();
     write(&at("root/again/y"), "y");
     write(&at("root/dir/new/deep"), "deep");
@@ -111,7 +116,9 @@ fn what_changed_is_taken_off() {
         names(&at("upper")),
         ["again", "changed", "dir", "gone", "link", "opened", "two"]
     );
-    let kind = fs_err::symlink_metadata(at("upper/gone")).unwrap().file_type();
+    let kind = fs_err::symlink_metadata(at("upper/gone"))
+        .unwrap()
+        .file_type();
     assert!(kind.is_char_device());
     assert_eq!(names(&at("upper/again")), ["y"]);
     assert_eq!(names(&at("upper/dir")), ["new"]);
@@ -121,5 +128,8 @@ fn what_changed_is_taken_off() {
         read.map(|len| value[..len].to_vec())
     };
     assert_eq!(mark("upper/again").unwrap(), b"y");
-    assert!(mark("upper/dir/new").is_err(), "that of the job is nobody's");
+    assert!(
+        mark("upper/dir/new").is_err(),
+        "that of the job is nobody's"
+    );
 }

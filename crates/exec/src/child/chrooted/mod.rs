@@ -94,10 +94,10 @@ fn run(job: Job, out: &mut Out) -> Result<(), ChildError> {
 
     let what = "start the first process";
     processes::adopt().map_err(|e| refused(what, e))?;
-    let (alive, our_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|e| refused(what, e))?;
-    let told = rustix::fs::memfd_create("result", MemfdFlags::CLOEXEC)
-        .map_err(|e| refused(what, e))?;
+    let (alive, our_end) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| refused(what, e))?;
+    let told =
+        rustix::fs::memfd_create("result", MemfdFlags::CLOEXEC).map_err(|e| refused(what, e))?;
     let mut told = File::from(told);
     match amiforge_sys::fork().map_err(|e| refused(what, e))? {
         Fork::Child => {
