@@ -48,7 +48,9 @@ pub use executor::{
 pub use logs::ToeLog;
 pub use outside::{Outside, Pins};
 pub use root::{TreeRoot, TreeRootError};
-pub use sandbox::{Chosen, Console, Helper, OnEvent, Sandbox, Tried};
+pub use sandbox::{
+    Chosen, Console, Helper, LAYERS_PORT, LINK_PORT, Machine, MachineDisks, MachineLines, Machines, OnEvent, Sandbox, Tried, serve_jobs,
+};
 pub use spec::{
     ID_COUNT, IdMap, Limits, PlaceError, RootSpec, ScriptSpec, ShellSpec, Shim, Way, lent_place,
 };

@@ -242,11 +242,13 @@ pub enum Way {
     MappedIds,
     /// A user namespace with the caller's own id alone, behind root; owners are recorded.
     SingleId,
+    /// A machine of our own under QEMU, in which everything is allowed.
+    MicroVm,
 }
 
 impl Way {
     /// All of them, in the order in which they are tried.
-    pub const ALL: &'static [Self] = &[Self::MappedIds, Self::SingleId];
+    pub const ALL: &'static [Self] = &[Self::MappedIds, Self::SingleId, Self::MicroVm];
 
     /// Its name for people and options.
     #[must_use]
@@ -254,6 +256,7 @@ impl Way {
         match self {
             Self::MappedIds => "mapped-ids",
             Self::SingleId => "single-id",
+            Self::MicroVm => "micro-vm",
         }
     }
 }

@@ -175,7 +175,7 @@ fn devices(root: &OwnedFd, way: Way) -> Result<(), ChildError> {
         "devpts",
         MountFlags::NOSUID | MountFlags::NOEXEC,
         Some(match way {
-            Way::MappedIds => c"newinstance,ptmxmode=0666,mode=0620,gid=5",
+            Way::MappedIds | Way::MicroVm => c"newinstance,ptmxmode=0666,mode=0620,gid=5",
             // There is no group 5.
             Way::SingleId => c"newinstance,ptmxmode=0666,mode=0620",
         }),
