@@ -138,7 +138,7 @@ impl Engine {
         let tried: Vec<_> = Way::ALL
             .iter()
             .map(|way| {
-                let helper = self.settings.helper.clone();
+                let helper = self.helper();
                 (*way, Sandbox::usable(helper, *way, scratch))
             })
             .collect();
@@ -167,11 +167,14 @@ type Add<'a> = &'a mut dyn FnMut(&str, bool, Result<String, (String, Option<Stri
 
 /// The ids of a sandbox in words.
 fn shown_ids(sandbox: &Sandbox) -> String {
+    if sandbox.way() == Way::MicroVm {
+        return "QEMU starts a machine with a kernel of its own".to_owned();
+    }
     let ids = sandbox.ids();
     let how = match (sandbox.way(), ids.helpers) {
         (Way::MappedIds, true) => "by newuidmap and newgidmap",
         (Way::MappedIds, false) => "written directly",
-        (Way::SingleId, _) => "the only ones; owners are recorded",
+        (Way::SingleId | Way::MicroVm, _) => "the only ones; owners are recorded",
     };
     format!(
         "users from {}, groups from {}, {how}",

@@ -28,6 +28,7 @@ mod lent;
 mod library;
 mod load;
 mod lock;
+mod machines;
 mod look;
 mod many;
 mod output;

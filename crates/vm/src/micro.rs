@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::accel::{Accelerator, Acceleration};
+use crate::accel::Accelerator;
 use crate::error::VmError;
 use crate::process::Qemu;
 use crate::tools::QemuTools;
@@ -33,8 +33,8 @@ const MAX_DISKS: usize = 8 * (30 - FIRST_SLOT);
 pub struct MicroSpec {
     /// A Linux kernel, as its boot protocol has it.
     pub kernel: PathBuf,
-    /// Its initrds, which the kernel unpacks one after the other.
-    pub initrds: Vec<PathBuf>,
+    /// Its initrd ([`write_initrd`](crate::write_initrd)).
+    pub initrd: Vec<u8>,
     /// Its disks.
     pub disks: Vec<MicroDisk>,
     /// Names of its virtio-serial ports.
@@ -71,11 +71,10 @@ pub struct MicroVm {
 impl MicroSpec {
     /// Memory and processors that suit the host.
     #[must_use]
-    pub fn sized(acceleration: &Acceleration) -> (u64, usize) {
+    pub fn sized() -> (u64, usize) {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = rustix::system::sysinfo();
         let host_mib = (memory.totalram as u64).saturating_mul(memory.mem_unit.into()) >> 20;
-        let _ = acceleration;
         ((host_mib / 4).clamp(1024, 4096), cpus.min(4))
     }
 
@@ -154,11 +153,7 @@ impl MicroVm {
             return Err(VmError::Qemu { stderr });
         }
         let initrd = dir.path().join("initrd");
-        let mut whole = std::fs::File::create(&initrd).map_err(VmError::io("create", &initrd))?;
-        for part in &spec.initrds {
-            let mut part_file = std::fs::File::open(part).map_err(VmError::io("read", part))?;
-            std::io::copy(&mut part_file, &mut whole).map_err(VmError::io("write", &initrd))?;
-        }
+        std::fs::write(&initrd, &spec.initrd).map_err(VmError::io("write", &initrd))?;
         let mut listeners = Vec::new();
         for n in 0..spec.ports.len() {
             let path = dir.path().join(socket(n));
@@ -201,6 +196,12 @@ impl MicroVm {
     #[must_use]
     pub fn ports(&self) -> &[UnixStream] {
         &self.ports
+    }
+
+    /// The folder of its lines and its console, which goes with it.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
     }
 
     /// The end of what it wrote to its console.

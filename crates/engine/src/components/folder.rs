@@ -142,6 +142,7 @@ impl<'e> Folder<'e> {
             )
             .map_err(sandbox_error)?;
         let root = root_spec(
+            &sandbox,
             vec![scratch.dir.join("lower")],
             &scratch.dir,
             component_shims(),

@@ -254,6 +254,7 @@ impl Engine {
         drop((running, lock));
         lowers.insert(0, changes);
         let root = super::root_spec(
+            sandbox,
             lowers,
             &scratch.dir,
             super::component_shims(),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use amiforge_exec::{Limits, RootSpec, Sandbox, Shim};
+use amiforge_exec::{Limits, RootSpec, Sandbox, Shim, Way};
 use amiforge_plan::{LayerKind, LayerPlan};
 use amiforge_recipe::{StepLimits, StepNetwork};
 use amiforge_store::{LayerWriter, Store, StoredLayer};
@@ -88,7 +88,7 @@ impl Engine {
             Purpose::Packages => (component_shims(), Limits::default()),
             Purpose::Parent => (shims(true), Limits::default()),
         };
-        let root = root_spec(lowers, &scratch.dir, shims, limits);
+        let root = root_spec(sandbox, lowers, &scratch.dir, shims, limits);
         let network = work.recipe.recipe.amiforge.network;
         let root = match (purpose, network) {
             (Purpose::Steps, StepNetwork::None) => root.cut_off(),
@@ -286,8 +286,12 @@ fn step_limits(asked: &StepLimits) -> Limits {
     }
 }
 
+/// The name server of QEMU's own network, which asks those of the host.
+const MACHINE_RESOLV_CONF: &str = "nameserver 10.0.2.3\n";
+
 /// A root over `lowers` whose changes go into the scratch folder `dir`.
 pub(crate) fn root_spec(
+    sandbox: &Sandbox,
     lowers: Vec<PathBuf>,
     dir: &Path,
     shims: Vec<Shim>,
@@ -299,7 +303,10 @@ pub(crate) fn root_spec(
         work: dir.join("work"),
         shims,
         limits,
-        resolv_conf: std::fs::read_to_string("/etc/resolv.conf").ok(),
+        resolv_conf: match sandbox.way() {
+            Way::MicroVm => Some(MACHINE_RESOLV_CONF.to_owned()),
+            _ => std::fs::read_to_string("/etc/resolv.conf").ok(),
+        },
         network: true,
     }
 }
