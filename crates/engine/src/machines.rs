@@ -16,7 +16,7 @@ use amiforge_disk::{EmitOptions, Format, Output};
 use amiforge_exec::{Helper, Machine, MachineDisks, Machines, SandboxError};
 use amiforge_fs::ext4::{self, Inodes, Options, Size};
 use amiforge_store::{FileBlob, FileTarget};
-use amiforge_tree::{Stat, Tree, layer};
+use amiforge_tree::{LayerDiff, Stat, Tree, layer};
 use amiforge_types::{BlobTable, Digest, GIB, Timestamp, Uuid};
 use amiforge_vm::{InitrdEntry, MicroDisk, MicroSpec, MicroVm, QemuTools};
 
@@ -34,6 +34,14 @@ const UPPER_BYTES: u64 = 256 * GIB;
 const MACHINE: &str = "machine";
 const VMLINUZ: &str = "vmlinuz";
 const MODULES: &str = "modules";
+
+/// The root directory of a disk for what jobs change.
+const ROOT: Stat = Stat {
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+    mtime: Timestamp { secs: 0, nanos: 0 },
+};
 
 /// Starts machines for an engine.
 pub(crate) struct Builder {
@@ -243,19 +251,24 @@ impl Machines for Builder {
             {
                 return Err(failed(&error));
             }
-            let tree = Tree::new(Stat {
-                mode: 0o755,
-                uid: 0,
-                gid: 0,
-                mtime: Timestamp::default(),
-            });
-            write_disk(&upper, &tree, &BlobTable::new(), Size::Volume(UPPER_BYTES))?;
+            let size = Size::Volume(UPPER_BYTES);
+            write_disk(&upper, &Tree::new(ROOT), &BlobTable::new(), size)?;
         }
         let mut all: Vec<MicroDisk> = Vec::new();
         for (n, lower) in disks.lowers.iter().enumerate() {
-            // `mnt` of what a shell brought back; else a layer.
+            let file = lower.join(DISK);
+            if !file.exists() {
+                // An empty directory, as a probe has it.
+                let failed = |error: &(dyn std::error::Error + 'static)| {
+                    job(&format!("cannot use {}", lower.display()), error)
+                };
+                let tree = amiforge_store::lower_tree(&LayerDiff::default(), b"fs");
+                let tree = tree.map_err(|error| failed(&error))?;
+                let size = Size::Minimum { free: 0 };
+                write_disk(&file, &tree, &BlobTable::new(), size)?;
+            }
             all.push(MicroDisk {
-                file: lower.join(DISK),
+                file,
                 serial: format!("lower{n}"),
                 read_only: true,
             });
@@ -310,7 +323,7 @@ impl Machine for Running {
     }
 
     fn console(&self) -> String {
-        self.vm.console()
+        self.vm.last_words()
     }
 }
 

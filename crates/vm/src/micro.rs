@@ -5,6 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -63,7 +64,7 @@ pub struct MicroDisk {
 /// A micro-VM that runs. It is killed when the value is dropped, or the thread that started it ends.
 #[derive(Debug)]
 pub struct MicroVm {
-    qemu: Qemu,
+    qemu: Mutex<Qemu>,
     ports: Vec<UnixStream>,
     dir: TempDir,
 }
@@ -189,7 +190,11 @@ impl MicroVm {
                 .map_err(VmError::io("set up a line in", dir.path()))?;
             ports.push(stream);
         }
-        Ok(Self { qemu, ports, dir })
+        Ok(Self {
+            qemu: Mutex::new(qemu),
+            ports,
+            dir,
+        })
     }
 
     /// The lines of its ports, in their order. Reading blocks.
@@ -204,9 +209,15 @@ impl MicroVm {
         self.dir.path()
     }
 
-    /// The end of what it wrote to its console.
+    /// What is known of its end: what QEMU said, and the end of what the guest wrote to its console. Waits a moment for that
+    /// end.
     #[must_use]
-    pub fn console(&self) -> String {
+    pub fn last_words(&self) -> String {
+        let mut qemu = self.qemu.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = match qemu.wait(Duration::from_secs(1)) {
+            Some(_) => qemu.stderr(),
+            None => String::new(),
+        };
         let read = || {
             let mut file = std::fs::File::open(self.dir.path().join(CONSOLE_FILE))?;
             let len = file.metadata()?.len();
@@ -216,12 +227,16 @@ impl MicroVm {
             std::io::Result::Ok(tail)
         };
         let tail = read().unwrap_or_default();
-        String::from_utf8_lossy(&tail).trim().to_owned()
+        let console = String::from_utf8_lossy(&tail);
+        let words = [said.trim(), console.trim()];
+        let words: Vec<&str> = words.into_iter().filter(|w| !w.is_empty()).collect();
+        words.join("\n")
     }
 }
 
 impl Drop for MicroVm {
     fn drop(&mut self) {
-        self.qemu.kill();
+        let qemu = self.qemu.get_mut();
+        qemu.unwrap_or_else(PoisonError::into_inner).kill();
     }
 }
