@@ -4,7 +4,7 @@
 //! ```text
 //! /modules/*          of the initrd: what the kernel lacks, in the order of their names
 //! disks               by their serial numbers: lower0, lower1, … on /lower0, …; upper on /upper
-//! ports               by their names, as amiforge_exec::{LINK_PORT, LAYERS_PORT} have them
+//! ports               by their names, as amiforge_exec has them (LINK_PORT, …)
 //! eth0                when there is one: the address that QEMU's own network gives to a guest
 //! ```
 
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use amiforge_exec::{Helper, LAYERS_PORT, LINK_PORT, MachineLines};
+use amiforge_exec::{Helper, LAYERS_PORT, LINK_PORT, MachineLines, SHELL_PORTS};
 use anyhow::Context as _;
 use rustix::mount::{MountFlags, mount};
 
@@ -44,6 +44,11 @@ fn run() -> anyhow::Result<()> {
     let mut lines = MachineLines {
         link: port(LINK_PORT)?,
         layers: port(LAYERS_PORT)?,
+        shell: [
+            port(SHELL_PORTS[0])?,
+            port(SHELL_PORTS[1])?,
+            port(SHELL_PORTS[2])?,
+        ],
     };
     if let Err(error) = mount_disks().and_then(|()| network()) {
         lines.give_up(&format!("the machine cannot be used: {error:#}"));
@@ -80,13 +85,25 @@ fn load_modules() -> anyhow::Result<()> {
 fn leave_initrd() -> anyhow::Result<()> {
     let new = Path::new("/new");
     std::fs::create_dir(new)?;
-    mount("root", new, "tmpfs", MountFlags::empty(), Some(c"mode=0755"))?;
+    mount(
+        "root",
+        new,
+        "tmpfs",
+        MountFlags::empty(),
+        Some(c"mode=0755"),
+    )?;
     for name in ["dev", "proc", "sys", "etc"] {
         std::fs::create_dir(new.join(name))?;
     }
     std::fs::copy("/init", new.join("init"))?;
     std::fs::remove_file("/init")?;
-    mount("dev", new.join("dev"), "devtmpfs", MountFlags::empty(), None)?;
+    mount(
+        "dev",
+        new.join("dev"),
+        "devtmpfs",
+        MountFlags::empty(),
+        None,
+    )?;
     mount("proc", new.join("proc"), "proc", MountFlags::empty(), None)?;
     mount("sys", new.join("sys"), "sysfs", MountFlags::empty(), None)?;
     rustix::process::chdir(new)?;
@@ -118,7 +135,10 @@ fn mount_disks() -> anyhow::Result<()> {
                 disks.push((serial.trim().to_owned(), disk.file_name()));
             }
         }
-        disks.iter().any(|(serial, _)| serial == "upper").then_some(disks)
+        disks
+            .iter()
+            .any(|(serial, _)| serial == "upper")
+            .then_some(disks)
     });
     for (serial, name) in disks.context("there is no disk `upper`")? {
         let place = Path::new("/").join(&serial);

@@ -135,6 +135,8 @@ impl Engine {
 
     /// The ways of running steps: that there is one is needed, and the first is the best.
     fn ways(&self, scratch: &Path, add: Add<'_>) {
+        // Looking is no reason to fetch a kernel.
+        self.may_use_network(false);
         let tried: Vec<_> = Way::ALL
             .iter()
             .map(|way| {

@@ -13,7 +13,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use amiforge_disk::{EmitOptions, Format, Output};
-use amiforge_exec::{Helper, Machine, MachineDisks, Machines, SandboxError};
+use amiforge_exec::{
+    Helper, LAYERS_PORT, LINK_PORT, Machine, MachineDisks, Machines, SHELL_PORTS, SandboxError,
+};
 use amiforge_fs::ext4::{self, Inodes, Options, Size};
 use amiforge_store::{FileBlob, FileTarget};
 use amiforge_tree::{LayerDiff, Stat, Tree, layer};
@@ -184,7 +186,9 @@ impl Builder {
         let made = amiforge_vm::write_initrd(&mut modules, &entries).and_then(|()| {
             let parent = cache.join(MACHINE);
             fs_err::create_dir_all(&parent)?;
-            let new = tempfile::Builder::new().prefix(".new-").tempdir_in(&parent)?;
+            let new = tempfile::Builder::new()
+                .prefix(".new-")
+                .tempdir_in(&parent)?;
             fs_err::write(new.path().join(VMLINUZ), &kernel.image)?;
             fs_err::write(new.path().join(MODULES), &modules)?;
             // Whoever was quicker has the same.
@@ -283,10 +287,11 @@ impl Machines for Builder {
             kernel: found.kernel.clone(),
             initrd: found.initrd.clone(),
             disks: all,
-            ports: vec![
-                amiforge_exec::LINK_PORT.to_owned(),
-                amiforge_exec::LAYERS_PORT.to_owned(),
-            ],
+            ports: [LINK_PORT, LAYERS_PORT]
+                .into_iter()
+                .chain(SHELL_PORTS)
+                .map(str::to_owned)
+                .collect(),
             network: disks.network,
             memory_mib,
             cpus,
@@ -322,7 +327,12 @@ impl Machine for Running {
         &self.vm.ports()[1]
     }
 
-    fn console(&self) -> String {
+    fn shell(&self) -> [&std::os::unix::net::UnixStream; 3] {
+        let ports = self.vm.ports();
+        [&ports[2], &ports[3], &ports[4]]
+    }
+
+    fn last_words(&self) -> String {
         self.vm.last_words()
     }
 }

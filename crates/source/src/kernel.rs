@@ -235,7 +235,10 @@ mod tests {
             module("ext4", "overlay,ext4"),
         ]);
         let names: Vec<&str> = made.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names[..4], ["virtio", "virtio_ring", "virtio_pci", "virtio_blk"]);
+        assert_eq!(
+            names[..4],
+            ["virtio", "virtio_ring", "virtio_pci", "virtio_blk"]
+        );
         assert_eq!(names.len(), 6);
     }
 }

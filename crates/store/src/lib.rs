@@ -54,7 +54,7 @@ pub use harvest::{HarvestError, HarvestOptions, harvest, read_folder};
 pub use home::{Home, HomeEnv};
 pub use layers::{LayerWriter, PutLayerError, RootWriter, StoredLayer};
 pub use lock::{FolderLock, LayerLock};
-pub use materialise::{lower_tree, MaterialiseError, MaterialiseReport, materialise};
+pub use materialise::{MaterialiseError, MaterialiseReport, lower_tree, materialise};
 pub use remove::{RemoveError, remove_tree, remove_tree_at};
 pub use store::Store;
 pub use target::FileTarget;

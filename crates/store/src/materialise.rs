@@ -158,7 +158,8 @@ pub fn lower_tree(diff: &LayerDiff, folder: &[u8]) -> std::result::Result<Tree, 
     if !diff.entries.contains_key(&b""[..]) {
         tree.insert(folder, Inode::new(root, Kind::Dir))?;
     }
-    let is_device = |inode: &Inode| matches!(inode.kind, Kind::CharDev { .. } | Kind::BlockDev { .. });
+    let is_device =
+        |inode: &Inode| matches!(inode.kind, Kind::CharDev { .. } | Kind::BlockDev { .. });
     let mut links = Vec::new();
     for (path, entry) in &diff.entries {
         let inode = match entry {
@@ -185,7 +186,8 @@ pub fn lower_tree(diff: &LayerDiff, folder: &[u8]) -> std::result::Result<Tree, 
         tree.insert(&place(path), inode)?;
     }
     for (path, to) in links {
-        let device = matches!(diff.entries.get(to), Some(LayerEntry::Put(inode)) if is_device(inode));
+        let device =
+            matches!(diff.entries.get(to), Some(LayerEntry::Put(inode)) if is_device(inode));
         if !device {
             tree.link(&place(path), &place(to))?;
         }

@@ -190,10 +190,7 @@ pub fn configure_interface(
     gateway: std::net::Ipv4Addr,
 ) -> io::Result<()> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
-    for (what, value) in [
-        (libc::SIOCSIFADDR, address),
-        (libc::SIOCSIFNETMASK, mask),
-    ] {
+    for (what, value) in [(libc::SIOCSIFADDR, address), (libc::SIOCSIFNETMASK, mask)] {
         let mut request = request_for(name);
         request.ifr_ifru.ifru_addr = internet(value);
         interface_request(&socket, what, &request)?;

@@ -39,7 +39,8 @@ fn write_entry(
     content: &[u8],
     (major, minor): (u32, u32),
 ) -> io::Result<()> {
-    let number = |n: usize| u32::try_from(n).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge));
+    let number =
+        |n: usize| u32::try_from(n).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge));
     let fields = [
         number(inode)?,
         mode,
@@ -91,9 +92,13 @@ mod tests {
         assert_eq!(starts.len(), 4);
         assert!(starts.iter().all(|at| at % 4 == 0), "{starts:?}");
         // inode, mode, owner, group, links, time, size, device, number of a device, length of the name, check
-        assert!(text.contains(
-            "0707010000000300 0081ed0000000000000000000000010000000000000005".replace(' ', "").as_str()
-        ));
+        assert!(
+            text.contains(
+                "0707010000000300 0081ed0000000000000000000000010000000000000005"
+                    .replace(' ', "")
+                    .as_str()
+            )
+        );
         assert!(text.contains("hello\0\0\0070701"));
         assert!(text.ends_with("TRAILER!!!\0\0\0\0") || text.ends_with("TRAILER!!!\0"));
     }

@@ -80,25 +80,40 @@ impl MicroSpec {
     }
 
     fn command(&self, tools: &QemuTools, dir: &Path, initrd: &Path) -> Result<Command, VmError> {
-        let absolute = |path: &Path| std::path::absolute(path).map_err(VmError::io("resolve", path));
+        let absolute =
+            |path: &Path| std::path::absolute(path).map_err(VmError::io("resolve", path));
         let mut c = Command::new(&tools.qemu);
         c.current_dir(dir);
-        c.args(["-name", "amiforge", "-nodefaults", "-no-user-config", "-no-reboot"]);
+        c.args([
+            "-name",
+            "amiforge",
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+        ]);
         c.args(["-display", "none", "-vga", "none"]);
-        c.args(["-machine", &format!("{},graphics=off", crate::args::MACHINE)]);
+        c.args([
+            "-machine",
+            &format!("{},graphics=off", crate::args::MACHINE),
+        ]);
         match self.accelerator {
             Accelerator::Kvm => c.args(["-accel", "kvm", "-cpu", "host"]),
             Accelerator::Tcg => {
                 c.args(["-accel", "tcg,thread=multi", "-cpu", crate::args::TCG_CPU])
             }
         };
-        c.args(["-m", &format!("{}M", self.memory_mib), "-smp", &self.cpus.to_string()]);
+        c.args([
+            "-m",
+            &format!("{}M", self.memory_mib),
+            "-smp",
+            &self.cpus.to_string(),
+        ]);
         c.args(["-rtc", "base=utc,clock=host"]);
         c.arg("-kernel").arg(absolute(&self.kernel)?);
         c.arg("-initrd").arg(initrd);
         c.args([
             "-append",
-            "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on mitigations=off",
+            "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on mitigations=off no_timer_check rcupdate.rcu_expedited=1",
         ]);
         c.args(["-serial", &format!("file:{CONSOLE_FILE}")]);
         for (n, disk) in self.disks.iter().enumerate() {
@@ -120,9 +135,17 @@ impl MicroSpec {
         }
         if self.network {
             c.args(["-netdev", "user,id=net"]);
-            c.args(["-device", "virtio-net-pci,netdev=net,mac=02:00:00:00:00:01,romfile="]);
+            c.args([
+                "-device",
+                "virtio-net-pci,netdev=net,mac=02:00:00:00:00:01,romfile=",
+            ]);
         }
-        c.args(["-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng"]);
+        c.args([
+            "-object",
+            "rng-builtin,id=rng",
+            "-device",
+            "virtio-rng-pci,rng=rng",
+        ]);
         c.args(["-device", "virtio-serial-pci,id=serial"]);
         for (n, name) in self.ports.iter().enumerate() {
             c.args(["-chardev", &format!("socket,id=port{n},path={}", socket(n))]);
@@ -144,7 +167,11 @@ impl MicroVm {
     ///
     /// # Errors
     /// When QEMU does not start, or `cancel` was raised.
-    pub fn start(tools: &QemuTools, spec: &MicroSpec, cancel: &AtomicBool) -> Result<Self, VmError> {
+    pub fn start(
+        tools: &QemuTools,
+        spec: &MicroSpec,
+        cancel: &AtomicBool,
+    ) -> Result<Self, VmError> {
         let dir = tempfile::Builder::new()
             .prefix("amiforge-micro-")
             .tempdir()

@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read as _, Write as _};
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use std::time::SystemTime;
 
 use amiforge_types::Timestamp;
 
+use super::shell::{Console, Relay};
 use super::{CANCEL_POLL, OnEvent};
 use crate::error::SandboxError;
 use crate::protocol::MAX_MESSAGE;
@@ -27,6 +29,13 @@ pub const LINK_PORT: &str = "org.amiforge.jobs.0";
 
 /// Name of its port for the bytes of layers.
 pub const LAYERS_PORT: &str = "org.amiforge.layers.0";
+
+/// Names of its ports for a shell: a terminal or what it reads, its output, its errors.
+pub const SHELL_PORTS: [&str; 3] = [
+    "org.amiforge.shell.0",
+    "org.amiforge.shell.1",
+    "org.amiforge.shell.2",
+];
 
 /// Bytes of a layer that a machine may send.
 const MAX_LAYER: u64 = 1 << 42;
@@ -69,8 +78,10 @@ pub trait Machine: std::fmt::Debug + Send {
     fn link(&self) -> &UnixStream;
     /// The line for the bytes of layers.
     fn layers(&self) -> &UnixStream;
-    /// The end of what it wrote to its console.
-    fn console(&self) -> String;
+    /// The lines of a shell, as [`SHELL_PORTS`] has them.
+    fn shell(&self) -> [&UnixStream; 3];
+    /// What is known of its end, in its own words.
+    fn last_words(&self) -> String;
 }
 
 /// The machines of a sandbox.
@@ -102,6 +113,7 @@ impl Fleet {
         job: Job,
         cancel: &AtomicBool,
         on_event: OnEvent<'_>,
+        console: Option<&Console>,
     ) -> Result<JobResult, SandboxError> {
         if cancel.load(Ordering::Relaxed) {
             return Err(SandboxError::Cancelled);
@@ -115,10 +127,9 @@ impl Fleet {
                 self.remove(&dirs)?;
                 return Ok(JobResult::Unit);
             }
-            Job::Shell { .. } => {
-                return Err(SandboxError::Job {
-                    what: "there are no shells in a micro-VM".to_owned(),
-                });
+            Job::Shell { root, shell } => {
+                let (disks, root) = inside(root);
+                (Ok(disks), Job::Shell { root, shell }, None)
             }
             Job::Prepare { root, keep_tmp } => {
                 let (disks, root) = inside(root);
@@ -161,6 +172,9 @@ impl Fleet {
             }
         };
         let mut session = self.session(disks, cancel)?;
+        if let Some(console) = console {
+            return session.run_shell(job, console, cancel);
+        }
         let result = session.run(job, layer.as_deref(), cancel, on_event);
         if result.is_ok() {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -282,10 +296,7 @@ impl Session {
         let message = ToMachine { now: now(), job };
         let mut line = serde_json::to_vec(&message).map_err(|e| lost(&e.into()))?;
         line.push(b'\n');
-        self.machine
-            .link()
-            .write_all(&line)
-            .map_err(|e| lost(&e))?;
+        self.machine.link().write_all(&line).map_err(|e| lost(&e))?;
         loop {
             match self.receive(cancel)? {
                 FromMachine::Child(FromChild::Event(event)) => on_event(event),
@@ -304,6 +315,31 @@ impl Session {
                 FromMachine::Ready | FromMachine::Child(_) => {}
             }
         }
+    }
+
+    /// The machine ends with the shell: its lines end with it, and so does what is read from them.
+    fn run_shell(
+        mut self,
+        job: Job,
+        console: &Console,
+        cancel: &AtomicBool,
+    ) -> Result<JobResult, SandboxError> {
+        let lines = self.machine.shell().into_iter();
+        let lines = lines.map(|line| line.try_clone().map(OwnedFd::from));
+        let relay = lines
+            .collect::<io::Result<_>>()
+            .and_then(|lines| Relay::with(console, lines));
+        let relay = relay.map_err(|error| SandboxError::Job {
+            what: format!("cannot talk to the shell: {error}"),
+        })?;
+        let result = self.run(job, None, cancel, &mut |_| ());
+        drop(self);
+        let relayed = relay.finish();
+        let result = result?;
+        relayed.map_err(|error| SandboxError::Job {
+            what: format!("output of the shell was lost: {error}"),
+        })?;
+        Ok(result)
     }
 
     /// Writes the layer that comes into its file.
@@ -370,7 +406,7 @@ impl Session {
     fn died(&self) -> SandboxError {
         SandboxError::Died {
             status: "the machine is off".to_owned(),
-            stderr: self.machine.console(),
+            stderr: self.machine.last_words(),
         }
     }
 }

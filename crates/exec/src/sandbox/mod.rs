@@ -14,8 +14,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ use crate::spec::{IdMap, RootSpec, ScriptSpec, ShellSpec, Way};
 use crate::wire::{FromChild, Job, JobResult, ToChild};
 
 use machine::Fleet;
-pub use machine::{LAYERS_PORT, LINK_PORT, Machine, MachineDisks, Machines};
+pub use machine::{LAYERS_PORT, LINK_PORT, Machine, MachineDisks, Machines, SHELL_PORTS};
 pub use probe::{Chosen, Tried};
 pub use serve::{MachineLines, serve_jobs};
 pub use shell::Console;
@@ -322,7 +322,7 @@ impl Sandbox {
         console: Option<&Console>,
     ) -> Result<JobResult, SandboxError> {
         if let Some(fleet) = &self.fleet {
-            return fleet.run(job, cancel, on_event);
+            return fleet.run(job, cancel, on_event, console);
         }
         let trusted = job.trusted();
         let spawn = |source| SandboxError::Spawn {

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use amiforge_types::Timestamp;
 
-use super::{Helper, Sandbox};
+use super::{Console, Helper, Sandbox};
 use crate::error::SandboxError;
 use crate::protocol::MAX_MESSAGE;
 use crate::spec::{ID_COUNT, IdMap, Way};
@@ -28,6 +28,8 @@ pub struct MachineLines {
     pub link: File,
     /// Bytes of layers, to the host.
     pub layers: File,
+    /// Those of a shell, as [`SHELL_PORTS`](crate::SHELL_PORTS) has them.
+    pub shell: [File; 3],
 }
 
 impl MachineLines {
@@ -35,6 +37,18 @@ impl MachineLines {
     pub fn give_up(&mut self, why: &str) {
         // Nobody is there to hear of a line that is broken.
         let _gone = self.send(&FromMachine::Broken(why.to_owned()));
+    }
+
+    /// What stands for the person's terminal, or their pipes.
+    fn console(&self, terminal: bool) -> io::Result<Console> {
+        let [both, output, errors] = &self.shell;
+        let output = if terminal { both } else { output };
+        Ok(Console {
+            input: both.try_clone()?.into(),
+            output: output.try_clone()?.into(),
+            errors: errors.try_clone()?.into(),
+            terminal,
+        })
     }
 
     fn send(&mut self, message: &FromMachine) -> io::Result<()> {
@@ -92,13 +106,18 @@ fn carry_out(
     if let Some(layer) = &layer {
         File::create(layer)?;
     }
+    let console = match &job {
+        Job::Shell { shell, .. } => Some(lines.console(shell.terminal.is_some())?),
+        _ => None,
+    };
     let mut broken = None;
-    let result = sandbox.run(job, &AtomicBool::new(false), &mut |event| {
+    let mut tell = |event| {
         if broken.is_none() {
             let message = FromMachine::Child(FromChild::Event(event));
             broken = lines.send(&message).err();
         }
-    });
+    };
+    let result = sandbox.run_on(job, &AtomicBool::new(false), &mut tell, console.as_ref());
     if let Some(error) = broken {
         return Err(error);
     }
