@@ -29,8 +29,9 @@ use crate::settings::{Engine, Watched};
 /// In a directory that stands for a disk.
 const DISK: &str = "disk.raw";
 
-/// Bytes of the disk for what jobs change; it takes no more of the host than what is written.
-const UPPER_BYTES: u64 = 256 * GIB;
+/// Fewest and most bytes of the disk for what jobs change; in between, what the host has left. It takes no more of it than what
+/// is written.
+const UPPER_BYTES: (u64, u64) = (GIB, 1024 * GIB);
 
 /// The folder of kernels in the cache.
 const MACHINE: &str = "machine";
@@ -136,7 +137,11 @@ impl Builder {
         let cache = settings.home.downloads();
         let there = |name: &str| {
             let folder = cache.join(MACHINE).join(name);
-            folder.is_dir().then_some(folder)
+            // Of the cache, single files may go.
+            let whole = [VMLINUZ, MODULES]
+                .iter()
+                .all(|file| folder.join(file).is_file());
+            whole.then_some(folder)
         };
         let given = settings.builder_kernel.as_deref();
         let (name, deb) = match given {
@@ -191,9 +196,12 @@ impl Builder {
                 .tempdir_in(&parent)?;
             fs_err::write(new.path().join(VMLINUZ), &kernel.image)?;
             fs_err::write(new.path().join(MODULES), &modules)?;
+            if folder.is_dir() && there(&name).is_none() {
+                fs_err::remove_dir_all(&folder)?;
+            }
             // Whoever was quicker has the same.
             match fs_err::rename(new.path(), &folder) {
-                Err(error) if !folder.is_dir() => Err(error),
+                Err(error) if there(&name).is_none() => Err(error),
                 _ => Ok(()),
             }
         });
@@ -255,7 +263,10 @@ impl Machines for Builder {
             {
                 return Err(failed(&error));
             }
-            let size = Size::Volume(UPPER_BYTES);
+            let host = rustix::fs::statvfs(&disks.upper).map_err(|error| failed(&error))?;
+            let left = host.f_bavail.saturating_mul(host.f_frsize);
+            let left = left.clamp(UPPER_BYTES.0, UPPER_BYTES.1);
+            let size = Size::Volume(left - left % (1 << 20));
             write_disk(&upper, &Tree::new(ROOT), &BlobTable::new(), size)?;
         }
         let mut all: Vec<MicroDisk> = Vec::new();

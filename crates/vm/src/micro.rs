@@ -130,6 +130,8 @@ impl MicroSpec {
             let device = json!({
                 "driver": "virtio-blk-pci", "drive": format!("disk{n}"), "serial": disk.serial,
                 "addr": format!("{slot:x}.{function}"), "multifunction": function == 0,
+                // Else the machine would stand still when the host's disk is full.
+                "werror": "report",
             });
             c.args(["-device", &device.to_string()]);
         }
