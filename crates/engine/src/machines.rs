@@ -17,6 +17,7 @@ use amiforge_exec::{
     Helper, LAYERS_PORT, LINK_PORT, Machine, MachineDisks, Machines, SHELL_PORTS, SandboxError,
 };
 use amiforge_fs::ext4::{self, Inodes, Options, Size};
+use amiforge_source::KERNEL_SUITE;
 use amiforge_store::{FileBlob, FileTarget};
 use amiforge_tree::{LayerDiff, Stat, Tree, layer};
 use amiforge_types::{BlobTable, Digest, GIB, Timestamp, Uuid};
@@ -85,6 +86,20 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Whether a kernel for machines is here, as far as that can be told without looking into it.
+    pub(crate) fn has_builder_kernel(&self) -> bool {
+        let folder = self.settings.home.downloads().join(MACHINE);
+        self.settings.builder_kernel.is_some() || is_whole(&folder.join(KERNEL_SUITE))
+    }
+}
+
+/// Of the cache, single files may go.
+fn is_whole(folder: &Path) -> bool {
+    let files = [VMLINUZ, MODULES];
+    files.iter().all(|file| folder.join(file).is_file())
+}
+
 fn none(what: impl Into<String>, hint: Option<String>) -> SandboxError {
     SandboxError::NoMachine {
         what: what.into(),
@@ -137,11 +152,7 @@ impl Builder {
         let cache = settings.home.downloads();
         let there = |name: &str| {
             let folder = cache.join(MACHINE).join(name);
-            // Of the cache, single files may go.
-            let whole = [VMLINUZ, MODULES]
-                .iter()
-                .all(|file| folder.join(file).is_file());
-            whole.then_some(folder)
+            is_whole(&folder).then_some(folder)
         };
         let given = settings.builder_kernel.as_deref();
         let (name, deb) = match given {
@@ -151,7 +162,7 @@ impl Builder {
                 let name = Digest::of(&bytes).hex()[..16].to_owned();
                 (name, Some(path.to_owned()))
             }
-            None => (amiforge_source::KERNEL_SUITE.to_owned(), None),
+            None => (KERNEL_SUITE.to_owned(), None),
         };
         if let Some(folder) = there(&name) {
             return Ok(folder);
@@ -165,15 +176,13 @@ impl Builder {
             None if self.engine.is_offline() => {
                 let what = format!(
                     "there is no kernel for a machine yet: it comes from Debian {} when a build first needs it",
-                    amiforge_source::KERNEL_SUITE
+                    KERNEL_SUITE
                 );
                 return Err(none(what, Some(GIVEN.to_owned())));
             }
             None => {
-                self.engine.stage(
-                    "machine",
-                    format!("a kernel of Debian {}", amiforge_source::KERNEL_SUITE),
-                );
+                self.engine
+                    .stage("machine", format!("a kernel of Debian {}", KERNEL_SUITE));
                 let events = |event| self.engine.source_event(event);
                 let ctx = self.engine.context(&cache, &events, false, threads());
                 amiforge_source::fetch_kernel(&ctx).map_err(|error| failed(&error))?

@@ -76,7 +76,7 @@ impl MicroSpec {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = rustix::system::sysinfo();
         let host_mib = (memory.totalram as u64).saturating_mul(memory.mem_unit.into()) >> 20;
-        ((host_mib / 4).clamp(1024, 4096), cpus.min(4))
+        ((host_mib / 4).clamp(1024, 2048), cpus.min(4))
     }
 
     fn command(&self, tools: &QemuTools, dir: &Path, initrd: &Path) -> Result<Command, VmError> {
