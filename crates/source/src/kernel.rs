@@ -190,7 +190,8 @@ fn in_order(mut modules: Vec<(String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
         // One that depends on itself on the way is found here as met, and comes once.
         let open: Vec<String> = todo
             .iter()
-            .filter_map(|(name, met)| met.then(|| name.clone()))
+            .filter(|(_, met)| *met)
+            .map(|(name, _)| name.clone())
             .collect();
         let missing = needed.into_iter().filter(|name| !open.contains(name));
         todo.extend(missing.map(|name| (name, false)));
