@@ -16,6 +16,10 @@ const PACKAGE: &str = "linux-image-cloud-amd64";
 
 /// Most bytes of the kernel, and of one module.
 const MAX_FILE: u64 = 256 << 20;
+const MAX_MODULE: u64 = 16 << 20;
+
+/// Most modules that are kept on the way; a kernel has some hundred in the places that are looked at.
+const MAX_MODULES: usize = 2000;
 
 /// What a machine needs that a kernel may have as modules.
 const WANTED: &[&str] = &[
@@ -116,9 +120,14 @@ fn read(deb: &[u8]) -> Result<Kernel, DebError> {
         } else if path.contains("lib/modules/")
             && let Some((name, packed)) = file.split_once(".ko")
         {
-            let wanted = may_be_needed(&path);
-            if wanted {
-                let content = tar.content_vec(MAX_FILE)?;
+            if may_be_needed(&path) {
+                if modules.len() >= MAX_MODULES {
+                    return Err(DebError::Limit {
+                        what: "modules of a kernel",
+                        limit: MAX_MODULES as u64,
+                    });
+                }
+                let content = tar.content_vec(MAX_MODULE)?;
                 modules.push((name.replace('-', "_"), unpacked(packed, &content)?));
             }
         }
@@ -157,7 +166,7 @@ fn unpacked(packed: &str, content: &[u8]) -> Result<Vec<u8>, DebError> {
     let mut out = Vec::new();
     let member = format!("module.tar{packed}");
     decompress((&member, content))?
-        .take(MAX_FILE)
+        .take(MAX_MODULE)
         .read_to_end(&mut out)
         .map_err(|source| DebError::Io {
             part: "module",

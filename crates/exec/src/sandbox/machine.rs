@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use amiforge_types::Timestamp;
 
@@ -36,6 +36,9 @@ pub const SHELL_PORTS: [&str; 3] = [
     "org.amiforge.shell.1",
     "org.amiforge.shell.2",
 ];
+
+/// How long a machine may take until it waits for jobs: under translation, on a busy host.
+const START: Duration = Duration::from_secs(600);
 
 /// Bytes of a layer that a machine may send.
 const MAX_LAYER: u64 = 1 << 42;
@@ -219,7 +222,15 @@ impl Fleet {
             machine,
             lines,
         };
-        match session.receive(cancel)? {
+        let first = session.receive(cancel, Some(Instant::now() + START));
+        let first = first.map_err(|error| match error {
+            SandboxError::Died { stderr, .. } => SandboxError::NoMachine {
+                what: format!("a machine does not come up: {stderr}"),
+                hint: None,
+            },
+            error => error,
+        })?;
+        match first {
             FromMachine::Ready => Ok(session),
             FromMachine::Broken(what) => Err(SandboxError::NoMachine { what, hint: None }),
             _ => Err(SandboxError::Job {
@@ -298,7 +309,7 @@ impl Session {
         line.push(b'\n');
         self.machine.link().write_all(&line).map_err(|e| lost(&e))?;
         loop {
-            match self.receive(cancel)? {
+            match self.receive(cancel, None)? {
                 FromMachine::Child(FromChild::Event(event)) => on_event(event),
                 FromMachine::Child(FromChild::Done(result)) => return Ok(result),
                 FromMachine::Child(FromChild::Failed { what, refused }) => {
@@ -378,11 +389,19 @@ impl Session {
         file.set_len(bytes).map_err(failed)
     }
 
-    fn receive(&mut self, cancel: &AtomicBool) -> Result<FromMachine, SandboxError> {
+    /// The next message, if it comes by then.
+    fn receive(
+        &mut self,
+        cancel: &AtomicBool,
+        until: Option<Instant>,
+    ) -> Result<FromMachine, SandboxError> {
         use std::io::BufRead as _;
         let mut line = Vec::new();
         loop {
             stop_if(cancel)?;
+            if until.is_some_and(|until| Instant::now() > until) {
+                return Err(self.died());
+            }
             let room = (MAX_MESSAGE as u64).saturating_sub(line.len() as u64);
             let mut lines = self.lines.by_ref().take(room);
             match lines.read_until(b'\n', &mut line) {
@@ -405,7 +424,7 @@ impl Session {
 
     fn died(&self) -> SandboxError {
         SandboxError::Died {
-            status: "the machine is off".to_owned(),
+            status: "the machine is off, or says nothing".to_owned(),
             stderr: self.machine.last_words(),
         }
     }
