@@ -118,18 +118,17 @@ fn read(deb: &[u8]) -> Result<Kernel, DebError> {
         if let Some(release) = path.strip_prefix("boot/vmlinuz-") {
             kernel = Some((release.to_owned(), tar.content_vec(MAX_FILE)?));
         } else if path.contains("lib/modules/")
+            && may_be_needed(&path)
             && let Some((name, packed)) = file.split_once(".ko")
         {
-            if may_be_needed(&path) {
-                if modules.len() >= MAX_MODULES {
-                    return Err(DebError::Limit {
-                        what: "modules of a kernel",
-                        limit: MAX_MODULES as u64,
-                    });
-                }
-                let content = tar.content_vec(MAX_MODULE)?;
-                modules.push((name.replace('-', "_"), unpacked(packed, &content)?));
+            if modules.len() >= MAX_MODULES {
+                return Err(DebError::Limit {
+                    what: "modules of a kernel",
+                    limit: MAX_MODULES as u64,
+                });
             }
+            let content = tar.content_vec(MAX_MODULE)?;
+            modules.push((name.replace('-', "_"), unpacked(packed, &content)?));
         }
     }
     let (release, image) =
