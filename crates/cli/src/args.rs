@@ -21,7 +21,7 @@ pub(crate) struct Cli {
     /// Print only warnings and errors on standard error.
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
-    /// Run steps in this way: `mapped-ids`, `single-id` or `chroot` (see the documentation of the sandbox) [default: the first that works here]
+    /// Run steps in this way: `mapped-ids`, `single-id`, `chroot` or `micro-vm` (see the documentation of the sandbox) [default: the first that works here]
     #[arg(long, global = true, value_name = "WAY")]
     pub(crate) sandbox: Option<engine::Way>,
     /// On a terminal, too, plain lines on standard error: no bars, and all that steps print.

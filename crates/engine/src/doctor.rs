@@ -135,12 +135,11 @@ impl Engine {
 
     /// The ways of running steps: that there is one is needed, and the first is the best.
     fn ways(&self, scratch: &Path, add: Add<'_>) {
+        // Looking is no reason to fetch a kernel.
+        self.may_use_network(false);
         let tried: Vec<_> = Way::ALL
             .iter()
-            .map(|way| {
-                let helper = self.settings.helper.clone();
-                (*way, Sandbox::usable(helper, *way, scratch))
-            })
+            .map(|way| (*way, self.way(*way, scratch)))
             .collect();
         // What is left is a leftover of the store and goes when it is opened next.
         let _ = std::fs::remove_dir(scratch);
@@ -153,25 +152,41 @@ impl Engine {
                 None => Err(("they cannot run here".to_owned(), None)),
             },
         );
-        for (way, result) in &tried {
-            let found = match result {
-                Ok(sandbox) => Ok(shown_ids(sandbox)),
-                Err(error) => Err((chain(error), error.hint())),
-            };
+        for (way, found) in tried {
             add(way.as_str(), false, found);
         }
     }
+
+    /// Whether steps can run in this way, and by which ids.
+    fn way(&self, way: Way, scratch: &Path) -> Found {
+        if way == Way::MicroVm && QemuTools::find().is_ok() && !self.has_builder_kernel() {
+            return Ok(format!(
+                "QEMU is there; a kernel comes from Debian {} when a build first needs it",
+                amiforge_source::KERNEL_SUITE
+            ));
+        }
+        let tried = Sandbox::usable(self.helper(), way, scratch);
+        tried
+            .map(|sandbox| shown_ids(&sandbox))
+            .map_err(|error| (chain(&error), error.hint()))
+    }
 }
 
-type Add<'a> = &'a mut dyn FnMut(&str, bool, Result<String, (String, Option<String>)>);
+/// What was found, or what is missing and what can be done about it.
+type Found = Result<String, (String, Option<String>)>;
+
+type Add<'a> = &'a mut dyn FnMut(&str, bool, Found);
 
 /// The ids of a sandbox in words.
 fn shown_ids(sandbox: &Sandbox) -> String {
+    if sandbox.way() == Way::MicroVm {
+        return "QEMU starts a machine with a kernel of its own".to_owned();
+    }
     let ids = sandbox.ids();
     let how = match (sandbox.way(), ids.helpers) {
         (Way::MappedIds, true) => "by newuidmap and newgidmap",
         (Way::MappedIds, false) => "written directly",
-        (Way::SingleId, _) => "the only ones; owners are recorded",
+        (Way::SingleId | Way::MicroVm, _) => "the only ones; owners are recorded",
         (Way::Chroot, _) => "each is itself",
     };
     format!(

@@ -19,7 +19,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use amiforge_exec::{ChildEvent, Pins, RootSpec, Sandbox, ScriptSpec};
+use amiforge_exec::{ChildEvent, Pins, RootSpec, Sandbox, ScriptSpec, Way};
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
 use amiforge_store::{LayerLock, Store, StoreError, StoredLayer};
 use amiforge_tree::layer::LayerInfo;
@@ -313,7 +313,10 @@ impl Engine {
                         let sandbox = self.sandbox(work.store, sandbox)?;
                         self.in_overlay(work, sandbox, failed, made, |root, cancel| {
                             let result = self.run_phase(work, sandbox, of, root, cancel)?;
-                            let touched = Touched::of(&result, Some(&root.upper));
+                            // What changed in a machine is on a disk of its own.
+                            let here = sandbox.way() != Way::MicroVm;
+                            let upper = here.then_some(root.upper.as_path());
+                            let touched = Touched::of(&result, upper);
                             touched.keep(work.store, planned.id)?;
                             Ok(result.start)
                         })?

@@ -29,6 +29,7 @@ mod library;
 mod load;
 mod lock;
 mod look;
+mod machines;
 mod many;
 mod output;
 mod outside;

@@ -171,6 +171,7 @@ impl Engine {
         (lock, out): (Option<&Path>, &Path),
         offline: bool,
     ) -> Result<Locked, EngineError> {
+        self.may_use_network(!offline);
         let path = match lock {
             Some(lock) => lock.to_owned(),
             None => find_lock(recipe.dir(), out)?,

@@ -102,6 +102,7 @@ impl Engine {
         locked: Option<&LockedParent>,
     ) -> Result<Parent, EngineError> {
         let asked = &recipe.recipe.parent;
+        self.may_use_network(!offline);
         self.stage("resolve", asked.to_string());
         match asked {
             ParentImage::Debian { .. } => {

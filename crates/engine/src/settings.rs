@@ -45,10 +45,12 @@ pub struct Settings {
     pub sandbox: Option<Way>,
     /// The static guest agent.
     pub agent: &'static [u8],
+    /// A kernel package for machines that steps run in, in place of Debian's newest.
+    pub builder_kernel: Option<PathBuf>,
 }
 
 impl Settings {
-    /// Reads `AMIFORGE_HOME`, `AMIFORGE_SANDBOX`, the XDG variables, `SOURCE_DATE_EPOCH` and the clock.
+    /// Reads `AMIFORGE_HOME`, `AMIFORGE_SANDBOX`, `AMIFORGE_BUILDER_KERNEL`, the XDG variables, `SOURCE_DATE_EPOCH` and the clock.
     pub fn from_environment(
         events: Arc<dyn EventSink>,
         helper: Helper,
@@ -97,6 +99,9 @@ impl Settings {
             helper,
             sandbox,
             agent,
+            builder_kernel: std::env::var_os("AMIFORGE_BUILDER_KERNEL")
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
         })
     }
 }
@@ -168,6 +173,8 @@ pub struct Engine {
     pub(crate) rebuilt: Arc<Mutex<BTreeSet<LayerId>>>,
     /// The sandbox that was chosen, once one was needed.
     pub(crate) sandbox: Arc<Mutex<Option<Sandbox>>>,
+    /// Whether the operation may not use the network.
+    pub(crate) offline: Arc<AtomicBool>,
 }
 
 /// How a running operation is ended from outside, and what must go then.
@@ -298,7 +305,18 @@ impl Engine {
             boots: Arc::default(),
             rebuilt: Arc::default(),
             sandbox: Arc::default(),
+            offline: Arc::default(),
         }
+    }
+
+    /// Notes whether what the operation needs beside its inputs may come from the network.
+    pub(crate) fn may_use_network(&self, may: bool) {
+        self.offline.store(!may, Ordering::Relaxed);
+    }
+
+    /// Whether the operation may not use the network, as far as that is known.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.offline.load(Ordering::Relaxed)
     }
 
     /// The same engine, whose events go elsewhere; ended from outside together with this one.
@@ -312,6 +330,7 @@ impl Engine {
             boots: self.boots.clone(),
             rebuilt: self.rebuilt.clone(),
             sandbox: self.sandbox.clone(),
+            offline: self.offline.clone(),
         }
     }
 

@@ -81,6 +81,14 @@ pub enum SandboxError {
         /// The end of what it wrote to standard error.
         stderr: String,
     },
+    /// There is no machine to run steps in.
+    #[error("{what}")]
+    NoMachine {
+        /// What is missing, with causes.
+        what: String,
+        /// What can be done about it.
+        hint: Option<String>,
+    },
     /// No way of running steps works here.
     #[error("there is no way to run steps on this machine{}", ways(.tried))]
     NoWay {
@@ -114,6 +122,7 @@ impl SandboxError {
                 | Self::NotRoot
                 | Self::MissingCapabilities { .. }
                 | Self::Refused { .. }
+                | Self::NoMachine { .. }
                 | Self::NoWay { .. }
         )
     }
@@ -146,6 +155,7 @@ impl SandboxError {
             Self::Refused { what, .. } if what.contains("overlay") => {
                 Some("overlayfs in a user namespace needs Linux 5.11, and a store on ext4, xfs, btrfs or tmpfs (AMIFORGE_HOME moves it)".into())
             }
+            Self::NoMachine { hint, .. } => hint.clone(),
             // The best way is the one to get.
             Self::NoWay { tried } => tried.iter().find_map(|tried| tried.error.hint()),
             _ => None,

@@ -48,7 +48,10 @@ pub use executor::{
 pub use logs::ToeLog;
 pub use outside::{Outside, Pins};
 pub use root::{TreeRoot, TreeRootError};
-pub use sandbox::{Chosen, Console, Helper, OnEvent, Sandbox, Tried};
+pub use sandbox::{
+    Chosen, Console, Helper, LAYERS_PORT, LINK_PORT, Machine, MachineDisks, MachineLines, Machines,
+    OnEvent, SHELL_PORTS, Sandbox, Tried, serve_jobs,
+};
 pub use spec::{
     ID_COUNT, IdMap, Limits, PlaceError, RootSpec, ScriptSpec, ShellSpec, Shim, Way, lent_place,
 };

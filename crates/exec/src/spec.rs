@@ -244,11 +244,14 @@ pub enum Way {
     SingleId,
     /// A changed root directory, as root of a container in which there can be no namespaces and no mounts.
     Chroot,
+    /// A machine of our own under QEMU, in which everything is allowed.
+    MicroVm,
 }
 
 impl Way {
     /// All of them, in the order in which they are tried.
-    pub const ALL: &'static [Self] = &[Self::MappedIds, Self::SingleId, Self::Chroot];
+    pub const ALL: &'static [Self] =
+        &[Self::MappedIds, Self::SingleId, Self::Chroot, Self::MicroVm];
 
     /// Its name for people and options.
     #[must_use]
@@ -257,6 +260,7 @@ impl Way {
             Self::MappedIds => "mapped-ids",
             Self::SingleId => "single-id",
             Self::Chroot => "chroot",
+            Self::MicroVm => "micro-vm",
         }
     }
 }
@@ -270,7 +274,7 @@ impl Way {
     #[must_use]
     pub fn shims(self) -> Vec<Shim> {
         match self {
-            Self::MappedIds | Self::SingleId => Vec::new(),
+            Self::MappedIds | Self::SingleId | Self::MicroVm => Vec::new(),
             Self::Chroot => vec![Shim {
                 path: "/usr/local/sbin/systemd-tmpfiles".to_owned(),
                 text: format!(

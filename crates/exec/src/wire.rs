@@ -101,6 +101,27 @@ pub(crate) enum FromChild {
     },
 }
 
+/// To the first process of a machine, in which our paths do not exist: the job has the machine's own.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ToMachine {
+    /// The wall clock, which a machine does not know well.
+    pub(crate) now: Timestamp,
+    pub(crate) job: Job,
+}
+
+/// From there.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromMachine {
+    /// It waits for jobs.
+    Ready,
+    /// What the child that has the job says.
+    Child(FromChild),
+    /// So many bytes of a layer come on the other line.
+    Layer(u64),
+    /// It cannot go on.
+    Broken(String),
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum JobResult {
     Unit,

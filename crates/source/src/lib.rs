@@ -31,6 +31,7 @@ mod fetch;
 mod file;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod kernel;
 mod lock;
 mod model;
 pub mod oci;
@@ -49,6 +50,7 @@ pub use error::SourceError;
 pub use event::SourceEvent;
 pub use fetch::fetch;
 pub use file::fetch_file;
+pub use kernel::{KERNEL_SUITE, Kernel, fetch_kernel, read_kernel};
 pub use lock::{Asked, LockError, MAX_LOCK_BYTES};
 pub use model::{
     AptSettings, Context, DebianRequest, FetchedDebian, GeneratedFile, ResolvedArchive,

@@ -7,7 +7,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use amiforge_tree::{Content, DataSource, Inode, Kind, LayerDiff, LayerEntry, Stat};
+use amiforge_tree::{
+    Content, DataSource, Inode, InodeFlags, Kind, LayerDiff, LayerEntry, Stat, Tree, TreeError,
+};
 use amiforge_types::{BlobTable, WriteAt};
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
@@ -134,6 +136,63 @@ pub fn materialise(
         report.xattrs_skipped += finish_dir(target, path, inode, opaque)?;
     }
     Ok(report)
+}
+
+/// The same as a tree, for a disk that is the lower layer of an overlay: what `diff` puts below the folder `folder` of
+/// an otherwise empty root.
+///
+/// # Errors
+/// When the layer is not one that [`materialise`] could write.
+pub fn lower_tree(diff: &LayerDiff, folder: &[u8]) -> std::result::Result<Tree, TreeError> {
+    let root = Stat {
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime: amiforge_types::Timestamp::default(),
+    };
+    let mut tree = Tree::new(root);
+    let place = |path: &[u8]| match path {
+        [] => folder.to_vec(),
+        _ => [folder, b"/", path].concat(),
+    };
+    if !diff.entries.contains_key(&b""[..]) {
+        tree.insert(folder, Inode::new(root, Kind::Dir))?;
+    }
+    let is_device =
+        |inode: &Inode| matches!(inode.kind, Kind::CharDev { .. } | Kind::BlockDev { .. });
+    let mut links = Vec::new();
+    for (path, entry) in &diff.entries {
+        let inode = match entry {
+            LayerEntry::Put(inode) | LayerEntry::PutOpaque(inode) if is_device(inode) => continue,
+            LayerEntry::Put(inode) | LayerEntry::PutOpaque(inode) => {
+                let mut inode = inode.clone();
+                inode.xattrs.retain(|name, _| !host_only(name));
+                inode.flags = InodeFlags::NONE;
+                if matches!(entry, LayerEntry::PutOpaque(_)) {
+                    let name = b"user.overlay.opaque".to_vec();
+                    inode.xattrs.insert(name, b"y".to_vec());
+                }
+                inode
+            }
+            LayerEntry::Link(to) => {
+                links.push((path, to));
+                continue;
+            }
+            LayerEntry::Whiteout => {
+                let stat = Stat { mode: 0, ..root };
+                Inode::new(stat, Kind::CharDev { major: 0, minor: 0 })
+            }
+        };
+        tree.insert(&place(path), inode)?;
+    }
+    for (path, to) in links {
+        let device =
+            matches!(diff.entries.get(to), Some(LayerEntry::Put(inode)) if is_device(inode));
+        if !device {
+            tree.link(&place(path), &place(to))?;
+        }
+    }
+    Ok(tree)
 }
 
 /// The directory that the current entry is in, kept open since entries come sorted.

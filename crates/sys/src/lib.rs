@@ -177,23 +177,90 @@ pub fn limit(command: &mut std::process::Command, limits: Vec<(Resource, Rlimit)
 /// # Errors
 /// When the kernel refuses.
 pub fn loopback_up() -> io::Result<()> {
-    use std::os::fd::AsRawFd as _;
     let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
-    // JUSTIFICATION: interface flags are set with an ioctl or netlink; rustix has neither.
-    // SAFETY: an all-zero `ifreq` is a valid value of this plain C structure.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes_with_nul()) {
-        *to = libc::c_char::from_ne_bytes([*from]);
+    interface_up(&socket, c"lo")
+}
+
+/// Gives an Ethernet interface an address, brings it up, and sends everything that is for others to the gateway.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn configure_interface(
+    name: &std::ffi::CStr,
+    address: std::net::Ipv4Addr,
+    mask: std::net::Ipv4Addr,
+    gateway: std::net::Ipv4Addr,
+) -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    for (what, value) in [(libc::SIOCSIFADDR, address), (libc::SIOCSIFNETMASK, mask)] {
+        let mut request = request_for(name);
+        request.ifr_ifru.ifru_addr = internet(value);
+        interface_request(&socket, what, &request)?;
     }
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).unwrap_or(1);
+    interface_up(&socket, name)?;
+    // JUSTIFICATION: routes are set with an ioctl or netlink; rustix has neither.
+    // SAFETY: an all-zero `rtentry` is a valid value of this plain C structure.
+    let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
+    route.rt_dst = internet(std::net::Ipv4Addr::UNSPECIFIED);
+    route.rt_genmask = internet(std::net::Ipv4Addr::UNSPECIFIED);
+    route.rt_gateway = internet(gateway);
+    route.rt_flags = libc::RTF_UP | libc::RTF_GATEWAY;
+    use std::os::fd::AsRawFd as _;
     // JUSTIFICATION: as above.
-    // SAFETY: the descriptor is an open socket and the pointer leads to an `ifreq` that lives until
-    // the call returns, as SIOCSIFFLAGS (netdevice(7)) wants.
-    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    // SAFETY: the descriptor is an open socket and the pointer leads to an `rtentry` without a device name that lives until
+    // the call returns, as SIOCADDRT (route(8), rt(4)) wants.
+    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCADDRT, &raw const route) };
     if ret == 0 {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+fn interface_up(socket: &std::net::UdpSocket, name: &std::ffi::CStr) -> io::Result<()> {
+    let mut request = request_for(name);
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).unwrap_or(1);
+    interface_request(socket, libc::SIOCSIFFLAGS, &request)
+}
+
+/// Of an interface; a name that is too long is cut.
+fn request_for(name: &std::ffi::CStr) -> libc::ifreq {
+    // JUSTIFICATION: interfaces are set with an ioctl or netlink; rustix has neither.
+    // SAFETY: an all-zero `ifreq` is a valid value of this plain C structure.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let room = request.ifr_name.len() - 1;
+    for (to, from) in request.ifr_name[..room].iter_mut().zip(name.to_bytes()) {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    request
+}
+
+fn interface_request(
+    socket: &std::net::UdpSocket,
+    what: libc::Ioctl,
+    request: &libc::ifreq,
+) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    // JUSTIFICATION: as above.
+    // SAFETY: the descriptor is an open socket and the pointer leads to an `ifreq` that lives until
+    // the call returns, as the callers' requests (netdevice(7)) want.
+    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), what, std::ptr::from_ref(request)) };
+    if ret == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// An Internet address as C has it (ip(7)): family, port, address in network order, zeros.
+fn internet(address: std::net::Ipv4Addr) -> libc::sockaddr {
+    let mut data = [0; 14];
+    for (to, from) in data[2..6].iter_mut().zip(address.octets()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    libc::sockaddr {
+        sa_family: libc::sa_family_t::try_from(libc::AF_INET).unwrap_or(2),
+        sa_data: data,
     }
 }
 

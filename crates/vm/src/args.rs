@@ -16,7 +16,7 @@ use crate::tools::{Ovmf, QemuTools};
 /// QEMU's machine type.
 pub(crate) const MACHINE: &str = "q35";
 /// The processor under TCG.
-const TCG_CPU: &str = "Nehalem";
+pub(crate) const TCG_CPU: &str = "Nehalem";
 /// The name of the agent's virtio-serial port.
 pub(crate) const AGENT_PORT: &str = "org.amiforge.agent.0";
 

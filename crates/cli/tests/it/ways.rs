@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
-use amiforge_testkit::{Env, Finished, finish, in_container, run, tool};
+use amiforge_testkit::{Env, Finished, Running, finish, in_container, run, tool};
 
 use crate::tiny::Tiny;
 
-/// All ways; the first is what the others are compared with.
+/// The ways that take no time to start; the first is what the others are compared with.
 const WAYS: [&str; 3] = ["mapped-ids", "single-id", "chroot"];
 
 /// What the kernel, or who plays it, has to do for owners: given away, made as somebody else, in folders that hand
@@ -92,6 +93,21 @@ phases:
           commands: ['test "$(stat -c %g /opt/shared/later)" = 50', 'test "$(stat -c %u /opt/app/link)" = 40']
 "#;
 
+/// For a build that is about its parent.
+const FIRST: &str = r#"name: first
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Nothing
+        action: ExecuteBash
+        inputs:
+          commands: ["true"]
+"#;
+
+/// How long a build in machines may take, under QEMU's translator and beside other tests.
+const MACHINES: Duration = Duration::from_secs(300);
+
 #[test]
 fn every_way_gives_the_same_bytes() {
     let env = Env::new();
@@ -160,6 +176,60 @@ fn every_way_gives_the_same_bytes() {
             assert_eq!(end.text(), "40:38\n0:50\n", "{way}, then {other}: {end}");
         }
     }
+}
+
+/// Each layer and each validate phase takes a machine, so the parent is made without one, and nothing is validated.
+#[test]
+fn image_steps_in_a_machine_give_the_same_bytes() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
+    for (name, text) in [
+        ("owners.yaml", OWNERS),
+        (
+            "more.yaml",
+            MORE.split("  - name: validate").next().unwrap(),
+        ),
+        ("first.yaml", FIRST),
+    ] {
+        env.write(name, text);
+    }
+    let build = |way: &str, documents: &[&str]| {
+        let out = env.path(format!("out-{way}"));
+        let mut command = env.amiforge();
+        command
+            .args(["--sandbox", way, "build"])
+            .arg(tiny.container("tiny", documents, ""))
+            .arg("--out")
+            .arg(&out);
+        // Processes are found by the state folder of the environment.
+        let home = match way {
+            "micro-vm" => env.state(),
+            _ => env.path("home"),
+        };
+        let mut parent = env.amiforge();
+        parent
+            .args(["--sandbox", "mapped-ids", "build"])
+            .arg(tiny.container("parent", &["first.yaml"], ""))
+            .arg("--out")
+            .arg(env.path(format!("parent-{way}")))
+            .env("AMIFORGE_HOME", &home);
+        finish(&mut parent).expect_code(0);
+        let end = Running::spawn(command.env("AMIFORGE_HOME", &home)).wait(MACHINES);
+        (end.expect_code(0), out)
+    };
+    let documents = ["owners.yaml", "more.yaml"];
+    let (_, here) = build("mapped-ids", &documents);
+    let (end, there) = build("micro-vm", &documents);
+    assert!(end.stderr.contains("in a machine of their own"), "{end}");
+    let text = fs_err::read_to_string(there.join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let ran = |n: usize| manifest["layers"][n]["ran"]["sandbox"].as_str().unwrap();
+    assert_eq!([1, 2, 3].map(ran), ["mapped-ids", "micro-vm", "micro-vm"]);
+    assert_eq!(listing(&here), listing(&there));
+    let blobs = |out: &Path| files(&out.join("oci/blobs/sha256"));
+    assert!(blobs(&here) == blobs(&there), "other bytes");
+    let left = env.processes();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
@@ -266,7 +336,8 @@ fn a_way_that_there_is_not_is_told() {
     command.args(["--sandbox", "magic", "doctor"]);
     let end = finish(&mut command).expect_code(2);
     assert!(
-        end.stderr.contains("mapped-ids, single-id, chroot"),
+        end.stderr
+            .contains("mapped-ids, single-id, chroot, micro-vm"),
         "{end}"
     );
     let mut command = env.amiforge();

@@ -142,7 +142,7 @@ impl<'e> Folder<'e> {
             )
             .map_err(sandbox_error)?;
         let root = root_spec(
-            &scratch.sandbox,
+            &sandbox,
             vec![scratch.dir.join("lower")],
             &scratch.dir,
             component_shims(),

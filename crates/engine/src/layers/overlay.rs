@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use amiforge_exec::{Limits, RootSpec, Sandbox, Shim};
+use amiforge_exec::{Limits, RootSpec, Sandbox, Shim, Way};
 use amiforge_plan::{LayerKind, LayerPlan};
 use amiforge_recipe::{StepLimits, StepNetwork};
 use amiforge_store::{LayerWriter, Store, StoredLayer};
@@ -286,6 +286,9 @@ fn step_limits(asked: &StepLimits) -> Limits {
     }
 }
 
+/// The name server of QEMU's own network, which asks those of the host.
+const MACHINE_RESOLV_CONF: &str = "nameserver 10.0.2.3\n";
+
 /// A root over `lowers` whose changes go into the scratch folder `dir`.
 pub(crate) fn root_spec(
     sandbox: &Sandbox,
@@ -301,7 +304,10 @@ pub(crate) fn root_spec(
         work: dir.join("work"),
         shims,
         limits,
-        resolv_conf: std::fs::read_to_string("/etc/resolv.conf").ok(),
+        resolv_conf: match sandbox.way() {
+            Way::MicroVm => Some(MACHINE_RESOLV_CONF.to_owned()),
+            _ => std::fs::read_to_string("/etc/resolv.conf").ok(),
+        },
         network: true,
     }
 }

@@ -34,7 +34,7 @@ impl Engine {
         let scratch = store
             .temp_dir("probe")
             .or_fail(ErrorKind::Failed, store_context)?;
-        let tried = Sandbox::choose(&self.settings.helper, self.settings.sandbox, &scratch);
+        let tried = Sandbox::choose(&self.helper(), self.settings.sandbox, &scratch);
         // What is left is a leftover of the store and goes when it is opened next.
         let _ = std::fs::remove_dir(&scratch);
         let tried = tried.map_err(sandbox_error)?;
@@ -53,7 +53,7 @@ impl Engine {
             Err(error) => error,
         };
         // They may be from another time, when another way was taken.
-        let helper = &self.settings.helper;
+        let helper = self.helper();
         let others = Way::ALL
             .iter()
             .map(|way| Sandbox::new(helper.clone(), *way));
@@ -88,6 +88,7 @@ pub(crate) fn describe(way: Way) -> &'static str {
         Way::Chroot => {
             "steps run in a changed root directory as root of this container, with a copy of the files"
         }
+        Way::MicroVm => "steps run in a machine of their own under QEMU",
     }
 }
 

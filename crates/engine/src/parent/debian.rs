@@ -61,7 +61,7 @@ impl Engine {
     }
 
     /// What resolving and fetching may use.
-    pub(super) fn context<'a>(
+    pub(crate) fn context<'a>(
         &'a self,
         cache: &'a Path,
         events: &'a (dyn Fn(SourceEvent) + Sync),
@@ -79,7 +79,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn source_event(&self, event: SourceEvent) {
+    pub(crate) fn source_event(&self, event: SourceEvent) {
         match event {
             SourceEvent::Warning(message) => self.warn(message),
             SourceEvent::FetchStarted { packages, bytes } => {

@@ -175,7 +175,9 @@ fn devices(root: &OwnedFd, way: Way) -> Result<(), ChildError> {
         "devpts",
         MountFlags::NOSUID | MountFlags::NOEXEC,
         Some(match way {
-            Way::MappedIds | Way::Chroot => c"newinstance,ptmxmode=0666,mode=0620,gid=5",
+            Way::MappedIds | Way::Chroot | Way::MicroVm => {
+                c"newinstance,ptmxmode=0666,mode=0620,gid=5"
+            }
             // There is no group 5.
             Way::SingleId => c"newinstance,ptmxmode=0666,mode=0620",
         }),

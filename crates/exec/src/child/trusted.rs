@@ -18,7 +18,7 @@ pub(super) fn run(job: Job, way: Way) -> Result<(), ChildError> {
             prepare(&root, keep_tmp)?;
             match way {
                 Way::Chroot => chrooted::stack(&root),
-                Way::MappedIds | Way::SingleId => Ok(()),
+                Way::MappedIds | Way::SingleId | Way::MicroVm => Ok(()),
             }
         }
         Job::Materialise { layer, dir, place } => layers::materialise(&layer, &dir, &place),

@@ -19,7 +19,9 @@ pub(super) type Pair = Option<(OwnedFd, OwnedFd)>;
 /// Reads the records that a job needs. `None`: it needs none.
 pub(super) fn prepare(way: Way, job: &Job) -> Result<Option<Prepared>, ChildError> {
     let dirs = match (way, job) {
-        (Way::MappedIds | Way::Chroot, _) | (_, Job::RemoveTrees { .. }) => return Ok(None),
+        (Way::MappedIds | Way::Chroot | Way::MicroVm, _) | (_, Job::RemoveTrees { .. }) => {
+            return Ok(None);
+        }
         (
             Way::SingleId,
             Job::Prepare { root, .. }

@@ -125,6 +125,16 @@ pub(super) fn own() -> Result<IdMap, SandboxError> {
     })
 }
 
+/// For files that are the caller's own, whoever owns what is in them.
+pub(super) fn callers() -> IdMap {
+    IdMap {
+        uid_base: rustix::process::geteuid().as_raw(),
+        gid_base: rustix::process::getegid().as_raw(),
+        count: 1,
+        helpers: false,
+    }
+}
+
 /// Writes the id map of process `pid`. With `caller`, the caller's own ids are there too.
 pub(super) fn write(map: IdMap, pid: u32, caller: bool) -> Result<(), SandboxError> {
     let uid = rustix::process::geteuid().as_raw();

@@ -2,7 +2,9 @@
 //! reads what happens.
 
 mod ids;
+mod machine;
 mod probe;
+mod serve;
 mod shell;
 
 use std::collections::VecDeque;
@@ -12,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -25,7 +28,10 @@ use crate::outside::Outside;
 use crate::spec::{IdMap, RootSpec, ScriptSpec, ShellSpec, Way};
 use crate::wire::{FromChild, Job, JobResult, ToChild};
 
+use machine::Fleet;
+pub use machine::{LAYERS_PORT, LINK_PORT, Machine, MachineDisks, Machines, SHELL_PORTS};
 pub use probe::{Chosen, Tried};
+pub use serve::{MachineLines, serve_jobs};
 pub use shell::Console;
 
 /// How often the cancel flag is looked at.
@@ -39,12 +45,14 @@ const STDERR_TAIL: u64 = 64 << 10;
 
 /// The program that plays the child: it must call [`child_main`](crate::child_main) when started
 /// with `args`. The command uses its own executable with [`CHILD_ARG`](crate::CHILD_ARG).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Helper {
     /// The executable.
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
+    /// What starts machines for [`Way::MicroVm`].
+    pub machines: Option<Arc<dyn Machines>>,
 }
 
 impl Helper {
@@ -54,6 +62,7 @@ impl Helper {
         Self {
             program: program.into(),
             args: vec![crate::CHILD_ARG.into()],
+            machines: None,
         }
     }
 }
@@ -70,6 +79,8 @@ pub struct Sandbox {
     helper: Helper,
     way: Way,
     ids: IdMap,
+    /// Where the jobs run instead, of [`Way::MicroVm`].
+    fleet: Option<Fleet>,
 }
 
 impl Sandbox {
@@ -83,8 +94,24 @@ impl Sandbox {
             Way::MappedIds => ids::choose()?,
             Way::SingleId => ids::single()?,
             Way::Chroot => ids::own()?,
+            Way::MicroVm => ids::callers(),
         };
-        Ok(Self { helper, way, ids })
+        let fleet = match way {
+            Way::MicroVm => {
+                let machines = helper.machines.clone().ok_or(SandboxError::NoMachine {
+                    what: "this program has no machines".to_owned(),
+                    hint: None,
+                })?;
+                Some(Fleet::new(machines))
+            }
+            Way::MappedIds | Way::SingleId | Way::Chroot => None,
+        };
+        Ok(Self {
+            helper,
+            way,
+            ids,
+            fleet,
+        })
     }
 
     /// How steps run.
@@ -295,6 +322,9 @@ impl Sandbox {
         on_event: OnEvent<'_>,
         console: Option<&Console>,
     ) -> Result<JobResult, SandboxError> {
+        if let Some(fleet) = &self.fleet {
+            return fleet.run(job, cancel, on_event, console);
+        }
         let trusted = job.trusted();
         let spawn = |source| SandboxError::Spawn {
             helper: self.helper.program.clone(),

@@ -57,7 +57,15 @@ impl Relay {
     /// # Errors
     /// When there are none, or the terminal cannot be used.
     pub(super) fn start(console: &Console, from: &UnixStream) -> io::Result<Self> {
-        let mut handed = handed::receive(from)?.into_iter();
+        Self::with(console, handed::receive(from)?)
+    }
+
+    /// The same with these: a terminal, or what the shell reads, its output and its errors.
+    ///
+    /// # Errors
+    /// When they are too few, or the terminal cannot be used.
+    pub(super) fn with(console: &Console, handed: Vec<OwnedFd>) -> io::Result<Self> {
+        let mut handed = handed.into_iter();
         let mut next = || {
             handed
                 .next()
@@ -74,7 +82,10 @@ impl Relay {
         let output = File::from(console.output.try_clone()?);
         if console.terminal {
             let theirs = next()?;
-            relay.raw = Some(Raw::of(console.input.try_clone()?)?);
+            // In a machine, the terminal is behind the line that is our input.
+            if rustix::termios::isatty(&console.input) {
+                relay.raw = Some(Raw::of(console.input.try_clone()?)?);
+            }
             let size_of = Some((console.input.try_clone()?, theirs.try_clone()?));
             relay.pass_out(theirs.try_clone()?, output)?;
             relay.pass_in(input, theirs, waiting, size_of)?;
@@ -118,29 +129,9 @@ impl Relay {
     ) -> io::Result<()> {
         self.spawn(move || {
             let mut to = File::from(to);
-            let mut buf = [0; 4 << 10];
-            loop {
-                if let Some((ours, theirs)) = &sizes
-                    && let Ok(size) = rustix::termios::tcgetwinsize(ours)
-                {
-                    let _gone = rustix::termios::tcsetwinsize(theirs, size);
-                }
-                let mut fds = [
-                    PollFd::new(&from, PollFlags::IN),
-                    PollFd::new(&waiting, PollFlags::IN),
-                ];
-                match rustix::event::poll(&mut fds, Some(&LOOK)) {
-                    Ok(0) | Err(rustix::io::Errno::INTR) => continue,
-                    Err(_) => return,
-                    Ok(_) if !fds[1].revents().is_empty() => return,
-                    Ok(_) => {}
-                }
-                match from.read(&mut buf) {
-                    Ok(n @ 1..) if to.write_all(&buf[..n]).is_ok() => {}
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    _ => return,
-                }
-            }
+            copy_in(&mut from, &mut to, &waiting, sizes.as_ref());
+            // A line to a machine stays open for others; a pipe or terminal is none, and ends with us.
+            let _no_socket = rustix::net::shutdown(&to, rustix::net::Shutdown::Write);
         })
     }
 
@@ -162,6 +153,38 @@ impl Relay {
         drop(self.raw.take());
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         lost.take().map_or(Ok(()), Err)
+    }
+}
+
+/// Passes on what comes, until it or the other side ends, or something happens to `waiting`.
+fn copy_in(
+    from: &mut File,
+    to: &mut File,
+    waiting: &io::PipeReader,
+    sizes: Option<&(OwnedFd, OwnedFd)>,
+) {
+    let mut buf = [0; 4 << 10];
+    loop {
+        if let Some((ours, theirs)) = sizes
+            && let Ok(size) = rustix::termios::tcgetwinsize(ours)
+        {
+            let _gone = rustix::termios::tcsetwinsize(theirs, size);
+        }
+        let mut fds = [
+            PollFd::new(&*from, PollFlags::IN),
+            PollFd::new(waiting, PollFlags::IN),
+        ];
+        match rustix::event::poll(&mut fds, Some(&LOOK)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => continue,
+            Err(_) => return,
+            Ok(_) if !fds[1].revents().is_empty() => return,
+            Ok(_) => {}
+        }
+        match from.read(&mut buf) {
+            Ok(n @ 1..) if to.write_all(&buf[..n]).is_ok() => {}
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            _ => return,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ mod deferred;
 mod tar;
 mod unpack;
 
-pub(crate) use ar::members;
+pub(crate) use ar::{decompress, members};
 pub(crate) use control::Control;
 pub(crate) use tar::{EntryKind, TarReader};
 pub(crate) use unpack::Spool;

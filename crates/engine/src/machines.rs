@@ -1,0 +1,380 @@
+//! Machines that steps run in where nothing else is allowed: a kernel of Debian's, our agent as its first process, and disks
+//! of our own ext4 writer.
+//!
+//! ```text
+//! cache/v1/machine/<name>/vmlinuz    the kernel
+//! cache/v1/machine/<name>/modules    an initrd of the modules that it needs
+//! <lower>/disk.raw                   a layer, below `fs` of an ext4 file system
+//! <upper>/disk.raw                   an empty one, with holes, for what jobs change
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use amiforge_disk::{EmitOptions, Format, Output};
+use amiforge_exec::{
+    Helper, LAYERS_PORT, LINK_PORT, Machine, MachineDisks, Machines, SHELL_PORTS, SandboxError,
+};
+use amiforge_fs::ext4::{self, Inodes, Options, Size};
+use amiforge_source::KERNEL_SUITE;
+use amiforge_store::{FileBlob, FileTarget};
+use amiforge_tree::{LayerDiff, Stat, Tree, layer};
+use amiforge_types::{BlobTable, Digest, GIB, Timestamp, Uuid};
+use amiforge_vm::{InitrdEntry, MicroDisk, MicroSpec, MicroVm, QemuTools};
+
+use crate::error::chain;
+use crate::look::threads;
+use crate::settings::{Engine, Watched};
+
+/// In a directory that stands for a disk.
+const DISK: &str = "disk.raw";
+
+/// Fewest and most bytes of the disk for what jobs change; in between, what the host has left. It takes no more of it than what
+/// is written.
+const UPPER_BYTES: (u64, u64) = (GIB, 1024 * GIB);
+
+/// The folder of kernels in the cache.
+const MACHINE: &str = "machine";
+const VMLINUZ: &str = "vmlinuz";
+const MODULES: &str = "modules";
+
+/// The root directory of a disk for what jobs change.
+const ROOT: Stat = Stat {
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+    mtime: Timestamp { secs: 0, nanos: 0 },
+};
+
+/// Starts machines for an engine.
+pub(crate) struct Builder {
+    engine: Engine,
+    /// What was found, once it was looked for.
+    found: Mutex<Option<Arc<Found>>>,
+}
+
+/// What a machine is started with.
+struct Found {
+    tools: QemuTools,
+    kernel: PathBuf,
+    initrd: Vec<u8>,
+    accelerator: amiforge_vm::Accelerator,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// The program that plays the child of a sandbox, and what starts machines that do.
+    pub(crate) fn helper(&self) -> Helper {
+        let builder = Builder {
+            engine: Self {
+                // Else it would hold on to itself.
+                sandbox: Arc::default(),
+                ..self.telling(self.settings.events.clone())
+            },
+            found: Mutex::default(),
+        };
+        Helper {
+            machines: Some(Arc::new(builder)),
+            ..self.settings.helper.clone()
+        }
+    }
+}
+
+impl Engine {
+    /// Whether a kernel for machines is here, as far as that can be told without looking into it.
+    pub(crate) fn has_builder_kernel(&self) -> bool {
+        let folder = self.settings.home.downloads().join(MACHINE);
+        self.settings.builder_kernel.is_some() || is_whole(&folder.join(KERNEL_SUITE))
+    }
+}
+
+/// Of the cache, single files may go.
+fn is_whole(folder: &Path) -> bool {
+    let files = [VMLINUZ, MODULES];
+    files.iter().all(|file| folder.join(file).is_file())
+}
+
+fn none(what: impl Into<String>, hint: Option<String>) -> SandboxError {
+    SandboxError::NoMachine {
+        what: what.into(),
+        hint,
+    }
+}
+
+fn job(what: &str, error: &(dyn std::error::Error + 'static)) -> SandboxError {
+    let what = format!("{what}: {}", chain(error));
+    SandboxError::Job { what }
+}
+
+impl Builder {
+    fn found(&self) -> Result<Arc<Found>, SandboxError> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = &*found {
+            return Ok(found.clone());
+        }
+        let tools = QemuTools::find().map_err(|error| {
+            let hint = "install QEMU (Debian: qemu-system-x86)".to_owned();
+            none(chain(&error), Some(hint))
+        })?;
+        let engine = &self.engine;
+        let folder = self.kernel()?;
+        let acceleration = engine.acceleration(&tools);
+        let acceleration = acceleration.map_err(|error| none(chain(&error), None))?;
+        let mut initrd = Vec::new();
+        let entries = [
+            ("dev".to_owned(), InitrdEntry::Dir),
+            ("dev/console".to_owned(), InitrdEntry::CharDev(5, 1)),
+            ("init".to_owned(), InitrdEntry::File(engine.settings.agent)),
+        ];
+        let written = amiforge_vm::write_initrd(&mut initrd, &entries).and_then(|()| {
+            initrd.extend(fs_err::read(folder.join(MODULES))?);
+            Ok(())
+        });
+        written.map_err(|error| job("cannot make the initrd of the machine", &error))?;
+        let made = Arc::new(Found {
+            tools,
+            kernel: folder.join(VMLINUZ),
+            initrd,
+            accelerator: acceleration.accelerator,
+        });
+        Ok(found.insert(made).clone())
+    }
+
+    /// The folder with the kernel, filled where it is missing.
+    fn kernel(&self) -> Result<PathBuf, SandboxError> {
+        let settings = &self.engine.settings;
+        let cache = settings.home.downloads();
+        let there = |name: &str| {
+            let folder = cache.join(MACHINE).join(name);
+            is_whole(&folder).then_some(folder)
+        };
+        let given = settings.builder_kernel.as_deref();
+        let (name, deb) = match given {
+            Some(path) => {
+                let bytes = fs_err::read(path)
+                    .map_err(|error| none(chain(&error), Some(GIVEN.to_owned())))?;
+                let name = Digest::of(&bytes).hex()[..16].to_owned();
+                (name, Some(path.to_owned()))
+            }
+            None => (KERNEL_SUITE.to_owned(), None),
+        };
+        if let Some(folder) = there(&name) {
+            return Ok(folder);
+        }
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            let what = format!("there is no kernel for a machine: {}", chain(error));
+            none(what, Some(GIVEN.to_owned()))
+        };
+        let deb = match deb {
+            Some(deb) => deb,
+            None if self.engine.is_offline() => {
+                let what = format!(
+                    "there is no kernel for a machine yet: it comes from Debian {} when a build first needs it",
+                    KERNEL_SUITE
+                );
+                return Err(none(what, Some(GIVEN.to_owned())));
+            }
+            None => {
+                self.engine
+                    .stage("machine", format!("a kernel of Debian {}", KERNEL_SUITE));
+                let events = |event| self.engine.source_event(event);
+                let ctx = self.engine.context(&cache, &events, false, threads());
+                amiforge_source::fetch_kernel(&ctx).map_err(|error| failed(&error))?
+            }
+        };
+        let kernel = amiforge_source::read_kernel(&deb).map_err(|error| failed(&error))?;
+        let mut modules = Vec::new();
+        let mut entries = vec![("modules".to_owned(), InitrdEntry::Dir)];
+        for (n, (module, content)) in kernel.modules.iter().enumerate() {
+            // They are loaded in the order of their names.
+            let name = format!("modules/{n:02}-{module}.ko");
+            entries.push((name, InitrdEntry::File(content)));
+        }
+        let folder = cache.join(MACHINE).join(&name);
+        let made = amiforge_vm::write_initrd(&mut modules, &entries).and_then(|()| {
+            let parent = cache.join(MACHINE);
+            fs_err::create_dir_all(&parent)?;
+            let new = tempfile::Builder::new()
+                .prefix(".new-")
+                .tempdir_in(&parent)?;
+            fs_err::write(new.path().join(VMLINUZ), &kernel.image)?;
+            fs_err::write(new.path().join(MODULES), &modules)?;
+            if folder.is_dir() && there(&name).is_none() {
+                fs_err::remove_dir_all(&folder)?;
+            }
+            // Whoever was quicker has the same.
+            match fs_err::rename(new.path(), &folder) {
+                Err(error) if there(&name).is_none() => Err(error),
+                _ => Ok(()),
+            }
+        });
+        made.map_err(|error| failed(&error))?;
+        Ok(folder)
+    }
+}
+
+/// What a user can do where there is no kernel.
+const GIVEN: &str = "AMIFORGE_BUILDER_KERNEL can name a kernel package of Debian (linux-image-<version>-cloud-amd64_<version>_amd64.deb)";
+
+impl Machines for Builder {
+    fn materialise(&self, layer_file: &Path, dir: &Path, place: &Path) -> Result<(), SandboxError> {
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            job(&format!("cannot make {}", dir.display()), error)
+        };
+        let blob = FileBlob::open(layer_file).map_err(|error| failed(&error))?;
+        let blob = Arc::new(blob);
+        let mut blobs = BlobTable::new();
+        let id = blobs.add(blob.clone());
+        let (diff, _) = layer::read(&*blob, id).map_err(|error| failed(&error))?;
+        let tree = amiforge_store::lower_tree(&diff, b"fs").map_err(|error| failed(&error))?;
+        if let Err(error) = fs_err::create_dir(dir)
+            && !dir.is_dir()
+        {
+            return Err(failed(&error));
+        }
+        let disk = dir.join(DISK);
+        write_disk(&disk, &tree, &blobs, Size::Minimum { free: 0 })?;
+        let renamed = rustix::fs::renameat_with(
+            rustix::fs::CWD,
+            dir,
+            rustix::fs::CWD,
+            place,
+            rustix::fs::RenameFlags::NOREPLACE,
+        );
+        match renamed {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::EXIST) if place.is_dir() => {
+                fs_err::remove_dir_all(dir).map_err(|error| failed(&error))
+            }
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    fn start(
+        &self,
+        disks: &MachineDisks,
+        cancel: &AtomicBool,
+    ) -> Result<Box<dyn Machine>, SandboxError> {
+        let found = self.found()?;
+        let upper = disks.upper.join(DISK);
+        if !upper.exists() {
+            let failed = |error: &(dyn std::error::Error + 'static)| {
+                job("cannot make a disk for what changes", error)
+            };
+            if let Err(error) = fs_err::create_dir(&disks.upper)
+                && !disks.upper.is_dir()
+            {
+                return Err(failed(&error));
+            }
+            let host = rustix::fs::statvfs(&disks.upper).map_err(|error| failed(&error))?;
+            let left = host.f_bavail.saturating_mul(host.f_frsize);
+            let left = left.clamp(UPPER_BYTES.0, UPPER_BYTES.1);
+            let size = Size::Volume(left - left % (1 << 20));
+            write_disk(&upper, &Tree::new(ROOT), &BlobTable::new(), size)?;
+        }
+        let mut all: Vec<MicroDisk> = Vec::new();
+        for (n, lower) in disks.lowers.iter().enumerate() {
+            let file = lower.join(DISK);
+            if !file.exists() {
+                // An empty directory, as a probe has it.
+                let failed = |error: &(dyn std::error::Error + 'static)| {
+                    job(&format!("cannot use {}", lower.display()), error)
+                };
+                let tree = amiforge_store::lower_tree(&LayerDiff::default(), b"fs");
+                let tree = tree.map_err(|error| failed(&error))?;
+                let size = Size::Minimum { free: 0 };
+                write_disk(&file, &tree, &BlobTable::new(), size)?;
+            }
+            all.push(MicroDisk {
+                file,
+                serial: format!("lower{n}"),
+                read_only: true,
+            });
+        }
+        all.push(MicroDisk {
+            file: upper,
+            serial: "upper".to_owned(),
+            read_only: false,
+        });
+        let (memory_mib, cpus) = MicroSpec::sized();
+        let spec = MicroSpec {
+            kernel: found.kernel.clone(),
+            initrd: found.initrd.clone(),
+            disks: all,
+            ports: [LINK_PORT, LAYERS_PORT]
+                .into_iter()
+                .chain(SHELL_PORTS)
+                .map(str::to_owned)
+                .collect(),
+            network: disks.network,
+            memory_mib,
+            cpus,
+            accelerator: found.accelerator,
+        };
+        let vm = MicroVm::start(&found.tools, &spec, cancel).map_err(|error| match error {
+            amiforge_vm::VmError::Cancelled => SandboxError::Cancelled,
+            error => none(chain(&error), None),
+        })?;
+        let guard = self.engine.interruption.guard(vm.folder());
+        Ok(Box::new(Running { vm, _guard: guard }))
+    }
+}
+
+/// A machine, whose folder goes with it.
+struct Running {
+    vm: MicroVm,
+    _guard: Watched,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.vm.fmt(f)
+    }
+}
+
+impl Machine for Running {
+    fn link(&self) -> &std::os::unix::net::UnixStream {
+        &self.vm.ports()[0]
+    }
+
+    fn layers(&self) -> &std::os::unix::net::UnixStream {
+        &self.vm.ports()[1]
+    }
+
+    fn shell(&self) -> [&std::os::unix::net::UnixStream; 3] {
+        let ports = self.vm.ports();
+        [&ports[2], &ports[3], &ports[4]]
+    }
+
+    fn last_words(&self) -> String {
+        self.vm.last_words()
+    }
+}
+
+/// An ext4 file system in a new file.
+fn write_disk(path: &Path, tree: &Tree, blobs: &BlobTable, size: Size) -> Result<(), SandboxError> {
+    let failed = |error: &(dyn std::error::Error + 'static)| {
+        job(&format!("cannot write {}", path.display()), error)
+    };
+    let uuid = Uuid::from_bytes([0x6d; 16]);
+    let mut options = Options::new(size, uuid, uuid, Timestamp::default());
+    options.reserved_percent = 0;
+    if matches!(size, Size::Minimum { .. }) {
+        options.inodes = Inodes::Content;
+    }
+    let plan = ext4::plan(tree, &options).map_err(|error| failed(&error))?;
+    let target = FileTarget::create(path).map_err(|error| failed(&error))?;
+    let output = [Output::new(Format::Raw, &target)];
+    let options = EmitOptions {
+        threads: threads(),
+        content_digest: false,
+    };
+    amiforge_disk::emit(&plan.extents, blobs, &output, options).map_err(|error| failed(&error))?;
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! A machine that is a thread.
+
+use std::collections::BTreeMap;
+use std::io::BufRead as _;
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+use crate::event::{ChildEvent, ScriptResult};
+use crate::spec::{Limits, ScriptSpec};
+
+/// How one of [`Threads`] answers a script.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Habit {
+    Good,
+    /// Ends in the middle of a line.
+    Dies,
+    /// Says nothing.
+    Sleeps,
+    /// Sends a layer that nobody asked for.
+    Babbles,
+}
+
+#[derive(Debug)]
+struct Threads {
+    habit: Habit,
+    started: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Thread {
+    lines: [UnixStream; 5],
+}
+
+impl Machines for Threads {
+    fn materialise(&self, _: &Path, _: &Path, _: &Path) -> Result<(), SandboxError> {
+        Ok(())
+    }
+
+    fn start(&self, _: &MachineDisks, _: &AtomicBool) -> Result<Box<dyn Machine>, SandboxError> {
+        self.started.fetch_add(1, Ordering::Relaxed);
+        let pairs = std::array::from_fn::<_, 5, _>(|_| UnixStream::pair().unwrap());
+        let theirs = [&pairs[0].1, &pairs[1].1].map(|line| line.try_clone().unwrap());
+        let habit = self.habit;
+        std::thread::spawn(move || serve(theirs, habit));
+        let lines = pairs.map(|(ours, _)| ours);
+        Ok(Box::new(Thread { lines }))
+    }
+}
+
+impl Machine for Thread {
+    fn link(&self) -> &UnixStream {
+        &self.lines[0]
+    }
+
+    fn layers(&self) -> &UnixStream {
+        &self.lines[1]
+    }
+
+    fn shell(&self) -> [&UnixStream; 3] {
+        [&self.lines[2], &self.lines[3], &self.lines[4]]
+    }
+
+    fn last_words(&self) -> String {
+        "its last words".to_owned()
+    }
+}
+
+fn serve([mut link, mut layers]: [UnixStream; 2], habit: Habit) {
+    let mut lines = BufReader::new(link.try_clone().unwrap()).lines();
+    let mut say = |message: &FromMachine| {
+        let line = serde_json::to_string(message).unwrap() + "\n";
+        // In two pieces, the second later than anybody waits for in one go.
+        let (first, second) = line.split_at(line.len() / 2);
+        let _gone = link.write_all(first.as_bytes());
+        std::thread::sleep(CANCEL_POLL + CANCEL_POLL / 2);
+        let _gone = link.write_all(second.as_bytes());
+    };
+    say(&FromMachine::Ready);
+    while let Some(Ok(line)) = lines.next() {
+        let ToMachine { job, .. } = serde_json::from_str(&line).unwrap();
+        let child = FromMachine::Child;
+        match job {
+            Job::Harvest { upper, layer, .. } => {
+                assert_eq!((upper.to_str(), layer.to_str()), (Some(UPPER), Some(LAYER)));
+                say(&FromMachine::Layer(5));
+                layers.write_all(b"layer").unwrap();
+                say(&child(FromChild::Done(JobResult::Unit)));
+            }
+            Job::Script { root, .. } => match habit {
+                Habit::Good => {
+                    let line = format!("{:?} {:?}", root.lowers, root.work);
+                    say(&child(FromChild::Event(ChildEvent::Stdout { line })));
+                    say(&child(FromChild::Done(JobResult::Script(ScriptResult {
+                        exit_code: Some(3),
+                        signal: None,
+                        timed_out: false,
+                        tail: Vec::new(),
+                        start: Timestamp::default(),
+                        end: Timestamp::default(),
+                    }))));
+                }
+                Habit::Dies => {
+                    let _gone = link.write_all(b"{\"Child\":");
+                    return;
+                }
+                Habit::Sleeps => {}
+                Habit::Babbles => say(&FromMachine::Layer(1 << 50)),
+            },
+            _ => say(&child(FromChild::Done(JobResult::Unit))),
+        }
+    }
+}
+
+fn fleet(habit: Habit) -> (Fleet, Arc<Threads>) {
+    let threads = Arc::new(Threads {
+        habit,
+        started: AtomicUsize::new(0),
+    });
+    (Fleet::new(threads.clone()), threads)
+}
+
+fn script(dir: &Path, lowers: &[&str]) -> Job {
+    Job::Script {
+        root: RootSpec {
+            lowers: lowers.iter().map(|name| dir.join(name)).collect(),
+            upper: dir.join("upper"),
+            work: dir.join("work"),
+            shims: Vec::new(),
+            resolv_conf: None,
+            network: false,
+            limits: Limits::default(),
+        },
+        script: ScriptSpec {
+            interpreter: Vec::new(),
+            text: String::new(),
+            env: BTreeMap::new(),
+            timeout_seconds: None,
+        },
+    }
+}
+
+fn run(fleet: &Fleet, job: Job) -> Result<(JobResult, Vec<String>), SandboxError> {
+    let mut told = Vec::new();
+    let mut tell = |event| {
+        if let ChildEvent::Stdout { line } = event {
+            told.push(line);
+        }
+    };
+    let result = fleet.run(job, &AtomicBool::new(false), &mut tell, None)?;
+    Ok((result, told))
+}
+
+#[test]
+fn a_run_and_its_harvest_share_a_machine_and_other_disks_take_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let (fleet, threads) = fleet(Habit::Good);
+    let (result, told) = run(&fleet, script(dir, &["b", "a"])).unwrap();
+    assert!(matches!(
+        result,
+        JobResult::Script(ScriptResult {
+            exit_code: Some(3),
+            ..
+        })
+    ));
+    assert_eq!(told, [r#"["/lower0/fs", "/lower1/fs"] "/upper/work""#]);
+    let layer = dir.join("layer");
+    std::fs::write(&layer, "more than there will be").unwrap();
+    let harvest = |layer: &Path| Job::Harvest {
+        upper: dir.join("upper"),
+        layer: layer.to_owned(),
+        clock: Timestamp::default(),
+        since: None,
+        exclude: Vec::new(),
+    };
+    run(&fleet, harvest(&layer)).unwrap();
+    assert_eq!(std::fs::read(&layer).unwrap(), b"layer");
+    assert_eq!(threads.started.load(Ordering::Relaxed), 1);
+
+    run(&fleet, script(dir, &["c", "b", "a"])).unwrap();
+    assert_eq!(threads.started.load(Ordering::Relaxed), 2);
+    // What is removed may be on its disks.
+    let dirs = vec![dir.join("upper")];
+    run(&fleet, Job::RemoveTrees { dirs }).unwrap();
+    run(&fleet, script(dir, &["c", "b", "a"])).unwrap();
+    assert_eq!(threads.started.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn a_machine_that_ends_or_babbles_is_told_and_not_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    for (habit, said) in [
+        (Habit::Dies, "its last words"),
+        (Habit::Babbles, "nobody wants"),
+    ] {
+        let (fleet, threads) = fleet(habit);
+        for started in 1..3 {
+            let error = run(&fleet, script(dir.path(), &["a"])).unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
+            assert_eq!(threads.started.load(Ordering::Relaxed), started);
+        }
+    }
+}
+
+#[test]
+fn a_job_is_cancelled_while_the_machine_says_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (fleet, _) = fleet(Habit::Sleeps);
+    let cancel = AtomicBool::new(false);
+    let job = script(dir.path(), &["a"]);
+    let result = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(CANCEL_POLL * 4);
+            cancel.store(true, Ordering::Relaxed);
+        });
+        fleet.run(job, &cancel, &mut |_| (), None)
+    });
+    assert!(matches!(result, Err(SandboxError::Cancelled)), "{result:?}");
+}

@@ -1,0 +1,151 @@
+//! The other end of a machine's lines: its first process carries out jobs, each in a child as anywhere else.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use amiforge_types::Timestamp;
+
+use super::{Console, Helper, Sandbox};
+use crate::error::SandboxError;
+use crate::protocol::MAX_MESSAGE;
+use crate::spec::{ID_COUNT, IdMap, Way};
+use crate::wire::{FromChild, FromMachine, Job, ToMachine};
+
+/// The ids of an image in a machine: what they are.
+const SAME: IdMap = IdMap {
+    uid_base: 0,
+    gid_base: 0,
+    count: ID_COUNT,
+    helpers: false,
+};
+
+/// The lines of a machine.
+#[derive(Debug)]
+pub struct MachineLines {
+    /// Messages, both ways.
+    pub link: File,
+    /// Bytes of layers, to the host.
+    pub layers: File,
+    /// Those of a shell, as [`SHELL_PORTS`](crate::SHELL_PORTS) has them.
+    pub shell: [File; 3],
+}
+
+impl MachineLines {
+    /// Says why the machine cannot be used.
+    pub fn give_up(&mut self, why: &str) {
+        // Nobody is there to hear of a line that is broken.
+        let _gone = self.send(&FromMachine::Broken(why.to_owned()));
+    }
+
+    /// What stands for the person's terminal, or their pipes.
+    fn console(&self, terminal: bool) -> io::Result<Console> {
+        let [both, output, errors] = &self.shell;
+        let output = if terminal { both } else { output };
+        Ok(Console {
+            input: both.try_clone()?.into(),
+            output: output.try_clone()?.into(),
+            errors: errors.try_clone()?.into(),
+            terminal,
+        })
+    }
+
+    fn send(&mut self, message: &FromMachine) -> io::Result<()> {
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        self.link.write_all(&line)
+    }
+}
+
+/// Serves jobs as the first process of a machine, as root, until the host closes its end. `set_clock` is called with the
+/// time of the host before each job; all that a job wrote is on its disk before its end is told.
+///
+/// # Errors
+/// When a line breaks.
+pub fn serve_jobs(
+    helper: Helper,
+    lines: &mut MachineLines,
+    mut set_clock: impl FnMut(Timestamp),
+) -> io::Result<()> {
+    let sandbox = Sandbox {
+        helper,
+        way: Way::MappedIds,
+        ids: SAME,
+        fleet: None,
+    };
+    let mut reader = BufReader::new(lines.link.try_clone()?);
+    lines.send(&FromMachine::Ready)?;
+    loop {
+        let mut line = Vec::new();
+        let n = reader
+            .by_ref()
+            .take(MAX_MESSAGE as u64)
+            .read_until(b'\n', &mut line)?;
+        if n == 0 {
+            return Ok(());
+        }
+        let ToMachine { now, job } = serde_json::from_slice(&line)?;
+        set_clock(now);
+        let layer = match &job {
+            Job::Harvest { layer, .. } => Some(layer.clone()),
+            _ => None,
+        };
+        let told = carry_out(&sandbox, job, layer, lines)?;
+        rustix::fs::sync();
+        lines.send(&FromMachine::Child(told))?;
+    }
+}
+
+fn carry_out(
+    sandbox: &Sandbox,
+    job: Job,
+    layer: Option<PathBuf>,
+    lines: &mut MachineLines,
+) -> io::Result<FromChild> {
+    if let Some(layer) = &layer {
+        File::create(layer)?;
+    }
+    let console = match &job {
+        Job::Shell { shell, .. } => Some(lines.console(shell.terminal.is_some())?),
+        _ => None,
+    };
+    let mut broken = None;
+    let mut tell = |event| {
+        if broken.is_none() {
+            let message = FromMachine::Child(FromChild::Event(event));
+            broken = lines.send(&message).err();
+        }
+    };
+    let result = sandbox.run_on(job, &AtomicBool::new(false), &mut tell, console.as_ref());
+    if let Some(error) = broken {
+        return Err(error);
+    }
+    Ok(match result {
+        Ok(result) => {
+            if let Some(path) = layer {
+                let mut file = File::open(&path)?;
+                lines.send(&FromMachine::Layer(file.metadata()?.len()))?;
+                io::copy(&mut file, &mut lines.layers)?;
+                std::fs::remove_file(&path)?;
+            }
+            FromChild::Done(result)
+        }
+        Err(SandboxError::Refused { what, source }) => FromChild::Failed {
+            what,
+            refused: source.raw_os_error(),
+        },
+        Err(error) => {
+            let mut what = error.to_string();
+            let mut next = std::error::Error::source(&error);
+            while let Some(cause) = next {
+                what.push_str(&format!(": {cause}"));
+                next = cause.source();
+            }
+            FromChild::Failed {
+                what,
+                refused: None,
+            }
+        }
+    })
+}

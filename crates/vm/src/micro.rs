@@ -1,0 +1,271 @@
+//! A small machine with a kernel and an initrd of its own: no firmware menu, no boot loader, no disk to boot from.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::accel::Accelerator;
+use crate::error::VmError;
+use crate::process::Qemu;
+use crate::tools::QemuTools;
+
+/// How long QEMU may take to connect to its lines.
+const CONNECT_LIMIT: Duration = Duration::from_secs(60);
+
+/// Bytes of the console that are told.
+const CONSOLE_TAIL: u64 = 2000;
+const CONSOLE_FILE: &str = "console.log";
+
+/// Devices are functions of PCI slots, eight a slot, from this one on.
+const FIRST_SLOT: usize = 8;
+
+/// The most disks that fit.
+const MAX_DISKS: usize = 8 * (30 - FIRST_SLOT);
+
+/// What a micro-VM is made of.
+#[derive(Clone, Debug)]
+pub struct MicroSpec {
+    /// A Linux kernel, as its boot protocol has it.
+    pub kernel: PathBuf,
+    /// Its initrd ([`write_initrd`](crate::write_initrd)).
+    pub initrd: Vec<u8>,
+    /// Its disks.
+    pub disks: Vec<MicroDisk>,
+    /// Names of its virtio-serial ports.
+    pub ports: Vec<String>,
+    /// Whether QEMU's own network is there, through which the guest reaches what the host does.
+    pub network: bool,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Processors.
+    pub cpus: usize,
+    /// What executes it.
+    pub accelerator: Accelerator,
+}
+
+/// A disk of a micro-VM: a raw file.
+#[derive(Clone, Debug)]
+pub struct MicroDisk {
+    /// The file; its length is a multiple of 512.
+    pub file: PathBuf,
+    /// Serial number, at most 20 bytes, by which the guest knows it.
+    pub serial: String,
+    /// Whether the guest may only read it.
+    pub read_only: bool,
+}
+
+/// A micro-VM that runs. It is killed when the value is dropped, or the thread that started it ends.
+#[derive(Debug)]
+pub struct MicroVm {
+    qemu: Mutex<Qemu>,
+    ports: Vec<UnixStream>,
+    dir: TempDir,
+}
+
+impl MicroSpec {
+    /// Memory and processors that suit the host.
+    #[must_use]
+    pub fn sized() -> (u64, usize) {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let memory = rustix::system::sysinfo();
+        let host_mib = (memory.totalram as u64).saturating_mul(memory.mem_unit.into()) >> 20;
+        ((host_mib / 4).clamp(1024, 2048), cpus.min(4))
+    }
+
+    fn command(&self, tools: &QemuTools, dir: &Path, initrd: &Path) -> Result<Command, VmError> {
+        let absolute =
+            |path: &Path| std::path::absolute(path).map_err(VmError::io("resolve", path));
+        let mut c = Command::new(&tools.qemu);
+        c.current_dir(dir);
+        c.args([
+            "-name",
+            "amiforge",
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+        ]);
+        c.args(["-display", "none", "-vga", "none"]);
+        c.args([
+            "-machine",
+            &format!("{},graphics=off", crate::args::MACHINE),
+        ]);
+        match self.accelerator {
+            Accelerator::Kvm => c.args(["-accel", "kvm", "-cpu", "host"]),
+            Accelerator::Tcg => {
+                c.args(["-accel", "tcg,thread=multi", "-cpu", crate::args::TCG_CPU])
+            }
+        };
+        c.args([
+            "-m",
+            &format!("{}M", self.memory_mib),
+            "-smp",
+            &self.cpus.to_string(),
+        ]);
+        c.args(["-rtc", "base=utc,clock=host"]);
+        c.arg("-kernel").arg(absolute(&self.kernel)?);
+        c.arg("-initrd").arg(initrd);
+        c.args([
+            "-append",
+            "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on mitigations=off no_timer_check rcupdate.rcu_expedited=1",
+        ]);
+        c.args(["-serial", &format!("file:{CONSOLE_FILE}")]);
+        for (n, disk) in self.disks.iter().enumerate() {
+            let file = json!({
+                "driver": "file", "filename": absolute(&disk.file)?, "read-only": disk.read_only,
+                "discard": "unmap", "cache": {"no-flush": true},
+            });
+            let node = json!({
+                "driver": "raw", "node-name": format!("disk{n}"), "read-only": disk.read_only,
+                "discard": "unmap", "cache": {"no-flush": true}, "file": file,
+            });
+            c.args(["-blockdev", &node.to_string()]);
+            let (slot, function) = (FIRST_SLOT + n / 8, n % 8);
+            let device = json!({
+                "driver": "virtio-blk-pci", "drive": format!("disk{n}"), "serial": disk.serial,
+                "addr": format!("{slot:x}.{function}"), "multifunction": function == 0,
+                // Else the machine would stand still when the host's disk is full.
+                "werror": "report",
+            });
+            c.args(["-device", &device.to_string()]);
+        }
+        if self.network {
+            c.args(["-netdev", "user,id=net"]);
+            c.args([
+                "-device",
+                "virtio-net-pci,netdev=net,mac=02:00:00:00:00:01,romfile=",
+            ]);
+        }
+        c.args([
+            "-object",
+            "rng-builtin,id=rng",
+            "-device",
+            "virtio-rng-pci,rng=rng",
+        ]);
+        c.args(["-device", "virtio-serial-pci,id=serial"]);
+        for (n, name) in self.ports.iter().enumerate() {
+            c.args(["-chardev", &format!("socket,id=port{n},path={}", socket(n))]);
+            c.args([
+                "-device",
+                &format!("virtserialport,bus=serial.0,chardev=port{n},name={name}"),
+            ]);
+        }
+        Ok(c)
+    }
+}
+
+fn socket(port: usize) -> String {
+    format!("port{port}.sock")
+}
+
+impl MicroVm {
+    /// Starts one. The guest speaks on its ports when it is up.
+    ///
+    /// # Errors
+    /// When QEMU does not start, or `cancel` was raised.
+    pub fn start(
+        tools: &QemuTools,
+        spec: &MicroSpec,
+        cancel: &AtomicBool,
+    ) -> Result<Self, VmError> {
+        let dir = tempfile::Builder::new()
+            .prefix("amiforge-micro-")
+            .tempdir()
+            .map_err(VmError::io("create a folder in", std::env::temp_dir()))?;
+        if spec.disks.len() > MAX_DISKS {
+            let stderr = format!("{} disks are more than {MAX_DISKS}", spec.disks.len());
+            return Err(VmError::Qemu { stderr });
+        }
+        let initrd = dir.path().join("initrd");
+        std::fs::write(&initrd, &spec.initrd).map_err(VmError::io("write", &initrd))?;
+        let mut listeners = Vec::new();
+        for n in 0..spec.ports.len() {
+            let path = dir.path().join(socket(n));
+            let listener = UnixListener::bind(&path).and_then(|listener| {
+                listener.set_nonblocking(true)?;
+                Ok(listener)
+            });
+            listeners.push(listener.map_err(VmError::io("listen on", &path))?);
+        }
+        let command = spec.command(tools, dir.path(), &initrd)?;
+        let mut qemu = Qemu::start(command).map_err(VmError::io("start", &tools.qemu))?;
+        let until = Instant::now() + CONNECT_LIMIT;
+        let mut ports = Vec::new();
+        for listener in listeners {
+            let stream = loop {
+                match listener.accept() {
+                    Ok((stream, _)) => break stream,
+                    Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+                    Err(e) => return Err(VmError::io("accept in", dir.path())(e)),
+                }
+                if cancel.load(Ordering::Relaxed) {
+                    return Err(VmError::Cancelled);
+                }
+                if qemu.try_wait().is_some() || Instant::now() >= until {
+                    qemu.kill();
+                    let stderr = qemu.stderr();
+                    return Err(VmError::Qemu { stderr });
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            };
+            stream
+                .set_nonblocking(false)
+                .map_err(VmError::io("set up a line in", dir.path()))?;
+            ports.push(stream);
+        }
+        Ok(Self {
+            qemu: Mutex::new(qemu),
+            ports,
+            dir,
+        })
+    }
+
+    /// The lines of its ports, in their order. Reading blocks.
+    #[must_use]
+    pub fn ports(&self) -> &[UnixStream] {
+        &self.ports
+    }
+
+    /// The folder of its lines and its console, which goes with it.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// What is known of its end: what QEMU said, and the end of what the guest wrote to its console. Waits a moment for that
+    /// end.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        let mut qemu = self.qemu.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = match qemu.wait(Duration::from_secs(1)) {
+            Some(_) => qemu.stderr(),
+            None => String::new(),
+        };
+        let read = || {
+            let mut file = std::fs::File::open(self.dir.path().join(CONSOLE_FILE))?;
+            let len = file.metadata()?.len();
+            file.seek(SeekFrom::Start(len.saturating_sub(CONSOLE_TAIL)))?;
+            let mut tail = Vec::new();
+            file.take(CONSOLE_TAIL).read_to_end(&mut tail)?;
+            std::io::Result::Ok(tail)
+        };
+        let tail = read().unwrap_or_default();
+        let console = String::from_utf8_lossy(&tail);
+        let words = [said.trim(), console.trim()];
+        let words: Vec<&str> = words.into_iter().filter(|w| !w.is_empty()).collect();
+        words.join("\n")
+    }
+}
+
+impl Drop for MicroVm {
+    fn drop(&mut self) {
+        let qemu = self.qemu.get_mut();
+        qemu.unwrap_or_else(PoisonError::into_inner).kill();
+    }
+}
