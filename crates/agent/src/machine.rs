@@ -39,9 +39,12 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
+    raise_limits();
     load_modules().context("cannot load the modules of the kernel")?;
     leave_initrd().context("cannot leave the initrd")?;
+    // The lines come first, so that there is one to say what is wrong with the disks.
     let mut lines = MachineLines {
+        disk: File::open("/")?,
         link: port(LINK_PORT)?,
         layers: port(LAYERS_PORT)?,
         shell: [
@@ -50,7 +53,11 @@ fn run() -> anyhow::Result<()> {
             port(SHELL_PORTS[2])?,
         ],
     };
-    if let Err(error) = mount_disks().and_then(|()| network()) {
+    let ready = mount_disks().and_then(|()| {
+        lines.disk = File::open("/upper")?;
+        network()
+    });
+    if let Err(error) = ready {
         lines.give_up(&format!("the machine cannot be used: {error:#}"));
         return Err(error);
     }
@@ -64,6 +71,18 @@ fn run() -> anyhow::Result<()> {
         let _refused = rustix::time::clock_settime(rustix::time::ClockId::Realtime, time);
     })
     .context("cannot talk to the host")
+}
+
+/// Those of a first process are the kernel's; steps get theirs from the recipe, as elsewhere.
+fn raise_limits() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let limit = |n| Rlimit {
+        current: n,
+        maximum: n,
+    };
+    // What the kernel does not allow is told by a step that needs it.
+    let _refused = setrlimit(Resource::Nofile, limit(Some(1 << 20)));
+    let _refused = setrlimit(Resource::Nproc, limit(None));
 }
 
 fn load_modules() -> anyhow::Result<()> {
@@ -145,7 +164,7 @@ fn mount_disks() -> anyhow::Result<()> {
         std::fs::create_dir(&place)?;
         let device = Path::new("/dev").join(name);
         let (flags, options) = match serial.as_str() {
-            "upper" => (MountFlags::NOATIME, c"noinit_itable,nobarrier"),
+            "upper" => (MountFlags::NOATIME, c"noinit_itable,nobarrier,discard"),
             _ => (MountFlags::RDONLY | MountFlags::NOATIME, c"noload"),
         };
         mount(&device, &place, "ext4", flags, Some(options))

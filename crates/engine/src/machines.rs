@@ -8,6 +8,8 @@
 //! <upper>/disk.raw                   an empty one, with holes, for what jobs change
 //! ```
 
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +22,7 @@ use amiforge_fs::ext4::{self, Inodes, Options, Size};
 use amiforge_source::KERNEL_SUITE;
 use amiforge_store::{FileBlob, FileTarget};
 use amiforge_tree::{LayerDiff, Stat, Tree, layer};
-use amiforge_types::{BlobTable, Digest, GIB, Timestamp, Uuid};
+use amiforge_types::{BlobTable, ByteSize, Digest, GIB, Timestamp, Uuid};
 use amiforge_vm::{InitrdEntry, MicroDisk, MicroSpec, MicroVm, QemuTools};
 
 use crate::error::chain;
@@ -30,9 +32,13 @@ use crate::settings::{Engine, Watched};
 /// In a directory that stands for a disk.
 const DISK: &str = "disk.raw";
 
-/// Fewest and most bytes of the disk for what jobs change; in between, what the host has left. It takes no more of it than what
-/// is written.
-const UPPER_BYTES: (u64, u64) = (GIB, 1024 * GIB);
+/// Most bytes of the disk for what jobs change; below, what the host has left but for a reserve. It takes no more of it than
+/// what is written.
+const MAX_UPPER: u64 = 1024 * GIB;
+
+/// What stays free on the host, and the smallest disk that is of any use.
+const RESERVE: u64 = 64 << 20;
+const MIN_UPPER: u64 = 64 << 20;
 
 /// The folder of kernels in the cache.
 const MACHINE: &str = "machine";
@@ -203,8 +209,12 @@ impl Builder {
             let new = tempfile::Builder::new()
                 .prefix(".new-")
                 .tempdir_in(&parent)?;
-            fs_err::write(new.path().join(VMLINUZ), &kernel.image)?;
-            fs_err::write(new.path().join(MODULES), &modules)?;
+            for (name, bytes) in [(VMLINUZ, &kernel.image), (MODULES, &modules)] {
+                let mut file = fs_err::File::create(new.path().join(name))?;
+                file.write_all(bytes)?;
+                // A folder with both files is taken for whole.
+                file.sync_all()?;
+            }
             if folder.is_dir() && there(&name).is_none() {
                 fs_err::remove_dir_all(&folder)?;
             }
@@ -274,18 +284,34 @@ impl Machines for Builder {
             }
             let host = rustix::fs::statvfs(&disks.upper).map_err(|error| failed(&error))?;
             let left = host.f_bavail.saturating_mul(host.f_frsize);
-            let left = left.clamp(UPPER_BYTES.0, UPPER_BYTES.1);
-            let size = Size::Volume(left - left % (1 << 20));
+            let bytes = left.saturating_sub(RESERVE).min(MAX_UPPER);
+            if bytes < MIN_UPPER {
+                let what = format!(
+                    "no room for the disk of a machine: {} are free below {}",
+                    ByteSize(left),
+                    disks.upper.display()
+                );
+                return Err(SandboxError::Job { what });
+            }
+            let size = Size::Volume(bytes - bytes % (1 << 20));
             write_disk(&upper, &Tree::new(ROOT), &BlobTable::new(), size)?;
         }
         let mut all: Vec<MicroDisk> = Vec::new();
         for (n, lower) in disks.lowers.iter().enumerate() {
             let file = lower.join(DISK);
             if !file.exists() {
-                // An empty directory, as a probe has it.
                 let failed = |error: &(dyn std::error::Error + 'static)| {
                     job(&format!("cannot use {}", lower.display()), error)
                 };
+                // An empty directory, as a probe has it; in any other something else has been put meanwhile.
+                if fs_err::read_dir(lower)
+                    .map_err(|error| failed(&error))?
+                    .next()
+                    .is_some()
+                {
+                    let what = format!("the disk in {} went away", lower.display());
+                    return Err(SandboxError::Job { what });
+                }
                 let tree = amiforge_store::lower_tree(&LayerDiff::default(), b"fs");
                 let tree = tree.map_err(|error| failed(&error))?;
                 let size = Size::Minimum { free: 0 };
@@ -369,7 +395,16 @@ fn write_disk(path: &Path, tree: &Tree, blobs: &BlobTable, size: Size) -> Result
         options.inodes = Inodes::Content;
     }
     let plan = ext4::plan(tree, &options).map_err(|error| failed(&error))?;
-    let target = FileTarget::create(path).map_err(|error| failed(&error))?;
+    // Everything in it can be read by who can read the file, whatever its modes inside.
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| failed(&error))?;
+    let target = FileTarget::from_file(file);
     let output = [Output::new(Format::Raw, &target)];
     let options = EmitOptions {
         threads: threads(),

@@ -501,7 +501,7 @@ fn watch(shared: &Shared, qemu: &Mutex<Qemu>, spec: &BootSpec, hooks: &BootHooks
 
 /// Makes a listener in `dir`. Socket addresses are short; the folder's path may not be, so the
 /// address goes through the descriptor of the open folder.
-fn listen(dir: &Path, name: &str) -> Result<UnixListener, VmError> {
+pub(crate) fn listen(dir: &Path, name: &str) -> Result<UnixListener, VmError> {
     use std::os::fd::AsRawFd;
     let wrong = |e| VmError::io("listen on", dir.join(name))(e);
     let handle = std::fs::File::open(dir).map_err(wrong)?;

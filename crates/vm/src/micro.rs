@@ -1,7 +1,6 @@
 //! A small machine with a kernel and an initrd of its own: no firmware menu, no boot loader, no disk to boot from.
 
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +19,7 @@ use crate::tools::QemuTools;
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Bytes of the console that are told.
-const CONSOLE_TAIL: u64 = 2000;
-const CONSOLE_FILE: &str = "console.log";
+const CONSOLE_TAIL: usize = 2000;
 
 /// Devices are functions of PCI slots, eight a slot, from this one on.
 const FIRST_SLOT: usize = 8;
@@ -94,7 +92,8 @@ impl MicroSpec {
         c.args(["-display", "none", "-vga", "none"]);
         c.args([
             "-machine",
-            &format!("{},graphics=off", crate::args::MACHINE),
+            // Its memory holds what nobody is to see.
+            &format!("{},graphics=off,dump-guest-core=off", crate::args::MACHINE),
         ]);
         match self.accelerator {
             Accelerator::Kvm => c.args(["-accel", "kvm", "-cpu", "host"]),
@@ -115,10 +114,15 @@ impl MicroSpec {
             "-append",
             "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on mitigations=off no_timer_check rcupdate.rcu_expedited=1",
         ]);
-        c.args(["-serial", &format!("file:{CONSOLE_FILE}")]);
+        c.args(["-serial", "stdio"]);
         for (n, disk) in self.disks.iter().enumerate() {
+            let path = absolute(&disk.file)?;
+            let Some(path) = path.to_str() else {
+                let e = std::io::Error::other("the name is not UTF-8");
+                return Err(VmError::io("use", path)(e));
+            };
             let file = json!({
-                "driver": "file", "filename": absolute(&disk.file)?, "read-only": disk.read_only,
+                "driver": "file", "filename": path, "read-only": disk.read_only,
                 "discard": "unmap", "cache": {"no-flush": true},
             });
             let node = json!({
@@ -127,13 +131,15 @@ impl MicroSpec {
             });
             c.args(["-blockdev", &node.to_string()]);
             let (slot, function) = (FIRST_SLOT + n / 8, n % 8);
-            let device = json!({
-                "driver": "virtio-blk-pci", "drive": format!("disk{n}"), "serial": disk.serial,
-                "addr": format!("{slot:x}.{function}"), "multifunction": function == 0,
-                // Else the machine would stand still when the host's disk is full.
-                "werror": "report",
-            });
-            c.args(["-device", &device.to_string()]);
+            let multifunction = if function == 0 { "on" } else { "off" };
+            // With another `werror` the machine would stand still when the host's disk is full.
+            c.args([
+                "-device",
+                &format!(
+                    "virtio-blk-pci,drive=disk{n},serial={},addr={slot:x}.{function},multifunction={multifunction},werror=report",
+                    disk.serial
+                ),
+            ]);
         }
         if self.network {
             c.args(["-netdev", "user,id=net"]);
@@ -186,15 +192,11 @@ impl MicroVm {
         std::fs::write(&initrd, &spec.initrd).map_err(VmError::io("write", &initrd))?;
         let mut listeners = Vec::new();
         for n in 0..spec.ports.len() {
-            let path = dir.path().join(socket(n));
-            let listener = UnixListener::bind(&path).and_then(|listener| {
-                listener.set_nonblocking(true)?;
-                Ok(listener)
-            });
-            listeners.push(listener.map_err(VmError::io("listen on", &path))?);
+            listeners.push(crate::boot::listen(dir.path(), &socket(n))?);
         }
         let command = spec.command(tools, dir.path(), &initrd)?;
-        let mut qemu = Qemu::start(command).map_err(VmError::io("start", &tools.qemu))?;
+        let mut qemu =
+            Qemu::start_with_console(command).map_err(VmError::io("start", &tools.qemu))?;
         let until = Instant::now() + CONNECT_LIMIT;
         let mut ports = Vec::new();
         for listener in listeners {
@@ -232,7 +234,7 @@ impl MicroVm {
         &self.ports
     }
 
-    /// The folder of its lines and its console, which goes with it.
+    /// The folder of its lines, which goes with it.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.dir.path()
@@ -247,16 +249,9 @@ impl MicroVm {
             Some(_) => qemu.stderr(),
             None => String::new(),
         };
-        let read = || {
-            let mut file = std::fs::File::open(self.dir.path().join(CONSOLE_FILE))?;
-            let len = file.metadata()?.len();
-            file.seek(SeekFrom::Start(len.saturating_sub(CONSOLE_TAIL)))?;
-            let mut tail = Vec::new();
-            file.take(CONSOLE_TAIL).read_to_end(&mut tail)?;
-            std::io::Result::Ok(tail)
-        };
-        let tail = read().unwrap_or_default();
-        let console = String::from_utf8_lossy(&tail);
+        let console = qemu.console();
+        let tail = console.len().saturating_sub(CONSOLE_TAIL);
+        let console = String::from_utf8_lossy(&console[tail..]);
         let words = [said.trim(), console.trim()];
         let words: Vec<&str> = words.into_iter().filter(|w| !w.is_empty()).collect();
         words.join("\n")

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,14 +18,30 @@ pub(crate) struct Qemu {
     child: Child,
     status: Option<ExitStatus>,
     stderr: Option<JoinHandle<Vec<u8>>>,
+    /// The end of standard output, if it is listened to.
+    console: Option<Arc<Mutex<Vec<u8>>>>,
 }
 
 impl Qemu {
     /// Starts `command`. The process gets `SIGKILL` when the calling thread ends.
-    pub(crate) fn start(mut command: Command) -> io::Result<Self> {
+    pub(crate) fn start(command: Command) -> io::Result<Self> {
+        Self::spawn(command, false)
+    }
+
+    /// The same; the end of its standard output is kept, too.
+    pub(crate) fn start_with_console(command: Command) -> io::Result<Self> {
+        Self::spawn(command, true)
+    }
+
+    fn spawn(mut command: Command, listen: bool) -> io::Result<Self> {
+        let stdout = if listen {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
         command
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .process_group(0);
         amiforge_sys::die_with_parent(&mut command);
@@ -32,11 +49,19 @@ impl Qemu {
         let stderr = child
             .stderr
             .take()
-            .map(|pipe| std::thread::spawn(move || collect(pipe)));
+            .map(|pipe| std::thread::spawn(move || collect(pipe, &Mutex::default())));
+        let console = child.stdout.take().map(|pipe| {
+            let kept = Arc::<Mutex<Vec<u8>>>::default();
+            let to = kept.clone();
+            // It ends with the process.
+            std::thread::spawn(move || collect(pipe, &to));
+            kept
+        });
         Ok(Self {
             child,
             status: None,
             stderr,
+            console,
         })
     }
 
@@ -72,6 +97,13 @@ impl Qemu {
         }
     }
 
+    /// The end of standard output as far as it has come.
+    pub(crate) fn console(&self) -> Vec<u8> {
+        let kept = self.console.as_ref();
+        kept.map(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).clone())
+            .unwrap_or_default()
+    }
+
     /// The end of standard error; waits for the process to end.
     pub(crate) fn stderr(&mut self) -> String {
         if self.status.is_none() {
@@ -95,16 +127,18 @@ impl Drop for Qemu {
     }
 }
 
-fn collect(mut pipe: impl Read) -> Vec<u8> {
-    let mut kept = Vec::new();
+/// Keeps the end of what comes; gives it at the end, too.
+fn collect(mut pipe: impl Read, to: &Mutex<Vec<u8>>) -> Vec<u8> {
     let mut buf = [0; 4096];
     while let Ok(n @ 1..) = pipe.read(&mut buf) {
+        let mut kept = to.lock().unwrap_or_else(PoisonError::into_inner);
         kept.extend_from_slice(&buf[..n]);
         if kept.len() > STDERR_MAX {
-            kept.drain(..kept.len() - STDERR_MAX);
+            let more = kept.len() - STDERR_MAX;
+            kept.drain(..more);
         }
     }
-    kept
+    std::mem::take(&mut *to.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::overlay::Scratch;
 use super::phase::Phase;
-use super::sandbox::sandbox_error;
+use super::sandbox::{sandbox_error, verify};
 use super::{Made, Work, store_context};
 use crate::compress::{BlobError, compressed};
 use crate::error::{Contextual, EngineError, ErrorKind, chain};
@@ -148,6 +148,7 @@ impl Engine {
                         running.cancel(),
                     )
                     .map_err(sandbox_error)?;
+                verify(sandbox, &writer)?;
             }
             Left::Tree { changes, .. } => {
                 writer

@@ -11,6 +11,7 @@ use amiforge_tree::layer::LayerInfo;
 use amiforge_tree::{ApplyError, LayerDiff, Stat, Tree};
 use amiforge_types::{GIB, Timestamp};
 
+use super::sandbox::verify;
 use super::sandbox_error;
 use super::{FailedAt, Left, Made, Ran, Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
@@ -160,6 +161,7 @@ impl Engine {
                 cancel,
             )
             .map_err(sandbox_error)?;
+        verify(sandbox, &writer)?;
         let info = keep(work.store, planned, below, &root, writer)?;
         self.remove_root(work.store, planned)?;
         let root = match purpose {

@@ -31,11 +31,11 @@ const DRAIN: Duration = Duration::from_millis(500);
 /// How often the processes are counted while a command runs. One that cannot fork tries for seconds.
 const COUNT: Duration = Duration::from_millis(250);
 
-/// How often the free space is looked at. What a fast disk takes in that time is a part of the reserve.
-const ROOM: Duration = Duration::from_millis(40);
-
 /// The same where nobody else keeps them below their limit.
 const WATCH: Duration = Duration::from_millis(50);
+
+/// How often the free space is looked at. What a fast disk takes in that time is a part of the reserve.
+const ROOM: Duration = Duration::from_millis(40);
 
 /// What to run and how.
 pub(crate) struct Spec<'a> {
@@ -153,7 +153,8 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
             next_room = Some(Instant::now() + ROOM);
         }
         let counting = (counts && (watched || crowd < Crowd::Full)).then_some(next_count);
-        let wake = [until, counting, next_room].into_iter().flatten().min();
+        let looking = next_room.filter(|_| status.is_none());
+        let wake = [until, counting, looking].into_iter().flatten().min();
         let message = match wake {
             _ if filled.is_some() => Err(RecvTimeoutError::Timeout),
             None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -265,12 +266,12 @@ impl Output {
             let room = MAX_CAPTURE - self.stdout.len();
             self.stdout.extend_from_slice(&line[..line.len().min(room)]);
         }
-        if !self.loud {
-            return;
-        }
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = String::from_utf8_lossy(line).into_owned();
         self.refused |= stream == Stream::Err && tells_of_a_refused_fork(&line);
+        if !self.loud {
+            return;
+        }
         self.tail.push(stream, &line);
         let before = self.passed;
         self.passed = before.saturating_add(line.len() + 1);

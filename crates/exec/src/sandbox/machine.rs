@@ -6,7 +6,7 @@
 //! ```
 
 use std::fs::File;
-use std::io::{self, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -20,6 +20,7 @@ use amiforge_types::Timestamp;
 use super::shell::{Console, Relay};
 use super::{CANCEL_POLL, OnEvent};
 use crate::error::SandboxError;
+use crate::event::ShellResult;
 use crate::protocol::MAX_MESSAGE;
 use crate::spec::RootSpec;
 use crate::wire::{FromChild, FromMachine, Job, JobResult, ToMachine};
@@ -42,6 +43,14 @@ const START: Duration = Duration::from_secs(600);
 
 /// Bytes of a layer that a machine may send.
 const MAX_LAYER: u64 = 1 << 42;
+
+/// Bytes of the host's disk that machines must leave, if it has [`PLENTY`] when they start: the limit that steps have
+/// elsewhere, which in a machine is asked of the machine's disk.
+const RESERVE: u64 = 256 << 20;
+const PLENTY: u64 = 1 << 30;
+
+/// Signal of a process that writes to a pipe which nobody reads.
+const SIGPIPE: i32 = 13;
 
 /// The disks of a machine, by the directories that they stand for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,8 +100,8 @@ pub trait Machine: std::fmt::Debug + Send {
 #[derive(Clone, Debug)]
 pub(super) struct Fleet {
     machines: Arc<dyn Machines>,
-    /// The last one that was used. Its jobs are done, and all they wrote is on its disk.
-    idle: Arc<Mutex<Option<Session>>>,
+    /// Those that were used last, the last of them at the end. Their jobs are done, and all they wrote is on their disks.
+    idle: Arc<Mutex<Vec<Session>>>,
 }
 
 #[derive(Debug)]
@@ -100,6 +109,10 @@ struct Session {
     disks: MachineDisks,
     machine: Box<dyn Machine>,
     lines: BufReader<UnixStream>,
+    /// Bytes that must stay free on the host's disk.
+    reserve: Option<u64>,
+    /// Raised when nobody takes the output of a shell any more.
+    unheard: Option<Arc<AtomicBool>>,
 }
 
 impl Fleet {
@@ -181,7 +194,7 @@ impl Fleet {
         let result = session.run(job, layer.as_deref(), cancel, on_event);
         if result.is_ok() {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            *idle = Some(session);
+            idle.push(session);
         }
         result
     }
@@ -192,15 +205,19 @@ impl Fleet {
         disks: Result<MachineDisks, PathBuf>,
         cancel: &AtomicBool,
     ) -> Result<Session, SandboxError> {
-        let idle = || {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.take()
-        };
-        // One that has other disks ends here.
-        let idle = idle().filter(|session| match &disks {
+        let fits = |session: &Session| match &disks {
             Ok(disks) => session.disks == *disks,
             Err(upper) => session.disks.upper == *upper,
-        });
+        };
+        let (idle, over) = {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let found = idle.iter().position(fits).map(|at| idle.remove(at));
+            let room = std::thread::available_parallelism().map_or(1, usize::from) - 1;
+            let over = idle.len().saturating_sub(room);
+            (found, idle.drain(..over).collect::<Vec<_>>())
+        };
+        // Each has memory of its own; those that waited longest end here.
+        drop(over);
         if let Some(session) = idle
             && session.lives()
         {
@@ -217,10 +234,13 @@ impl Fleet {
             Ok(BufReader::new(stream))
         });
         let lines = lines.map_err(|error| lost(&error))?;
+        let reserve = free(&disks.upper).filter(|free| *free >= PLENTY);
         let mut session = Session {
             disks,
             machine,
             lines,
+            reserve: reserve.map(|_| RESERVE),
+            unheard: None,
         };
         let first = session.receive(cancel, Some(Instant::now() + START));
         let first = first.map_err(|error| match error {
@@ -242,14 +262,13 @@ impl Fleet {
     /// Directories are ours; machines that use them end.
     fn remove(&self, dirs: &[PathBuf]) -> Result<(), SandboxError> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let uses = |session: &Session| {
+        let uses = |session: &mut Session| {
             let mut all = session.disks.lowers.iter().chain([&session.disks.upper]);
             all.any(|used| dirs.iter().any(|dir| used.starts_with(dir)))
         };
-        if idle.as_ref().is_some_and(uses) {
-            *idle = None;
-        }
+        let ended: Vec<Session> = idle.extract_if(.., uses).collect();
         drop(idle);
+        drop(ended);
         dirs.iter().try_for_each(|dir| {
             amiforge_store::remove_tree(dir).map_err(|error| SandboxError::Io {
                 path: error.path,
@@ -281,6 +300,12 @@ fn inside(root: RootSpec) -> (MachineDisks, RootSpec) {
     (disks, there)
 }
 
+/// Bytes that are free on the disk of a directory.
+fn free(dir: &Path) -> Option<u64> {
+    let room = rustix::fs::statvfs(dir).ok()?;
+    room.f_bavail.checked_mul(room.f_frsize)
+}
+
 fn lost(error: &io::Error) -> SandboxError {
     SandboxError::Job {
         what: format!("the line to the machine broke: {error}"),
@@ -308,10 +333,17 @@ impl Session {
         let mut line = serde_json::to_vec(&message).map_err(|e| lost(&e.into()))?;
         line.push(b'\n');
         self.machine.link().write_all(&line).map_err(|e| lost(&e))?;
+        let mut wanted = layer;
         loop {
             match self.receive(cancel, None)? {
                 FromMachine::Child(FromChild::Event(event)) => on_event(event),
-                FromMachine::Child(FromChild::Done(result)) => return Ok(result),
+                FromMachine::Child(FromChild::Done(result)) if wanted.is_none() => {
+                    return Ok(result);
+                }
+                FromMachine::Child(FromChild::Done(_)) => {
+                    let what = "the machine sent no layer".to_owned();
+                    return Err(SandboxError::Job { what });
+                }
                 FromMachine::Child(FromChild::Failed { what, refused }) => {
                     return Err(match refused {
                         Some(errno) => SandboxError::Refused {
@@ -321,7 +353,7 @@ impl Session {
                         None => SandboxError::Job { what },
                     });
                 }
-                FromMachine::Layer(bytes) => self.take_layer(bytes, layer, cancel)?,
+                FromMachine::Layer(bytes) => self.take_layer(bytes, wanted.take(), cancel)?,
                 FromMachine::Broken(what) => return Err(SandboxError::Job { what }),
                 FromMachine::Ready | FromMachine::Child(_) => {}
             }
@@ -343,10 +375,23 @@ impl Session {
         let relay = relay.map_err(|error| SandboxError::Job {
             what: format!("cannot talk to the shell: {error}"),
         })?;
+        let unheard = relay.gone();
+        self.unheard = Some(unheard.clone());
         let result = self.run(job, None, cancel, &mut |_| ());
         drop(self);
         let relayed = relay.finish();
-        let result = result?;
+        let result = match result {
+            // As a command that writes to a closed pipe ends.
+            Err(SandboxError::Cancelled)
+                if unheard.load(Ordering::Relaxed) && !cancel.load(Ordering::Relaxed) =>
+            {
+                JobResult::Shell(ShellResult {
+                    exit_code: None,
+                    signal: Some(SIGPIPE),
+                })
+            }
+            result => result?,
+        };
         relayed.map_err(|error| SandboxError::Job {
             what: format!("output of the shell was lost: {error}"),
         })?;
@@ -375,6 +420,7 @@ impl Session {
         let mut buf = vec![0; 256 << 10];
         let mut left = bytes;
         while left > 0 {
+            stop_if(cancel)?;
             let most = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
             match from.read(&mut buf[..most]) {
                 Ok(0) => return Err(self.died()),
@@ -395,22 +441,42 @@ impl Session {
         cancel: &AtomicBool,
         until: Option<Instant>,
     ) -> Result<FromMachine, SandboxError> {
-        use std::io::BufRead as _;
         let mut line = Vec::new();
         loop {
             stop_if(cancel)?;
+            if let (Some(reserve), Some(left)) = (self.reserve, free(&self.disks.upper))
+                && left < reserve
+            {
+                let what = format!(
+                    "the machine was ended: it left no more than {} MiB on the disk that it writes to",
+                    left >> 20
+                );
+                return Err(SandboxError::Job { what });
+            }
+            if self
+                .unheard
+                .as_ref()
+                .is_some_and(|gone| gone.load(Ordering::Relaxed))
+            {
+                return Err(SandboxError::Cancelled);
+            }
             if until.is_some_and(|until| Instant::now() > until) {
                 return Err(self.died());
             }
-            let room = (MAX_MESSAGE as u64).saturating_sub(line.len() as u64);
-            let mut lines = self.lines.by_ref().take(room);
-            match lines.read_until(b'\n', &mut line) {
-                Ok(_) if line.ends_with(b"\n") => break,
-                Ok(_) if line.len() >= MAX_MESSAGE => break,
-                Ok(_) => return Err(self.died()),
-                // What came so far is in `line`.
-                Err(e) if waits(&e) => {}
+            // A piece at a time: a line that never ends is no reason not to look at the above.
+            let piece = match self.lines.fill_buf() {
+                Ok([]) => return Err(self.died()),
+                Ok(piece) => piece,
+                Err(e) if waits(&e) => continue,
                 Err(e) => return Err(lost(&e)),
+            };
+            let end = piece.iter().position(|b| *b == b'\n').map(|at| at + 1);
+            let most = MAX_MESSAGE.saturating_sub(line.len());
+            let taken = end.unwrap_or(piece.len()).min(most);
+            line.extend_from_slice(&piece[..taken]);
+            self.lines.consume(taken);
+            if line.ends_with(b"\n") || line.len() >= MAX_MESSAGE {
+                break;
             }
         }
         serde_json::from_slice(&line).map_err(|_| SandboxError::Job {

@@ -21,6 +21,10 @@ const SAME: IdMap = IdMap {
     helpers: false,
 };
 
+/// What is told when data did not reach the disk.
+const UNWRITTEN: &str =
+    "what the job wrote could not be kept: the disk of the host is full, or fails";
+
 /// The lines of a machine.
 #[derive(Debug)]
 pub struct MachineLines {
@@ -30,6 +34,9 @@ pub struct MachineLines {
     pub layers: File,
     /// Those of a shell, as [`SHELL_PORTS`](crate::SHELL_PORTS) has them.
     pub shell: [File; 3],
+    /// Anything on the disk of what jobs change, opened before the first of them: what could not be written to the disk since
+    /// then is told by it (syncfs(2), Linux 5.8).
+    pub disk: File,
 }
 
 impl MachineLines {
@@ -92,7 +99,11 @@ pub fn serve_jobs(
             _ => None,
         };
         let told = carry_out(&sandbox, job, layer, lines)?;
-        rustix::fs::sync();
+        // Nothing that a full disk of the host swallowed is taken for written.
+        let told = match rustix::fs::syncfs(&lines.disk) {
+            Ok(()) => told,
+            Err(error) => unwritten(&error.into()),
+        };
         lines.send(&FromMachine::Child(told))?;
     }
 }
@@ -103,8 +114,10 @@ fn carry_out(
     layer: Option<PathBuf>,
     lines: &mut MachineLines,
 ) -> io::Result<FromChild> {
-    if let Some(layer) = &layer {
-        File::create(layer)?;
+    if let Some(layer) = &layer
+        && let Err(error) = File::create(layer)
+    {
+        return Ok(unwritten(&error));
     }
     let console = match &job {
         Job::Shell { shell, .. } => Some(lines.console(shell.terminal.is_some())?),
@@ -124,7 +137,13 @@ fn carry_out(
     Ok(match result {
         Ok(result) => {
             if let Some(path) = layer {
-                let mut file = File::open(&path)?;
+                // Before it is read again: pages that were not written may be gone.
+                let synced = rustix::fs::syncfs(&lines.disk).map_err(io::Error::from);
+                let opened = synced.and_then(|()| File::open(&path));
+                let mut file = match opened {
+                    Ok(file) => file,
+                    Err(error) => return Ok(unwritten(&error)),
+                };
                 lines.send(&FromMachine::Layer(file.metadata()?.len()))?;
                 io::copy(&mut file, &mut lines.layers)?;
                 std::fs::remove_file(&path)?;
@@ -148,4 +167,11 @@ fn carry_out(
             }
         }
     })
+}
+
+fn unwritten(error: &io::Error) -> FromChild {
+    FromChild::Failed {
+        what: format!("{UNWRITTEN}: {error}"),
+        refused: None,
+    }
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -47,6 +48,8 @@ pub(super) struct Relay {
     threads: Vec<JoinHandle<()>>,
     /// Why output was lost, if it was.
     lost: Arc<Mutex<Option<io::Error>>>,
+    /// Raised when nobody takes the output any more.
+    gone: Arc<AtomicBool>,
     /// The terminal as it was.
     raw: Option<Raw>,
 }
@@ -76,6 +79,7 @@ impl Relay {
             stop: Some(stop),
             threads: Vec::new(),
             lost: Arc::default(),
+            gone: Arc::default(),
             raw: None,
         };
         let input = File::from(console.input.try_clone()?);
@@ -100,7 +104,7 @@ impl Relay {
     }
 
     fn pass_out(&mut self, from: OwnedFd, mut to: File) -> io::Result<()> {
-        let lost = self.lost.clone();
+        let (lost, gone) = (self.lost.clone(), self.gone.clone());
         self.spawn(move || {
             let mut from = File::from(from);
             let mut buf = [0; 16 << 10];
@@ -112,7 +116,9 @@ impl Relay {
                         let mut lost = lost.lock().unwrap_or_else(PoisonError::into_inner);
                         lost.get_or_insert(error);
                     }
-                    // Closes the pipe: the command is told by SIGPIPE, as it would be outside.
+                    // Closes the pipe: the command is told by SIGPIPE, as it would be outside. A line to a machine has no
+                    // such end; whoever holds it looks at this.
+                    gone.store(true, Ordering::Relaxed);
                     return;
                 }
             }
@@ -138,6 +144,11 @@ impl Relay {
     fn spawn(&mut self, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
         self.threads.push(std::thread::Builder::new().spawn(run)?);
         Ok(())
+    }
+
+    /// Raised when nobody takes the output any more.
+    pub(super) fn gone(&self) -> Arc<AtomicBool> {
+        self.gone.clone()
     }
 
     /// Waits until all output has come; to be called when the shell and all it started are gone.
