@@ -1,6 +1,6 @@
 //! Layers as changes: apply one to a tree, and find the one between two trees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Ino, Inode, Kind, LayerDiff, LayerEntry, Tree, TreeError};
 
@@ -197,6 +197,31 @@ impl LayerDiff {
             out.entries.insert(path.clone(), entry);
         }
         out
+    }
+
+    /// The same with the root and every folder on the way to an entry, as `new` has it: what the layer is made into
+    /// by itself, such as the lower directory of an overlay, has no other place to learn of a folder that did not change.
+    #[must_use]
+    pub fn with_folders(mut self, new: &Tree) -> Self {
+        let mut folders = BTreeSet::from([Vec::new()]);
+        for path in self.entries.keys() {
+            let mut rest = path.as_slice();
+            while let Some(at) = rest.iter().rposition(|b| *b == b'/') {
+                rest = &rest[..at];
+                if !folders.insert(rest.to_vec()) {
+                    break;
+                }
+            }
+        }
+        for path in folders {
+            if let Some(ino) = new.lookup(&path)
+                && new.children(ino).is_some()
+            {
+                let put = || LayerEntry::Put(new.inode(ino));
+                self.entries.entry(path).or_insert_with(put);
+            }
+        }
+        self
     }
 }
 

@@ -86,6 +86,23 @@ fn whiteouts_name_only_the_topmost() {
 }
 
 #[test]
+fn a_layer_can_have_the_folders_of_what_it_changes() {
+    let old = sample();
+    let mut new = old.clone();
+    let content = new.inode(new.lookup(b"etc/a").unwrap());
+    new.insert(b"etc/new", content).unwrap();
+    let diff = LayerDiff::between(&old, &new);
+    let names = |diff: &LayerDiff| diff.entries.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&diff), [b"etc/new"]);
+    let diff = diff.with_folders(&new);
+    assert_eq!(names(&diff), [&b""[..], b"etc", b"etc/new"]);
+    let etc = new.inode(new.lookup(b"etc").unwrap());
+    assert_eq!(diff.entries[&b"etc"[..]], LayerEntry::Put(etc));
+    let nothing = LayerDiff::default().with_folders(&new);
+    assert_eq!(names(&nothing), [b""]);
+}
+
+#[test]
 fn an_opaque_directory_loses_its_children() {
     let mut tree = sample();
     let mut diff = LayerDiff::default();

@@ -116,6 +116,10 @@ perl -e 'my $h = pack("LLQ", 8, 1, 2); my $m = 0; exit(syscall(304, 0, $h, 0) >=
 perl -e 'exit(0 == syscall(272, 0x10000000) ? 0 : 1)' && reached a user namespace
 perl -e 'exit(0 == syscall(62, -1, 0) ? 0 : 1)' && reached everybody
 perl -e 'exit(0 == syscall(62, SUPERVISOR, 0) ? 0 : 1)' && reached who started this
+perl -e 'exit(0 == syscall(302, SUPERVISOR, 7, 0, 0) ? 0 : 1)' && reached the limits of who started this
+perl -e 'exit(0 == syscall(310, SUPERVISOR, 0, 0, 0, 0, 0) ? 0 : 1)' && reached the memory of who started this
+perl -e 'exit(0 == syscall(72, 0, 8, SUPERVISOR) ? 0 : 1)' && reached who started this by a descriptor
+perl -e 'my $p = fork; if (!$p) { sleep 9; exit } my $r = syscall(101, 0x4206, $p, 0, 0); kill 9, $p; exit($r == 0 ? 0 : 1)' && reached another process
 perl -e 'exit(syscall(425, 8, "\0" x 120) >= 0 ? 0 : 1)' && reached io_uring
 perl -e 'exit(syscall(41, 16, 3, 9) >= 0 ? 0 : 1)' && reached the audit log
 mknod /srv/white c 0 0 2>/dev/null && reached a whiteout

@@ -172,3 +172,52 @@ fn the_smaller_limits_of_recipe_and_infrastructure_hold() {
         "{end}"
     );
 }
+
+/// A folder that has the build's time, a file put into it without a sandbox, and a step that looks for both.
+const FOLDER: &str = "\
+name: folder
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Make
+        action: ExecuteBash
+        inputs: {commands: ['mkdir -m 2750 /made']}
+";
+const FILE: &str = "\
+name: file
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Write
+        action: CreateFile
+        inputs: [{path: /made/file, content: text}]
+";
+const LOOK: &str = "\
+name: look
+schemaVersion: 1.0
+phases:
+  - name: build
+    steps:
+      - name: Look
+        action: ExecuteBash
+        inputs: {commands: ['test \"$(cat /made/file) $(stat -c %a /made)\" = \"text 2750\"']}
+";
+
+#[test]
+fn a_file_in_a_folder_that_did_not_change_is_there_for_later_steps() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
+    for (name, text) in [("folder", FOLDER), ("file", FILE), ("look", LOOK)] {
+        env.write(format!("{name}.yaml"), text);
+    }
+    let recipe = tiny.container("three", &["folder.yaml", "file.yaml", "look.yaml"], "");
+    let mut command = env.amiforge();
+    command
+        .arg("build")
+        .arg(&recipe)
+        .arg("--out")
+        .arg(env.path("out"));
+    finish(&mut command).expect_code(0);
+}

@@ -1,16 +1,16 @@
 //! Layers in and out of directories with mapped owners.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use amiforge_store::{FileBlob, HarvestOptions};
+use amiforge_store::{FileBlob, HarvestOptions, RemoveError};
 use amiforge_tree::layer;
 use amiforge_types::{BlobTable, Timestamp};
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::ChildError;
+use super::{ChildError, chrooted};
 
 /// Fills the new or empty directory `dir` with one layer, then gives it the name `place`. When
 /// somebody else was quicker, theirs stays.
@@ -86,11 +86,43 @@ pub(super) fn harvest(
 }
 
 /// Removes directories with everything below.
-pub(super) fn remove(dirs: &[std::path::PathBuf]) -> Result<(), ChildError> {
+pub(super) fn remove(dirs: &[PathBuf]) -> Result<(), ChildError> {
     dirs.iter().try_for_each(|dir| {
-        amiforge_store::remove_tree(dir)
+        remove_tree(dir)
             .map_err(|e| ChildError::job(format!("cannot remove {}", dir.display()), &e))
     })
+}
+
+/// Removes a directory with everything below. Before that go the changed root directories of jobs in it, each by itself:
+/// what is deep is moved up while it is removed, and would come to be above a root directory that somebody still has.
+pub(super) fn remove_tree(dir: &Path) -> Result<(), RemoveError> {
+    // That of a store's session, of one of its runs, and the run's work directory.
+    const LEVELS: usize = 3;
+    let mut places = vec![dir.to_owned()];
+    places.retain(|place| place.symlink_metadata().is_ok_and(|meta| meta.is_dir()));
+    for level in 0..LEVELS {
+        if level > 0 {
+            places = places.iter().flat_map(|place| folders(place)).collect();
+        }
+        for place in &places {
+            if level == 0 || place.ends_with("work") {
+                amiforge_store::remove_tree(&place.join(chrooted::ROOT))?;
+            }
+        }
+    }
+    amiforge_store::remove_tree(dir)
+}
+
+/// The directories in a directory, as far as it can be listed.
+fn folders(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 fn open(dir: &Path) -> Result<std::os::fd::OwnedFd, ChildError> {

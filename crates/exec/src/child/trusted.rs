@@ -77,7 +77,7 @@ fn prepare(root: &RootSpec, keep_tmp: bool) -> Result<(), ChildError> {
         false => vec![root.work.clone()],
     };
     for dir in old {
-        amiforge_store::remove_tree(&dir)
+        layers::remove_tree(&dir)
             .map_err(|e| ChildError::job(format!("cannot clear {}", dir.display()), &e))?;
     }
     make_dir(&root.work)?;

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 
 use rustix::fs::{Dir, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
 /// `/proc` of the machine, from before the root was changed.
@@ -51,37 +52,45 @@ pub(crate) struct Process {
 impl Process {
     /// A file of it in `/proc`; none when it is gone.
     pub(crate) fn read(&self, name: &str) -> Option<String> {
-        read(&format!("{}/{name}", self.pid))
+        read(&format!("{}/{name}", self.pid)).ok().flatten()
     }
 }
 
-fn read(path: &str) -> Option<String> {
+/// A file in `/proc`; none when its process is gone, or is none that is shown to us (`hidepid`).
+fn read(path: &str) -> io::Result<Option<String>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = match PROC.get() {
         Some(proc) => rustix::fs::openat(proc, path, flags, Mode::empty()),
         None => rustix::fs::open(format!("/proc/{path}"), flags, Mode::empty()),
     };
     let mut bytes = Vec::new();
-    std::fs::File::from(file.ok()?)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    let read = file
+        .map_err(io::Error::from)
+        .and_then(|file| std::fs::File::from(file).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(e) => match Errno::from_io_error(&e) {
+            Some(Errno::NOENT | Errno::SRCH | Errno::ACCESS | Errno::PERM) => Ok(None),
+            _ => Err(e),
+        },
+    }
 }
 
-/// All of them.
-fn all() -> Vec<Process> {
+/// All of them. That one cannot be read is an error: it must not look as if it were gone.
+fn all() -> io::Result<Vec<Process>> {
     let listing = match PROC.get() {
-        Some(proc) => Dir::read_from(proc).map_err(io::Error::from),
-        None => open("/proc").and_then(|proc| Ok(Dir::read_from(proc)?)),
+        Some(proc) => Dir::read_from(proc)?,
+        None => Dir::read_from(open("/proc")?)?,
     };
     let mut found = Vec::new();
-    for entry in listing.into_iter().flatten().flatten() {
+    for entry in listing {
+        let entry = entry?;
         let pid = entry.file_name().to_str().ok();
         let Some(pid) = pid.and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
         // pid (name) state ppid pgrp session …; the name may hold anything, also brackets.
-        let stat = read(&format!("{pid}/stat")).unwrap_or_default();
+        let stat = read(&format!("{pid}/stat"))?.unwrap_or_default();
         let Some((_, rest)) = stat.rsplit_once(')') else {
             continue;
         };
@@ -96,20 +105,21 @@ fn all() -> Vec<Process> {
             });
         }
     }
-    found
+    Ok(found)
 }
 
-/// Those that are ours.
+/// Those that are ours; none when that cannot be told now.
 pub(crate) fn ours() -> Vec<Process> {
-    match adopts() {
+    let found = match adopts() {
         true => descendants(std::process::id()),
         false => all(),
-    }
+    };
+    found.unwrap_or_default()
 }
 
 /// Those that descend from a process, which is not among them.
-pub(crate) fn descendants(root: u32) -> Vec<Process> {
-    let all = all();
+fn descendants(root: u32) -> io::Result<Vec<Process>> {
+    let all = all()?;
     let mut family = BTreeSet::from([root]);
     loop {
         let before = family.len();
@@ -121,12 +131,12 @@ pub(crate) fn descendants(root: u32) -> Vec<Process> {
     }
     family.remove(&root);
     let ours = all.into_iter().filter(|p| family.contains(&p.pid));
-    ours.collect()
+    Ok(ours.collect())
 }
 
 /// A command with everything it started: its session, and whoever descends from it.
 pub(crate) fn family(root: u32) -> BTreeSet<u32> {
-    let processes = all();
+    let processes = all().unwrap_or_default();
     let mut family = BTreeSet::from([root]);
     loop {
         let before = family.len();
@@ -156,20 +166,28 @@ pub(crate) fn signal(pids: impl IntoIterator<Item = u32>, signal: Signal) {
 pub(crate) fn end_all() {
     const ROUNDS: usize = 1000;
     for _ in 0..ROUNDS {
-        let own = std::process::id();
-        // Stopping comes first so that nothing is born between the look and the kill.
-        signal(descendants(own).iter().map(|p| p.pid), Signal::STOP);
-        let found = descendants(own);
-        signal(found.iter().map(|p| p.pid), Signal::KILL);
-        // What has ended and is not waited for yet is shown, too.
-        let alive = |p: &&Process| {
-            let stat = p.read("stat").unwrap_or_default();
-            let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
-            state.is_some_and(|state| !state.starts_with(['Z', 'X']))
-        };
-        if found.iter().find(alive).is_none() {
+        // What cannot be looked at now may be alive.
+        if end_those_there_are().unwrap_or(false) {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
+}
+
+/// True when all of them have ended.
+fn end_those_there_are() -> io::Result<bool> {
+    let own = std::process::id();
+    // Stopping comes first so that nothing is born between the look and the kill.
+    signal(descendants(own)?.iter().map(|p| p.pid), Signal::STOP);
+    let found = descendants(own)?;
+    signal(found.iter().map(|p| p.pid), Signal::KILL);
+    for process in &found {
+        // What has ended and is not waited for yet is shown, too.
+        let stat = read(&format!("{}/stat", process.pid))?.unwrap_or_default();
+        let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+        if state.is_some_and(|state| !state.starts_with(['Z', 'X'])) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

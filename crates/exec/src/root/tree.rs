@@ -85,7 +85,8 @@ impl<'a> TreeRoot<'a> {
         let mounts = MOUNT_POINTS.iter().map(|point| &point.as_bytes()[1..]);
         let exclude = exclude.iter().map(|path| path.as_bytes());
         let out: Vec<&[u8]> = mounts.chain(exclude).collect();
-        Ok(diff.without(|path| out.iter().any(|out| is_at_or_below(path, out))))
+        let diff = diff.without(|path| out.iter().any(|out| is_at_or_below(path, out)));
+        Ok(diff.with_folders(&state.tree))
     }
 
     /// The state, unless the run is to end.

@@ -30,10 +30,11 @@ pub struct Chosen {
 
 impl Sandbox {
     /// Tries the ways in their order, or the one that is asked for, with real jobs below the directory `scratch`, which
-    /// exists and is where the store is. The first that works is taken.
+    /// exists and is where the store is. The first that works is taken: whatever is wrong with one that nobody asked for, the
+    /// next may do.
     ///
     /// # Errors
-    /// What the one that was asked for lacks; else [`SandboxError::NoWay`].
+    /// What the one that was asked for lacks; else [`SandboxError::NoWay`], or [`SandboxError::Cancelled`].
     pub fn choose(
         helper: &Helper,
         asked: Option<Way>,
@@ -49,10 +50,10 @@ impl Sandbox {
             };
             match tried {
                 Ok(sandbox) => return Ok(Chosen { sandbox, passed }),
-                Err(error) if asked.is_none() && error.is_environment() => {
-                    passed.push(Tried { way: *way, error });
+                Err(error) if asked.is_some() || matches!(error, SandboxError::Cancelled) => {
+                    return Err(error);
                 }
-                Err(error) => return Err(error),
+                Err(error) => passed.push(Tried { way: *way, error }),
             }
         }
         Err(SandboxError::NoWay { tried: passed })

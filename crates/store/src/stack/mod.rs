@@ -21,6 +21,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use amiforge_tree::InodeFlags;
+use rustix::io::Errno;
 
 pub use off::take_off;
 pub use over::put_over;
@@ -108,6 +109,15 @@ fn copy_flags(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
         let bits = rustix::fs::IFlags::from_bits_retain(bits);
         // A setting of no consequence for what the file holds.
         let _ = rustix::fs::ioctl_setflags(to, bits);
+    }
+}
+
+/// Takes from a directory the access list that is handed down to what is made in it.
+fn hand_nothing_down(dir: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    match rustix::fs::fremovexattr(dir, "system.posix_acl_default") {
+        // It has none, or its file system has none at all.
+        Err(Errno::NODATA | Errno::OPNOTSUPP) | Ok(()) => Ok(()),
+        Err(e) => Err(e),
     }
 }
 

@@ -8,8 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use amiforge_tree::{Inode, Kind};
 use rustix::fs::{AtFlags, FileType, Mode, RenameFlags, Stat, XattrFlags};
 
-use super::seen::{Mark, Seen, mark};
-use super::{Result, StackError, names, over};
+use super::seen::{Id, Mark, Seen, mark};
+use super::{Result, StackError, hand_nothing_down, names, over};
 use crate::dirfd::{join, open_dir, proc_path, retry, split};
 use crate::harvest::{Form, stat_of, xattr};
 use crate::materialise::Parents;
@@ -32,8 +32,10 @@ pub fn take_off(root: impl AsFd, seen: &Seen, upper: impl AsFd) -> Result<u64> {
         dirs: BTreeMap::new(),
         made: BTreeSet::from([Vec::new()]),
         split: BTreeSet::new(),
+        used: seen.used_inodes(root),
         unknown: 0,
     };
+    hand_nothing_down(upper).map_err(StackError::io("set the attributes of", b"/"))?;
     let stat = retry(|| rustix::fs::fstat(root)).map_err(StackError::io("stat", b"/"))?;
     taker.dirs.insert(Vec::new(), stat);
     let mut pending = vec![Vec::new()];
@@ -63,6 +65,8 @@ struct Taker<'a> {
     made: BTreeSet<Vec<u8>>,
     /// Inodes with several names of which one is taken.
     split: BTreeSet<u64>,
+    /// Inodes of which a name was used.
+    used: BTreeSet<Id>,
     unknown: u64,
 }
 
@@ -73,9 +77,7 @@ impl Taker<'_> {
         let there = names(fd).map_err(StackError::io("list", path))?;
         for name in self.seen.children.get(path).into_iter().flatten() {
             if there.binary_search(name).is_err() {
-                self.need(path)?;
-                let gone = join(path, name);
-                Parents::below(self.upper).make_node(&gone, FileType::CharacterDevice)?;
+                self.white_out(path, &join(path, name))?;
             }
         }
         for name in &there {
@@ -88,7 +90,10 @@ impl Taker<'_> {
                 continue;
             };
             let now = mark(fd, name, &child)?;
-            if now.inode != before.inode || now.is_dir != before.is_dir {
+            if now.is_device {
+                // No layer has it, nor what was there before.
+                self.white_out(path, &child)?;
+            } else if now.inode != before.inode || now.is_dir != before.is_dir {
                 self.take(fd, name, &child, now.is_dir)?;
             } else if now.is_dir {
                 let stat = retry(|| {
@@ -113,20 +118,28 @@ impl Taker<'_> {
     }
 
     fn is_changed(&mut self, path: &[u8], before: &Mark, now: &Mark) -> bool {
-        let used = self.seen.used(path);
-        if before.changed.is_none() || (used == Some(true) && now.is_file) {
+        if before.changed.is_none() {
             return true;
         }
         let changed = before.changed != now.changed;
-        match used {
-            // Its other names were.
-            Some(used) if before.shared && now.is_file => used,
-            None if before.shared && changed => {
+        match self.seen.used(path) {
+            // Overlayfs takes it for a change that a file was opened for writing.
+            Some(true) => changed || now.is_file,
+            _ if !before.shared || !changed => changed,
+            // Another name was, or there are more or fewer of them.
+            Some(false) if before.own == now.own || self.used.contains(&now.inode) => false,
+            _ => {
                 self.unknown += 1;
                 true
             }
-            _ => changed,
         }
+    }
+
+    /// Leaves a mark that the name `path` in the directory `dir` is gone.
+    fn white_out(&mut self, dir: &[u8], path: &[u8]) -> Result<()> {
+        self.need(dir)?;
+        Parents::below(self.upper).make_node(path, FileType::CharacterDevice)?;
+        Ok(())
     }
 
     /// Has a directory, and those above it, in the upper directory.
@@ -139,6 +152,8 @@ impl Taker<'_> {
         let to = open_dir(self.upper, above).map_err(StackError::io("open", above))?;
         rustix::fs::mkdirat(&to, OsStr::from_bytes(name), Mode::RWXU)
             .map_err(StackError::io("create the directory", path))?;
+        let made = open_dir(self.upper, path).map_err(StackError::io("open", path))?;
+        hand_nothing_down(made.as_fd()).map_err(StackError::io("set the attributes of", path))?;
         self.made.insert(path.to_vec());
         Ok(())
     }

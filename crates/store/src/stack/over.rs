@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Result, StackError, copy_flags, names};
+use super::{Result, StackError, copy_flags, hand_nothing_down, names};
 use crate::dirfd::{join, open_beneath, open_dir, retry};
 use crate::harvest::{Form, kind_of, stat_of, xattr};
 use crate::materialise::{Parents, host_only, make_link, set_open};
@@ -95,6 +95,8 @@ impl Put<'_> {
     ) -> Result<()> {
         let from = open_dir(self.layer, path).map_err(StackError::io("open", path))?;
         let to = open_dir(self.target, path).map_err(StackError::io("open", path))?;
+        // The layer's own comes at the end.
+        hand_nothing_down(to.as_fd()).map_err(StackError::io("set the attributes of", path))?;
         let names = names(from.as_fd()).map_err(StackError::io("list", path))?;
         for name in names {
             let child = join(path, &name);

@@ -17,17 +17,32 @@ use crate::dirfd::{join, open_dir, proc_path};
 /// A time of the kernel's.
 type Time = (i64, u32);
 
+/// An inode number with the time of birth.
+pub(super) type Id = (u64, Time);
+
 /// A name as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     /// Inode and time of birth: an inode number alone is used again.
-    pub(super) inode: (u64, Time),
+    pub(super) inode: Id,
     /// When it was changed last; none when it is to count as changed.
     pub(super) changed: Option<Time>,
     pub(super) is_dir: bool,
     pub(super) is_file: bool,
+    pub(super) is_device: bool,
     /// Whether it is one of several names of a file.
     pub(super) shared: bool,
+    pub(super) own: Own,
+}
+
+/// What stays as it is when another name of a file is made or goes, unlike the time of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Own {
+    modified: Time,
+    mode: u16,
+    uid: u32,
+    gid: u32,
+    size: u64,
 }
 
 /// The names below a root, and which of them are used meanwhile.
@@ -40,14 +55,17 @@ pub struct Seen {
     /// Names of each directory that was there.
     pub(super) children: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
     closed: Vec<Vec<u8>>,
-    watch: Option<Watch>,
+    watch: Watch,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Watch {
-    queue: OwnedFd,
+    /// None before the beginning, and when it cannot be read.
+    queue: Option<OwnedFd>,
     dirs: BTreeMap<i32, Vec<u8>>,
     used: BTreeSet<Vec<u8>>,
+    /// Whether names may have been used that are not among these.
+    lost: bool,
 }
 
 impl Seen {
@@ -62,7 +80,7 @@ impl Seen {
             entries: BTreeMap::new(),
             children: BTreeMap::new(),
             closed: closed.iter().map(|path| path.to_vec()).collect(),
-            watch: None,
+            watch: Watch::default(),
         };
         seen.entries.insert(Vec::new(), mark(root, b"", b"")?);
         let mut pending = vec![Vec::new()];
@@ -114,7 +132,7 @@ impl Seen {
                 entry.changed = None;
             }
         }
-        self.watch = self.watch(root).ok();
+        self.watch = self.watch(root);
         // Times of files go in steps of some milliseconds: what is changed in the same one would look untouched.
         let now = || {
             let now = clock_gettime(ClockId::RealtimeCoarse);
@@ -128,10 +146,13 @@ impl Seen {
         Ok(())
     }
 
-    /// Watches every directory that was there and still is.
-    fn watch(&self, root: BorrowedFd<'_>) -> std::result::Result<Watch, Errno> {
-        let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let mut dirs = BTreeMap::new();
+    /// Watches every directory that was there and still is, as far as the kernel has room for it.
+    fn watch(&self, root: BorrowedFd<'_>) -> Watch {
+        let mut watch = Watch::default();
+        let Ok(queue) = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) else {
+            watch.lost = true;
+            return watch;
+        };
         for (path, mark) in self.entries.iter().filter(|(_, mark)| mark.is_dir) {
             let Ok(fd) = open_dir(root, path) else {
                 continue;
@@ -140,34 +161,47 @@ impl Seen {
             if same {
                 let place = proc_path(fd.as_fd(), b"");
                 let what = WatchFlags::CLOSE_WRITE | WatchFlags::ATTRIB | WatchFlags::ONLYDIR;
-                dirs.insert(inotify::add_watch(&queue, place, what)?, path.clone());
+                match inotify::add_watch(&queue, place, what) {
+                    Ok(number) => {
+                        watch.dirs.insert(number, path.clone());
+                    }
+                    // What the others tell is still known.
+                    Err(_) => {
+                        watch.lost = true;
+                        break;
+                    }
+                }
             }
         }
-        Ok(Watch {
-            queue,
-            dirs,
-            used: BTreeSet::new(),
-        })
+        watch.queue = Some(queue);
+        watch
     }
 
     /// What there is to wait for while others change the root; [`Seen::note`] has to be called when it is readable.
     #[must_use]
     pub fn queue(&self) -> Option<BorrowedFd<'_>> {
-        self.watch.as_ref().map(|watch| watch.queue.as_fd())
+        self.watch.queue.as_ref().map(AsFd::as_fd)
     }
 
     /// Notes which names were used.
     pub fn note(&mut self) {
-        let Some(watch) = &mut self.watch else { return };
+        let Watch {
+            queue,
+            dirs,
+            used,
+            lost,
+        } = &mut self.watch;
+        let Some(open) = queue.as_ref() else { return };
         let mut buf = [std::mem::MaybeUninit::uninit(); 16 << 10];
-        let mut reader = inotify::Reader::new(&watch.queue, &mut buf);
+        let mut reader = inotify::Reader::new(open, &mut buf);
         loop {
             match reader.next() {
-                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => break,
+                // Too much at once. What came before and what comes after is known.
+                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => *lost = true,
                 Ok(event) => {
-                    let dir = watch.dirs.get(&event.wd());
+                    let dir = dirs.get(&event.wd());
                     if let (Some(dir), Some(name)) = (dir, event.file_name()) {
-                        watch.used.insert(join(dir, name.to_bytes()));
+                        used.insert(join(dir, name.to_bytes()));
                     }
                 }
                 Err(Errno::AGAIN) => return,
@@ -175,13 +209,52 @@ impl Seen {
                 Err(_) => break,
             }
         }
-        // Too much at once, or it does not work: then times alone have to do.
-        self.watch = None;
+        // It does not work: then times have to do from here on.
+        *lost = true;
+        *queue = None;
+    }
+
+    /// Whether it is not known of all names if they were used, so that of several names of a file, and of files
+    /// that were only opened for writing, times alone tell.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.watch.lost
     }
 
     /// Whether a name was used to open its file for writing or to change its attributes. `None`: it is not known.
     pub(super) fn used(&self, path: &[u8]) -> Option<bool> {
-        self.watch.as_ref().map(|watch| watch.used.contains(path))
+        match self.watch.used.contains(path) {
+            true => Some(true),
+            false if self.watch.lost => None,
+            false => Some(false),
+        }
+    }
+
+    /// The inodes that the names which were used had at first, or have now.
+    pub(super) fn used_inodes(&self, root: BorrowedFd<'_>) -> BTreeSet<Id> {
+        let mut found = BTreeSet::new();
+        if !self.entries.values().any(|entry| entry.shared) {
+            return found;
+        }
+        let mut open: Option<(Vec<u8>, OwnedFd)> = None;
+        for path in &self.watch.used {
+            found.extend(self.entries.get(path).map(|entry| entry.inode));
+            let (dir, name) = crate::dirfd::split(path);
+            if open.as_ref().is_none_or(|(at, _)| at != dir) {
+                open = open_dir(root, dir).ok().map(|fd| (dir.to_vec(), fd));
+            }
+            let now = open
+                .as_ref()
+                .and_then(|(_, fd)| mark(fd.as_fd(), name, path).ok());
+            found.extend(now.map(|now| now.inode));
+        }
+        found
+    }
+
+    /// As when the kernel had more to tell than room for it.
+    #[cfg(test)]
+    pub(super) fn lose(&mut self) {
+        self.watch.lost = true;
     }
 }
 
@@ -196,7 +269,15 @@ pub(super) fn mark(dir: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<Mark
         changed: Some(time(stat.stx_ctime)),
         is_dir,
         is_file: kind == FileType::RegularFile,
+        is_device: matches!(kind, FileType::CharacterDevice | FileType::BlockDevice),
         shared: !is_dir && stat.stx_nlink > 1,
+        own: Own {
+            modified: time(stat.stx_mtime),
+            mode: stat.stx_mode,
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            size: stat.stx_size,
+        },
     })
 }
 

@@ -36,8 +36,9 @@ pub(super) use root::stack;
 /// The job's root, in its work directory.
 pub(super) const ROOT: &str = "root";
 
-/// What the steps keep, of what the container has. Root without the others cannot leave its root directory, look into the
-/// processes of others, or make devices.
+/// What the steps keep, of what the container has. Root without the others cannot leave its root directory, make devices, or
+/// look into a process that has more. Into one of the container that has no more the kernel would let it look: the calls
+/// for that are filtered ([`amiforge_sys::confine`]).
 const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
@@ -134,6 +135,10 @@ fn run(job: Job, out: &mut Out) -> Result<(), ChildError> {
                 );
                 out.send(&FromChild::Event(ChildEvent::Note { text }));
             }
+            if seen.is_lost() {
+                let text = "the kernel had no room to tell of all files which names were used (fs.inotify.max_user_watches, max_queued_events): files that were only opened for writing may be missing from the layer".to_owned();
+                out.send(&FromChild::Event(ChildEvent::Note { text }));
+            }
             out.send(&ended);
             Ok(())
         }
@@ -214,9 +219,10 @@ fn end(first: Pid) -> Option<WaitStatus> {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, ended))) if pid == first => status = Some(ended),
                 Ok(Some(_)) | Err(Errno::INTR) => {}
-                // Somebody is still on the way out.
+                // Somebody is still on the way out, or `/proc` could not be read: we are told when nobody is left.
                 Ok(None) => break,
-                Err(_) => return status,
+                Err(Errno::CHILD) => return status,
+                Err(_) => break,
             }
         }
         std::thread::sleep(std::time::Duration::from_millis(1));

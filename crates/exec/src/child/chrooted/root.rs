@@ -49,11 +49,14 @@ pub(in super::super) fn stack(spec: &RootSpec) -> Result<(), ChildError> {
 /// Fills what is mounted in the other ways.
 pub(super) fn furnish(places: &Places) -> Result<(), ChildError> {
     let failed = |e: Errno| ChildError::job("cannot prepare the root directory", &e);
+    try_whiteout(&places.work)?;
     let before = rustix::fs::fstat(&places.root).map_err(failed)?;
     let own = |name: &str, mode: u32| -> Result<OwnedFd, ChildError> {
         let dir = open_at(&places.root, name)?;
         rustix::fs::fchown(&dir, Some(Uid::ROOT), Some(Gid::ROOT)).map_err(failed)?;
         rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode)).map_err(failed)?;
+        // What is made in it has no access list; mostly there is none to hand down.
+        let _none = rustix::fs::fremovexattr(&dir, "system.posix_acl_default");
         Ok(dir)
     };
     let dev = own("dev", 0o755)?;
@@ -85,6 +88,19 @@ pub(super) fn furnish(places: &Places) -> Result<(), ChildError> {
     rustix::fs::futimens(&places.root, &times).map_err(failed)
 }
 
+/// The upper directory of afterwards needs them, and a store may be where none can be made.
+fn try_whiteout(work: &OwnedFd) -> Result<(), ChildError> {
+    // There it goes before the next job, whatever happens to us.
+    const NAME: &str = "stage/whiteout";
+    let what =
+        "make a whiteout, since the store is on an overlay or on a file system that has none";
+    let none = rustix::fs::makedev(0, 0);
+    let kind = FileType::CharacterDevice;
+    rustix::fs::mknodat(work, NAME, kind, Mode::empty(), none)
+        .and_then(|()| rustix::fs::unlinkat(work, NAME, AtFlags::empty()))
+        .map_err(|e| refused(what, e))
+}
+
 /// A character device that everybody may use, where the file system lets it be one.
 fn node(dev: &OwnedFd, name: &str, (major, minor): (u32, u32)) -> Result<(), Errno> {
     let number = rustix::fs::makedev(major, minor);
@@ -109,22 +125,37 @@ pub(super) fn enter(places: Places) -> Result<(), ChildError> {
     rustix::process::chdir("/").map_err(failed)
 }
 
-/// The program that a step called in vain, since there is no `/proc` for it (see [`Way::shims`](crate::Way::shims)).
+/// The program that a step called in vain, since there is no `/proc` for it (see [`Way::shims`](crate::Way::shims)). Only where
+/// there is nothing that says so none was called.
 pub(super) fn missed_proc(places: &Places) -> Option<String> {
     const LONGEST: usize = 64;
-    let run = open_at(&places.root, "run").ok()?;
     let name = NO_PROC.strip_prefix("/run/")?;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&run, name, flags, Mode::empty()).ok()?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut text = [0; LONGEST];
-    let read = rustix::io::read(&file, &mut text).ok()?;
+    let read = rustix::fs::openat(
+        &places.root,
+        "run",
+        flags | OFlags::DIRECTORY,
+        Mode::empty(),
+    )
+    .and_then(|run| rustix::fs::openat(&run, name, flags | OFlags::NONBLOCK, Mode::empty()))
+    .and_then(|file| rustix::io::read(&file, &mut text));
+    let read = match read {
+        Err(Errno::NOENT) => return None,
+        // Whose name it was, nobody knows.
+        Err(_) => 0,
+        Ok(read) => read,
+    };
     // Others may have written it, too.
     let text = String::from_utf8_lossy(&text[..read]);
     let name: String = text
         .chars()
         .take_while(|c| c.is_ascii_alphanumeric() || *c == '-')
         .collect();
-    Some(name)
+    Some(match name.is_empty() {
+        true => "a program".to_owned(),
+        false => name,
+    })
 }
 
 /// Puts `/tmp` where a shell after the job finds it.
