@@ -55,7 +55,7 @@ pub use harvest::{HarvestError, HarvestOptions, harvest, read_folder};
 pub use home::{Home, HomeEnv};
 pub use layers::{LayerWriter, PutLayerError, RootWriter, StoredLayer};
 pub use lock::{FolderLock, LayerLock};
-pub use materialise::{MaterialiseError, MaterialiseReport, lower_tree, materialise};
+pub use materialise::{MaterialiseError, MaterialiseReport, UNSAID, lower_tree, materialise};
 pub use remove::{RemoveError, remove_tree, remove_tree_at};
 pub use stack::{Seen, StackError, put_over, take_off};
 pub use store::Store;

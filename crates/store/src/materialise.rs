@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use amiforge_tree::{
     Content, DataSource, Inode, InodeFlags, Kind, LayerDiff, LayerEntry, Stat, Tree, TreeError,
 };
-use amiforge_types::{BlobTable, WriteAt};
+use amiforge_types::{BlobTable, Timestamp, WriteAt};
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 
@@ -138,6 +138,13 @@ pub fn materialise(
     Ok(report)
 }
 
+/// Time of the root directory of a layer that says nothing of it: near the first that ext4 and XFS can keep, so that
+/// whoever stacks directories of layers looks for the root further below.
+pub const UNSAID: Timestamp = Timestamp {
+    secs: -2_147_483_647,
+    nanos: 0,
+};
+
 /// The same as a tree, for a disk that is the lower layer of an overlay: what `diff` puts below the folder `folder` of
 /// an otherwise empty root.
 ///
@@ -148,7 +155,7 @@ pub fn lower_tree(diff: &LayerDiff, folder: &[u8]) -> std::result::Result<Tree, 
         mode: 0o755,
         uid: 0,
         gid: 0,
-        mtime: amiforge_types::Timestamp::default(),
+        mtime: UNSAID,
     };
     let mut tree = Tree::new(root);
     let place = |path: &[u8]| match path {

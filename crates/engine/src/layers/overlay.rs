@@ -202,13 +202,13 @@ fn keep_context(planned: &LayerPlan) -> String {
 }
 
 impl Made {
-    /// The files of the layers, put over one another.
+    /// The files of the layers, put over one another. A root that no layer says anything of is as it is for steps.
     pub(crate) fn tree(&self) -> Result<Tree, ApplyError> {
         let stat = Stat {
             mode: 0o755,
             uid: 0,
             gid: 0,
-            mtime: self.clock,
+            mtime: Timestamp::default(),
         };
         Tree::from_layers(stat, self.layers.iter().map(|layer| &*layer.diff))
     }

@@ -82,13 +82,16 @@ impl Engine {
 /// Name of the file in a root's folder that says during which boot of the host it was made, and in which way.
 const BOOT_ID: &str = "boot-id";
 
+/// Raised when directories of layers are made otherwise.
+const FORM: u32 = 2;
+
 fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
 
 /// This boot, and the way in which owners are kept.
 fn mark_of(sandbox: &Sandbox) -> String {
-    format!("{} {}\n", boot_id().trim(), sandbox.way())
+    format!("{} {} {FORM}\n", boot_id().trim(), sandbox.way())
 }
 
 /// Notes this boot in the folder of a root, whose files are not synced.

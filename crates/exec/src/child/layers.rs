@@ -4,10 +4,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use amiforge_store::{FileBlob, HarvestOptions, RemoveError};
+use amiforge_store::{FileBlob, HarvestOptions, RemoveError, UNSAID};
 use amiforge_tree::layer;
 use amiforge_types::{BlobTable, Timestamp};
-use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::fs::{Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::{ChildError, chrooted};
@@ -32,13 +32,25 @@ pub(super) fn materialise(layer_file: &Path, dir: &Path, place: &Path) -> Result
     amiforge_store::materialise(&diff, &blobs, &target)
         .map_err(|e| ChildError::job(fail(dir), &e))?;
     if !diff.entries.contains_key(&b""[..]) {
-        // A layer that leaves the root directory alone still needs one that overlayfs can show.
+        // A layer that says nothing of the root directory still needs one that overlayfs can show. Its time is never that
+        // of now, and tells that another layer has to be asked.
+        let unsaid = Timespec {
+            tv_sec: UNSAID.secs,
+            tv_nsec: UNSAID.nanos.into(),
+        };
         rustix::fs::fchown(
             &target,
             Some(rustix::thread::Uid::ROOT),
             Some(rustix::thread::Gid::ROOT),
         )
         .and_then(|()| rustix::fs::fchmod(&target, Mode::from_raw_mode(0o755)))
+        .and_then(|()| {
+            let times = Timestamps {
+                last_access: unsaid,
+                last_modification: unsaid,
+            };
+            rustix::fs::futimens(&target, &times)
+        })
         .map_err(|e| ChildError::job(fail(dir), &e))?;
     }
     // A directory that lost its data in a power failure would be taken for whole.

@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use amiforge_store::UNSAID;
 use rustix::fs::{CWD, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use rustix::thread::{Gid, Uid};
@@ -36,15 +37,21 @@ pub(super) fn run(job: Job, way: Way) -> Result<(), ChildError> {
     }
 }
 
-/// Makes the upper directory a twin of the topmost lower one, and the work directory empty, but for `tmp` where it is
+/// Makes the upper directory a twin of the topmost lower one that says what the root is like, and the work directory empty, but for `tmp` where it is
 /// to be kept.
 fn prepare(root: &RootSpec, keep_tmp: bool) -> Result<(), ChildError> {
-    let top = root
-        .lowers
-        .first()
-        .ok_or_else(|| ChildError::plain("a root needs a lower directory"))?;
-    let like = rustix::fs::stat(top)
-        .map_err(|e| ChildError::job(format!("cannot read {}", top.display()), &e))?;
+    let mut like = None;
+    for lower in &root.lowers {
+        let stat = rustix::fs::stat(lower)
+            .map_err(|e| ChildError::job(format!("cannot read {}", lower.display()), &e))?;
+        let said = stat.st_mtime != UNSAID.secs;
+        like = match like {
+            None => Some((stat, said)),
+            Some((_, false)) if said => Some((stat, true)),
+            top => top,
+        };
+    }
+    let (like, said) = like.ok_or_else(|| ChildError::plain("a root needs a lower directory"))?;
     if make_dir(&root.upper)? {
         let upper = open_dir(&root.upper)?;
         let mode = Mode::from_raw_mode(like.st_mode & 0o7777);
@@ -56,9 +63,13 @@ fn prepare(root: &RootSpec, keep_tmp: bool) -> Result<(), ChildError> {
         )
         .map_err(failed)?;
         rustix::fs::fchmod(&upper, mode).map_err(failed)?;
+        // Of no layer's, it is as old as can be told in archives.
         let time = Timespec {
-            tv_sec: like.st_mtime,
-            tv_nsec: i64::try_from(like.st_mtime_nsec).unwrap_or(0),
+            tv_sec: if said { like.st_mtime } else { 0 },
+            tv_nsec: match said {
+                true => i64::try_from(like.st_mtime_nsec).unwrap_or(0),
+                false => 0,
+            },
         };
         rustix::fs::futimens(
             &upper,
