@@ -282,8 +282,7 @@ impl Machines for Builder {
             {
                 return Err(failed(&error));
             }
-            let host = rustix::fs::statvfs(&disks.upper).map_err(|error| failed(&error))?;
-            let left = host.f_bavail.saturating_mul(host.f_frsize);
+            let left = amiforge_store::free_bytes(&disks.upper).map_err(|error| failed(&error))?;
             let bytes = left.saturating_sub(RESERVE).min(MAX_UPPER);
             if bytes < MIN_UPPER {
                 let what = format!(

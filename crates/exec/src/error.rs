@@ -110,6 +110,17 @@ pub enum SandboxError {
 }
 
 impl SandboxError {
+    /// What a child told of its failure; `refused` is the error code of the kernel, if the kernel was it.
+    pub(crate) fn told(what: String, refused: Option<i32>) -> Self {
+        match refused {
+            Some(errno) => Self::Refused {
+                what,
+                source: std::io::Error::from_raw_os_error(errno),
+            },
+            None => Self::Job { what },
+        }
+    }
+
     /// True when the machine lacks something (exit code 3), false when the job failed.
     #[must_use]
     pub fn is_environment(&self) -> bool {

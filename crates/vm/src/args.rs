@@ -16,7 +16,7 @@ use crate::tools::{Ovmf, QemuTools};
 /// QEMU's machine type.
 pub(crate) const MACHINE: &str = "q35";
 /// The processor under TCG.
-pub(crate) const TCG_CPU: &str = "Nehalem";
+const TCG_CPU: &str = "Nehalem";
 /// The name of the agent's virtio-serial port.
 pub(crate) const AGENT_PORT: &str = "org.amiforge.agent.0";
 
@@ -58,21 +58,8 @@ pub(crate) fn command(
         machine.push_str(",pflash0=code,pflash1=vars");
     }
     c.args(["-machine", &machine, "-vga", "std"]);
-    match o.acceleration.accelerator {
-        Accelerator::Kvm => c.args(["-accel", "kvm", "-cpu", "host"]),
-        // Not `max`: under QEMU 7.2 its five-level page tables (LA57) make systemd of Debian 12 lose
-        // mounts and udev (4 boots of 5 here; with `max,la57=off` and with this model none).
-        // Nehalem is x86-64-v2, which Debian, Amazon Linux 2023 and EL 9 ask for, and boots
-        // faster, as there is less to translate.
-        Accelerator::Tcg => c.args(["-accel", "tcg,thread=multi", "-cpu", TCG_CPU]),
-    };
-    c.args([
-        "-m",
-        &format!("{}M", o.memory_mib),
-        "-smp",
-        &o.cpus.to_string(),
-    ]);
-    c.args(["-rtc", "base=utc,clock=host", "-boot", "strict=on,menu=off"]);
+    processors(&mut c, o.acceleration.accelerator, o.memory_mib, o.cpus);
+    c.args(["-boot", "strict=on,menu=off"]);
     if let Some(ovmf) = ovmf {
         blockdev(
             &mut c,
@@ -119,18 +106,8 @@ pub(crate) fn command(
         );
         c.args(["-device", "virtio-blk-pci,drive=seed,serial=amiforge-seed"]);
     }
-    c.args([
-        "-netdev",
-        "user,id=net",
-        "-device",
-        "virtio-net-pci,netdev=net,mac=02:00:00:00:00:01,romfile=",
-    ]);
-    c.args([
-        "-object",
-        "rng-builtin,id=rng",
-        "-device",
-        "virtio-rng-pci,rng=rng",
-    ]);
+    network(&mut c);
+    entropy(&mut c);
     c.args([
         "-chardev",
         &format!("socket,id=console,path={CONSOLE_SOCKET}"),
@@ -157,7 +134,34 @@ pub(crate) fn command(
     c
 }
 
-fn blockdev(c: &mut Command, node: &Value) {
+/// Processors, memory and clock.
+pub(crate) fn processors(c: &mut Command, accelerator: Accelerator, memory_mib: u32, cpus: u32) {
+    match accelerator {
+        Accelerator::Kvm => c.args(["-accel", "kvm", "-cpu", "host"]),
+        // Not `max`: under QEMU 7.2 its five-level page tables (LA57) make systemd of Debian 12 lose
+        // mounts and udev (4 boots of 5 here; with `max,la57=off` and with this model none).
+        // Nehalem is x86-64-v2, which Debian, Amazon Linux 2023 and EL 9 ask for, and boots
+        // faster, as there is less to translate.
+        Accelerator::Tcg => c.args(["-accel", "tcg,thread=multi", "-cpu", TCG_CPU]),
+    };
+    let (memory, cpus) = (format!("{memory_mib}M"), cpus.to_string());
+    c.args(["-m", &memory, "-smp", &cpus]);
+    c.args(["-rtc", "base=utc,clock=host"]);
+}
+
+/// QEMU's own network.
+pub(crate) fn network(c: &mut Command) {
+    c.args(["-netdev", "user,id=net", "-device"]);
+    c.arg("virtio-net-pci,netdev=net,mac=02:00:00:00:00:01,romfile=");
+}
+
+/// A source of random numbers.
+pub(crate) fn entropy(c: &mut Command) {
+    c.args(["-object", "rng-builtin,id=rng"]);
+    c.args(["-device", "virtio-rng-pci,rng=rng"]);
+}
+
+pub(crate) fn blockdev(c: &mut Command, node: &Value) {
     c.args(["-blockdev", &node.to_string()]);
 }
 

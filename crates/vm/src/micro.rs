@@ -11,6 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::accel::Accelerator;
+use crate::args;
 use crate::error::VmError;
 use crate::process::Qemu;
 use crate::tools::QemuTools;
@@ -41,9 +42,9 @@ pub struct MicroSpec {
     /// Whether QEMU's own network is there, through which the guest reaches what the host does.
     pub network: bool,
     /// Memory in MiB.
-    pub memory_mib: u64,
+    pub memory_mib: u32,
     /// Processors.
-    pub cpus: usize,
+    pub cpus: u32,
     /// What executes it.
     pub accelerator: Accelerator,
 }
@@ -70,11 +71,15 @@ pub struct MicroVm {
 impl MicroSpec {
     /// Memory and processors that suit the host.
     #[must_use]
-    pub fn sized() -> (u64, usize) {
+    pub fn sized() -> (u32, u32) {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = rustix::system::sysinfo();
         let host_mib = (memory.totalram as u64).saturating_mul(memory.mem_unit.into()) >> 20;
-        ((host_mib / 4).clamp(1024, 2048), cpus.min(4))
+        let memory_mib = u32::try_from(host_mib / 4).map_or(2048, |mib| mib.clamp(1024, 2048));
+        (
+            memory_mib,
+            u32::try_from(cpus).map_or(4, |cpus| cpus.min(4)),
+        )
     }
 
     fn command(&self, tools: &QemuTools, dir: &Path, initrd: &Path) -> Result<Command, VmError> {
@@ -93,21 +98,9 @@ impl MicroSpec {
         c.args([
             "-machine",
             // Its memory holds what nobody is to see.
-            &format!("{},graphics=off,dump-guest-core=off", crate::args::MACHINE),
+            &format!("{},graphics=off,dump-guest-core=off", args::MACHINE),
         ]);
-        match self.accelerator {
-            Accelerator::Kvm => c.args(["-accel", "kvm", "-cpu", "host"]),
-            Accelerator::Tcg => {
-                c.args(["-accel", "tcg,thread=multi", "-cpu", crate::args::TCG_CPU])
-            }
-        };
-        c.args([
-            "-m",
-            &format!("{}M", self.memory_mib),
-            "-smp",
-            &self.cpus.to_string(),
-        ]);
-        c.args(["-rtc", "base=utc,clock=host"]);
+        args::processors(&mut c, self.accelerator, self.memory_mib, self.cpus);
         c.arg("-kernel").arg(absolute(&self.kernel)?);
         c.arg("-initrd").arg(initrd);
         c.args([
@@ -129,7 +122,7 @@ impl MicroSpec {
                 "driver": "raw", "node-name": format!("disk{n}"), "read-only": disk.read_only,
                 "discard": "unmap", "cache": {"no-flush": true}, "file": file,
             });
-            c.args(["-blockdev", &node.to_string()]);
+            args::blockdev(&mut c, &node);
             let (slot, function) = (FIRST_SLOT + n / 8, n % 8);
             let multifunction = if function == 0 { "on" } else { "off" };
             // With another `werror` the machine would stand still when the host's disk is full.
@@ -142,18 +135,9 @@ impl MicroSpec {
             ]);
         }
         if self.network {
-            c.args(["-netdev", "user,id=net"]);
-            c.args([
-                "-device",
-                "virtio-net-pci,netdev=net,mac=02:00:00:00:00:01,romfile=",
-            ]);
+            args::network(&mut c);
         }
-        c.args([
-            "-object",
-            "rng-builtin,id=rng",
-            "-device",
-            "virtio-rng-pci,rng=rng",
-        ]);
+        args::entropy(&mut c);
         c.args(["-device", "virtio-serial-pci,id=serial"]);
         for (n, name) in self.ports.iter().enumerate() {
             c.args(["-chardev", &format!("socket,id=port{n},path={}", socket(n))]);

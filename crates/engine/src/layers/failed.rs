@@ -125,8 +125,7 @@ impl Engine {
     ) -> Result<FailedState, EngineError> {
         let context = || "cannot keep the files of the failed run".to_owned();
         let key = record_key(&work.plan.recipe.name);
-        let room = rustix::fs::statvfs(work.store.path()).ok();
-        let free = room.and_then(|room| room.f_bavail.checked_mul(room.f_frsize));
+        let free = amiforge_store::free_bytes(work.store.path()).ok();
         if let (Left::Overlay { .. }, Some(free)) = (left, free.filter(|free| *free < ROOM)) {
             let message = format!("only {} are free on the disk of the store", ByteSize(free));
             return Err(EngineError::new(ErrorKind::Failed, message));

@@ -151,9 +151,7 @@ fn has_room(dir: &Path, layer: &PackedLayer) -> Result<(), String> {
     if all > MAX_LAYER {
         return Err(format!("{} are too many", ByteSize(all)));
     }
-    let room = rustix::fs::statvfs(dir)
-        .map_err(|e| format!("{}: {}", dir.display(), std::io::Error::from(e)))?;
-    let room = room.f_bavail.saturating_mul(room.f_frsize);
+    let room = amiforge_store::free_bytes(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     match all > room {
         true => Err(format!(
             "{} are needed below {}, and {} are free",

@@ -7,7 +7,9 @@
 //! when there are too many.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use amiforge_store::free_bytes;
 use amiforge_sys::{Resource, Rlimit};
 use rustix::process::getrlimit;
 
@@ -72,7 +74,7 @@ impl Held {
     /// a guest, whose disk is its own.
     pub(crate) fn reserve(&self) -> Option<u64> {
         self.processes?;
-        room().filter(|free| *free >= PLENTY).map(|_| RESERVE)
+        reserve_of(Path::new("/"))
     }
 
     /// How the processes of one user are to the limit now, and whether they are beyond it, which the kernel does not
@@ -104,10 +106,16 @@ impl Held {
     }
 }
 
-/// Bytes that are free below `/` for those who are not root of the machine.
-pub(crate) fn room() -> Option<u64> {
-    let room = rustix::fs::statvfs("/").ok()?;
-    room.f_bavail.checked_mul(room.f_frsize)
+/// Bytes of the disk of `dir` that have to stay free, with what is free now.
+pub(crate) fn reserve_of(dir: &Path) -> Option<u64> {
+    let free = free_bytes(dir).ok()?;
+    (free >= PLENTY).then_some(RESERVE)
+}
+
+/// What is free on the disk of `dir`, when that is less than `reserve`.
+pub(crate) fn below(reserve: Option<u64>, dir: &Path) -> Option<u64> {
+    let reserve = reserve?;
+    free_bytes(dir).ok().filter(|free| *free < reserve)
 }
 
 /// How much of the limit of processes is in use.

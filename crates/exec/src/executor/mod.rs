@@ -8,7 +8,7 @@ pub(crate) mod accounts;
 mod failures;
 mod journal;
 mod lent_files;
-mod limits;
+pub(crate) mod limits;
 pub(crate) mod process;
 pub(crate) mod processes;
 mod reaper;

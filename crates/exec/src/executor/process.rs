@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::limits::{Crowd, room, tells_of_a_refused_fork};
+use super::limits::{Crowd, below, tells_of_a_refused_fork};
 use super::{Held, processes, reaper};
 use crate::MAX_LINE;
 use crate::event::ChildEvent;
@@ -149,7 +150,7 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
             next_count = Instant::now() + pause;
         }
         if status.is_none() && next_room.is_some_and(|next| Instant::now() >= next) {
-            filled = room().filter(|free| Some(*free) < spec.reserve);
+            filled = below(spec.reserve, Path::new("/"));
             next_room = Some(Instant::now() + ROOM);
         }
         let counting = (counts && (watched || crowd < Crowd::Full)).then_some(next_count);

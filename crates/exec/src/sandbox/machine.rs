@@ -21,6 +21,7 @@ use super::shell::{Console, Relay};
 use super::{CANCEL_POLL, OnEvent};
 use crate::error::SandboxError;
 use crate::event::ShellResult;
+use crate::executor::limits;
 use crate::protocol::MAX_MESSAGE;
 use crate::spec::RootSpec;
 use crate::wire::{FromChild, FromMachine, Job, JobResult, ToMachine};
@@ -43,11 +44,6 @@ const START: Duration = Duration::from_secs(600);
 
 /// Bytes of a layer that a machine may send.
 const MAX_LAYER: u64 = 1 << 42;
-
-/// Bytes of the host's disk that machines must leave, if it has [`PLENTY`] when they start: the limit that steps have
-/// elsewhere, which in a machine is asked of the machine's disk.
-const RESERVE: u64 = 256 << 20;
-const PLENTY: u64 = 1 << 30;
 
 /// Signal of a process that writes to a pipe which nobody reads.
 const SIGPIPE: i32 = 13;
@@ -234,12 +230,13 @@ impl Fleet {
             Ok(BufReader::new(stream))
         });
         let lines = lines.map_err(|error| lost(&error))?;
-        let reserve = free(&disks.upper).filter(|free| *free >= PLENTY);
+        // The limit that steps have elsewhere: in a machine it is asked of the machine's disk.
+        let reserve = limits::reserve_of(&disks.upper);
         let mut session = Session {
             disks,
             machine,
             lines,
-            reserve: reserve.map(|_| RESERVE),
+            reserve,
             unheard: None,
         };
         let first = session.receive(cancel, Some(Instant::now() + START));
@@ -300,12 +297,6 @@ fn inside(root: RootSpec) -> (MachineDisks, RootSpec) {
     (disks, there)
 }
 
-/// Bytes that are free on the disk of a directory.
-fn free(dir: &Path) -> Option<u64> {
-    let room = rustix::fs::statvfs(dir).ok()?;
-    room.f_bavail.checked_mul(room.f_frsize)
-}
-
 fn lost(error: &io::Error) -> SandboxError {
     SandboxError::Job {
         what: format!("the line to the machine broke: {error}"),
@@ -345,13 +336,7 @@ impl Session {
                     return Err(SandboxError::Job { what });
                 }
                 FromMachine::Child(FromChild::Failed { what, refused }) => {
-                    return Err(match refused {
-                        Some(errno) => SandboxError::Refused {
-                            what,
-                            source: io::Error::from_raw_os_error(errno),
-                        },
-                        None => SandboxError::Job { what },
-                    });
+                    return Err(SandboxError::told(what, refused));
                 }
                 FromMachine::Layer(bytes) => self.take_layer(bytes, wanted.take(), cancel)?,
                 FromMachine::Broken(what) => return Err(SandboxError::Job { what }),
@@ -444,9 +429,7 @@ impl Session {
         let mut line = Vec::new();
         loop {
             stop_if(cancel)?;
-            if let (Some(reserve), Some(left)) = (self.reserve, free(&self.disks.upper))
-                && left < reserve
-            {
+            if let Some(left) = limits::below(self.reserve, &self.disks.upper) {
                 let what = format!(
                     "the machine was ended: it left no more than {} MiB on the disk that it writes to",
                     left >> 20

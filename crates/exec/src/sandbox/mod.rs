@@ -386,13 +386,7 @@ impl Sandbox {
                 },
                 Ok(FromChild::Done(result)) => break Some(Ok(result)),
                 Ok(FromChild::Failed { what, refused }) => {
-                    break Some(Err(match refused {
-                        Some(errno) => SandboxError::Refused {
-                            what,
-                            source: io::Error::from_raw_os_error(errno),
-                        },
-                        None => SandboxError::Job { what },
-                    }));
+                    break Some(Err(SandboxError::told(what, refused)));
                 }
                 Err(_) => {
                     // Not the message itself: it may hold what nobody is to see.

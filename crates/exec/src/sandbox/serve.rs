@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use amiforge_types::Timestamp;
 
 use super::{Console, Helper, Sandbox};
+use crate::actions::chain;
 use crate::error::SandboxError;
 use crate::protocol::MAX_MESSAGE;
 use crate::spec::{ID_COUNT, IdMap, Way};
@@ -154,18 +155,10 @@ fn carry_out(
             what,
             refused: source.raw_os_error(),
         },
-        Err(error) => {
-            let mut what = error.to_string();
-            let mut next = std::error::Error::source(&error);
-            while let Some(cause) = next {
-                what.push_str(&format!(": {cause}"));
-                next = cause.source();
-            }
-            FromChild::Failed {
-                what,
-                refused: None,
-            }
-        }
+        Err(error) => FromChild::Failed {
+            what: chain(&error),
+            refused: None,
+        },
     })
 }
 
