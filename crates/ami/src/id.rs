@@ -31,6 +31,12 @@ macro_rules! id {
                 Self(format!("{}{}", $prefix, &digest.hex()[..17]))
             }
 
+            /// The id with these digits: random ones, given by who owns the source of chance.
+            #[must_use]
+            pub fn random(bits: u128) -> Self {
+                Self(format!("{}{:017x}", $prefix, bits & ((1 << 68) - 1)))
+            }
+
             /// The whole text.
             #[must_use]
             pub fn as_str(&self) -> &str {
@@ -91,4 +97,19 @@ id! {
     /// A snapshot id, `snap-0123456789abcdef0`. Locally its digits are the first 17 of the volume's
     /// content digest, so equal content has an equal id.
     SnapshotId, "snap-"
+}
+
+id! {
+    /// A volume id, `vol-0123456789abcdef0`.
+    VolumeId, "vol-"
+}
+
+id! {
+    /// An instance id, `i-0123456789abcdef0`.
+    InstanceId, "i-"
+}
+
+id! {
+    /// A reservation id, `r-0123456789abcdef0`: one request to run instances.
+    ReservationId, "r-"
 }

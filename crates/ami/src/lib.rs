@@ -19,6 +19,7 @@ mod boot_mode;
 mod container;
 mod device;
 mod ebs;
+pub mod ec2;
 mod id;
 mod manifest;
 mod mapping;
@@ -33,7 +34,7 @@ pub use container::{
 };
 pub use device::{DeviceName, DeviceNameError};
 pub use ebs::{EbsError, EbsVolume, VolumeType};
-pub use id::{IdParseError, ImageId, SnapshotId};
+pub use id::{IdParseError, ImageId, InstanceId, ReservationId, SnapshotId, VolumeId};
 pub use manifest::{
     Artifact, ArtifactFormat, BootProof, ComponentRecord, CreationDate, LayerRecord, LayerRun,
     MAX_MANIFEST_BYTES, Manifest, ManifestError, ManifestProblem, ManifestSpec, ParentImage,
