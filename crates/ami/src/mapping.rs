@@ -21,6 +21,12 @@ impl VirtualName {
             None
         }
     }
+
+    /// The number after `ephemeral`.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self.0
+    }
 }
 
 impl fmt::Display for VirtualName {

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use amiforge_types::{Arch, Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::RegionSettings;
 use crate::{
     BlockDeviceMapping, BootMode, CreationDate, DeviceName, Firmware, ImageId, InstanceId,
     ReservationId, SnapshotId, V2Support, VirtualName, VolumeId, VolumeType,
@@ -222,6 +223,9 @@ pub struct BinEntry {
     pub entered: CreationDate,
     /// When it goes for good.
     pub exits: CreationDate,
+    /// Whether it was disabled: it is so again when it comes back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
 }
 
 /// Where the root volume of an image comes from.
@@ -284,6 +288,9 @@ pub struct Image {
     /// Enhanced networking.
     #[serde(default)]
     pub ena_support: bool,
+    /// Enhanced networking of the Intel 82599, `simple`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sriov_net_support: bool,
     /// Instances default to IMDSv2 only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imds_support: Option<V2Support>,
@@ -306,6 +313,9 @@ pub struct Image {
     /// The owner's tags.
     #[serde(default, skip_serializing_if = "Tags::is_empty")]
     pub tags: Tags,
+    /// Tags that other accounts gave it; each account sees its own alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub other_tags: BTreeMap<AccountId, Tags>,
     /// Who may launch it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub launch_permissions: BTreeSet<LaunchPermission>,
@@ -330,12 +340,18 @@ pub struct Image {
     /// Where its manifest lies, of an instance-store image: an absolute path on this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_location: Option<String>,
+    /// Bytes of the root file system image in that bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle_bytes: Option<u64>,
     /// The build it is the result of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<BuildOrigin>,
     /// Client token of the request that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_token: Option<String>,
+    /// Digest of that request, to tell a repetition from another request with the same token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_request: Option<Digest>,
     /// Set while it lies in the recycle bin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bin: Option<BinEntry>,
@@ -383,15 +399,22 @@ pub struct Snapshot {
     pub description: Option<String>,
     /// The state.
     pub state: SnapshotState,
+    /// Why it came to nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_message: Option<String>,
     /// When it was begun.
     pub start_time: CreationDate,
+    /// When it was complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<CreationDate>,
     /// Size of the volume in GiB.
     pub volume_size: u32,
     /// Encryption, unless its blocks lie in the open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
-    /// The block map: a digest of its own file in the store.
-    pub map: Digest,
+    /// The block map: a digest of its own file in the store. Absent until the snapshot is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<Digest>,
     /// Blocks that are not zero.
     pub blocks: u64,
     /// Of these, blocks that the snapshot before it had not: what it added to the store.
@@ -399,9 +422,15 @@ pub struct Snapshot {
     /// The snapshot that its volume was made from, or that it is a copy of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<SnapshotId>,
+    /// Codes of the marketplace; images registered from it get them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub product_codes: Vec<String>,
     /// The owner's tags.
     #[serde(default, skip_serializing_if = "Tags::is_empty")]
     pub tags: Tags,
+    /// Tags that other accounts gave it; each account sees its own alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub other_tags: BTreeMap<AccountId, Tags>,
     /// Who may make volumes of it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub permissions: BTreeSet<SnapshotPermission>,
@@ -457,6 +486,9 @@ pub struct Volume {
     /// The snapshot it was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_id: Option<SnapshotId>,
+    /// The block map that it was made from. It keeps the blocks below a running volume when the snapshot is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Digest>,
     /// Encryption.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
@@ -526,6 +558,17 @@ pub enum HttpTokens {
     Optional,
     /// IMDSv2 only.
     Required,
+}
+
+/// `InstanceInitiatedShutdownBehavior`: what a power-off by the guest does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShutdownBehavior {
+    /// The instance stops.
+    #[default]
+    Stop,
+    /// The instance is terminated.
+    Terminate,
 }
 
 /// `MetadataOptions` of an instance.
@@ -644,6 +687,37 @@ pub struct Instance {
     pub ports: Vec<PortForward>,
     /// Whether it may reach the network beyond this host.
     pub outbound: bool,
+    /// Its number in its reservation, from 0.
+    #[serde(default)]
+    pub ami_launch_index: u32,
+    /// Whether it ever reached `running`: a first launch that fails is terminated, a later start stops again.
+    #[serde(default)]
+    pub ran: bool,
+    /// Whether it is protected against `TerminateInstances`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disable_api_termination: bool,
+    /// What a power-off by the guest does.
+    #[serde(default)]
+    pub shutdown_behavior: ShutdownBehavior,
+    /// Enhanced networking, as the image has it.
+    #[serde(default)]
+    pub ena_support: bool,
+    /// NitroTPM, as the image has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpm_support: Option<V2Support>,
+    /// As the image has it.
+    pub platform_details: String,
+    /// As the image has it.
+    pub usage_operation: String,
+    /// Codes of the marketplace, as the image has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub product_codes: Vec<String>,
+    /// Client token of the request that launched it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_token: Option<String>,
+    /// Digest of that request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_request: Option<Digest>,
     /// Tags.
     #[serde(default, skip_serializing_if = "Tags::is_empty")]
     pub tags: Tags,
@@ -708,29 +782,4 @@ pub struct Key {
     /// Others that may use it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub grants: BTreeSet<Grant>,
-}
-
-/// Settings of an account in a region.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct RegionSettings {
-    /// New volumes and copies are encrypted.
-    pub encryption_by_default: bool,
-    /// The key for that, instead of `aws/ebs`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub default_key: Option<KeyId>,
-    /// Images can be made public. Off by default, as for new accounts.
-    pub allow_public_images: bool,
-    /// Days that deregistered images stay in the recycle bin; absent: they go at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_retention_days: Option<u16>,
-    /// Days that deleted snapshots stay in the recycle bin.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub snapshot_retention_days: Option<u16>,
-    /// The organization that the account belongs to, its ARN.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub organization: Option<String>,
-    /// The organizational units that it is in, their ARNs.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub organizational_units: Vec<String>,
 }
