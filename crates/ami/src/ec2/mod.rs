@@ -38,7 +38,18 @@ pub use copy::{CopiedImage, CopiedSnapshot, CopyImageRequest, CopySnapshotReques
 pub use create::{
     CreateImageRequest, CreateSnapshotRequest, CreatedImage, SnapshotContent, VolumeSnapshot,
 };
-pub use describe::*;
+pub use describe::{
+    AliasDescription, AttachmentDescription, AttributeText, CpuOptionsDescription,
+    DescribeImageAttributeRequest, DescribeImagesRequest, DescribeImagesResult,
+    DescribeInstancesRequest, DescribeInstancesResult, DescribeKeysResult,
+    DescribeSnapshotsRequest, DescribeSnapshotsResult, DescribeVolumesRequest,
+    DescribeVolumesResult, EbsDescription, EbsInstanceDescription, GrantDescription,
+    ImageAttribute, ImageDescription, InstanceDescription, InstanceMappingDescription,
+    InstanceStateDescription, KeyDescription, LaunchPermissionDescription, MappingDescription,
+    MetadataOptionsDescription, MonitoringDescription, NetworkInterfaceDescription,
+    PlacementDescription, PrivateIpDescription, ProductCodeDescription, ReservationDescription,
+    SnapshotDescription, StateReasonDescription, TagDescription, VolumeDescription,
+};
 pub use error::{ApiError, ErrorCode};
 pub use filter::wildcard;
 pub use keys::DEFAULT_KEY_ALIAS;
