@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// How long connections may take to end when the server stops.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// Speaks with a client until it is done.
 type Serve = dyn Fn(&UnixStream) + Send + Sync;

@@ -122,10 +122,7 @@ impl Metadata {
     ///
     /// # Errors
     /// When the instance's user data is not base64.
-    pub fn of(
-        instance: &ec2::Instance,
-        image: Option<&ec2::Image>,
-    ) -> Result<Self, UserDataError> {
+    pub fn of(instance: &ec2::Instance, image: Option<&ec2::Image>) -> Result<Self, UserDataError> {
         let user_data = match instance.user_data.as_deref() {
             None | Some("") => None,
             Some(text) => Some(

@@ -10,11 +10,35 @@ use super::places;
 
 /// The versions that are listed; all of them are served the same tree.
 pub(super) const VERSIONS: &[&str] = &[
-    "1.0", "2007-01-19", "2007-03-01", "2007-08-29", "2007-10-10", "2007-12-15", "2008-02-01",
-    "2008-09-01", "2009-04-04", "2011-01-01", "2011-05-01", "2012-01-12", "2014-02-25",
-    "2014-11-05", "2015-10-20", "2016-04-19", "2016-06-30", "2016-09-02", "2018-03-28",
-    "2018-08-17", "2018-09-24", "2019-10-01", "2020-10-27", "2021-01-03", "2021-03-23",
-    "2021-07-15", "2022-09-24", "2024-04-11", "latest",
+    "1.0",
+    "2007-01-19",
+    "2007-03-01",
+    "2007-08-29",
+    "2007-10-10",
+    "2007-12-15",
+    "2008-02-01",
+    "2008-09-01",
+    "2009-04-04",
+    "2011-01-01",
+    "2011-05-01",
+    "2012-01-12",
+    "2014-02-25",
+    "2014-11-05",
+    "2015-10-20",
+    "2016-04-19",
+    "2016-06-30",
+    "2016-09-02",
+    "2018-03-28",
+    "2018-08-17",
+    "2018-09-24",
+    "2019-10-01",
+    "2020-10-27",
+    "2021-01-03",
+    "2021-03-23",
+    "2021-07-15",
+    "2022-09-24",
+    "2024-04-11",
+    "latest",
 ];
 
 /// What a path leads to.
@@ -74,7 +98,11 @@ impl Tree {
         for (path, text) in meta_data(metadata) {
             put(format!("meta-data/{path}"), text);
         }
-        let monitoring = if metadata.monitoring { "enabled" } else { "disabled" };
+        let monitoring = if metadata.monitoring {
+            "enabled"
+        } else {
+            "disabled"
+        };
         put("dynamic/fws/instance-monitoring".into(), monitoring.into());
         put(
             "dynamic/instance-identity/document".into(),
@@ -272,10 +300,7 @@ fn interface(m: &Metadata, put: &mut impl FnMut(&str, &str)) {
     let mut own =
         |name: &str, text: &str| put(&format!("network/interfaces/macs/{}/{name}", m.mac), text);
     own("device-number", "0");
-    own(
-        "interface-id",
-        &m.derived_id("eni", m.instance_id.as_str()),
-    );
+    own("interface-id", &m.derived_id("eni", m.instance_id.as_str()));
     own("local-hostname", &m.private_host);
     own("local-ipv4s", &m.private_ip);
     own("mac", &m.mac);
@@ -288,10 +313,7 @@ fn interface(m: &Metadata, put: &mut impl FnMut(&str, &str)) {
     }
     own("security-group-ids", &groups.join("\n"));
     own("security-groups", &m.security_groups.join("\n"));
-    own(
-        "subnet-id",
-        &m.derived_id("subnet", &m.availability_zone),
-    );
+    own("subnet-id", &m.derived_id("subnet", &m.availability_zone));
     own("subnet-ipv4-cidr-block", &m.subnet_cidr);
     own("vpc-id", &vpc);
     own("vpc-ipv4-cidr-block", &m.vpc_cidr);

@@ -2,11 +2,11 @@
 
 use std::io::{self, Read, Write};
 
+use super::Export;
 use super::proto::{
     FIXED_NEWSTYLE, GREETING, I_HAVE_OPT, MAX_REQUEST, MIN_BLOCK, NO_ZEROES, OPTION_REPLY,
     PREFERRED_BLOCK, flag, info, option, reply,
 };
-use super::Export;
 
 /// Longest data of an option that is read. Export names have at most 4096 bytes by the protocol.
 const OPTION_MAX: u32 = 8 << 10;
@@ -129,8 +129,12 @@ fn asked(data: &[u8]) -> Option<(&[u8], Vec<u16>)> {
     let (name, rest) = rest.split_at_checked(length)?;
     let (count, rest) = rest.split_first_chunk::<2>()?;
     let (wanted, rest) = rest.as_chunks::<2>();
-    (rest.is_empty() && wanted.len() == usize::from(u16::from_be_bytes(*count)))
-        .then(|| (name, wanted.iter().map(|w| u16::from_be_bytes(*w)).collect()))
+    (rest.is_empty() && wanted.len() == usize::from(u16::from_be_bytes(*count))).then(|| {
+        (
+            name,
+            wanted.iter().map(|w| u16::from_be_bytes(*w)).collect(),
+        )
+    })
 }
 
 fn answer(writer: &mut impl Write, code: u32, kind: u32, data: &[u8]) -> io::Result<()> {

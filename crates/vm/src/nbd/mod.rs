@@ -16,9 +16,9 @@
 mod handshake;
 mod proto;
 mod server;
-mod transmission;
 #[cfg(test)]
 mod tests;
+mod transmission;
 
 use std::io;
 
