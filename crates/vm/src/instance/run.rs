@@ -124,8 +124,8 @@ struct State {
     shutdown: Option<ExitReason>,
     /// We have ended it.
     ended: bool,
-    /// QEMU's channel of events has closed: they have all been told.
-    silent: bool,
+    /// Of the channels of events and console, those that may still tell something.
+    open: u32,
     exit: Option<Exit>,
 }
 
@@ -136,6 +136,34 @@ impl Shared {
 
     fn qemu(&self) -> MutexGuard<'_, Qemu> {
         self.qemu.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A channel has nothing more to tell.
+    fn closed(&self) {
+        self.state().open -= 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the machine is off.
+    fn wait(&self, limit: Duration) -> Option<Exit> {
+        let until = Instant::now().checked_add(limit);
+        let mut state = self.state();
+        loop {
+            if let Some(exit) = &state.exit {
+                return Some(exit.clone());
+            }
+            let left = match until {
+                Some(until) => until.saturating_duration_since(Instant::now()),
+                None => Duration::from_secs(3600),
+            };
+            if left.is_zero() {
+                return None;
+            }
+            (state, _) = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
     }
 }
 
@@ -195,26 +223,36 @@ impl RunningInstance {
         let io = VmError::io("speak with QEMU in", &spec.folder);
         let started = (|| {
             let (own, open, tell) = (shared.clone(), agent_open.clone(), on_event.clone());
+            shared.state().open += 1;
             let qmp = Client::start(qmp, move |name, data| {
                 happened(name, data, &own, &open, &*tell);
             })?;
             let output = console.try_clone()?;
             let console = Arc::new(Console::new(console));
-            let own = console.clone();
+            let (own, state) = (console.clone(), shared.clone());
+            shared.state().open += 1;
             thread::Builder::new()
                 .name("console".to_owned())
                 .spawn(move || {
                     if let Err(e) = own.follow(output, log) {
                         on_event(InstanceEvent::LogFailed(e.to_string()));
                     }
+                    state.closed();
                 })?;
             Ok((qmp, console))
         })();
         let (qmp, console) = started.map_err(io)?;
-        // Without it QEMU takes no commands.
+        // Without it QEMU takes no commands. It connects before it looks for its disks, so it may still give up.
         let command = "qmp_capabilities";
-        qmp.execute(command, Value::Null, CONNECT_LIMIT)
-            .map_err(InstanceError::of_command(command))?;
+        if let Err(e) = qmp.execute(command, Value::Null, CONNECT_LIMIT) {
+            return Err(match shared.wait(Duration::from_secs(2)) {
+                Some(exit) if !exit.stderr.is_empty() => VmError::Qemu {
+                    stderr: exit.stderr,
+                }
+                .into(),
+                _ => InstanceError::of_command(command)(e),
+            });
+        }
         Ok(Self {
             version: tools.version,
             pid,
@@ -275,25 +313,7 @@ impl RunningInstance {
     /// Waits until the machine is off: at most `limit`.
     #[must_use]
     pub fn wait(&self, limit: Duration) -> Option<Exit> {
-        let until = Instant::now().checked_add(limit);
-        let mut state = self.shared.state();
-        loop {
-            if let Some(exit) = &state.exit {
-                return Some(exit.clone());
-            }
-            let left = match until {
-                Some(until) => until.saturating_duration_since(Instant::now()),
-                None => Duration::from_secs(3600),
-            };
-            if left.is_zero() {
-                return None;
-            }
-            (state, _) = self
-                .shared
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
+        self.shared.wait(limit)
     }
 
     /// Whether it runs.
@@ -433,10 +453,10 @@ fn keep(
             let mut qemu = shared.qemu();
             (qemu.wait(Duration::from_secs(10)), qemu.stderr())
         };
-        // The last events may still be on their way.
+        // The last events and words may still be on their way.
         let mut state = shared.state();
         let until = Instant::now() + Duration::from_secs(1);
-        while !state.silent && Instant::now() < until {
+        while state.open > 0 && Instant::now() < until {
             (state, _) = shared
                 .changed
                 .wait_timeout(state, until.saturating_duration_since(Instant::now()))
@@ -453,10 +473,10 @@ fn keep(
             status,
             stderr,
         };
-        state.exit = Some(exit.clone());
         drop(state);
+        on_event(InstanceEvent::Exited(exit.clone()));
+        shared.state().exit = Some(exit);
         shared.changed.notify_all();
-        on_event(InstanceEvent::Exited(exit));
     };
     let wrong = VmError::io("start", &tools.qemu);
     let keeper = thread::Builder::new().name("qemu".to_owned()).spawn(start);
@@ -496,10 +516,7 @@ fn happened(name: &str, data: &Value, shared: &Shared, agent_open: &AtomicBool, 
             agent_open.store(open, Ordering::SeqCst);
             tell(InstanceEvent::AgentOpen(open));
         }
-        "" => {
-            shared.state().silent = true;
-            shared.changed.notify_all();
-        }
+        "" => shared.closed(),
         _ => {}
     }
 }

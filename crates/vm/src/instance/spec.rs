@@ -110,7 +110,7 @@ impl InstanceNetwork {
             network | (u32::MAX >> prefix.min(31)),
         ];
         // An address of 169.254.0.0/16 would be taken for one that needs no server.
-        if prefix < 4 || prefix >= 16 || taken.contains(&guest) {
+        if !(4..16).contains(&prefix) || taken.contains(&guest) {
             return Err(SubnetError(self.private_ip));
         }
         Ok(Subnet {

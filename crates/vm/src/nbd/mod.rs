@@ -31,12 +31,12 @@ pub use server::NbdServer;
 /// Requests that overlap and are in work at the same time may take effect in any order; one that was answered is seen by all
 /// later ones. An error reaches the guest as the errno nearest to it: an invalid argument, no space left
 /// ([`io::ErrorKind::StorageFull`]), no memory, not permitted, not supported, else an I/O error.
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "a device without bytes is served like any other"
+)]
 pub trait BlockDevice: Send + Sync {
     /// Its size in bytes; it does not change while it is served.
-    #[allow(
-        clippy::len_without_is_empty,
-        reason = "a device without bytes is served like any other"
-    )]
     fn len(&self) -> u64;
 
     /// Fills `buf` with the bytes from `offset` on.
