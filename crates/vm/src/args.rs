@@ -61,16 +61,7 @@ pub(crate) fn command(
     processors(&mut c, o.acceleration.accelerator, o.memory_mib, o.cpus);
     c.args(["-boot", "strict=on,menu=off"]);
     if let Some(ovmf) = ovmf {
-        blockdev(
-            &mut c,
-            &json!({"driver": "raw", "node-name": "code", "read-only": true,
-            "file": {"driver": "file", "filename": ovmf.code, "read-only": true}}),
-        );
-        blockdev(
-            &mut c,
-            &json!({"driver": "raw", "node-name": "vars",
-            "file": {"driver": "file", "filename": VARS_FILE}}),
-        );
+        firmware_nodes(&mut c, ovmf);
     }
     for (index, volume) in spec.volumes.iter().enumerate() {
         let backing = match &volume.source {
@@ -130,7 +121,7 @@ pub(crate) fn command(
         "-mon",
         "chardev=qmp,mode=control",
     ]);
-    smbios(&mut c, spec);
+    proof_smbios(&mut c, spec);
     c
 }
 
@@ -149,6 +140,20 @@ pub(crate) fn processors(c: &mut Command, accelerator: Accelerator, memory_mib: 
     c.args(["-rtc", "base=utc,clock=host"]);
 }
 
+/// The nodes `code` and `vars` of UEFI firmware.
+pub(crate) fn firmware_nodes(c: &mut Command, ovmf: &Ovmf) {
+    blockdev(
+        c,
+        &json!({"driver": "raw", "node-name": "code", "read-only": true,
+            "file": {"driver": "file", "filename": ovmf.code, "read-only": true}}),
+    );
+    blockdev(
+        c,
+        &json!({"driver": "raw", "node-name": "vars",
+            "file": {"driver": "file", "filename": VARS_FILE}}),
+    );
+}
+
 /// QEMU's own network.
 pub(crate) fn network(c: &mut Command) {
     c.args(["-netdev", "user,id=net", "-device"]);
@@ -165,31 +170,42 @@ pub(crate) fn blockdev(c: &mut Command, node: &Value) {
     c.args(["-blockdev", &node.to_string()]);
 }
 
-/// What EC2 sets (user guide, `identify_ec2_instances`). The UUID that makes cloud-init look for
-/// the instance metadata service is only given when there is no seed disk: there is no such
-/// service here, and waiting for it takes minutes.
-fn smbios(c: &mut Command, spec: &BootSpec) {
+/// Of a boot proof. The UUID that makes cloud-init look for the instance metadata service is only given when there is no
+/// seed disk: there is no such service here, and waiting for it takes minutes.
+fn proof_smbios(c: &mut Command, spec: &BootSpec) {
     let id = spec.image_id.digits();
+    let uuid = (spec.options.seed.is_none() && id.len() == 17).then(|| ec2_uuid(id));
+    smbios(c, uuid.as_deref(), "m5.large", &format!("i-{id}"));
+}
+
+/// A UUID that begins with `ec2`, by which guests know where they are, from the 17 digits of an id.
+pub(crate) fn ec2_uuid(digits: &str) -> String {
+    let id = format!("{digits:0<17}");
+    format!(
+        "ec2{}-{}-4{}-8{}-{}0",
+        &id[..5],
+        &id[5..9],
+        &id[9..12],
+        &id[12..15],
+        &id[6..17]
+    )
+}
+
+/// What EC2 sets (user guide, `identify_ec2_instances`). `product` is the instance type, `asset` the instance's id.
+pub(crate) fn smbios(c: &mut Command, uuid: Option<&str>, product: &str, asset: &str) {
     c.args([
         "-smbios",
         "type=0,vendor=Amazon EC2,version=1.0,date=10/16/2017,release=1.0",
     ]);
-    let mut system = "type=1,manufacturer=Amazon EC2,product=m5.large".to_owned();
-    if spec.options.seed.is_none() && id.len() == 17 {
-        let uuid = format!(
-            "ec2{}-{}-4{}-8{}-{}0",
-            &id[..5],
-            &id[5..9],
-            &id[9..12],
-            &id[12..15],
-            &id[6..17]
-        );
+    let product = product.replace(',', ",,");
+    let mut system = format!("type=1,manufacturer=Amazon EC2,product={product}");
+    if let Some(uuid) = uuid {
         system.push_str(&format!(",serial={uuid},uuid={uuid}"));
     }
     c.args(["-smbios", &system]);
     c.args([
         "-smbios",
-        &format!("type=2,manufacturer=Amazon EC2,asset=i-{id}"),
+        &format!("type=2,manufacturer=Amazon EC2,asset={asset}"),
     ]);
     c.args(["-smbios", "type=3,manufacturer=Amazon EC2,asset=Amazon EC2"]);
 }

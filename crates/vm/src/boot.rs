@@ -1,6 +1,6 @@
 //! One boot: start the machine, watch it, let the session speak with it, power it off, tell.
 
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -22,6 +22,7 @@ use crate::overlay;
 use crate::process::Qemu;
 use crate::qmp::{self, Shutdown};
 use crate::report::{BootRun, Failure, VolumeProof};
+use crate::sockets::{accept, listen};
 use crate::spec::{BootSpec, Volume, VolumeSource};
 use crate::tools::{Ovmf, QemuTools};
 
@@ -303,35 +304,10 @@ impl Machine {
     /// the console is printed before somebody reads it.
     fn start(tools: &QemuTools, command: Command, dir: &TempDir) -> Result<Self, VmError> {
         let listeners = [args::CONSOLE_SOCKET, args::AGENT_SOCKET, args::QMP_SOCKET]
-            .map(|name| listen(dir.path(), name).map(|listener| (name, listener)));
+            .map(|name| listen(dir.path(), name));
         let mut qemu = Qemu::start(command).map_err(VmError::io("start", &tools.qemu))?;
         let until = Instant::now() + CONNECT_LIMIT;
-        let mut accept = |listener: Result<(&str, UnixListener), VmError>| {
-            let (name, listener) = listener?;
-            loop {
-                match listener.accept() {
-                    Ok((stream, _)) => {
-                        stream
-                            .set_nonblocking(false)
-                            .map_err(VmError::io("set up", dir.path().join(name)))?;
-                        return Ok(stream);
-                    }
-                    Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-                    Err(e) => return Err(VmError::io("accept on", dir.path().join(name))(e)),
-                }
-                if qemu.try_wait().is_some() || Instant::now() >= until {
-                    qemu.kill();
-                    let stderr = qemu.stderr();
-                    let stderr = if stderr.is_empty() {
-                        "it did not say why".to_owned()
-                    } else {
-                        stderr
-                    };
-                    return Err(VmError::Qemu { stderr });
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        };
+        let mut accept = |listener: Result<_, _>| accept(&listener?, &mut qemu, until, &|| false);
         let [console, agent, qmp] = listeners;
         let (console, agent, qmp) = (accept(console)?, accept(agent)?, accept(qmp)?);
         Ok(Self {
@@ -497,18 +473,6 @@ fn watch(shared: &Shared, qemu: &Mutex<Qemu>, spec: &BootSpec, hooks: &BootHooks
         }
         std::thread::sleep(TICK);
     }
-}
-
-/// Makes a listener in `dir`. Socket addresses are short; the folder's path may not be, so the
-/// address goes through the descriptor of the open folder.
-pub(crate) fn listen(dir: &Path, name: &str) -> Result<UnixListener, VmError> {
-    use std::os::fd::AsRawFd;
-    let wrong = |e| VmError::io("listen on", dir.join(name))(e);
-    let handle = std::fs::File::open(dir).map_err(wrong)?;
-    let address = format!("/proc/self/fd/{}/{name}", handle.as_raw_fd());
-    let listener = UnixListener::bind(address).map_err(wrong)?;
-    listener.set_nonblocking(true).map_err(wrong)?;
-    Ok(listener)
 }
 
 struct StopOnDrop<'a>(&'a Shared);

@@ -30,15 +30,20 @@ mod args;
 mod boot;
 mod console;
 mod error;
+pub mod imds;
 mod initrd;
+mod instance;
 mod link;
+mod listener;
 mod machine;
 mod micro;
+pub mod nbd;
 mod overlay;
 mod payload;
 mod process;
 mod qmp;
 mod report;
+mod sockets;
 mod spec;
 mod tools;
 
@@ -48,6 +53,10 @@ pub use boot::{BootHooks, boot};
 pub use console::{ConsoleEvent, ConsoleScanner, GuestFailure, Milestone};
 pub use error::{BoxError, VmError};
 pub use initrd::{InitrdEntry, write_initrd};
+pub use instance::{
+    ConsoleServer, DiskSource, Exit, ExitReason, InstanceDisk, InstanceError, InstanceEvent,
+    InstanceNetwork, InstanceSpec, RunningInstance, ScreenFormat, Status, SubnetError,
+};
 pub use link::{GuestLink, LinkError, MAX_LINE_BYTES, SessionError, SessionOutcome};
 pub use micro::{MicroDisk, MicroSpec, MicroVm};
 pub use payload::{TinyEnding, TinyGuest};

@@ -14,6 +14,7 @@ use crate::accel::Accelerator;
 use crate::args;
 use crate::error::VmError;
 use crate::process::Qemu;
+use crate::sockets::{accept, listen};
 use crate::tools::QemuTools;
 
 /// How long QEMU may take to connect to its lines.
@@ -176,7 +177,7 @@ impl MicroVm {
         std::fs::write(&initrd, &spec.initrd).map_err(VmError::io("write", &initrd))?;
         let mut listeners = Vec::new();
         for n in 0..spec.ports.len() {
-            listeners.push(crate::boot::listen(dir.path(), &socket(n))?);
+            listeners.push(listen(dir.path(), &socket(n))?);
         }
         let command = spec.command(tools, dir.path(), &initrd)?;
         let mut qemu =
@@ -184,26 +185,8 @@ impl MicroVm {
         let until = Instant::now() + CONNECT_LIMIT;
         let mut ports = Vec::new();
         for listener in listeners {
-            let stream = loop {
-                match listener.accept() {
-                    Ok((stream, _)) => break stream,
-                    Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-                    Err(e) => return Err(VmError::io("accept in", dir.path())(e)),
-                }
-                if cancel.load(Ordering::Relaxed) {
-                    return Err(VmError::Cancelled);
-                }
-                if qemu.try_wait().is_some() || Instant::now() >= until {
-                    qemu.kill();
-                    let stderr = qemu.stderr();
-                    return Err(VmError::Qemu { stderr });
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            };
-            stream
-                .set_nonblocking(false)
-                .map_err(VmError::io("set up a line in", dir.path()))?;
-            ports.push(stream);
+            let cancelled = || cancel.load(Ordering::Relaxed);
+            ports.push(accept(&listener, &mut qemu, until, &cancelled)?);
         }
         Ok(Self {
             qemu: Mutex::new(qemu),

@@ -73,6 +73,11 @@ impl Qemu {
         self.status
     }
 
+    /// Its process id; it is its own until the process has been waited for.
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    }
+
     /// Waits up to `limit`.
     pub(crate) fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let until = Instant::now() + limit;
@@ -90,7 +95,7 @@ impl Qemu {
     /// Kills the process group. The process has not been reaped, so its id is still its own.
     pub(crate) fn kill(&mut self) {
         if self.try_wait().is_none()
-            && let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+            && let Some(pid) = self.pid()
         {
             // It can only have ended by itself in between, which is what is wanted.
             let _ = kill_process_group(pid, Signal::KILL);
@@ -125,6 +130,13 @@ impl Drop for Qemu {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Waits until a child has ended, and leaves it to be waited for: its id stays its own.
+pub(crate) fn await_end(pid: Pid) {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while waitid(WaitId::Pid(pid), options).is_err_and(|e| e == rustix::io::Errno::INTR) {}
 }
 
 /// Keeps the end of what comes; gives it at the end, too.

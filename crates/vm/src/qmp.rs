@@ -2,10 +2,14 @@
 //!
 //! Source: QEMU's `docs/interop/qmp-spec.txt`.
 
+mod client;
+
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
+
+pub(crate) use client::{Client, CommandError};
 
 /// Why the machine went off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

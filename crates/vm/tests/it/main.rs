@@ -4,5 +4,6 @@
 
 mod fixture;
 mod guests;
+mod instance;
 mod probe;
 mod uefi;

@@ -1,0 +1,1 @@
+//! Command lines, networks, consoles, the guest agent.
