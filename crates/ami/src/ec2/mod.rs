@@ -8,6 +8,7 @@
 //! Source: EC2 API reference 2016-11-15, EC2 and EBS user guides; each rule names its page.
 
 mod error;
+pub mod policy;
 mod records;
 
 pub use error::{ApiError, ErrorCode};
