@@ -7,9 +7,15 @@
 //!
 //! Source: EC2 API reference 2016-11-15, EC2 and EBS user guides; each rule names its page.
 
+pub mod audit;
+pub mod cost;
 mod error;
+pub mod lifecycle;
+pub mod lineage;
 pub mod policy;
 mod records;
+#[cfg(test)]
+mod testing;
 
 pub use error::{ApiError, ErrorCode};
 pub use records::{
