@@ -16,7 +16,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use amiforge_types::{KIB, MIB};
+use amiforge_types::KIB;
 use serde::{Deserialize, Serialize};
 
 use super::{Caller, Image, ImageState, Region, RootDevice, Snapshot, SnapshotState, State};
@@ -27,7 +27,7 @@ pub use money::Money;
 /// A block of a snapshot, in bytes.
 pub const BLOCK_BYTES: u64 = 512 * KIB;
 /// Largest table of prices, in bytes.
-pub const MAX_TABLE_BYTES: usize = MIB as usize;
+pub const MAX_TABLE_BYTES: usize = 1024 * 1024;
 /// Months that an archived snapshot is billed at least.
 const ARCHIVE_MONTHS: u128 = 3;
 

@@ -227,8 +227,8 @@ fn image_state(image: &Image) -> &'static str {
     }
 }
 
-fn unknown(kind: NodeKind, id: String, region: Option<Region>) -> Node {
-    Node {
+fn unknown(kind: NodeKind, id: String, region: Option<Region>) -> Box<Node> {
+    Box::new(Node {
         kind,
         id,
         name: None,
@@ -239,13 +239,13 @@ fn unknown(kind: NodeKind, id: String, region: Option<Region>) -> Node {
         built: None,
         missing: kind != NodeKind::Parent,
         circular: false,
-    }
+    })
 }
 
 /// What an image or instance came of.
 enum Source<'a> {
     Known(Item<'a>),
-    Unknown(Node),
+    Unknown(Box<Node>),
 }
 
 fn source<'a>(state: &'a State, item: Item<'a>) -> Option<(Source<'a>, Relation)> {
@@ -332,7 +332,10 @@ fn ancestors(state: &State, image: &Image) -> Vec<Ancestor> {
             }
             Source::Unknown(node) => {
                 let instance = node.kind == NodeKind::Instance;
-                found.push(Ancestor { node, relation });
+                found.push(Ancestor {
+                    node: *node,
+                    relation,
+                });
                 // An image made of an instance that is gone still tells the image that that one was launched from.
                 let Item::Image(image) = item else { break };
                 let Some(id) = image.source_image_id.as_ref().filter(|_| instance) else {
@@ -351,7 +354,10 @@ fn ancestors(state: &State, image: &Image) -> Vec<Ancestor> {
                         item = next;
                     }
                     Source::Unknown(node) => {
-                        found.push(Ancestor { node, relation });
+                        found.push(Ancestor {
+                            node: *node,
+                            relation,
+                        });
                         break;
                     }
                 }
