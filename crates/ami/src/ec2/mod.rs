@@ -12,8 +12,10 @@
 //! Source: EC2 API reference 2016-11-15, EC2 and EBS user guides; each rule names its page.
 
 mod access;
+pub mod audit;
 mod check;
 mod copy;
+pub mod cost;
 mod create;
 mod describe;
 mod devices;
@@ -21,6 +23,9 @@ mod error;
 mod filter;
 mod invariants;
 mod keys;
+pub mod lifecycle;
+pub mod lineage;
+pub mod policy;
 mod records;
 mod register;
 mod request;
@@ -29,6 +34,8 @@ mod run;
 mod settings;
 mod share;
 mod tags;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 mod transitions;
