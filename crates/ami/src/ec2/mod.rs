@@ -25,6 +25,7 @@ mod invariants;
 mod keys;
 pub mod lifecycle;
 pub mod lineage;
+mod lookup;
 pub mod policy;
 mod records;
 mod register;

@@ -1,0 +1,180 @@
+//! Where requests are made: who asks, the state, and the store.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use amiforge_ami::InstanceId;
+
+use amiforge_ami::ec2::{
+    AccountId, ApiError, Caller, Effects, Encryption, ErrorCode, KeyId, Region, State,
+};
+use amiforge_store::Store;
+use amiforge_store::ec2::{DataKey, Ec2, Ec2Error};
+use amiforge_types::Timestamp;
+
+use crate::error::{EngineError, ErrorKind};
+use crate::settings::Engine;
+
+/// Who asks, and where; absent values are those of the environment.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// The account, 12 digits.
+    pub account: Option<String>,
+    /// The region.
+    pub region: Option<String>,
+    /// Only say whether the request would be granted.
+    pub dry_run: bool,
+}
+
+/// The state of EC2 on this host, opened for one caller.
+pub(super) struct Desk<'e> {
+    pub(super) engine: &'e Engine,
+    pub(super) store: Store,
+    pub(super) ec2: Ec2,
+    pub(super) caller: Caller,
+    pub(super) dry_run: bool,
+}
+
+/// Clock and chance of this host.
+pub(super) struct Now(());
+
+impl Now {
+    pub(super) fn new() -> Self {
+        Self(())
+    }
+}
+
+impl Effects for Now {
+    fn now(&self) -> Timestamp {
+        Engine::wall_clock()
+    }
+
+    fn random(&mut self) -> u128 {
+        amiforge_store::ec2::random_u128()
+    }
+}
+
+/// What ends a transaction without a change.
+#[derive(Debug)]
+pub(super) enum Refused {
+    Api(ApiError),
+    Store(Ec2Error),
+    /// The folder of an instance cannot be used.
+    Folder { path: PathBuf, source: std::io::Error },
+    /// Another process is just starting the instance, or ending it.
+    Busy(InstanceId),
+}
+
+impl Refused {
+    pub(super) fn folder(path: &Path, source: std::io::Error) -> Self {
+        Self::Folder { path: path.to_owned(), source }
+    }
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl From<Ec2Error> for Refused {
+    fn from(error: Ec2Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Refused> for EngineError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Api(error) => refusal(error),
+            Refused::Store(error) => broken(error),
+            Refused::Folder { path, source } => {
+                EngineError::wrap(ErrorKind::Failed, format!("cannot use {}", path.display()), source, None::<String>)
+            }
+            Refused::Busy(id) => EngineError::new(ErrorKind::Failed, format!("{id} is just being started or ended"))
+                .with_hint("try again in a moment"),
+        }
+    }
+}
+
+/// What EC2 answers, as the end of an operation: requests that cannot be meant so are usage (2), the rest failed (1).
+pub(super) fn refusal(error: ApiError) -> EngineError {
+    let code = error.code.as_str();
+    let usage = code.ends_with(".Malformed")
+        || code.starts_with("InvalidParameter")
+        || matches!(
+            error.code,
+            ErrorCode::MissingParameter | ErrorCode::InvalidFilter | ErrorCode::InvalidRegion
+        );
+    let kind = if usage { ErrorKind::Invalid } else { ErrorKind::Failed };
+    EngineError::new(kind, error.to_string())
+}
+
+/// A failure of the store below.
+pub(super) fn broken(error: Ec2Error) -> EngineError {
+    let hint = match &error {
+        Ec2Error::NoMaterial { .. } => {
+            Some("bring the file of the key back; without it what it encrypts cannot be read")
+        }
+        Ec2Error::Damaged { .. } | Ec2Error::BadBlock { .. } => {
+            Some("`amiforge snapshot verify` says what is whole")
+        }
+        error if error.is_disk_full() => Some("make room; nothing was changed"),
+        _ => None,
+    };
+    EngineError::wrap(ErrorKind::Failed, "the store of images and volumes", error, hint)
+}
+
+impl Engine {
+    /// Opens the state for who asks.
+    pub(super) fn desk(&self, place: &Place) -> Result<Desk<'_>, EngineError> {
+        let bad = |what: &str, e: amiforge_ami::ec2::TextError| {
+            EngineError::new(ErrorKind::Invalid, format!("--{what}: {e}"))
+        };
+        let account = place.account.as_ref().or(self.settings.account.as_ref());
+        let account = account.map_or_else(|| Ok(AccountId::local()), |text| text.parse());
+        let region = place.region.as_ref().or(self.settings.region.as_ref());
+        let region = region.map_or_else(|| Ok(Region::local()), |text| text.parse());
+        let caller = Caller {
+            account: account.map_err(|e| bad("account", e))?,
+            region: region.map_err(|e| bad("region", e))?,
+        };
+        let store = self.open_store()?;
+        let ec2 = store.ec2().map_err(broken)?;
+        Ok(Desk { engine: self, store, ec2, caller, dry_run: place.dry_run })
+    }
+}
+
+impl Desk<'_> {
+    /// The state at one point in time.
+    pub(super) fn read(&self) -> Result<State, EngineError> {
+        self.ec2.read().map_err(broken)
+    }
+
+    /// One request: what it changes is written whole, or nothing is.
+    pub(super) fn transact<T>(
+        &self,
+        request: impl FnOnce(&mut State, &mut Now) -> Result<T, Refused>,
+    ) -> Result<T, EngineError> {
+        let done = self.ec2.transact(|state| {
+            let mut fx = Now::new();
+            let known: BTreeSet<KeyId> = state.keys.keys().cloned().collect();
+            let expired = state.expire(fx.now());
+            let result = request(state, &mut fx)?;
+            // A key is nothing without its material. Of a transaction that fails behind this, a file is left that no record names.
+            for key in state.keys.keys().filter(|key| !known.contains(*key)) {
+                self.ec2.keys().create(key)?;
+            }
+            for key in &expired.keys {
+                self.ec2.keys().destroy(key)?;
+            }
+            Ok::<T, Refused>(result)
+        })?;
+        Ok(done)
+    }
+
+    /// The data key of what is encrypted.
+    pub(super) fn data_key(&self, encryption: Option<&Encryption>) -> Result<Option<DataKey>, EngineError> {
+        encryption.map(|e| self.ec2.open_data_key(e)).transpose().map_err(broken)
+    }
+}

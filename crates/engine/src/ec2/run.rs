@@ -1,0 +1,256 @@
+//! `run` and `instance start`: from a record to a process.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+
+use amiforge_ami::InstanceId;
+use amiforge_ami::ec2::{
+    InstanceState, Launch, NewVolume, PortForward, RunInstancesRequest, State, VolumeSource,
+};
+use amiforge_store::ec2::{Hold, VolumeBase};
+use amiforge_types::GIB;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::desk::{Desk, Place, Refused, broken};
+use super::folder::{Folder, MachineLock, PROCESS_LOG};
+use super::supervise::INSTANCE_ARG;
+use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::settings::Engine;
+
+/// The port that SSH listens on.
+const SSH: u16 = 22;
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// The image: an id, a name, `NAME/VERSION` of a build, or an output folder.
+    pub image: String,
+    /// Everything else; its image is the one above.
+    pub request: RunInstancesRequest,
+}
+
+/// What the process of an instance says once, when its machine runs or does not.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Started {
+    /// Why it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) problem: Option<String>,
+    /// Whether something is missing on this host.
+    #[serde(default)]
+    pub(super) environment: bool,
+}
+
+impl Engine {
+    /// Starts instances, and gives them in the shape of `RunInstances`.
+    pub fn run(&self, place: &Place, request: &RunRequest) -> Result<Value, EngineError> {
+        let desk = self.desk(place)?;
+        desk.settle()?;
+        let mut wanted = request.request.clone();
+        wanted.image_id = desk.image_id(&request.image)?;
+        wanted.dry_run = place.dry_run;
+        desk.enforce(&wanted)?;
+        // What is made for a launch is not collected before a record names it.
+        let hold = desk.ec2.hold().map_err(broken)?;
+        let (run, locks) = desk.transact(|state, fx| {
+            let run = state.run_instances(&desk.caller, &wanted, fx)?;
+            let mut locks = Vec::new();
+            for launch in &run.launches {
+                locks.push(desk.claim(&launch.instance_id)?);
+                give_ssh_port(state, &launch.instance_id);
+            }
+            Ok((run, locks))
+        })?;
+        for device in &run.ignored {
+            self.warn(format!("{device}: the instance type has no such instance store volume"));
+        }
+        let mut ids = Vec::new();
+        let mut failed = None;
+        for (launch, lock) in run.launches.iter().zip(locks) {
+            ids.push(launch.instance_id.to_string());
+            if run.repeated {
+                continue;
+            }
+            self.stage("launch", launch.instance_id.to_string());
+            let started = desk.make_volumes(&hold, launch).and_then(|()| desk.start_process(&launch.instance_id, lock));
+            if let Err(error) = started {
+                desk.launch_failed(&launch.instance_id, &error)?;
+                failed.get_or_insert(error);
+            }
+        }
+        drop(hold);
+        match failed {
+            Some(error) => Err(error),
+            None => desk.reservations(&ids),
+        }
+    }
+
+    /// Starts stopped instances; gives `StartInstances`' answer.
+    pub fn start_instances(&self, place: &Place, ids: &[String]) -> Result<Value, EngineError> {
+        let desk = self.desk(place)?;
+        desk.settle()?;
+        let request = desk.instances_request(ids, false);
+        let (changes, locks) = desk.transact(|state, fx| {
+            let changes = state.start_instances(&desk.caller, &request, fx)?;
+            let mut locks = Vec::new();
+            for change in changes.iter().filter(|c| c.previous_state == InstanceState::Stopped) {
+                locks.push((change.instance_id.clone(), desk.claim(&change.instance_id)?));
+                free_ports(state, &change.instance_id);
+            }
+            Ok((changes, locks))
+        })?;
+        let mut failed = None;
+        for (id, lock) in locks {
+            self.stage("start", id.to_string());
+            if let Err(error) = desk.start_process(&id, lock) {
+                desk.launch_failed(&id, &error)?;
+                failed.get_or_insert(error);
+            }
+        }
+        match failed {
+            Some(error) => Err(error),
+            None => desk.changes("StartingInstances", &changes),
+        }
+    }
+}
+
+/// A port of this host that nobody listens on just now.
+fn free_port() -> Option<u16> {
+    Some(TcpListener::bind(("127.0.0.1", 0)).ok()?.local_addr().ok()?.port())
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
+}
+
+/// There is always a way to the instance's SSH server.
+fn give_ssh_port(state: &mut State, id: &InstanceId) {
+    if let Some(instance) = state.instances.get_mut(id)
+        && !instance.ports.iter().any(|p| p.guest == SSH)
+        && let Some(host) = free_port()
+    {
+        instance.ports.push(PortForward { host, guest: SSH });
+    }
+}
+
+/// Another program may have taken the port of the SSH server meanwhile; others were the user's choice.
+fn free_ports(state: &mut State, id: &InstanceId) {
+    if let Some(instance) = state.instances.get_mut(id) {
+        for port in instance.ports.iter_mut().filter(|p| p.guest == SSH) {
+            if !is_free(port.host)
+                && let Some(host) = free_port()
+            {
+                port.host = host;
+            }
+        }
+    }
+}
+
+impl Desk<'_> {
+    /// The right to start the machine of an instance.
+    fn claim(&self, id: &InstanceId) -> Result<MachineLock, Refused> {
+        let folder = self.folder(id);
+        let lock = folder.lock().map_err(|source| Refused::folder(folder.path(), source))?;
+        lock.ok_or_else(|| Refused::Busy(id.clone()))
+    }
+
+    fn make_volumes(&self, hold: &Hold, launch: &Launch) -> Result<(), EngineError> {
+        if let Some(bundle) = &launch.bundle {
+            return self.make_root_of_bundle(hold, launch, Path::new(bundle));
+        }
+        launch.volumes.iter().try_for_each(|volume| self.make_volume(hold, volume))
+    }
+
+    /// Makes a volume over the blocks of its snapshot: nothing is copied.
+    pub(super) fn make_volume(&self, hold: &Hold, volume: &NewVolume) -> Result<(), EngineError> {
+        let key = match &volume.encryption {
+            Some(encryption) if volume.new_data_key => {
+                Some(self.ec2.create_data_key(hold, encryption).map_err(broken)?)
+            }
+            other => self.data_key(other.as_ref())?,
+        };
+        let bytes = u64::from(volume.size) * GIB;
+        let id = &volume.volume_id;
+        match &volume.source {
+            VolumeSource::Empty => self.ec2.create_volume(hold, id, bytes, None, key.as_ref()),
+            VolumeSource::Snapshot { map, encryption, .. } => {
+                let base_key = self.data_key(encryption.as_ref())?;
+                let base = VolumeBase { map: *map, key: base_key.as_ref() };
+                self.ec2.create_volume(hold, id, bytes, Some(base), key.as_ref())
+            }
+        }
+        .map(drop)
+        .map_err(broken)
+    }
+
+    /// Starts the background process of an instance and waits until its machine runs.
+    pub(super) fn start_process(&self, id: &InstanceId, lock: MachineLock) -> Result<(), EngineError> {
+        let folder = self.folder(id);
+        let context = || format!("cannot start {id}");
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(folder.path().join(PROCESS_LOG))
+            .or_fail(ErrorKind::Failed, context)?;
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg(INSTANCE_ARG)
+            .arg(id.as_str())
+            // The lock is held by whoever has it open: from now on the process has.
+            .stdin(Stdio::from(lock.into_file()))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::from(log))
+            .process_group(0);
+        let mut child = command.spawn().or_fail(ErrorKind::Failed, context)?;
+        let mut line = String::new();
+        if let Some(out) = child.stdout.take() {
+            // What it says is bounded; a process that dies says nothing.
+            let _ = BufReader::new(out).take(64 << 10).read_line(&mut line);
+        }
+        match serde_json::from_str::<Started>(&line) {
+            Ok(Started { problem: None, .. }) => Ok(()),
+            Ok(Started { problem: Some(problem), environment }) => {
+                let _ = child.wait();
+                let kind = if environment { ErrorKind::Environment } else { ErrorKind::Failed };
+                Err(EngineError::new(kind, format!("{id} does not start: {problem}")))
+            }
+            Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                let words = folder.last_words();
+                Err(EngineError::new(ErrorKind::Failed, format!("{id} does not start: its process ended. {words}"))
+                    .with_hint(format!("its log is {}", folder.path().join(PROCESS_LOG).display())))
+            }
+        }
+    }
+
+    /// Ends a launch that came to nothing.
+    fn launch_failed(&self, id: &InstanceId, error: &EngineError) -> Result<(), EngineError> {
+        let why = error.with_causes();
+        let left = self.transact(|state, fx| match state.instances.get(id).map(|i| i.state) {
+            Some(InstanceState::Pending) => Ok(Some(state.launch_failed(id, &why, fx)?)),
+            // The process has told the end itself.
+            _ => Ok(None),
+        })?;
+        if let Some(left) = left {
+            self.clear(id, &left);
+        }
+        Ok(())
+    }
+
+    /// Removes what a terminated instance leaves: best effort, the next garbage collection finds the rest.
+    pub(super) fn clear(&self, id: &InstanceId, left: &amiforge_ami::ec2::Leftovers) {
+        for volume in &left.deleted {
+            let _ = self.ec2.remove_volume(volume);
+        }
+        let state = self.read();
+        let gone = state.is_ok_and(|s| s.instances.get(id).is_none_or(|i| i.state == InstanceState::Terminated));
+        if gone {
+            let folder: Folder = self.folder(id);
+            let _ = folder.empty();
+        }
+    }
+}
