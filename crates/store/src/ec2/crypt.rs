@@ -121,7 +121,11 @@ impl DataKey {
     }
 
     /// Encrypts a block where it stands.
-    pub(super) fn seal(&self, address: &[u8; 32], block: &mut [u8]) -> Result<[u8; SEAL], Ec2Error> {
+    pub(super) fn seal(
+        &self,
+        address: &[u8; 32],
+        block: &mut [u8],
+    ) -> Result<[u8; SEAL], Ec2Error> {
         let mut seal = [0; SEAL];
         random(&mut seal[..NONCE])?;
         seal_in_place(&self.inner.gcm, &mut seal, address, block);
@@ -140,8 +144,7 @@ impl DataKey {
         let mut iv = [0; 16];
         iv[..NONCE].copy_from_slice(&seal[..NONCE]);
         iv[15] = 1;
-        let mut stream =
-            ctr::Ctr32BE::<Aes256>::new((&*self.inner.block).into(), (&iv).into());
+        let mut stream = ctr::Ctr32BE::<Aes256>::new((&*self.inner.block).into(), (&iv).into());
         stream.seek(16 + offset as u64);
         stream.apply_keystream(part);
     }
@@ -194,7 +197,10 @@ pub(super) fn unwrap(key: &Secret, wrapped: &[u8], context: &[u8]) -> Option<Sec
 /// Takes the nonce from `seal` and puts the tag there.
 fn seal_in_place(gcm: &Aes256Gcm, seal: &mut [u8; SEAL], context: &[u8], bytes: &mut [u8]) {
     let (nonce, tag) = seal.split_at_mut(NONCE);
-    #[allow(clippy::expect_used, reason = "GCM takes 64 GiB, and 512 KiB are given")]
+    #[allow(
+        clippy::expect_used,
+        reason = "GCM takes 64 GiB, and 512 KiB are given"
+    )]
     let made = gcm
         .encrypt_in_place_detached((&*nonce).into(), context, bytes)
         .expect("shorter than the limit of GCM");
@@ -232,7 +238,11 @@ pub(super) fn random(bytes: &mut [u8]) -> Result<(), Ec2Error> {
         match rustix::rand::getrandom(&mut bytes[done..], rustix::rand::GetRandomFlags::empty()) {
             Ok(n) => done += n,
             Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(Ec2Error::io("read random bytes for", "getrandom(2)")(e.into())),
+            Err(e) => {
+                return Err(Ec2Error::io("read random bytes for", "getrandom(2)")(
+                    e.into(),
+                ));
+            }
         }
     }
     Ok(())
@@ -253,17 +263,29 @@ mod tests {
 
     fn key() -> DataKey {
         let id = "00000000-0000-4000-8000-000000000001".parse().unwrap();
-        DataKey::new(id, Secret::new(std::array::from_fn(|i| u8::try_from(i).unwrap())))
+        DataKey::new(
+            id,
+            Secret::new(std::array::from_fn(|i| u8::try_from(i).unwrap())),
+        )
     }
 
     #[test]
     fn parts_of_a_sealed_block_decrypt_like_the_whole() {
         let key = key();
-        let plain: Vec<u8> = (0..100_000u32).map(|i| u8::try_from(i * 7 % 253).unwrap()).collect();
+        let plain: Vec<u8> = (0..100_000u32)
+            .map(|i| u8::try_from(i * 7 % 253).unwrap())
+            .collect();
         let address = key.address(&plain);
         let mut block = plain.clone();
         let seal = key.seal(&address, &mut block).unwrap();
-        for (offset, len) in [(0, 100), (1, 1), (15, 2), (16, 4096), (4099, 50_001), (99_999, 1)] {
+        for (offset, len) in [
+            (0, 100),
+            (1, 1),
+            (15, 2),
+            (16, 4096),
+            (4099, 50_001),
+            (99_999, 1),
+        ] {
             let mut part = block[offset..offset + len].to_vec();
             key.unseal_part(&seal, offset, &mut part);
             assert_eq!(part, plain[offset..offset + len]);
@@ -288,7 +310,12 @@ mod tests {
         let mut sectors = vec![0; 2 * SECTOR];
         key.encrypt_sectors(5, &mut sectors);
         assert_eq!(
-            (key.id().short(), Digest::of(&sectors).short(), Digest::of(&key.address(b"x")).short(), Digest::of(&key.map_proof(b"x")).short()),
+            (
+                key.id().short(),
+                Digest::of(&sectors).short(),
+                Digest::of(&key.address(b"x")).short(),
+                Digest::of(&key.map_proof(b"x")).short()
+            ),
             (String::new(), String::new(), String::new(), String::new())
         );
         key.decrypt_sectors(5, &mut sectors);

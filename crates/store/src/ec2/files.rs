@@ -20,8 +20,7 @@ pub(super) fn temp_file(dir: &Path) -> Result<tempfile::NamedTempFile, Ec2Error>
 /// Writes a file by way of one in `dir`: a crash leaves old or new.
 pub(super) fn write_private(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), Ec2Error> {
     let mut temp = temp_file(dir)?;
-    temp.write_all(bytes)
-        .map_err(Ec2Error::io("write", path))?;
+    temp.write_all(bytes).map_err(Ec2Error::io("write", path))?;
     temp.as_file()
         .sync_all()
         .map_err(Ec2Error::io("sync", path))?;
@@ -61,7 +60,10 @@ pub(super) fn read_open(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>,
         .map_err(Ec2Error::io("look at", path))?
         .len();
     if len > limit {
-        return Err(Ec2Error::damaged(path, format!("{len} bytes, more than {limit}")));
+        return Err(Ec2Error::damaged(
+            path,
+            format!("{len} bytes, more than {limit}"),
+        ));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
     (&mut &*file)

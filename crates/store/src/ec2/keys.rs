@@ -71,7 +71,10 @@ impl Keys<'_> {
         let _lock = self.lock()?;
         let mut versions = self.material(key)?;
         if versions.len() == MAX_VERSIONS {
-            return Err(Ec2Error::damaged(self.path(key), "no room for more versions"));
+            return Err(Ec2Error::damaged(
+                self.path(key),
+                "no room for more versions",
+            ));
         }
         let mut secret = Secret::default();
         random(&mut *secret)?;
@@ -203,9 +206,10 @@ impl Ec2 {
                 .prepare_cached("SELECT version, wrapped FROM data_keys WHERE id = ?1 AND key = ?2")
                 .and_then(|mut query| {
                     query
-                        .query_row(params![&data_key_id.as_bytes()[..], key_id.as_str()], |row| {
-                            Ok((row.get::<_, u32>(0)?, row.get::<_, Vec<u8>>(1)?))
-                        })
+                        .query_row(
+                            params![&data_key_id.as_bytes()[..], key_id.as_str()],
+                            |row| Ok((row.get::<_, u32>(0)?, row.get::<_, Vec<u8>>(1)?)),
+                        )
                         .optional()
                 })
                 .map_err(&fail)

@@ -13,9 +13,7 @@ use super::{Ec2, Ec2Error};
 pub(super) type Rows = BTreeMap<(&'static str, String), String>;
 
 /// The kinds, sorted by name.
-const KINDS: &[&str] = &[
-    "image", "instance", "key", "settings", "snapshot", "volume",
-];
+const KINDS: &[&str] = &["image", "instance", "key", "settings", "snapshot", "volume"];
 
 /// An id as it stands in a row.
 trait RowId: Ord + Sized {
@@ -122,8 +120,8 @@ impl Ec2 {
         json: &str,
     ) -> Result<(), Ec2Error> {
         let key = I::parse(id).ok_or_else(|| self.bad_record(kind, id, "a bad id".into()))?;
-        let record =
-            serde_json::from_str(json).map_err(|source| self.bad_record(kind, id, source.into()))?;
+        let record = serde_json::from_str(json)
+            .map_err(|source| self.bad_record(kind, id, source.into()))?;
         records.insert(key, record);
         Ok(())
     }
@@ -187,7 +185,9 @@ impl Ec2 {
         for (at, json) in &new {
             if old.get(at) != Some(json) {
                 transaction
-                    .prepare_cached("INSERT OR REPLACE INTO records(kind, id, json) VALUES (?1, ?2, ?3)")
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO records(kind, id, json) VALUES (?1, ?2, ?3)",
+                    )
                     .and_then(|mut put| put.execute(params![at.0, at.1, json]))
                     .map_err(&fail)?;
             }
