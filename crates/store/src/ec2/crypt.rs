@@ -316,7 +316,12 @@ mod tests {
                 Digest::of(&key.address(b"x")).short(),
                 Digest::of(&key.map_proof(b"x")).short()
             ),
-            (String::new(), String::new(), String::new(), String::new())
+            (
+                "8b0f699c641a".to_owned(),
+                "962367505d52".to_owned(),
+                "6884e7b98979".to_owned(),
+                "e537cccf0bb1".to_owned()
+            )
         );
         key.decrypt_sectors(5, &mut sectors);
         assert!(is_zero(&sectors));

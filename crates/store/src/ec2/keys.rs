@@ -156,18 +156,19 @@ impl Keys<'_> {
             let word = bytes.get(at..at + 4)?.try_into().ok()?;
             Some(u32::from_le_bytes(word))
         };
-        if bytes.get(..8) != Some(MAGIC) {
+        let (Some(MAGIC), Some(version), Some(count)) = (bytes.first_chunk(), word(8), word(12))
+        else {
             return Err(Ec2Error::damaged(path, "not a key file"));
-        }
-        if word(8) != Some(VERSION) {
+        };
+        if version != VERSION {
             return Err(Ec2Error::Version {
                 path,
-                found: word(8).unwrap_or(0).into(),
+                found: version.into(),
                 known: VERSION.into(),
             });
         }
         let (body, sum) = bytes.split_at(bytes.len().saturating_sub(32));
-        let count = word(12).unwrap_or(0) as usize;
+        let count = count as usize;
         if count == 0
             || body.len() != HEADER + 32 * count
             || Digest::of(body).as_bytes().as_slice() != sum

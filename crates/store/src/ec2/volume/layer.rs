@@ -33,7 +33,8 @@ const _: () = assert!(GRAIN * GRAINS as u64 == BLOCK_BYTES && SECTOR as u64 == G
 const MAGIC: &[u8; 8] = b"AMIFMASK";
 const VERSION: u32 = 1;
 const HEADER: u64 = 4096;
-const PAGE: u64 = 4096;
+const PAGE_LEN: usize = 4096;
+const PAGE: u64 = PAGE_LEN as u64;
 /// Masks on a page of the file.
 const PER_PAGE: u64 = PAGE / 16;
 
@@ -41,7 +42,7 @@ const PER_PAGE: u64 = PAGE / 16;
 #[derive(Debug)]
 struct Page {
     /// Two words for each block, the lower first.
-    words: [AtomicU64; 2 * PER_PAGE as usize],
+    words: [AtomicU64; PAGE_LEN / 8],
     /// Not as on the disk.
     dirty: AtomicBool,
 }
@@ -207,7 +208,7 @@ impl Layer {
             if at >= end {
                 break;
             }
-            let mut raw = [0; PAGE as usize];
+            let mut raw = [0; PAGE_LEN];
             self.mask
                 .read_exact_at(&mut raw, at)
                 .map_err(Ec2Error::io("read", &self.mask_path))?;

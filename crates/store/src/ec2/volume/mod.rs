@@ -27,6 +27,7 @@ use rustix::fs::FlockOperation;
 
 use self::layer::{GRAIN, GRAINS, Layer, data_path, low_bits, mask_path};
 use self::meta::{BaseMeta, Meta};
+use super::crypt::SECTOR;
 use super::import::{DataBlocks, Import};
 use super::{
     BLOCK_BYTES, Check, DataKey, Ec2, Ec2Error, Hold, MAX_VOLUME_BYTES, MapInfo, SnapshotReader,
@@ -580,13 +581,13 @@ impl VolumeFile {
         for (block, range) in pieces(offset, len) {
             let inner = range.start.next_multiple_of(GRAIN)..range.end / GRAIN * GRAIN;
             if inner.start >= inner.end {
-                let zeros = [0; 2 * GRAIN as usize];
+                let zeros = [0; 2 * SECTOR];
                 let len = usize::try_from(range.end - range.start).unwrap_or(0);
                 self.write_block(&stack, block, &zeros[..len], range.start)?;
                 continue;
             }
             for edge in [range.start..inner.start, inner.end..range.end] {
-                let zeros = [0; GRAIN as usize];
+                let zeros = [0; SECTOR];
                 let len = usize::try_from(edge.end - edge.start).unwrap_or(0);
                 if len > 0 {
                     self.write_block(&stack, block, &zeros[..len], edge.start)?;
