@@ -32,6 +32,7 @@ mod atomic;
 mod blob;
 mod catalog;
 mod dirfd;
+pub mod ec2;
 mod error;
 mod harvest;
 mod home;

@@ -6,6 +6,7 @@
 
 mod common;
 mod crash;
+mod ec2;
 mod extractors;
 mod harvest;
 mod materialise;

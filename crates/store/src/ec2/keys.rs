@@ -1,0 +1,289 @@
+//! Key material, and the data keys wrapped under it.
+//!
+//! `keys/<key id>`:
+//!
+//! ```text
+//! 0    8   "AMIFKEYS"
+//! 8    4   version 1, little-endian
+//! 12   4   number n of material versions, 1 to 4096
+//! 16   32n material, version 1 first
+//! end  32  SHA-256 of all before: a damaged file is not taken for a wrong key
+//! ```
+//!
+//! A data key is wrapped under the newest material of a key with AES-256-GCM; associated data: `"amiforge data key 1"`, a zero byte, the key
+//! id (36 bytes), the data key id (32 bytes), the version (4 bytes, little-endian).
+
+use std::path::PathBuf;
+
+use amiforge_ami::ec2::{Encryption, KeyId};
+use amiforge_types::Digest;
+use rusqlite::{OptionalExtension as _, params};
+use zeroize::Zeroizing;
+
+use super::crypt::{Secret, random, unwrap, wrap};
+use super::files::{read_limited, write_private};
+use super::{DataKey, Ec2, Ec2Error, Hold};
+use crate::atomic::sync_dir;
+
+const MAGIC: &[u8; 8] = b"AMIFKEYS";
+const VERSION: u32 = 1;
+const MAX_VERSIONS: usize = 4096;
+const HEADER: usize = 16;
+
+/// The key store: material of keys, 32 bytes for each version, which never leaves it.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys<'a> {
+    ec2: &'a Ec2,
+}
+
+impl Ec2 {
+    /// The key store.
+    #[must_use]
+    pub fn keys(&self) -> Keys<'_> {
+        Keys { ec2: self }
+    }
+}
+
+impl Keys<'_> {
+    /// Makes material for a new key.
+    ///
+    /// # Errors
+    /// [`Ec2Error::KeyExists`].
+    pub fn create(&self, key: &KeyId) -> Result<(), Ec2Error> {
+        let _lock = self.lock()?;
+        let path = self.path(key);
+        if path.symlink_metadata().is_ok() {
+            return Err(Ec2Error::KeyExists {
+                key: key.clone(),
+                path,
+            });
+        }
+        let mut secret = Secret::default();
+        random(&mut *secret)?;
+        self.write(key, &[secret])
+    }
+
+    /// Adds a version of material: new data keys are wrapped under it, older ones stay readable. Gives its number.
+    ///
+    /// # Errors
+    /// [`Ec2Error::NoMaterial`] for an unknown key.
+    pub fn rotate(&self, key: &KeyId) -> Result<u32, Ec2Error> {
+        let _lock = self.lock()?;
+        let mut versions = self.material(key)?;
+        if versions.len() == MAX_VERSIONS {
+            return Err(Ec2Error::damaged(
+                self.path(key),
+                "no room for more versions",
+            ));
+        }
+        let mut secret = Secret::default();
+        random(&mut *secret)?;
+        versions.push(secret);
+        self.write(key, &versions)?;
+        Ok(u32::try_from(versions.len()).unwrap_or(u32::MAX))
+    }
+
+    /// How many versions a key has; `None` without material.
+    pub fn versions(&self, key: &KeyId) -> Result<Option<u32>, Ec2Error> {
+        match self.material(key) {
+            Ok(versions) => Ok(u32::try_from(versions.len()).ok()),
+            Err(Ec2Error::NoMaterial { .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Destroys a key's material: whatever is encrypted under it can never be read again. Content when there is none.
+    ///
+    /// The file is overwritten before it goes; what a file system with a journal or copies of its own keeps of it is beyond reach.
+    pub fn destroy(&self, key: &KeyId) -> Result<(), Ec2Error> {
+        let _lock = self.lock()?;
+        let path = self.path(key);
+        let gone = self.ec2.temp_path("key");
+        match fs_err::rename(&path, &gone) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(Ec2Error::io("remove", path)(e)),
+        }
+        sync_dir(&self.ec2.dir("keys"))?;
+        let wipe = || {
+            let len = std::fs::metadata(&gone)?.len();
+            let file = std::fs::OpenOptions::new().write(true).open(&gone)?;
+            let zeros = vec![0; usize::try_from(len.min(1 << 20)).unwrap_or(0)];
+            std::os::unix::fs::FileExt::write_all_at(&file, &zeros, 0)?;
+            file.sync_all()?;
+            std::fs::remove_file(&gone)
+        };
+        wipe().map_err(Ec2Error::io("overwrite", &gone))
+    }
+
+    fn path(&self, key: &KeyId) -> PathBuf {
+        self.ec2.dir("keys").join(key.as_str())
+    }
+
+    fn lock(&self) -> Result<crate::LayerLock, Ec2Error> {
+        loop {
+            if let Some(lock) = crate::lock::lock(&self.ec2.dir("keys.lock"), true)? {
+                return Ok(lock);
+            }
+        }
+    }
+
+    fn write(&self, key: &KeyId, versions: &[Secret]) -> Result<(), Ec2Error> {
+        // With all its room at once: growing would leave copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(HEADER + 32 * versions.len() + 32));
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&u32::try_from(versions.len()).unwrap_or(0).to_le_bytes());
+        for secret in versions {
+            bytes.extend_from_slice(&**secret);
+        }
+        let sum = Digest::of(&bytes);
+        bytes.extend_from_slice(sum.as_bytes());
+        write_private(self.ec2.session().dir(), &self.path(key), &bytes)
+    }
+
+    /// All versions, at least one.
+    fn material(&self, key: &KeyId) -> Result<Vec<Secret>, Ec2Error> {
+        let path = self.path(key);
+        let limit = HEADER + 32 * MAX_VERSIONS + 32;
+        let Some(bytes) = read_limited(&path, limit as u64)?.map(Zeroizing::new) else {
+            return Err(Ec2Error::NoMaterial {
+                key: key.clone(),
+                path,
+            });
+        };
+        let word = |at: usize| {
+            let word = bytes.get(at..at + 4)?.try_into().ok()?;
+            Some(u32::from_le_bytes(word))
+        };
+        let (Some(MAGIC), Some(version), Some(count)) = (bytes.first_chunk(), word(8), word(12))
+        else {
+            return Err(Ec2Error::damaged(path, "not a key file"));
+        };
+        if version != VERSION {
+            return Err(Ec2Error::Version {
+                path,
+                found: version.into(),
+                known: VERSION.into(),
+            });
+        }
+        let (body, sum) = bytes.split_at(bytes.len().saturating_sub(32));
+        let count = count as usize;
+        if count == 0
+            || body.len() != HEADER + 32 * count
+            || Digest::of(body).as_bytes().as_slice() != sum
+        {
+            return Err(Ec2Error::damaged(path, "its length or checksum is wrong"));
+        }
+        let (versions, _) = body[HEADER..].as_chunks::<32>();
+        Ok(versions.iter().map(|bytes| Secret::new(*bytes)).collect())
+    }
+}
+
+impl Ec2 {
+    /// Makes a data key, wrapped under the newest version of `key`. The record that names it ([`DataKey::encryption`]) is to be
+    /// written before the hold ends.
+    ///
+    /// # Errors
+    /// [`Ec2Error::NoMaterial`].
+    pub fn generate_data_key(&self, _hold: &Hold, key: &KeyId) -> Result<DataKey, Ec2Error> {
+        let made = DataKey::generate(key.clone())?;
+        self.keep(key, &made)?;
+        Ok(made)
+    }
+
+    /// Opens a data key.
+    ///
+    /// # Errors
+    /// [`Ec2Error::NoDataKey`], [`Ec2Error::NoMaterial`], [`Ec2Error::NoMaterialVersion`], [`Ec2Error::WrongMaterial`].
+    pub fn open_data_key(&self, encryption: &Encryption) -> Result<DataKey, Ec2Error> {
+        let Encryption {
+            key_id,
+            data_key_id,
+        } = encryption;
+        let fail = self.db().error("read");
+        let row = self.db().read(|transaction| {
+            transaction
+                .prepare_cached("SELECT version, wrapped FROM data_keys WHERE id = ?1 AND key = ?2")
+                .and_then(|mut query| {
+                    query
+                        .query_row(
+                            params![&data_key_id.as_bytes()[..], key_id.as_str()],
+                            |row| Ok((row.get::<_, u32>(0)?, row.get::<_, Vec<u8>>(1)?)),
+                        )
+                        .optional()
+                })
+                .map_err(&fail)
+        })?;
+        let Some((version, wrapped)) = row else {
+            return Err(Ec2Error::NoDataKey {
+                key: key_id.clone(),
+                data_key: *data_key_id,
+            });
+        };
+        let material = self.keys().material(key_id)?;
+        let index = usize::try_from(version).unwrap_or(0).checked_sub(1);
+        let Some(material) = index.and_then(|index| material.get(index)) else {
+            return Err(Ec2Error::NoMaterialVersion {
+                key: key_id.clone(),
+                version,
+                path: self.keys().path(key_id),
+            });
+        };
+        unwrap(material, &wrapped, &context(encryption, version))
+            .map(|secret| DataKey::new(key_id.clone(), secret))
+            .filter(|key| key.id() == *data_key_id)
+            .ok_or_else(|| Ec2Error::WrongMaterial {
+                key: key_id.clone(),
+                data_key: *data_key_id,
+            })
+    }
+
+    /// Wraps the same data key under the newest version of another key (or of the same one, after a rotation); what it was wrapped
+    /// under before stays until no record names it. No block is touched.
+    ///
+    /// # Errors
+    /// Those of [`Ec2::open_data_key`] and [`Ec2::generate_data_key`].
+    pub fn rewrap(
+        &self,
+        _hold: &Hold,
+        encryption: &Encryption,
+        to: &KeyId,
+    ) -> Result<DataKey, Ec2Error> {
+        let key = self.open_data_key(encryption)?;
+        let key = DataKey::new(to.clone(), key.secret().clone());
+        self.keep(to, &key)?;
+        Ok(key)
+    }
+
+    fn keep(&self, key: &KeyId, data_key: &DataKey) -> Result<(), Ec2Error> {
+        let material = self.keys().material(key)?;
+        let version = u32::try_from(material.len()).unwrap_or(u32::MAX);
+        let Some(newest) = material.last() else {
+            return Err(Ec2Error::damaged(self.keys().path(key), "no material"));
+        };
+        let wrapped = wrap(
+            newest,
+            data_key.secret(),
+            &context(data_key.encryption(), version),
+        )?;
+        let fail = self.db().error("write");
+        self.db().write(|transaction| {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO data_keys(id, key, version, wrapped) VALUES (?1, ?2, ?3, ?4)")
+                .and_then(|mut put| {
+                    put.execute(params![&data_key.id().as_bytes()[..], key.as_str(), version, wrapped])
+                })
+                .map_err(&fail)
+        })?;
+        Ok(())
+    }
+}
+
+fn context(encryption: &Encryption, version: u32) -> Vec<u8> {
+    let mut context = b"amiforge data key 1\0".to_vec();
+    context.extend_from_slice(encryption.key_id.as_str().as_bytes());
+    context.extend_from_slice(encryption.data_key_id.as_bytes());
+    context.extend_from_slice(&version.to_le_bytes());
+    context
+}
