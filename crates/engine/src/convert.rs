@@ -6,7 +6,7 @@ use std::sync::Arc;
 use amiforge_disk::{Extents, Format};
 use amiforge_types::{BlobTable, ReadAt};
 
-use crate::diskfiles::{Checksums, DiskFilesReport, OutputRequest};
+use crate::diskfiles::{Checksums, Declared, DiskFilesReport, OutputRequest};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::look::open_disk_as;
 use crate::settings::Engine;
@@ -31,19 +31,38 @@ impl Engine {
         let declared = request.output.declared()?;
         self.stage("read", request.input.display().to_string());
         let (format, disk, _) = open_disk_as(&request.input, request.from, request.named_files)?;
+        // A raw disk that nobody has to look at is copied by the kernel, which keeps the holes.
+        let copied = format == Format::Raw && request.output.checksums == Checksums::None;
+        let looked_at = !copied || declared.iter().any(|d| !d.is_raw());
+        self.emit_disk(disk, &request.output, &declared, looked_at, &context)
+    }
+
+    /// Writes a disk to files.
+    pub(crate) fn write_disk(
+        &self,
+        disk: Box<dyn ReadAt>,
+        output: &OutputRequest,
+    ) -> Result<DiskFilesReport, EngineError> {
+        let declared = output.declared()?;
+        let context = || {
+            let files = output.files.iter().map(|f| f.display().to_string());
+            format!("cannot write {}", files.collect::<Vec<_>>().join(", "))
+        };
+        self.emit_disk(disk, output, &declared, true, &context)
+    }
+
+    fn emit_disk(
+        &self,
+        disk: Box<dyn ReadAt>,
+        output: &OutputRequest,
+        declared: &[Declared<'_>],
+        looked_at: bool,
+        context: &dyn Fn() -> String,
+    ) -> Result<DiskFilesReport, EngineError> {
         let disk: Arc<dyn ReadAt> = Arc::from(disk);
         let mut blobs = BlobTable::new();
         let id = blobs.add(disk.clone());
         let extents = Extents::of_disk(&*disk, id).or_fail(ErrorKind::Failed, context)?;
-        // A raw disk that nobody has to look at is copied by the kernel, which keeps the holes.
-        let copied = format == Format::Raw && request.output.checksums == Checksums::None;
-        self.write_disk_files(
-            &extents,
-            &blobs,
-            &request.output,
-            &declared,
-            !copied || declared.iter().any(|d| !d.is_raw()),
-            &context,
-        )
+        self.write_disk_files(&extents, &blobs, output, declared, looked_at, context)
     }
 }

@@ -105,6 +105,18 @@ pub(crate) fn format_of(
 }
 
 impl OutputRequest {
+    /// One file, as it is, without digests.
+    #[must_use]
+    pub fn plain(file: &Path) -> Self {
+        Self {
+            files: vec![file.to_owned()],
+            compression: Compression::None,
+            subformat: Subformat::Default,
+            reuse: None,
+            checksums: Checksums::None,
+        }
+    }
+
     /// Checks the request as far as that goes before anything is read.
     pub(crate) fn declared(&self) -> Result<Vec<Declared<'_>>, EngineError> {
         let invalid = |text: String| Err(EngineError::new(ErrorKind::Invalid, text));

@@ -17,6 +17,7 @@ mod diff;
 mod diskfiles;
 mod disks;
 mod doctor;
+pub mod ec2;
 mod error;
 mod event;
 mod export;

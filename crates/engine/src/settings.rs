@@ -47,10 +47,14 @@ pub struct Settings {
     pub agent: &'static [u8],
     /// A kernel package for machines that steps run in, in place of Debian's newest.
     pub builder_kernel: Option<PathBuf>,
+    /// The account that EC2 operations are of, unless they say another one.
+    pub account: Option<String>,
+    /// The region, likewise.
+    pub region: Option<String>,
 }
 
 impl Settings {
-    /// Reads `AMIFORGE_HOME`, `AMIFORGE_SANDBOX`, `AMIFORGE_BUILDER_KERNEL`, the XDG variables, `SOURCE_DATE_EPOCH` and the clock.
+    /// Reads `AMIFORGE_HOME`, `AMIFORGE_ACCOUNT`, `AMIFORGE_REGION`, `AMIFORGE_SANDBOX`, `AMIFORGE_BUILDER_KERNEL`, the XDG variables, `SOURCE_DATE_EPOCH` and the clock.
     pub fn from_environment(
         events: Arc<dyn EventSink>,
         helper: Helper,
@@ -102,6 +106,8 @@ impl Settings {
             builder_kernel: std::env::var_os("AMIFORGE_BUILDER_KERNEL")
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
+            account: variable("AMIFORGE_ACCOUNT").filter(|text| !text.is_empty()),
+            region: variable("AMIFORGE_REGION").filter(|text| !text.is_empty()),
         })
     }
 }

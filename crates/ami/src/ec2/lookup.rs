@@ -1,7 +1,9 @@
 //! Finding a resource that a request names: what the caller may not see is not there.
 
 use super::check::{Api, image_id, instance_id, no_snapshot, snapshot_id};
-use super::{AccountId, Caller, Effects, Image, Instance, Region, Snapshot, SnapshotState, State, Tags};
+use super::{
+    AccountId, Caller, Effects, Image, Instance, Region, Snapshot, SnapshotState, State, Tags,
+};
 use crate::{CreationDate, SnapshotId};
 
 impl State {
@@ -19,7 +21,10 @@ impl State {
     /// `InvalidSnapshot.NotFound`; the keys of an encrypted one have to be usable, too.
     pub fn readable_snapshot(&self, caller: &Caller, id: &str) -> Api<&Snapshot> {
         let id = snapshot_id(id)?;
-        let snapshot = self.snapshots.get(&id).filter(|s| s.readable_by(&caller.account));
+        let snapshot = self
+            .snapshots
+            .get(&id)
+            .filter(|s| s.readable_by(&caller.account));
         let snapshot = snapshot.ok_or_else(|| no_snapshot(id.as_str()))?;
         if let Some(encryption) = &snapshot.encryption {
             self.key_usable(&caller.account, &encryption.key_id)?;
@@ -31,7 +36,13 @@ impl State {
 impl Snapshot {
     /// A complete snapshot of a volume of this size, in GiB, without blocks.
     #[must_use]
-    pub fn completed(id: SnapshotId, owner: AccountId, region: Region, size: u32, at: CreationDate) -> Self {
+    pub fn completed(
+        id: SnapshotId,
+        owner: AccountId,
+        region: Region,
+        size: u32,
+        at: CreationDate,
+    ) -> Self {
         Self {
             snapshot_id: id,
             owner,

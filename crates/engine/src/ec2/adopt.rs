@@ -6,7 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
-use amiforge_ami::ec2::{AccountId, AdoptImage, Caller, Image, ImageState, Region, Snapshot, State, Tags};
+use amiforge_ami::ec2::{
+    AccountId, AdoptImage, Caller, Image, ImageState, Region, Snapshot, State, Tags,
+};
 use amiforge_ami::{
     ArtifactFormat, BlockDeviceMapping, DeviceName, ImageId, Manifest, MappingTarget, SnapshotId,
     VolumeInfo,
@@ -32,16 +34,25 @@ impl Desk<'_> {
             let state = self.read()?;
             let id = built.manifest.image_id.clone();
             let known = state.images.get(&id).is_some_and(|i| {
-                i.state != ImageState::Deregistered && i.owner == self.caller.account && i.region == self.caller.region
+                i.state != ImageState::Deregistered
+                    && i.owner == self.caller.account
+                    && i.region == self.caller.region
             });
-            return if known { Ok(id.to_string()) } else { Ok(self.adopt(&built)?.to_string()) };
+            return if known {
+                Ok(id.to_string())
+            } else {
+                Ok(self.adopt(&built)?.to_string())
+            };
         }
         if text.starts_with("ami-") {
             return Ok(text.to_owned());
         }
         let state = self.read()?;
         let mut named = state.images.values().filter(|i| {
-            i.name == text && i.state != ImageState::Deregistered && i.region == self.caller.region && i.owner == self.caller.account
+            i.name == text
+                && i.state != ImageState::Deregistered
+                && i.region == self.caller.region
+                && i.owner == self.caller.account
         });
         match named.next() {
             Some(image) => Ok(image.image_id.to_string()),
@@ -73,7 +84,9 @@ impl Desk<'_> {
             }
             self.store.image(text).or_fail(ErrorKind::Failed, context)?
         } else if let Some((name, version)) = text.split_once('/') {
-            self.store.image_by_name(name, version).or_fail(ErrorKind::Invalid, context)?
+            self.store
+                .image_by_name(name, version)
+                .or_fail(ErrorKind::Invalid, context)?
         } else {
             None
         };
@@ -87,7 +100,10 @@ impl Desk<'_> {
                     && image.state != ImageState::Deregistered
                 {
                     let manifest = manifest_of(&found.manifest)?;
-                    return Ok(Some(Built { manifest, dir: found.path }));
+                    return Ok(Some(Built {
+                        manifest,
+                        dir: found.path,
+                    }));
                 }
                 self.load(found.path, Some(found.image_id)).map(Some)
             }
@@ -97,13 +113,19 @@ impl Desk<'_> {
 
     fn load(&self, dir: PathBuf, wanted: Option<String>) -> Result<Built, EngineError> {
         let context = || format!("{} holds no image that can be run", dir.display());
-        let manifest = read_manifest(&dir).or_fail(ErrorKind::Invalid, context).map_err(|e| {
-            e.with_hint("name a folder that `amiforge build` wrote, or build the image again")
-        })?;
+        let manifest = read_manifest(&dir)
+            .or_fail(ErrorKind::Invalid, context)
+            .map_err(|e| {
+                e.with_hint("name a folder that `amiforge build` wrote, or build the image again")
+            })?;
         if let Some(wanted) = wanted.filter(|id| *id != manifest.image_id.as_str()) {
             return Err(EngineError::new(
                 ErrorKind::Failed,
-                format!("{wanted}: its folder {} holds {} now", dir.display(), manifest.image_id),
+                format!(
+                    "{wanted}: its folder {} holds {} now",
+                    dir.display(),
+                    manifest.image_id
+                ),
             )
             .with_hint("build it again, or name the folder"));
         }
@@ -112,17 +134,31 @@ impl Desk<'_> {
 
     /// Builds of the catalog that the state does not have, as images of the default account and region: for lists.
     pub(super) fn not_adopted(&self, state: &State) -> Result<Vec<Image>, EngineError> {
-        let images = self.store.images().or_fail(ErrorKind::Failed, || "cannot read the catalog".to_owned())?;
+        let images = self
+            .store
+            .images()
+            .or_fail(ErrorKind::Failed, || "cannot read the catalog".to_owned())?;
         let mut shadow = State::default();
         let mut found = Vec::new();
         for image in images {
-            let Ok(manifest) = manifest_of(&image.manifest) else { continue };
-            if state.images.contains_key(&manifest.image_id) || !image.path.join("manifest.json").is_file() {
+            let Ok(manifest) = manifest_of(&image.manifest) else {
+                continue;
+            };
+            if state.images.contains_key(&manifest.image_id)
+                || !image.path.join("manifest.json").is_file()
+            {
                 continue;
             }
             let snapshots = records(&manifest);
-            let request = AdoptImage { manifest: &manifest, snapshots, tags: Tags::new() };
-            let caller = Caller { account: AccountId::local(), region: Region::local() };
+            let request = AdoptImage {
+                manifest: &manifest,
+                snapshots,
+                tags: Tags::new(),
+            };
+            let caller = Caller {
+                account: AccountId::local(),
+                region: Region::local(),
+            };
             let mut fx = Now::new();
             if let Ok(adopted) = shadow.adopt_image(&caller, &request, &mut fx) {
                 found.extend(shadow.images.remove(&adopted.image_id));
@@ -139,7 +175,11 @@ impl Desk<'_> {
             self.import(&hold, built, device, snapshot)?;
         }
         let adopted = self.transact(|state, fx| {
-            let request = AdoptImage { manifest, snapshots: snapshots.clone(), tags: Tags::new() };
+            let request = AdoptImage {
+                manifest,
+                snapshots: snapshots.clone(),
+                tags: Tags::new(),
+            };
             Ok(state.adopt_image(&self.caller, &request, fx)?)
         })?;
         drop(hold);
@@ -147,19 +187,36 @@ impl Desk<'_> {
     }
 
     /// Keeps the blocks of a volume of a build.
-    fn import(&self, hold: &Hold, built: &Built, device: &DeviceName, snapshot: &mut Snapshot) -> Result<(), EngineError> {
+    fn import(
+        &self,
+        hold: &Hold,
+        built: &Built,
+        device: &DeviceName,
+        snapshot: &mut Snapshot,
+    ) -> Result<(), EngineError> {
         let manifest = &built.manifest;
-        let artifact = [ArtifactFormat::Raw, ArtifactFormat::Qcow2].iter().find_map(|format| {
-            manifest.artifacts.iter().find(|a| a.device == *device && a.format == *format)
-        });
+        let artifact = [ArtifactFormat::Raw, ArtifactFormat::Qcow2]
+            .iter()
+            .find_map(|format| {
+                manifest
+                    .artifacts
+                    .iter()
+                    .find(|a| a.device == *device && a.format == *format)
+            });
         let gone = |file: &str| {
             EngineError::new(
                 ErrorKind::Failed,
-                format!("{}: the disk of {device}, {file}, is not in {}", manifest.image_id, built.dir.display()),
+                format!(
+                    "{}: the disk of {device}, {file}, is not in {}",
+                    manifest.image_id,
+                    built.dir.display()
+                ),
             )
             .with_hint("build it again")
         };
-        let Some(artifact) = artifact else { return Err(gone("raw or qcow2")) };
+        let Some(artifact) = artifact else {
+            return Err(gone("raw or qcow2"));
+        };
         let path = built.dir.join(&artifact.file);
         if !path.is_file() {
             return Err(gone(&artifact.file));
@@ -167,7 +224,10 @@ impl Desk<'_> {
         self.engine.stage("adopt", path.display().to_string());
         let (_, disk, _) = open_disk(&path)?;
         let bytes = u64::from(snapshot.volume_size) * GIB;
-        let made = self.ec2.import(hold, &*disk, bytes, None, None).map_err(broken)?;
+        let made = self
+            .ec2
+            .import(hold, &*disk, bytes, None, None)
+            .map_err(broken)?;
         let map = self.ec2.map(&made.map).map_err(broken)?;
         let volume = manifest.volume(device);
         if let Some(volume) = volume
@@ -175,9 +235,14 @@ impl Desk<'_> {
         {
             return Err(EngineError::new(
                 ErrorKind::Failed,
-                format!("{}: its content is not what was built: it was changed", path.display()),
+                format!(
+                    "{}: its content is not what was built: it was changed",
+                    path.display()
+                ),
             )
-            .with_hint("build it again, or `amiforge image register --disk` to make another image of it"));
+            .with_hint(
+                "build it again, or `amiforge image register --disk` to make another image of it",
+            ));
         }
         snapshot.map = Some(made.map);
         snapshot.blocks = made.blocks;
@@ -187,25 +252,35 @@ impl Desk<'_> {
 }
 
 fn manifest_of(value: &serde_json::Value) -> Result<Manifest, EngineError> {
-    Manifest::from_json(value.to_string().as_bytes())
-        .or_fail(ErrorKind::Failed, || "an entry of the catalog is no manifest of a machine image".to_owned())
+    Manifest::from_json(value.to_string().as_bytes()).or_fail(ErrorKind::Failed, || {
+        "an entry of the catalog is no manifest of a machine image".to_owned()
+    })
 }
 
 /// The snapshots of a build's volumes, without their blocks.
 fn records(manifest: &Manifest) -> Vec<(DeviceName, Snapshot)> {
     let record = |mapping: &BlockDeviceMapping| {
-        let MappingTarget::Ebs(ebs) = &mapping.target else { return None };
+        let MappingTarget::Ebs(ebs) = &mapping.target else {
+            return None;
+        };
         let volume = manifest.volume(&mapping.device_name)?;
         let root = mapping.device_name == manifest.root_device_name;
         if VolumeInfo::is_empty(volume) && !root {
             return None;
         }
         let gib = u32::try_from(volume.size.div_ceil(GIB)).unwrap_or(u32::MAX);
-        let id = ebs.snapshot_id.clone().unwrap_or_else(|| SnapshotId::from_digest(&volume.content_digest));
+        let id = ebs
+            .snapshot_id
+            .clone()
+            .unwrap_or_else(|| SnapshotId::from_digest(&volume.content_digest));
         let (account, region) = (AccountId::local(), Region::local());
         let mut snapshot = Snapshot::completed(id, account, region, gib, manifest.creation_date);
         snapshot.description = Some(format!("Built by amiforge for {}", manifest.image_id));
         Some((mapping.device_name.clone(), snapshot))
     };
-    manifest.block_device_mappings.iter().filter_map(record).collect()
+    manifest
+        .block_device_mappings
+        .iter()
+        .filter_map(record)
+        .collect()
 }

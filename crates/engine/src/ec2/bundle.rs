@@ -18,7 +18,12 @@ impl Desk<'_> {
         Err(not_here())
     }
 
-    pub(super) fn make_root_of_bundle(&self, _hold: &Hold, _launch: &Launch, _manifest: &Path) -> Result<(), EngineError> {
+    pub(super) fn make_root_of_bundle(
+        &self,
+        _hold: &Hold,
+        _launch: &Launch,
+        _manifest: &Path,
+    ) -> Result<(), EngineError> {
         Err(not_here())
     }
 

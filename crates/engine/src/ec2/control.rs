@@ -21,7 +21,11 @@ const LINE_MAX: u64 = 1 << 20;
 
 /// What a command asks of a running instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "order", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "order",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase"
+)]
 pub(super) enum Order {
     /// Shut down and end; the state of the record says whether it was stopped or terminated.
     End {
@@ -74,8 +78,14 @@ impl Ordered {
     /// Answers. Who asked may be gone.
     pub(super) fn answer(mut self, result: Result<Value, String>) {
         let answer = match result {
-            Ok(result) => Answer { problem: None, result },
-            Err(problem) => Answer { problem: Some(problem), result: Value::Null },
+            Ok(result) => Answer {
+                problem: None,
+                result,
+            },
+            Err(problem) => Answer {
+                problem: Some(problem),
+                result: Value::Null,
+            },
         };
         let mut line = serde_json::to_vec(&answer).unwrap_or_default();
         line.push(b'\n');
@@ -104,17 +114,26 @@ fn read_order(stream: UnixStream, orders: &Sender<Ordered>) {
     let Ok(line) = read_line(&stream) else { return };
     match serde_json::from_slice(&line) {
         // The receiver goes with the process.
-        Ok(order) => drop(orders.send(Ordered { order, answer: stream })),
+        Ok(order) => drop(orders.send(Ordered {
+            order,
+            answer: stream,
+        })),
         Err(error) => {
             let order = Order::Tags;
-            Ordered { order, answer: stream }.answer(Err(format!("not an order: {error}")));
+            Ordered {
+                order,
+                answer: stream,
+            }
+            .answer(Err(format!("not an order: {error}")));
         }
     }
 }
 
 fn read_line(stream: &UnixStream) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    BufReader::new(stream).take(LINE_MAX).read_until(b'\n', &mut line)?;
+    BufReader::new(stream)
+        .take(LINE_MAX)
+        .read_until(b'\n', &mut line)?;
     if line.ends_with(b"\n") {
         return Ok(line);
     }

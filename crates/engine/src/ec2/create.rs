@@ -55,12 +55,17 @@ impl Filled {
 impl Engine {
     /// Makes an image of an instance. It is shut down cleanly for it and started again, unless `no_reboot` says that its
     /// volumes are to be taken as they are.
-    pub fn create_image(&self, place: &Place, request: &CreateImageRequest) -> Result<CreatedImage, EngineError> {
+    pub fn create_image(
+        &self,
+        place: &Place,
+        request: &CreateImageRequest,
+    ) -> Result<CreatedImage, EngineError> {
         let desk = self.desk(place)?;
         let instance = desk.instance(&request.instance_id)?;
         let mut wanted = request.clone();
         wanted.dry_run = place.dry_run;
-        let created = desk.transact(|state, fx| Ok(state.create_image(&desk.caller, &wanted, fx)?))?;
+        let created =
+            desk.transact(|state, fx| Ok(state.create_image(&desk.caller, &wanted, fx)?))?;
         let image_id = created.image_id.clone();
         let live = instance.state == InstanceState::Running;
         let done = if live {
@@ -71,7 +76,15 @@ impl Engine {
             };
             desk.order(&instance.instance_id, &order)
         } else {
-            self.of_stopped(&desk, &image_id, &created.snapshots.iter().map(|s| s.volume_id.clone()).collect::<Vec<_>>())
+            self.of_stopped(
+                &desk,
+                &image_id,
+                &created
+                    .snapshots
+                    .iter()
+                    .map(|s| s.volume_id.clone())
+                    .collect::<Vec<_>>(),
+            )
         };
         match done {
             Ok(answer) => Ok(CreatedImage {
@@ -82,7 +95,10 @@ impl Engine {
                 not_frozen: answer["notFrozen"].as_str().map(str::to_owned),
             }),
             Err(error) => {
-                let reason = StateReason { code: "Server.InternalError".to_owned(), message: error.with_causes() };
+                let reason = StateReason {
+                    code: "Server.InternalError".to_owned(),
+                    message: error.with_causes(),
+                };
                 // Its process may have ended in the middle: the image is not left pending.
                 let _ = desk.transact(|state, _| Ok(state.fail_image(&image_id, reason)?));
                 Err(error)
@@ -90,10 +106,18 @@ impl Engine {
         }
     }
 
-    fn of_stopped(&self, desk: &Desk<'_>, image_id: &ImageId, ids: &[VolumeId]) -> Result<Value, EngineError> {
+    fn of_stopped(
+        &self,
+        desk: &Desk<'_>,
+        image_id: &ImageId,
+        ids: &[VolumeId],
+    ) -> Result<Value, EngineError> {
         let mut volumes = Vec::new();
         for id in ids {
-            volumes.push((id.clone(), Arc::new(desk.ec2.open_volume(id).map_err(broken)?)));
+            volumes.push((
+                id.clone(),
+                Arc::new(desk.ec2.open_volume(id).map_err(broken)?),
+            ));
         }
         Ok(fill(desk, image_id, &volumes, || {})?.with(&Value::Null))
     }
@@ -110,24 +134,35 @@ pub(super) fn fill(
     let hold = desk.ec2.hold().map_err(broken)?;
     let state = desk.read()?;
     let image = state.images.get(image_id);
-    let image = image.ok_or_else(|| EngineError::new(ErrorKind::Failed, format!("{image_id} is not there")))?;
+    let image = image
+        .ok_or_else(|| EngineError::new(ErrorKind::Failed, format!("{image_id} is not there")))?;
     let wanted: BTreeMap<VolumeId, SnapshotId> = state
         .snapshots_of(image)
         .filter(|s| s.map.is_none())
         .filter_map(|s| Some((s.volume_id.clone()?, s.snapshot_id.clone())))
         .collect();
-    let volumes: Vec<_> = volumes.iter().filter(|(id, _)| wanted.contains_key(id)).collect();
+    let volumes: Vec<_> = volumes
+        .iter()
+        .filter(|(id, _)| wanted.contains_key(id))
+        .collect();
     // Side by side, so that they are of one point in time as far as that goes without stopping the machine.
     let made: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = volumes.iter().map(|(_, v)| scope.spawn(|| v.snapshot(&hold))).collect();
-        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+        let threads: Vec<_> = volumes
+            .iter()
+            .map(|(_, v)| scope.spawn(|| v.snapshot(&hold)))
+            .collect();
+        threads
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect()
     });
     taken();
     let mut filled = Filled::default();
     let mut contents = Vec::new();
     let mut snapshots: Vec<VolumeSnapshot> = Vec::new();
     for ((id, _), made) in volumes.iter().zip(made) {
-        let made = made.map_err(|_| EngineError::new(ErrorKind::Internal, "a snapshot thread panicked"))?;
+        let made =
+            made.map_err(|_| EngineError::new(ErrorKind::Internal, "a snapshot thread panicked"))?;
         let snapshot = made.map_err(broken)?;
         filled.blocks += snapshot.info.blocks;
         filled.stored_blocks += snapshot.info.stored;
@@ -143,7 +178,8 @@ pub(super) fn fill(
     for ((_, volume), snapshot) in volumes.iter().zip(&snapshots) {
         // The next snapshot costs more, and nothing else.
         if let Err(error) = volume.rebase(&hold, snapshot) {
-            desk.engine.warn(format!("{}: {}", volume.id(), crate::error::chain(&error)));
+            desk.engine
+                .warn(format!("{}: {}", volume.id(), crate::error::chain(&error)));
         }
     }
     Ok(filled)

@@ -10,7 +10,7 @@ use amiforge_ami::ec2::{
 };
 use amiforge_store::Store;
 use amiforge_store::ec2::{DataKey, Ec2, Ec2Error};
-use amiforge_types::Timestamp;
+use amiforge_types::{Digest, Timestamp};
 
 use crate::error::{EngineError, ErrorKind};
 use crate::settings::Engine;
@@ -50,7 +50,18 @@ impl Effects for Now {
     }
 
     fn random(&mut self) -> u128 {
-        amiforge_store::ec2::random_u128()
+        // The kernel has always some; ids need no secret, only no repetition.
+        amiforge_store::ec2::random_u128().unwrap_or_else(|_| {
+            let now = std::time::SystemTime::now();
+            let text = format!(
+                "{now:?} {} {:?}",
+                std::process::id(),
+                std::thread::current().id()
+            );
+            u128::from_le_bytes(std::array::from_fn(|i| {
+                Digest::of(text.as_bytes()).as_bytes()[i]
+            }))
+        })
     }
 }
 
@@ -60,14 +71,20 @@ pub(super) enum Refused {
     Api(ApiError),
     Store(Ec2Error),
     /// The folder of an instance cannot be used.
-    Folder { path: PathBuf, source: std::io::Error },
+    Folder {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     /// Another process is just starting the instance, or ending it.
     Busy(InstanceId),
 }
 
 impl Refused {
     pub(super) fn folder(path: &Path, source: std::io::Error) -> Self {
-        Self::Folder { path: path.to_owned(), source }
+        Self::Folder {
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -88,11 +105,17 @@ impl From<Refused> for EngineError {
         match refused {
             Refused::Api(error) => refusal(error),
             Refused::Store(error) => broken(error),
-            Refused::Folder { path, source } => {
-                EngineError::wrap(ErrorKind::Failed, format!("cannot use {}", path.display()), source, None::<String>)
-            }
-            Refused::Busy(id) => EngineError::new(ErrorKind::Failed, format!("{id} is just being started or ended"))
-                .with_hint("try again in a moment"),
+            Refused::Folder { path, source } => EngineError::wrap(
+                ErrorKind::Failed,
+                format!("cannot use {}", path.display()),
+                source,
+                None::<String>,
+            ),
+            Refused::Busy(id) => EngineError::new(
+                ErrorKind::Failed,
+                format!("{id} is just being started or ended"),
+            )
+            .with_hint("try again in a moment"),
         }
     }
 }
@@ -106,7 +129,11 @@ pub(super) fn refusal(error: ApiError) -> EngineError {
             error.code,
             ErrorCode::MissingParameter | ErrorCode::InvalidFilter | ErrorCode::InvalidRegion
         );
-    let kind = if usage { ErrorKind::Invalid } else { ErrorKind::Failed };
+    let kind = if usage {
+        ErrorKind::Invalid
+    } else {
+        ErrorKind::Failed
+    };
     EngineError::new(kind, error.to_string())
 }
 
@@ -122,7 +149,12 @@ pub(super) fn broken(error: Ec2Error) -> EngineError {
         error if error.is_disk_full() => Some("make room; nothing was changed"),
         _ => None,
     };
-    EngineError::wrap(ErrorKind::Failed, "the store of images and volumes", error, hint)
+    EngineError::wrap(
+        ErrorKind::Failed,
+        "the store of images and volumes",
+        error,
+        hint,
+    )
 }
 
 impl Engine {
@@ -141,7 +173,13 @@ impl Engine {
         };
         let store = self.open_store()?;
         let ec2 = store.ec2().map_err(broken)?;
-        Ok(Desk { engine: self, store, ec2, caller, dry_run: place.dry_run })
+        Ok(Desk {
+            engine: self,
+            store,
+            ec2,
+            caller,
+            dry_run: place.dry_run,
+        })
     }
 }
 
@@ -174,7 +212,13 @@ impl Desk<'_> {
     }
 
     /// The data key of what is encrypted.
-    pub(super) fn data_key(&self, encryption: Option<&Encryption>) -> Result<Option<DataKey>, EngineError> {
-        encryption.map(|e| self.ec2.open_data_key(e)).transpose().map_err(broken)
+    pub(super) fn data_key(
+        &self,
+        encryption: Option<&Encryption>,
+    ) -> Result<Option<DataKey>, EngineError> {
+        encryption
+            .map(|e| self.ec2.open_data_key(e))
+            .transpose()
+            .map_err(broken)
     }
 }

@@ -48,7 +48,9 @@ impl MachineLock {
 impl Desk<'_> {
     /// The folder of an instance, which may not be there.
     pub(super) fn folder(&self, id: &InstanceId) -> Folder {
-        Folder { path: self.ec2.path().join("instances").join(id.as_str()) }
+        Folder {
+            path: self.ec2.path().join("instances").join(id.as_str()),
+        }
     }
 }
 
@@ -59,7 +61,10 @@ impl Folder {
 
     /// Makes the folder, when it is not there, and locks it; `None` while there is a machine.
     pub(super) fn lock(&self) -> io::Result<Option<MachineLock>> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.path)?;
         let file = std::fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -100,7 +105,10 @@ impl Folder {
         for entry in std::fs::read_dir(&self.path)? {
             let entry = entry?;
             let name = entry.file_name();
-            if ![CONSOLE, PROCESS_LOG, "lock"].iter().any(|kept| name == *kept) {
+            if ![CONSOLE, PROCESS_LOG, "lock"]
+                .iter()
+                .any(|kept| name == *kept)
+            {
                 std::fs::remove_file(entry.path())?;
             }
         }

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use amiforge_ami::ec2::{
     CopyImageRequest, CreateTagsRequest, DeleteTag, DeleteTagsRequest, DeprecateImageRequest,
-    DeregisterImageRequest, DescribeImagesRequest, DescribeImagesResult, EbsRequest, Effects as _, Image, ImageRequest,
-    ImageState, LaunchPermissionRequest, MappingRequest, ModifySnapshotRequest, ProtectImageRequest,
-    RegisterImageRequest, Snapshot, SnapshotContent, StateReason, Tag, Tags, VolumePermissionChanges,
-    VolumePermissionRequest,
+    DeregisterImageRequest, DescribeImagesRequest, DescribeImagesResult, EbsRequest, Effects as _,
+    Image, ImageRequest, ImageState, LaunchPermissionRequest, MappingRequest,
+    ModifySnapshotRequest, ProtectImageRequest, RegisterImageRequest, Snapshot, SnapshotContent,
+    StateReason, Tag, Tags, VolumePermissionChanges, VolumePermissionRequest,
 };
 use amiforge_ami::{ImageId, MappingTarget, SnapshotId};
 use amiforge_store::ec2::{BLOCK_BYTES, BlockMap};
@@ -102,47 +102,78 @@ impl Desk<'_> {
     pub(super) fn image(&self, text: &str) -> Result<Image, EngineError> {
         let id = self.image_id(text)?;
         let state = self.read()?;
-        state.image_of(&self.caller, &id, &Now::new()).map_err(refusal).cloned()
+        state
+            .image_of(&self.caller, &id, &Now::new())
+            .map_err(refusal)
+            .cloned()
     }
 }
 
 impl Engine {
     /// Images that can be seen, in the shape of `DescribeImages`; builds that nothing was done with yet among them.
-    pub fn images(&self, place: &Place, request: &ImagesRequest) -> Result<DescribeImagesResult, EngineError> {
+    pub fn images(
+        &self,
+        place: &Place,
+        request: &ImagesRequest,
+    ) -> Result<DescribeImagesResult, EngineError> {
         let desk = self.desk(place)?;
         let mut state = desk.read()?;
         let fx = Now::new();
         state.expire(fx.now());
         if request.recycle_bin {
             let images = state.images_in_bin(&desk.caller);
-            let images = images.into_iter().map(|i| state.describe_image(&desk.caller, i, fx.now())).collect();
-            return Ok(DescribeImagesResult { images, ..Default::default() });
+            let images = images
+                .into_iter()
+                .map(|i| state.describe_image(&desk.caller, i, fx.now()))
+                .collect();
+            return Ok(DescribeImagesResult {
+                images,
+                ..Default::default()
+            });
         }
         for image in desk.not_adopted(&state)? {
             state.images.insert(image.image_id.clone(), image);
         }
-        state.describe_images(&desk.caller, &request.describe, &fx).map_err(refusal)
+        state
+            .describe_images(&desk.caller, &request.describe, &fx)
+            .map_err(refusal)
     }
 
     /// One image.
     pub fn image(&self, place: &Place, image: &str) -> Result<Value, EngineError> {
         let desk = self.desk(place)?;
         let image = desk.image(image)?;
-        let described = desk.read()?.describe_image(&desk.caller, &image, Self::wall_clock());
+        let described = desk
+            .read()?
+            .describe_image(&desk.caller, &image, Self::wall_clock());
         serde_json::to_value(described).or_fail(ErrorKind::Internal, || "an image".to_owned())
     }
 
     /// Registers an image from snapshots.
-    pub fn register_image(&self, place: &Place, request: &RegisterImageRequest) -> Result<ImageId, EngineError> {
+    pub fn register_image(
+        &self,
+        place: &Place,
+        request: &RegisterImageRequest,
+    ) -> Result<ImageId, EngineError> {
         let desk = self.desk(place)?;
-        let facts = request.image_location.as_deref().map(|path| desk.bundle_facts(Path::new(path))).transpose()?;
+        let facts = request
+            .image_location
+            .as_deref()
+            .map(|path| desk.bundle_facts(Path::new(path)))
+            .transpose()?;
         let mut wanted = request.clone();
         wanted.dry_run = place.dry_run;
-        desk.transact(|state, fx| Ok(state.register_image(&desk.caller, &wanted, facts.as_ref(), fx)?))
+        desk.transact(|state, fx| {
+            Ok(state.register_image(&desk.caller, &wanted, facts.as_ref(), fx)?)
+        })
     }
 
     /// Makes a disk file the root of a new image.
-    pub fn register_disk(&self, place: &Place, request: &RegisterDisk) -> Result<ImageId, EngineError> {
+    pub fn register_disk(
+        &self,
+        place: &Place,
+        request: &RegisterDisk,
+    ) -> Result<ImageId, EngineError> {
         let desk = self.desk(place)?;
         let (_, disk, _) = open_disk(&request.disk)?;
         let gib = u32::try_from(disk.size().div_ceil(GIB)).unwrap_or(u32::MAX);
@@ -155,8 +186,14 @@ impl Engine {
             Ok((id, encryption))
         })?;
         let made = (|| {
-            let key = encryption.as_ref().map(|e| desk.ec2.create_data_key(&hold, e)).transpose().map_err(broken)?;
-            desk.ec2.import(&hold, &*disk, u64::from(gib) * GIB, key.as_ref(), None).map_err(broken)
+            let key = encryption
+                .as_ref()
+                .map(|e| desk.ec2.create_data_key(&hold, e))
+                .transpose()
+                .map_err(broken)?;
+            desk.ec2
+                .import(&hold, &*disk, u64::from(gib) * GIB, key.as_ref(), None)
+                .map_err(broken)
         })();
         let made = match made {
             Ok(made) => made,
@@ -205,7 +242,11 @@ impl Engine {
     }
 
     /// Copies an image into the region.
-    pub fn copy_image(&self, place: &Place, request: &CopyImageRequest) -> Result<ImageId, EngineError> {
+    pub fn copy_image(
+        &self,
+        place: &Place,
+        request: &CopyImageRequest,
+    ) -> Result<ImageId, EngineError> {
         let mut wanted = request.clone();
         wanted.dry_run = place.dry_run;
         let desk = self.desk(place)?;
@@ -213,12 +254,19 @@ impl Engine {
             wanted.source_region = desk.caller.region.to_string();
         }
         // The name of an image is that of its own region.
-        let source = self.desk(&Place { region: Some(wanted.source_region.clone()), ..place.clone() })?;
+        let source = self.desk(&Place {
+            region: Some(wanted.source_region.clone()),
+            ..place.clone()
+        })?;
         wanted.source_image_id = source.image_id(&wanted.source_image_id)?;
         if wanted.name.is_empty() {
             let state = desk.read()?;
             let id: Result<ImageId, _> = wanted.source_image_id.parse();
-            wanted.name = id.ok().and_then(|id| state.images.get(&id)).map(|i| i.name.clone()).unwrap_or_default();
+            wanted.name = id
+                .ok()
+                .and_then(|id| state.images.get(&id))
+                .map(|i| i.name.clone())
+                .unwrap_or_default();
         }
         let hold = desk.ec2.hold().map_err(broken)?;
         let (copied, sources) = desk.transact(|state, fx| {
@@ -233,9 +281,15 @@ impl Engine {
         match copied.state {
             ImageState::Failed => {
                 let state = desk.read()?;
-                let why = state.images.get(&copied.image_id).and_then(|i| i.state_reason.clone());
+                let why = state
+                    .images
+                    .get(&copied.image_id)
+                    .and_then(|i| i.state_reason.clone());
                 let why = why.map_or_else(String::new, |r| r.message);
-                return Err(EngineError::new(ErrorKind::Failed, format!("{}: the copy failed: {why}", copied.image_id)));
+                return Err(EngineError::new(
+                    ErrorKind::Failed,
+                    format!("{}: the copy failed: {why}", copied.image_id),
+                ));
             }
             ImageState::Pending => {}
             _ => return Ok(copied.image_id),
@@ -246,7 +300,9 @@ impl Engine {
             .filter_map(|copy| Some((copy, copy.reencrypt.as_ref()?)))
             .map(|(copy, encryption)| {
                 let from = sources.iter().find(|s| s.snapshot_id == copy.from);
-                let from = from.ok_or_else(|| EngineError::new(ErrorKind::Failed, format!("{} is not there", copy.from)))?;
+                let from = from.ok_or_else(|| {
+                    EngineError::new(ErrorKind::Failed, format!("{} is not there", copy.from))
+                })?;
                 self.stage("encrypt", copy.to.to_string());
                 desk.encrypt_anew(&hold, from, &copy.to, encryption)
             })
@@ -257,11 +313,21 @@ impl Engine {
         };
         match filled {
             Ok(contents) => {
-                desk.transact(|state, fx| Ok(state.complete_image(&copied.image_id, &contents, location.as_deref(), fx)?))?;
+                desk.transact(|state, fx| {
+                    Ok(state.complete_image(
+                        &copied.image_id,
+                        &contents,
+                        location.as_deref(),
+                        fx,
+                    )?)
+                })?;
                 Ok(copied.image_id)
             }
             Err(error) => {
-                let reason = StateReason { code: "Client.InvalidKey".to_owned(), message: error.with_causes() };
+                let reason = StateReason {
+                    code: "Client.InvalidKey".to_owned(),
+                    message: error.with_causes(),
+                };
                 desk.transact(|state, _| Ok(state.fail_image(&copied.image_id, reason)?))?;
                 Err(error)
             }
@@ -269,23 +335,35 @@ impl Engine {
     }
 
     /// Deregisters an image; with its snapshots, when asked for.
-    pub fn deregister_image(&self, place: &Place, image: &str, snapshots: bool) -> Result<DeregisteredImage, EngineError> {
+    pub fn deregister_image(
+        &self,
+        place: &Place,
+        image: &str,
+        snapshots: bool,
+    ) -> Result<DeregisteredImage, EngineError> {
         let desk = self.desk(place)?;
         let request = DeregisterImageRequest {
             image_id: desk.image_id(image)?,
             delete_associated_snapshots: snapshots,
             dry_run: place.dry_run,
         };
-        let done = desk.transact(|state, fx| Ok(state.deregister_image(&desk.caller, &request, fx)?))?;
+        let done =
+            desk.transact(|state, fx| Ok(state.deregister_image(&desk.caller, &request, fx)?))?;
         if snapshots {
             // What cannot be collected now is later.
             desk.ec2.gc().map_err(broken)?;
         }
         // The build of this id is not in lists any more, either; its folder stays.
-        desk.store.remove_image(request.image_id.as_str()).or_fail(ErrorKind::Failed, || "the catalog".to_owned())?;
+        desk.store
+            .remove_image(request.image_id.as_str())
+            .or_fail(ErrorKind::Failed, || "the catalog".to_owned())?;
         let results = done.delete_snapshot_results.iter();
-        let results = results.map(|(id, code)| json!({ "SnapshotId": id, "ReturnCode": code.as_str() }));
-        Ok(DeregisteredImage { r#return: true, delete_snapshot_results: results.collect() })
+        let results =
+            results.map(|(id, code)| json!({ "SnapshotId": id, "ReturnCode": code.as_str() }));
+        Ok(DeregisteredImage {
+            r#return: true,
+            delete_snapshot_results: results.collect(),
+        })
     }
 
     /// Opens an image to others, or closes it.
@@ -301,16 +379,28 @@ impl Engine {
             state.modify_launch_permission(&desk.caller, &id, add, remove, place.dry_run, fx)?;
             if request.snapshots {
                 let image = state.image_of(&desk.caller, &id, fx)?.clone();
-                let snapshots: Vec<SnapshotId> = state.snapshots_of(&image).map(|s| s.snapshot_id.clone()).collect();
+                let snapshots: Vec<SnapshotId> = state
+                    .snapshots_of(&image)
+                    .map(|s| s.snapshot_id.clone())
+                    .collect();
                 let grantees: Vec<VolumePermissionRequest> = request
                     .grantees
                     .iter()
-                    .map(|g| VolumePermissionRequest { user_id: g.user_id.clone(), group: g.group.clone() })
+                    .map(|g| VolumePermissionRequest {
+                        user_id: g.user_id.clone(),
+                        group: g.group.clone(),
+                    })
                     .filter(|g| g.user_id.is_some() || g.group.is_some())
                     .collect();
                 let changes = match request.remove {
-                    false => VolumePermissionChanges { add: grantees, remove: Vec::new() },
-                    true => VolumePermissionChanges { add: Vec::new(), remove: grantees },
+                    false => VolumePermissionChanges {
+                        add: grantees,
+                        remove: Vec::new(),
+                    },
+                    true => VolumePermissionChanges {
+                        add: Vec::new(),
+                        remove: grantees,
+                    },
                 };
                 for snapshot in snapshots {
                     let request = ModifySnapshotRequest {
@@ -326,7 +416,13 @@ impl Engine {
     }
 
     /// Opens a snapshot to others, or closes it.
-    pub fn share_snapshot(&self, place: &Place, id: &str, grantees: &[VolumePermissionRequest], remove: bool) -> Result<(), EngineError> {
+    pub fn share_snapshot(
+        &self,
+        place: &Place,
+        id: &str,
+        grantees: &[VolumePermissionRequest],
+        remove: bool,
+    ) -> Result<(), EngineError> {
         let desk = self.desk(place)?;
         let (add, gone) = match remove {
             false => (grantees.to_vec(), Vec::new()),
@@ -342,7 +438,12 @@ impl Engine {
     }
 
     /// Changes an image.
-    pub fn change_image(&self, place: &Place, image: &str, change: &ImageChange) -> Result<(), EngineError> {
+    pub fn change_image(
+        &self,
+        place: &Place,
+        image: &str,
+        change: &ImageChange,
+    ) -> Result<(), EngineError> {
         let desk = self.desk(place)?;
         let image_id = match change {
             // It is not among what can be seen.
@@ -350,19 +451,30 @@ impl Engine {
             _ => desk.image_id(image)?,
         };
         let dry_run = place.dry_run;
-        let plain = ImageRequest { image_id: image_id.clone(), dry_run };
+        let plain = ImageRequest {
+            image_id: image_id.clone(),
+            dry_run,
+        };
         let caller = &desk.caller;
         desk.transact(|state, fx| {
             match change {
                 ImageChange::Deprecate(at) => {
-                    let request = DeprecateImageRequest { image_id, deprecate_at: at.clone(), dry_run };
+                    let request = DeprecateImageRequest {
+                        image_id,
+                        deprecate_at: at.clone(),
+                        dry_run,
+                    };
                     state.deprecate_image(caller, &request, fx).map(drop)?;
                 }
                 ImageChange::Undeprecate => state.undeprecate_image(caller, &plain, fx)?,
                 ImageChange::Disable => state.disable_image(caller, &plain, fx)?,
                 ImageChange::Enable => state.enable_image(caller, &plain, fx)?,
                 ImageChange::Protect(with_cooldown) => {
-                    let request = ProtectImageRequest { image_id, with_cooldown: *with_cooldown, dry_run };
+                    let request = ProtectImageRequest {
+                        image_id,
+                        with_cooldown: *with_cooldown,
+                        dry_run,
+                    };
                     state.protect_image(caller, &request, fx).map(drop)?;
                 }
                 ImageChange::Unprotect => state.unprotect_image(caller, &plain, fx).map(drop)?,
@@ -373,7 +485,13 @@ impl Engine {
     }
 
     /// Sets tags of a resource, or removes them.
-    pub fn tag(&self, place: &Place, id: &str, set: &[Tag], remove: &[String]) -> Result<(), EngineError> {
+    pub fn tag(
+        &self,
+        place: &Place,
+        id: &str,
+        set: &[Tag],
+        remove: &[String],
+    ) -> Result<(), EngineError> {
         let desk = self.desk(place)?;
         let id = match id.split_once('-').map(|(kind, _)| kind) {
             Some("snap" | "vol" | "i") => id.to_owned(),
@@ -381,12 +499,26 @@ impl Engine {
         };
         desk.transact(|state, fx| {
             if !set.is_empty() {
-                let request = CreateTagsRequest { resources: vec![id.clone()], tags: set.to_vec(), dry_run: place.dry_run };
+                let request = CreateTagsRequest {
+                    resources: vec![id.clone()],
+                    tags: set.to_vec(),
+                    dry_run: place.dry_run,
+                };
                 state.create_tags(&desk.caller, &request, fx)?;
             }
             if !remove.is_empty() {
-                let tags = remove.iter().map(|key| DeleteTag { key: key.clone(), value: None }).collect();
-                let request = DeleteTagsRequest { resources: vec![id.clone()], tags, dry_run: place.dry_run };
+                let tags = remove
+                    .iter()
+                    .map(|key| DeleteTag {
+                        key: key.clone(),
+                        value: None,
+                    })
+                    .collect();
+                let request = DeleteTagsRequest {
+                    resources: vec![id.clone()],
+                    tags,
+                    dry_run: place.dry_run,
+                };
                 state.delete_tags(&desk.caller, &request, fx)?;
             }
             Ok(())
@@ -399,13 +531,20 @@ impl Engine {
     }
 
     /// Writes the volumes of an image as disk files: the root to the file that is named, others beside it.
-    pub fn export_image(&self, place: &Place, image: &str, out: &Path) -> Result<Vec<PathBuf>, EngineError> {
+    pub fn export_image(
+        &self,
+        place: &Place,
+        image: &str,
+        out: &Path,
+    ) -> Result<Vec<PathBuf>, EngineError> {
         let desk = self.desk(place)?;
         let image = desk.image(image)?;
         let state = desk.read()?;
         let mut written = Vec::new();
         for mapping in &image.block_device_mappings {
-            let MappingTarget::Ebs(ebs) = &mapping.target else { continue };
+            let MappingTarget::Ebs(ebs) = &mapping.target else {
+                continue;
+            };
             let Some(id) = &ebs.snapshot_id else { continue };
             let snapshot = match state.snapshots.get(id) {
                 Some(snapshot) if image.owner == desk.caller.account => snapshot,
@@ -415,11 +554,22 @@ impl Engine {
             let file = if mapping.device_name == image.root_device_name {
                 out.to_owned()
             } else {
-                let (stem, extension) = (out.file_stem().unwrap_or_default(), out.extension().unwrap_or_default());
-                let name = format!("{}-{}.{}", stem.to_string_lossy(), mapping.device_name.short(), extension.to_string_lossy());
+                let (stem, extension) = (
+                    out.file_stem().unwrap_or_default(),
+                    out.extension().unwrap_or_default(),
+                );
+                let name = format!(
+                    "{}-{}.{}",
+                    stem.to_string_lossy(),
+                    mapping.device_name.short(),
+                    extension.to_string_lossy()
+                );
                 out.with_file_name(name)
             };
-            self.write_disk(Box::new(desk.reader(snapshot)?), &OutputRequest::plain(&file))?;
+            self.write_disk(
+                Box::new(desk.reader(snapshot)?),
+                &OutputRequest::plain(&file),
+            )?;
             written.push(file);
         }
         Ok(written)
@@ -431,5 +581,8 @@ pub(super) fn tags_for(kind: &str, tags: &[Tag]) -> Vec<amiforge_ami::ec2::TagSp
     if tags.is_empty() {
         return Vec::new();
     }
-    vec![amiforge_ami::ec2::TagSpecification { resource_type: kind.to_owned(), tags: tags.to_vec() }]
+    vec![amiforge_ami::ec2::TagSpecification {
+        resource_type: kind.to_owned(),
+        tags: tags.to_vec(),
+    }]
 }

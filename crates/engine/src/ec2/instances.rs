@@ -62,14 +62,22 @@ impl EndRequest {
                 .ok()
                 .and_then(|tools| engine.acceleration(&tools).ok())
                 .is_none_or(|a| a.accelerator == amiforge_vm::Accelerator::Tcg);
-            if slow { SHUT_DOWN_SECONDS_TCG } else { SHUT_DOWN_SECONDS }
+            if slow {
+                SHUT_DOWN_SECONDS_TCG
+            } else {
+                SHUT_DOWN_SECONDS
+            }
         })
     }
 }
 
 impl Desk<'_> {
     pub(super) fn instances_request(&self, ids: &[String], force: bool) -> InstancesRequest {
-        InstancesRequest { instance_ids: ids.to_vec(), force, dry_run: self.dry_run }
+        InstancesRequest {
+            instance_ids: ids.to_vec(),
+            force,
+            dry_run: self.dry_run,
+        }
     }
 
     /// Brings records in line with what there is: an instance whose process is gone has no machine, however that came.
@@ -77,16 +85,26 @@ impl Desk<'_> {
         let live = |state: InstanceState| {
             matches!(
                 state,
-                InstanceState::Pending | InstanceState::Running | InstanceState::Stopping | InstanceState::ShuttingDown
+                InstanceState::Pending
+                    | InstanceState::Running
+                    | InstanceState::Stopping
+                    | InstanceState::ShuttingDown
             )
         };
         let state = self.read()?;
         for instance in state.instances.values().filter(|i| live(i.state)) {
             let id = &instance.instance_id;
             // Held until the record says the truth, so that nobody starts it in between.
-            let Ok(Some(_lock)) = self.folder(id).lock() else { continue };
+            let Ok(Some(_lock)) = self.folder(id).lock() else {
+                continue;
+            };
             let left = self.transact(|state, fx| {
-                let Some(now) = state.instances.get(id).map(|i| i.state).filter(|s| live(*s)) else {
+                let Some(now) = state
+                    .instances
+                    .get(id)
+                    .map(|i| i.state)
+                    .filter(|s| live(*s))
+                else {
                     return Ok(None);
                 };
                 let left = match now {
@@ -95,13 +113,19 @@ impl Desk<'_> {
                         amiforge_ami::ec2::Leftovers::default()
                     }
                     InstanceState::ShuttingDown => state.instance_terminated(id, fx)?,
-                    _ => state.machine_lost(id, "The process of the instance ended unexpectedly", fx)?,
+                    _ => state.machine_lost(
+                        id,
+                        "The process of the instance ended unexpectedly",
+                        fx,
+                    )?,
                 };
                 Ok(Some((now, left)))
             })?;
             if let Some((was, left)) = left {
                 if matches!(was, InstanceState::Pending | InstanceState::Running) {
-                    self.engine.warn(format!("{id}: its process has ended unexpectedly; it is off"));
+                    self.engine.warn(format!(
+                        "{id}: its process has ended unexpectedly; it is off"
+                    ));
                 }
                 self.clear(id, &left);
             }
@@ -120,18 +144,28 @@ impl Desk<'_> {
             filters: filters.to_vec(),
             ..Default::default()
         };
-        let found = self.read()?.describe_instances(&self.caller, &request).map_err(refusal)?;
+        let found = self
+            .read()?
+            .describe_instances(&self.caller, &request)
+            .map_err(refusal)?;
         serde_json::to_value(found).or_fail(ErrorKind::Internal, || "instances".to_owned())
     }
 
     /// `StateChange`s under the member of the answer.
-    pub(super) fn changes(&self, member: &str, changes: &[StateChange]) -> Result<Value, EngineError> {
+    pub(super) fn changes(
+        &self,
+        member: &str,
+        changes: &[StateChange],
+    ) -> Result<Value, EngineError> {
         let now = self.read()?;
         let state = |s: InstanceState| json!({ "Code": s.code(), "Name": s.as_str() });
         let list: Vec<Value> = changes
             .iter()
             .map(|c| {
-                let current = now.instances.get(&c.instance_id).map_or(c.current_state, |i| i.state);
+                let current = now
+                    .instances
+                    .get(&c.instance_id)
+                    .map_or(c.current_state, |i| i.state);
                 json!({
                     "InstanceId": c.instance_id,
                     "CurrentState": state(current),
@@ -153,7 +187,10 @@ impl Desk<'_> {
     fn end(&self, ids: &[InstanceId], how: EndRequest) -> Result<(), EngineError> {
         let seconds = how.seconds(self.engine);
         std::thread::scope(|scope| {
-            let order = Order::End { force: how.force, seconds };
+            let order = Order::End {
+                force: how.force,
+                seconds,
+            };
             let threads: Vec<_> = ids
                 .iter()
                 .map(|id| {
@@ -177,18 +214,29 @@ impl Desk<'_> {
 
 impl Engine {
     /// Instances, in the shape of `DescribeInstances`.
-    pub fn instances(&self, place: &Place, ids: &[String], filters: &[Filter]) -> Result<Value, EngineError> {
+    pub fn instances(
+        &self,
+        place: &Place,
+        ids: &[String],
+        filters: &[Filter],
+    ) -> Result<Value, EngineError> {
         let desk = self.desk(place)?;
         desk.settle()?;
         desk.describe(ids, filters)
     }
 
     /// Stops instances and waits for it; gives `StopInstances`' answer.
-    pub fn stop_instances(&self, place: &Place, ids: &[String], how: EndRequest) -> Result<Value, EngineError> {
+    pub fn stop_instances(
+        &self,
+        place: &Place,
+        ids: &[String],
+        how: EndRequest,
+    ) -> Result<Value, EngineError> {
         let desk = self.desk(place)?;
         desk.settle()?;
         let request = desk.instances_request(ids, how.force);
-        let changes = desk.transact(|state, fx| Ok(state.stop_instances(&desk.caller, &request, fx)?))?;
+        let changes =
+            desk.transact(|state, fx| Ok(state.stop_instances(&desk.caller, &request, fx)?))?;
         let ending: Vec<_> = changes
             .iter()
             .filter(|c| c.current_state == InstanceState::Stopping)
@@ -199,11 +247,17 @@ impl Engine {
     }
 
     /// Terminates instances and waits for it; gives `TerminateInstances`' answer.
-    pub fn terminate_instances(&self, place: &Place, ids: &[String], how: EndRequest) -> Result<Value, EngineError> {
+    pub fn terminate_instances(
+        &self,
+        place: &Place,
+        ids: &[String],
+        how: EndRequest,
+    ) -> Result<Value, EngineError> {
         let desk = self.desk(place)?;
         desk.settle()?;
         let request = desk.instances_request(ids, how.force);
-        let changes = desk.transact(|state, fx| Ok(state.terminate_instances(&desk.caller, &request, fx)?))?;
+        let changes = desk
+            .transact(|state, fx| Ok(state.terminate_instances(&desk.caller, &request, fx)?))?;
         let ending: Vec<_> = changes
             .iter()
             .filter(|c| c.current_state == InstanceState::ShuttingDown)
@@ -214,12 +268,23 @@ impl Engine {
     }
 
     /// Reboots instances, one after the other.
-    pub fn reboot_instances(&self, place: &Place, ids: &[String], how: EndRequest) -> Result<(), EngineError> {
+    pub fn reboot_instances(
+        &self,
+        place: &Place,
+        ids: &[String],
+        how: EndRequest,
+    ) -> Result<(), EngineError> {
         let desk = self.desk(place)?;
         desk.settle()?;
         let request = desk.instances_request(ids, how.force);
-        let chosen = desk.read()?.reboot_instances(&desk.caller, &request).map_err(refusal)?;
-        let order = Order::Reboot { force: how.force, seconds: how.seconds(self) };
+        let chosen = desk
+            .read()?
+            .reboot_instances(&desk.caller, &request)
+            .map_err(refusal)?;
+        let order = Order::Reboot {
+            force: how.force,
+            seconds: how.seconds(self),
+        };
         for id in chosen {
             desk.order(&id, &order)?;
         }
@@ -227,7 +292,13 @@ impl Engine {
     }
 
     /// Writes what an instance has printed to its serial console; with `follow`, goes on until its machine is off.
-    pub fn console(&self, place: &Place, id: &str, follow: bool, out: &mut dyn Write) -> Result<(), EngineError> {
+    pub fn console(
+        &self,
+        place: &Place,
+        id: &str,
+        follow: bool,
+        out: &mut dyn Write,
+    ) -> Result<(), EngineError> {
         let desk = self.desk(place)?;
         let instance = desk.instance(id)?;
         let folder = desk.folder(&instance.instance_id);
@@ -241,7 +312,8 @@ impl Engine {
         loop {
             let live = folder.is_live();
             let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes).or_fail(ErrorKind::Failed, context)?;
+            file.read_to_end(&mut bytes)
+                .or_fail(ErrorKind::Failed, context)?;
             if out.write_all(&bytes).and_then(|()| out.flush()).is_err() {
                 // Whoever read has seen enough.
                 return Ok(());
@@ -254,7 +326,8 @@ impl Engine {
             // A log that was begun anew is read from its start.
             if std::fs::metadata(&path).is_ok_and(|m| m.len() < at) {
                 file = File::open(&path).or_fail(ErrorKind::Failed, context)?;
-                file.seek(SeekFrom::Start(0)).or_fail(ErrorKind::Failed, context)?;
+                file.seek(SeekFrom::Start(0))
+                    .or_fail(ErrorKind::Failed, context)?;
             }
         }
     }
@@ -265,15 +338,29 @@ impl Engine {
         let instance = desk.instance(id)?;
         desk.order(&instance.instance_id, &Order::Screen)?;
         let screen = desk.folder(&instance.instance_id).path().join(SCREEN);
-        let bytes = std::fs::read(&screen).or_fail(ErrorKind::Failed, || format!("no picture of {id}"))?;
-        amiforge_store::write_atomic(out, &bytes).or_fail(ErrorKind::Failed, || format!("cannot write {}", out.display()))
+        let bytes =
+            std::fs::read(&screen).or_fail(ErrorKind::Failed, || format!("no picture of {id}"))?;
+        amiforge_store::write_atomic(out, &bytes).or_fail(ErrorKind::Failed, || {
+            format!("cannot write {}", out.display())
+        })
     }
 
     /// Waits until instances have a state and, if asked for, have printed a text.
-    pub fn wait_for_instances(&self, place: &Place, request: &WaitRequest) -> Result<(), EngineError> {
+    pub fn wait_for_instances(
+        &self,
+        place: &Place,
+        request: &WaitRequest,
+    ) -> Result<(), EngineError> {
         let desk = self.desk(place)?;
         let until = Instant::now() + request.limit;
-        let known = ["pending", "running", "shutting-down", "terminated", "stopping", "stopped"];
+        let known = [
+            "pending",
+            "running",
+            "shutting-down",
+            "terminated",
+            "stopping",
+            "stopped",
+        ];
         if !known.contains(&request.state.as_str()) {
             let text = format!("--state {}: one of {}", request.state, known.join(", "));
             return Err(EngineError::new(ErrorKind::Invalid, text));
@@ -282,21 +369,35 @@ impl Engine {
             loop {
                 let instance = desk.instance(id)?;
                 let seen = request.console.as_ref().is_none_or(|text| {
-                    let log = std::fs::read(desk.folder(&instance.instance_id).path().join(CONSOLE)).unwrap_or_default();
+                    let log =
+                        std::fs::read(desk.folder(&instance.instance_id).path().join(CONSOLE))
+                            .unwrap_or_default();
                     String::from_utf8_lossy(&log).contains(text)
                 });
                 if instance.state.as_str() == request.state && seen {
                     break;
                 }
-                let over = matches!(instance.state, InstanceState::Terminated) && request.state != "terminated";
-                let off = request.console.is_some() && !seen && matches!(instance.state, InstanceState::Stopped);
+                let over = matches!(instance.state, InstanceState::Terminated)
+                    && request.state != "terminated";
+                let off = request.console.is_some()
+                    && !seen
+                    && matches!(instance.state, InstanceState::Stopped);
                 if over || off || Instant::now() >= until {
-                    let what = request.console.as_ref().map_or_else(String::new, |t| format!(" with {t:?} on its console"));
+                    let what = request
+                        .console
+                        .as_ref()
+                        .map_or_else(String::new, |t| format!(" with {t:?} on its console"));
                     return Err(EngineError::new(
                         ErrorKind::Failed,
-                        format!("{id} is {}, and was to be {}{what}", instance.state.as_str(), request.state),
+                        format!(
+                            "{id} is {}, and was to be {}{what}",
+                            instance.state.as_str(),
+                            request.state
+                        ),
                     )
-                    .with_hint(format!("`amiforge instance console {id}` shows what it does")));
+                    .with_hint(format!(
+                        "`amiforge instance console {id}` shows what it does"
+                    )));
                 }
                 std::thread::sleep(TICK * 4);
             }
@@ -309,20 +410,43 @@ impl Engine {
         let desk = self.desk(place)?;
         let instance = desk.instance(id)?;
         if instance.state != InstanceState::Running {
-            return Err(EngineError::new(ErrorKind::Failed, format!("{id} is {}", instance.state.as_str())));
+            return Err(EngineError::new(
+                ErrorKind::Failed,
+                format!("{id} is {}", instance.state.as_str()),
+            ));
         }
-        let port = instance.ports.iter().find(|p| p.guest == 22).map(|p| p.host);
-        let port = port.ok_or_else(|| EngineError::new(ErrorKind::Failed, format!("{id}: no port leads to its SSH server")))?;
-        Ok(SshAccess { port, known_hosts: desk.folder(&instance.instance_id).path().join("known_hosts") })
+        let port = instance
+            .ports
+            .iter()
+            .find(|p| p.guest == 22)
+            .map(|p| p.host);
+        let port = port.ok_or_else(|| {
+            EngineError::new(
+                ErrorKind::Failed,
+                format!("{id}: no port leads to its SSH server"),
+            )
+        })?;
+        Ok(SshAccess {
+            port,
+            known_hosts: desk
+                .folder(&instance.instance_id)
+                .path()
+                .join("known_hosts"),
+        })
     }
 }
 
 impl Desk<'_> {
     /// Gives an order to the process of an instance; its refusal is an error.
     pub(super) fn order(&self, id: &InstanceId, order: &Order) -> Result<Value, EngineError> {
-        let answer = self.folder(id).ask(order).or_fail(ErrorKind::Failed, || format!("{id} has no machine that could be asked"))?;
+        let answer = self.folder(id).ask(order).or_fail(ErrorKind::Failed, || {
+            format!("{id} has no machine that could be asked")
+        })?;
         match answer.problem {
-            Some(problem) => Err(EngineError::new(ErrorKind::Failed, format!("{id}: {problem}"))),
+            Some(problem) => Err(EngineError::new(
+                ErrorKind::Failed,
+                format!("{id}: {problem}"),
+            )),
             None => Ok(answer.result),
         }
     }

@@ -47,12 +47,16 @@ impl Engine {
         let caller = &desk.caller;
         let seen = state.keys.values().filter(|key| {
             key.region == caller.region
-                && (key.owner == caller.account || key.grants.iter().any(|g| g.grantee == caller.account))
+                && (key.owner == caller.account
+                    || key.grants.iter().any(|g| g.grantee == caller.account))
         });
         seen.map(|key| {
             let versions = desk.ec2.keys().versions(&key.key_id).map_err(broken)?;
             Ok(KeyReport {
-                arn: format!("arn:aws:kms:{}:{}:key/{}", key.region, key.owner, key.key_id),
+                arn: format!(
+                    "arn:aws:kms:{}:{}:key/{}",
+                    key.region, key.owner, key.key_id
+                ),
                 material: versions.is_some_and(|n| n >= key.version),
                 key: key.clone(),
             })
@@ -61,20 +65,37 @@ impl Engine {
     }
 
     /// Makes a customer managed key.
-    pub fn create_key(&self, place: &Place, alias: Option<&str>, description: &str) -> Result<KeyId, EngineError> {
+    pub fn create_key(
+        &self,
+        place: &Place,
+        alias: Option<&str>,
+        description: &str,
+    ) -> Result<KeyId, EngineError> {
         let desk = self.desk(place)?;
         let aliases: Vec<String> = alias
-            .map(|a| if a.starts_with("alias/") { a.to_owned() } else { format!("alias/{a}") })
+            .map(|a| {
+                if a.starts_with("alias/") {
+                    a.to_owned()
+                } else {
+                    format!("alias/{a}")
+                }
+            })
             .into_iter()
             .collect();
         desk.transact(|state, fx| Ok(state.create_key(&desk.caller, description, &aliases, fx)?))
     }
 
     /// Changes a key; gives its id.
-    pub fn change_key(&self, place: &Place, key: &str, change: &KeyChange) -> Result<KeyId, EngineError> {
+    pub fn change_key(
+        &self,
+        place: &Place,
+        key: &str,
+        change: &KeyChange,
+    ) -> Result<KeyId, EngineError> {
         let desk = self.desk(place)?;
         let account = |text: &str| -> Result<AccountId, EngineError> {
-            text.parse().map_err(|e| EngineError::new(ErrorKind::Invalid, format!("{e}")))
+            text.parse()
+                .map_err(|e| EngineError::new(ErrorKind::Invalid, format!("{e}")))
         };
         let caller = &desk.caller;
         let other = match change {

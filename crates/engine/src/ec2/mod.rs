@@ -5,9 +5,11 @@
 //! pending image), done, and ended by another.
 
 mod adopt;
+mod bundle;
 mod control;
 mod create;
 mod desk;
+mod folder;
 mod images;
 mod instances;
 mod keys;
@@ -15,4 +17,13 @@ mod run;
 mod snapshots;
 mod supervise;
 
+pub use amiforge_ami::ec2 as api;
+pub use amiforge_vm::imds::imds_relay;
+pub use create::CreatedImage;
 pub use desk::Place;
+pub use images::{DeregisteredImage, ImageChange, ImagesRequest, RegisterDisk, ShareRequest};
+pub use instances::{EndRequest, SshAccess, WaitRequest};
+pub use keys::{KeyChange, KeyReport};
+pub use run::RunRequest;
+pub use snapshots::{SnapshotCheck, SnapshotDiff};
+pub use supervise::{IMDS_RELAY_ARG, INSTANCE_ARG};

@@ -1,10 +1,10 @@
 //! `run` and `instance start`: from a record to a process.
 
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
 
 use amiforge_ami::InstanceId;
 use amiforge_ami::ec2::{
@@ -65,7 +65,9 @@ impl Engine {
             Ok((run, locks))
         })?;
         for device in &run.ignored {
-            self.warn(format!("{device}: the instance type has no such instance store volume"));
+            self.warn(format!(
+                "{device}: the instance type has no such instance store volume"
+            ));
         }
         let mut ids = Vec::new();
         let mut failed = None;
@@ -75,7 +77,9 @@ impl Engine {
                 continue;
             }
             self.stage("launch", launch.instance_id.to_string());
-            let started = desk.make_volumes(&hold, launch).and_then(|()| desk.start_process(&launch.instance_id, lock));
+            let started = desk
+                .make_volumes(&hold, launch)
+                .and_then(|()| desk.start_process(&launch.instance_id, lock));
             if let Err(error) = started {
                 desk.launch_failed(&launch.instance_id, &error)?;
                 failed.get_or_insert(error);
@@ -96,7 +100,10 @@ impl Engine {
         let (changes, locks) = desk.transact(|state, fx| {
             let changes = state.start_instances(&desk.caller, &request, fx)?;
             let mut locks = Vec::new();
-            for change in changes.iter().filter(|c| c.previous_state == InstanceState::Stopped) {
+            for change in changes
+                .iter()
+                .filter(|c| c.previous_state == InstanceState::Stopped)
+            {
                 locks.push((change.instance_id.clone(), desk.claim(&change.instance_id)?));
                 free_ports(state, &change.instance_id);
             }
@@ -119,7 +126,13 @@ impl Engine {
 
 /// A port of this host that nobody listens on just now.
 fn free_port() -> Option<u16> {
-    Some(TcpListener::bind(("127.0.0.1", 0)).ok()?.local_addr().ok()?.port())
+    Some(
+        TcpListener::bind(("127.0.0.1", 0))
+            .ok()?
+            .local_addr()
+            .ok()?
+            .port(),
+    )
 }
 
 fn is_free(port: u16) -> bool {
@@ -153,7 +166,9 @@ impl Desk<'_> {
     /// The right to start the machine of an instance.
     fn claim(&self, id: &InstanceId) -> Result<MachineLock, Refused> {
         let folder = self.folder(id);
-        let lock = folder.lock().map_err(|source| Refused::folder(folder.path(), source))?;
+        let lock = folder
+            .lock()
+            .map_err(|source| Refused::folder(folder.path(), source))?;
         lock.ok_or_else(|| Refused::Busy(id.clone()))
     }
 
@@ -161,7 +176,10 @@ impl Desk<'_> {
         if let Some(bundle) = &launch.bundle {
             return self.make_root_of_bundle(hold, launch, Path::new(bundle));
         }
-        launch.volumes.iter().try_for_each(|volume| self.make_volume(hold, volume))
+        launch
+            .volumes
+            .iter()
+            .try_for_each(|volume| self.make_volume(hold, volume))
     }
 
     /// Makes a volume over the blocks of its snapshot: nothing is copied.
@@ -176,10 +194,16 @@ impl Desk<'_> {
         let id = &volume.volume_id;
         match &volume.source {
             VolumeSource::Empty => self.ec2.create_volume(hold, id, bytes, None, key.as_ref()),
-            VolumeSource::Snapshot { map, encryption, .. } => {
+            VolumeSource::Snapshot {
+                map, encryption, ..
+            } => {
                 let base_key = self.data_key(encryption.as_ref())?;
-                let base = VolumeBase { map: *map, key: base_key.as_ref() };
-                self.ec2.create_volume(hold, id, bytes, Some(base), key.as_ref())
+                let base = VolumeBase {
+                    map: *map,
+                    key: base_key.as_ref(),
+                };
+                self.ec2
+                    .create_volume(hold, id, bytes, Some(base), key.as_ref())
             }
         }
         .map(drop)
@@ -187,7 +211,11 @@ impl Desk<'_> {
     }
 
     /// Starts the background process of an instance and waits until its machine runs.
-    pub(super) fn start_process(&self, id: &InstanceId, lock: MachineLock) -> Result<(), EngineError> {
+    pub(super) fn start_process(
+        &self,
+        id: &InstanceId,
+        lock: MachineLock,
+    ) -> Result<(), EngineError> {
         let folder = self.folder(id);
         let context = || format!("cannot start {id}");
         let log = std::fs::OpenOptions::new()
@@ -212,17 +240,33 @@ impl Desk<'_> {
         }
         match serde_json::from_str::<Started>(&line) {
             Ok(Started { problem: None, .. }) => Ok(()),
-            Ok(Started { problem: Some(problem), environment }) => {
+            Ok(Started {
+                problem: Some(problem),
+                environment,
+            }) => {
                 let _ = child.wait();
-                let kind = if environment { ErrorKind::Environment } else { ErrorKind::Failed };
-                Err(EngineError::new(kind, format!("{id} does not start: {problem}")))
+                let kind = if environment {
+                    ErrorKind::Environment
+                } else {
+                    ErrorKind::Failed
+                };
+                Err(EngineError::new(
+                    kind,
+                    format!("{id} does not start: {problem}"),
+                ))
             }
             Err(_) => {
                 let _ = child.kill();
                 let _ = child.wait();
                 let words = folder.last_words();
-                Err(EngineError::new(ErrorKind::Failed, format!("{id} does not start: its process ended. {words}"))
-                    .with_hint(format!("its log is {}", folder.path().join(PROCESS_LOG).display())))
+                Err(EngineError::new(
+                    ErrorKind::Failed,
+                    format!("{id} does not start: its process ended. {words}"),
+                )
+                .with_hint(format!(
+                    "its log is {}",
+                    folder.path().join(PROCESS_LOG).display()
+                )))
             }
         }
     }
@@ -247,7 +291,11 @@ impl Desk<'_> {
             let _ = self.ec2.remove_volume(volume);
         }
         let state = self.read();
-        let gone = state.is_ok_and(|s| s.instances.get(id).is_none_or(|i| i.state == InstanceState::Terminated));
+        let gone = state.is_ok_and(|s| {
+            s.instances
+                .get(id)
+                .is_none_or(|i| i.state == InstanceState::Terminated)
+        });
         if gone {
             let folder: Folder = self.folder(id);
             let _ = folder.empty();

@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use amiforge_ami::SnapshotId;
-use amiforge_ami::ec2::{CopySnapshotRequest, Encryption, Filter, Snapshot, SnapshotContent, State, TagSpecification};
-use amiforge_store::ec2::{Hold, SnapshotReader};
+use amiforge_ami::ec2::{
+    CopySnapshotRequest, Encryption, Filter, Snapshot, SnapshotContent, SnapshotRequest, State,
+    TagSpecification,
+};
+use amiforge_store::ec2::{Check, Hold, SnapshotReader};
 use amiforge_types::{ByteSize, ReadAt};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::desk::{Desk, Place, Refused, broken, refusal};
-use crate::convert::ConvertRequest;
+use crate::diskfiles::OutputRequest;
 use crate::error::{EngineError, ErrorKind};
 use crate::settings::Engine;
 
@@ -39,7 +42,11 @@ pub struct SnapshotCheck {
 
 impl Desk<'_> {
     /// A snapshot that the caller may read.
-    pub(super) fn snapshot<'s>(&self, state: &'s State, id: &str) -> Result<&'s Snapshot, EngineError> {
+    pub(super) fn snapshot<'s>(
+        &self,
+        state: &'s State,
+        id: &str,
+    ) -> Result<&'s Snapshot, EngineError> {
         state.readable_snapshot(&self.caller, id).map_err(refusal)
     }
 
@@ -47,9 +54,14 @@ impl Desk<'_> {
     pub(super) fn reader(&self, snapshot: &Snapshot) -> Result<SnapshotReader, EngineError> {
         let key = self.data_key(snapshot.encryption.as_ref())?;
         let map = snapshot.map.ok_or_else(|| {
-            EngineError::new(ErrorKind::Failed, format!("{}: it is not complete", snapshot.snapshot_id))
+            EngineError::new(
+                ErrorKind::Failed,
+                format!("{}: it is not complete", snapshot.snapshot_id),
+            )
         })?;
-        self.ec2.open(&map, key.as_ref()).map_err(broken)
+        self.ec2
+            .open(&map, key.as_ref(), Check::FirstRead)
+            .map_err(broken)
     }
 
     /// Encrypts the blocks of a snapshot under a key, as the content of another one.
@@ -63,9 +75,15 @@ impl Desk<'_> {
         let old = self.data_key(from.encryption.as_ref())?;
         let new = self.ec2.create_data_key(hold, encryption).map_err(broken)?;
         let map = from.map.ok_or_else(|| {
-            EngineError::new(ErrorKind::Failed, format!("{}: it is not complete", from.snapshot_id))
+            EngineError::new(
+                ErrorKind::Failed,
+                format!("{}: it is not complete", from.snapshot_id),
+            )
         })?;
-        let made = self.ec2.reencrypt(hold, &map, old.as_ref(), Some(&new)).map_err(broken)?;
+        let made = self
+            .ec2
+            .reencrypt(hold, &map, old.as_ref(), Some(&new))
+            .map_err(broken)?;
         Ok(SnapshotContent {
             snapshot_id: to.clone(),
             map: made.map,
@@ -77,7 +95,12 @@ impl Desk<'_> {
 
 impl Engine {
     /// Snapshots that can be seen, in the shape of `DescribeSnapshots`.
-    pub fn snapshots(&self, place: &Place, ids: &[String], filters: &[Filter]) -> Result<Value, EngineError> {
+    pub fn snapshots(
+        &self,
+        place: &Place,
+        ids: &[String],
+        filters: &[Filter],
+    ) -> Result<Value, EngineError> {
         let desk = self.desk(place)?;
         let mut state = desk.read()?;
         state.expire(Self::wall_clock());
@@ -86,19 +109,31 @@ impl Engine {
             filters: filters.to_vec(),
             ..Default::default()
         };
-        state.describe_snapshots(&desk.caller, &request).map_err(refusal)
+        state
+            .describe_snapshots(&desk.caller, &request)
+            .map_err(refusal)
     }
 
     /// Which blocks differ between two snapshots.
-    pub fn snapshot_diff(&self, place: &Place, a: &str, b: &str) -> Result<SnapshotDiff, EngineError> {
+    pub fn snapshot_diff(
+        &self,
+        place: &Place,
+        a: &str,
+        b: &str,
+    ) -> Result<SnapshotDiff, EngineError> {
         let desk = self.desk(place)?;
         let state = desk.read()?;
         let map = |id: &str| -> Result<_, EngineError> {
             let snapshot = desk.snapshot(&state, id)?;
-            snapshot.map.ok_or_else(|| EngineError::new(ErrorKind::Failed, format!("{id}: it is not complete")))
+            snapshot.map.ok_or_else(|| {
+                EngineError::new(ErrorKind::Failed, format!("{id}: it is not complete"))
+            })
         };
         let changed_blocks = desk.ec2.diff(&map(a)?, &map(b)?).map_err(broken)?;
-        Ok(SnapshotDiff { block_size: amiforge_store::ec2::BLOCK_BYTES, changed_blocks })
+        Ok(SnapshotDiff {
+            block_size: amiforge_store::ec2::BLOCK_BYTES,
+            changed_blocks,
+        })
     }
 
     /// Writes a snapshot as a disk file.
@@ -107,7 +142,8 @@ impl Engine {
         let state = desk.read()?;
         let snapshot = desk.snapshot(&state, id)?;
         let reader = desk.reader(snapshot)?;
-        self.write_disk(Box::new(reader), &ConvertRequest::plain(Path::new(id), out))
+        self.write_disk(Box::new(reader), &OutputRequest::plain(out))
+            .map(drop)
     }
 
     /// Copies a snapshot into the region; gives the id of the copy.
@@ -122,7 +158,9 @@ impl Engine {
         let desk = self.desk(place)?;
         let request = CopySnapshotRequest {
             source_snapshot_id: id.to_owned(),
-            source_region: source_region.unwrap_or(desk.caller.region.as_str()).to_owned(),
+            source_region: source_region
+                .unwrap_or(desk.caller.region.as_str())
+                .to_owned(),
             encrypted: encrypted.then_some(true),
             kms_key_id: key.map(str::to_owned),
             tag_specifications: Vec::<TagSpecification>::new(),
@@ -132,7 +170,11 @@ impl Engine {
         let hold = desk.ec2.hold().map_err(broken)?;
         let (copied, from) = desk.transact(|state, fx| {
             let copied = state.copy_snapshot(&desk.caller, &request, fx)?;
-            let from = copied.copy.as_ref().and_then(|c| state.snapshots.get(&c.from)).cloned();
+            let from = copied
+                .copy
+                .as_ref()
+                .and_then(|c| state.snapshots.get(&c.from))
+                .cloned();
             Ok((copied, from))
         })?;
         if let (Some(copy), Some(from)) = (&copied.copy, from)
@@ -140,7 +182,9 @@ impl Engine {
         {
             let content = desk.encrypt_anew(&hold, &from, &copy.to, encryption);
             match content {
-                Ok(content) => desk.transact(|state, fx| Ok(state.complete_snapshot(&content, fx)?))?,
+                Ok(content) => {
+                    desk.transact(|state, fx| Ok(state.complete_snapshot(&content, fx)?))?
+                }
                 Err(error) => {
                     let why = error.with_causes();
                     desk.transact(|state, _| Ok(state.fail_snapshot(&copy.to, &why)?))?;
@@ -154,19 +198,49 @@ impl Engine {
     /// Deletes a snapshot, and gives the room of its blocks back unless something is being made just now.
     pub fn snapshot_delete(&self, place: &Place, id: &str) -> Result<(), EngineError> {
         let desk = self.desk(place)?;
-        desk.transact(|state, fx| Ok::<_, Refused>(state.delete_snapshot(&desk.caller, id, place.dry_run, fx)?))?;
+        let request = SnapshotRequest {
+            snapshot_id: id.to_owned(),
+            dry_run: place.dry_run,
+        };
+        desk.transact(|state, fx| {
+            Ok::<_, Refused>(
+                state
+                    .delete_snapshot(&desk.caller, &request, fx)?
+                    .then_some(()),
+            )
+        })?;
         desk.ec2.gc().map_err(broken)?;
         Ok(())
     }
 
+    /// Brings a snapshot back from the recycle bin.
+    pub fn snapshot_restore(&self, place: &Place, id: &str) -> Result<(), EngineError> {
+        let desk = self.desk(place)?;
+        let request = SnapshotRequest {
+            snapshot_id: id.to_owned(),
+            dry_run: place.dry_run,
+        };
+        desk.transact(|state, _| Ok(state.restore_snapshot(&desk.caller, &request)?))
+    }
+
     /// Reads every block of snapshots, all of them when none is named.
-    pub fn snapshot_verify(&self, place: &Place, ids: &[String]) -> Result<Vec<SnapshotCheck>, EngineError> {
+    pub fn snapshot_verify(
+        &self,
+        place: &Place,
+        ids: &[String],
+    ) -> Result<Vec<SnapshotCheck>, EngineError> {
         let desk = self.desk(place)?;
         let state = desk.read()?;
         let wanted: Vec<&Snapshot> = if ids.is_empty() {
-            state.snapshots.values().filter(|s| s.map.is_some()).collect()
+            state
+                .snapshots
+                .values()
+                .filter(|s| s.map.is_some())
+                .collect()
         } else {
-            ids.iter().map(|id| desk.snapshot(&state, id)).collect::<Result<_, _>>()?
+            ids.iter()
+                .map(|id| desk.snapshot(&state, id))
+                .collect::<Result<_, _>>()?
         };
         let mut checked = BTreeSet::new();
         let mut found = Vec::new();
@@ -174,12 +248,18 @@ impl Engine {
             if !checked.insert(snapshot.snapshot_id.clone()) {
                 continue;
             }
-            let outcome = desk.reader(snapshot).and_then(|reader| reader.verify().map_err(broken));
+            let outcome = desk
+                .reader(snapshot)
+                .and_then(|reader| reader.verify().map_err(broken));
             let problems = match outcome {
-                Ok(check) => check.problems(),
+                Ok(_) => Vec::new(),
                 Err(error) => vec![error.with_causes()],
             };
-            found.push(SnapshotCheck { snapshot_id: snapshot.snapshot_id.clone(), blocks: snapshot.blocks, problems });
+            found.push(SnapshotCheck {
+                snapshot_id: snapshot.snapshot_id.clone(),
+                blocks: snapshot.blocks,
+                problems,
+            });
         }
         Ok(found)
     }
@@ -193,9 +273,4 @@ impl Engine {
             None => "nothing: snapshots are being made just now".to_owned(),
         })
     }
-}
-
-/// The whole of a snapshot as a disk.
-pub(super) fn disk_of(reader: SnapshotReader) -> Box<dyn ReadAt> {
-    Box::new(reader)
 }

@@ -110,7 +110,10 @@ impl Engine {
         let _ = rustix::process::setsid();
         match self.begin(id, asked_to_end) {
             Ok((supervisor, machine)) => {
-                say(&Started { problem: None, environment: false });
+                say(&Started {
+                    problem: None,
+                    environment: false,
+                });
                 supervisor.run(machine)
             }
             Err(error) => {
@@ -123,20 +126,28 @@ impl Engine {
         }
     }
 
-    fn begin(&self, id: &str, asked_to_end: Arc<AtomicBool>) -> Result<(Supervisor<'_>, (RunningInstance, Receiver<InstanceEvent>)), EngineError> {
-        let bad = |e: amiforge_ami::IdParseError| EngineError::new(ErrorKind::Invalid, e.to_string());
+    fn begin(
+        &self,
+        id: &str,
+        asked_to_end: Arc<AtomicBool>,
+    ) -> Result<(Supervisor<'_>, (RunningInstance, Receiver<InstanceEvent>)), EngineError> {
+        let bad =
+            |e: amiforge_ami::IdParseError| EngineError::new(ErrorKind::Invalid, e.to_string());
         let id: InstanceId = id.parse().map_err(bad)?;
         let context = || format!("cannot start {id}");
         let desk = self.desk(&Place::default())?;
         let state = desk.read()?;
         let instance = state.instances.get(&id).cloned();
-        let instance = instance.ok_or_else(|| EngineError::new(ErrorKind::Failed, format!("{id} is not there")))?;
+        let instance = instance
+            .ok_or_else(|| EngineError::new(ErrorKind::Failed, format!("{id} is not there")))?;
         let folder = desk.folder(&id);
         // Names of sockets are short then, however long the path of the folder is.
         std::env::set_current_dir(folder.path()).or_fail(ErrorKind::Failed, context)?;
 
         let tools = QemuTools::find()
-            .or_fail(ErrorKind::Environment, || "instances cannot run here".to_owned())
+            .or_fail(ErrorKind::Environment, || {
+                "instances cannot run here".to_owned()
+            })
             .map_err(|e| e.with_hint("install QEMU (Debian: qemu-system-x86 ovmf)"))?;
         let acceleration = self.acceleration(&tools)?;
         let mut volumes = Vec::new();
@@ -156,25 +167,47 @@ impl Engine {
             volumes.push((attached.volume_id.clone(), volume));
         }
         for ephemeral in &instance.ephemeral {
-            let file = folder.path().join(format!("{}.raw", ephemeral.virtual_name));
-            make_ephemeral(&file, u64::from(ephemeral.size) * GIB).or_fail(ErrorKind::Failed, context)?;
+            let file = folder
+                .path()
+                .join(format!("{}.raw", ephemeral.virtual_name));
+            make_ephemeral(&file, u64::from(ephemeral.size) * GIB)
+                .or_fail(ErrorKind::Failed, context)?;
             disks.push(InstanceDisk {
-                serial: format!("AWS{:.17}", amiforge_types::Digest::of(format!("{id}{}", ephemeral.virtual_name).as_bytes()).hex()),
+                serial: format!(
+                    "AWS{:.17}",
+                    amiforge_types::Digest::of(
+                        format!("{id}{}", ephemeral.virtual_name).as_bytes()
+                    )
+                    .hex()
+                ),
                 boot_index: None,
                 source: DiskSource::Raw(file),
             });
         }
-        let metadata = Metadata::of(&instance, state.images.get(&instance.image_id)).or_fail(ErrorKind::Failed, context)?;
+        let metadata = Metadata::of(&instance, state.images.get(&instance.image_id))
+            .or_fail(ErrorKind::Failed, context)?;
         let mut secret = [0; 32];
         for half in secret.chunks_mut(16) {
-            half.copy_from_slice(&amiforge_store::ec2::random_u128().to_le_bytes());
+            half.copy_from_slice(
+                &amiforge_store::ec2::random_u128()
+                    .map_err(broken)?
+                    .to_le_bytes(),
+            );
         }
         let service = Arc::new(Mutex::new(Service::new(metadata, secret)));
         let listener = bind(IMDS_SOCKET).or_fail(ErrorKind::Failed, context)?;
-        let imds = ImdsServer::start(listener, service.clone()).or_fail(ErrorKind::Failed, context)?;
+        let imds =
+            ImdsServer::start(listener, service.clone()).or_fail(ErrorKind::Failed, context)?;
         let program = std::fs::read_link("/proc/self/exe").or_fail(ErrorKind::Failed, context)?;
-        let relay = vec![program.display().to_string(), IMDS_RELAY_ARG.to_owned(), IMDS_SOCKET.to_owned()];
-        let private_ip = instance.private_ip.parse().or_fail(ErrorKind::Internal, context)?;
+        let relay = vec![
+            program.display().to_string(),
+            IMDS_RELAY_ARG.to_owned(),
+            IMDS_SOCKET.to_owned(),
+        ];
+        let private_ip = instance
+            .private_ip
+            .parse()
+            .or_fail(ErrorKind::Internal, context)?;
         let spec = InstanceSpec {
             instance_id: id.clone(),
             instance_type: instance.instance_type.clone(),
@@ -208,7 +241,9 @@ impl Engine {
             asked_to_end,
         };
         let machine = supervisor.start()?;
-        supervisor.desk.transact(|state, _| Ok(state.instance_running(&id)?))?;
+        supervisor
+            .desk
+            .transact(|state, _| Ok(state.instance_running(&id)?))?;
         Ok((supervisor, machine))
     }
 }
@@ -254,7 +289,11 @@ impl Supervisor<'_> {
             let _ = sender.send(event);
         })
         .map_err(|error| {
-            let kind = if error.is_environment() { ErrorKind::Environment } else { ErrorKind::Failed };
+            let kind = if error.is_environment() {
+                ErrorKind::Environment
+            } else {
+                ErrorKind::Failed
+            };
             EngineError::wrap(kind, "the machine does not start", error, None::<String>)
         })?;
         if let Ok(listener) = bind(SERIAL_SOCKET)
@@ -263,7 +302,10 @@ impl Supervisor<'_> {
             // It ends with the machine.
             std::mem::forget(server);
         }
-        note(&format!("machine started, QEMU is process {}", machine.pid()));
+        note(&format!(
+            "machine started, QEMU is process {}",
+            machine.pid()
+        ));
         Ok((machine, events))
     }
 
@@ -305,11 +347,16 @@ impl Supervisor<'_> {
             self.desk.clear(&id, &left);
         }
         note("off");
-        let answer = |ordered: Ordered| ordered.answer(problem.clone().map_or(Ok(Value::Null), Err));
+        let answer =
+            |ordered: Ordered| ordered.answer(problem.clone().map_or(Ok(Value::Null), Err));
         if let End::Told(asked) = end {
             asked.into_iter().for_each(answer);
         }
-        while let Some(ordered) = self.waiting.pop_front().or_else(|| self.orders.try_recv().ok()) {
+        while let Some(ordered) = self
+            .waiting
+            .pop_front()
+            .or_else(|| self.orders.try_recv().ok())
+        {
             match ordered.order {
                 Order::End { .. } => answer(ordered),
                 _ => ordered.answer(Err("the machine is off".to_owned())),
@@ -345,7 +392,9 @@ impl Supervisor<'_> {
                 self.off(&machine, false, Duration::from_secs(30));
                 return End::Guest;
             }
-            let Some(ordered) = self.next_order() else { continue };
+            let Some(ordered) = self.next_order() else {
+                continue;
+            };
             match ordered.order.clone() {
                 Order::End { force, seconds } => {
                     let forced = self.off(&machine, force, Duration::from_secs(seconds));
@@ -354,9 +403,17 @@ impl Supervisor<'_> {
                     return End::Told(asked);
                 }
                 Order::Reboot { force: true, .. } => {
-                    ordered.answer(machine.reset().map(|()| Value::Null).map_err(|e| e.to_string()));
+                    ordered.answer(
+                        machine
+                            .reset()
+                            .map(|()| Value::Null)
+                            .map_err(|e| e.to_string()),
+                    );
                 }
-                Order::Reboot { force: false, seconds } => {
+                Order::Reboot {
+                    force: false,
+                    seconds,
+                } => {
                     let ends = self.off(&machine, false, Duration::from_secs(seconds));
                     if !ends.is_empty() {
                         ordered.answer(Err("the instance was ended instead".to_owned()));
@@ -373,7 +430,11 @@ impl Supervisor<'_> {
                     }
                     ordered.answer(Ok(Value::Null));
                 }
-                Order::Image { no_reboot: true, image_id, .. } => {
+                Order::Image {
+                    no_reboot: true,
+                    image_id,
+                    ..
+                } => {
                     let frozen = machine.fs_freeze(Duration::from_secs(10));
                     let filled = fill(&self.desk, &image_id, &self.volumes, || {
                         if frozen.is_ok() {
@@ -385,20 +446,38 @@ impl Supervisor<'_> {
                     });
                     let how = match &frozen {
                         Ok(n) => json!({ "frozenFileSystems": n }),
-                        Err(error) => json!({ "frozenFileSystems": 0, "notFrozen": error.to_string() }),
+                        Err(error) => {
+                            json!({ "frozenFileSystems": 0, "notFrozen": error.to_string() })
+                        }
                     };
-                    ordered.answer(filled.map(|f: Filled| f.with(&how)).map_err(|e| e.with_causes()));
+                    ordered.answer(
+                        filled
+                            .map(|f: Filled| f.with(&how))
+                            .map_err(|e| e.with_causes()),
+                    );
                 }
-                Order::Image { no_reboot: false, image_id, seconds } => {
+                Order::Image {
+                    no_reboot: false,
+                    image_id,
+                    seconds,
+                } => {
                     let ends = self.off(&machine, false, Duration::from_secs(seconds));
                     let filled = fill(&self.desk, &image_id, &self.volumes, || {});
                     if !ends.is_empty() {
-                        ordered.answer(filled.map(|f| f.with(&json!({}))).map_err(|e| e.with_causes()));
+                        ordered.answer(
+                            filled
+                                .map(|f| f.with(&json!({})))
+                                .map_err(|e| e.with_causes()),
+                        );
                         return End::Told(ends);
                     }
                     drop(machine);
                     let again = self.start();
-                    ordered.answer(filled.map(|f| f.with(&json!({}))).map_err(|e| e.with_causes()));
+                    ordered.answer(
+                        filled
+                            .map(|f| f.with(&json!({})))
+                            .map_err(|e| e.with_causes()),
+                    );
                     match again {
                         Ok(again) => (machine, events) = again,
                         Err(error) => return End::Lost(error.with_causes()),
@@ -410,9 +489,12 @@ impl Supervisor<'_> {
                 }
                 Order::Tags => {
                     let state = self.desk.read();
-                    let tags = state.ok().and_then(|s| Some(s.instances.get(&self.instance.instance_id)?.tags.clone()));
+                    let tags = state.ok().and_then(|s| {
+                        Some(s.instances.get(&self.instance.instance_id)?.tags.clone())
+                    });
                     if let Some(tags) = tags {
-                        let mut service = self.service.lock().unwrap_or_else(PoisonError::into_inner);
+                        let mut service =
+                            self.service.lock().unwrap_or_else(PoisonError::into_inner);
                         service.update(|metadata| metadata.tags = tags);
                     }
                     ordered.answer(Ok(Value::Null));
@@ -463,6 +545,9 @@ fn ended(exit: &Exit) -> End {
         ExitReason::PowerOff => End::Guest,
         ExitReason::Signal => End::Lost("QEMU was ended by a signal".to_owned()),
         ExitReason::Ended => End::Guest,
-        ExitReason::Crashed => End::Lost(format!("QEMU ended unexpectedly: {}", exit.stderr.lines().last().unwrap_or_default())),
+        ExitReason::Crashed => End::Lost(format!(
+            "QEMU ended unexpectedly: {}",
+            exit.stderr.lines().last().unwrap_or_default()
+        )),
     }
 }

@@ -6,7 +6,6 @@
 //! block       AES-256-GCM("block"), random nonce of 96 bits, associated data = address; seal = nonce + tag
 //! map         HMAC-SHA256("map", the map's bytes)
 //! volume      AES-256-XTS("volume 1", "volume 2"), sectors of 4,096 bytes, tweak = sector number
-//! data key id HMAC-SHA256("id", nothing)
 //! ```
 
 use std::fmt;
@@ -59,14 +58,12 @@ impl fmt::Debug for DataKey {
 }
 
 impl DataKey {
-    pub(super) fn new(key_id: amiforge_ami::ec2::KeyId, secret: Secret) -> Self {
+    /// The key of this id. What is wrapped names both, so that no other secret can come to have it.
+    pub(super) fn new(encryption: Encryption, secret: Secret) -> Self {
         let block = expand(&secret, "block");
         let (one, two) = (expand(&secret, "volume 1"), expand(&secret, "volume 2"));
         let inner = Inner {
-            encryption: Encryption {
-                key_id,
-                data_key_id: Digest::from_bytes(*expand(&secret, "id")),
-            },
+            encryption,
             address: expand(&secret, "block address"),
             map: expand(&secret, "map"),
             gcm: aes_gcm::KeyInit::new((&*block).into()),
@@ -83,10 +80,10 @@ impl DataKey {
     }
 
     /// A new one, from the operating system's source of randomness.
-    pub(super) fn generate(key_id: amiforge_ami::ec2::KeyId) -> Result<Self, Ec2Error> {
+    pub(super) fn generate(encryption: Encryption) -> Result<Self, Ec2Error> {
         let mut secret = Secret::default();
         random(&mut *secret)?;
-        Ok(Self::new(key_id, secret))
+        Ok(Self::new(encryption, secret))
     }
 
     /// What a record says of it: its id, and the key that wraps it.
@@ -231,6 +228,16 @@ fn expand(key: &Secret, purpose: &str) -> Secret {
     Secret::new(mac(key, &[b"amiforge ", purpose.as_bytes(), &[1]]))
 }
 
+/// Random bits from getrandom(2), for ids and the like.
+///
+/// # Errors
+/// When the kernel gives none.
+pub fn random_u128() -> Result<u128, Ec2Error> {
+    let mut bytes = [0; 16];
+    random(&mut bytes)?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
 /// Fills `bytes` from getrandom(2), which waits until the kernel's generator is seeded.
 pub(super) fn random(bytes: &mut [u8]) -> Result<(), Ec2Error> {
     let mut done = 0;
@@ -262,9 +269,12 @@ mod tests {
     use super::*;
 
     fn key() -> DataKey {
-        let id = "00000000-0000-4000-8000-000000000001".parse().unwrap();
+        let encryption = Encryption {
+            key_id: "00000000-0000-4000-8000-000000000001".parse().unwrap(),
+            data_key_id: Digest::of(b"id"),
+        };
         DataKey::new(
-            id,
+            encryption,
             Secret::new(std::array::from_fn(|i| u8::try_from(i).unwrap())),
         )
     }
@@ -303,21 +313,15 @@ mod tests {
     #[test]
     fn sub_keys_stay() {
         let key = key();
-        assert_eq!(
-            key.id().hex(),
-            Digest::from_bytes(mac(&key.inner.secret, &[b"amiforge id\x01"])).hex()
-        );
         let mut sectors = vec![0; 2 * SECTOR];
         key.encrypt_sectors(5, &mut sectors);
         assert_eq!(
             (
-                key.id().short(),
                 Digest::of(&sectors).short(),
                 Digest::of(&key.address(b"x")).short(),
                 Digest::of(&key.map_proof(b"x")).short()
             ),
             (
-                "8b0f699c641a".to_owned(),
                 "962367505d52".to_owned(),
                 "6884e7b98979".to_owned(),
                 "e537cccf0bb1".to_owned()

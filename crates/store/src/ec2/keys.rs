@@ -186,9 +186,31 @@ impl Ec2 {
     ///
     /// # Errors
     /// [`Ec2Error::NoMaterial`].
-    pub fn generate_data_key(&self, _hold: &Hold, key: &KeyId) -> Result<DataKey, Ec2Error> {
-        let made = DataKey::generate(key.clone())?;
-        self.keep(key, &made)?;
+    pub fn generate_data_key(&self, hold: &Hold, key: &KeyId) -> Result<DataKey, Ec2Error> {
+        let mut id = [0; 32];
+        random(&mut id)?;
+        let encryption = Encryption {
+            key_id: key.clone(),
+            data_key_id: Digest::from_bytes(id),
+        };
+        self.create_data_key(hold, &encryption)
+    }
+
+    /// Makes the data key of an id that was chosen before, as [`Ec2::generate_data_key`] does. When there is one of this id, it is that one.
+    ///
+    /// # Errors
+    /// [`Ec2Error::NoMaterial`].
+    pub fn create_data_key(
+        &self,
+        _hold: &Hold,
+        encryption: &Encryption,
+    ) -> Result<DataKey, Ec2Error> {
+        match self.open_data_key(encryption) {
+            Err(Ec2Error::NoDataKey { .. }) => {}
+            there => return there,
+        }
+        let made = DataKey::generate(encryption.clone())?;
+        self.keep(&encryption.key_id, &made)?;
         Ok(made)
     }
 
@@ -231,8 +253,7 @@ impl Ec2 {
             });
         };
         unwrap(material, &wrapped, &context(encryption, version))
-            .map(|secret| DataKey::new(key_id.clone(), secret))
-            .filter(|key| key.id() == *data_key_id)
+            .map(|secret| DataKey::new(encryption.clone(), secret))
             .ok_or_else(|| Ec2Error::WrongMaterial {
                 key: key_id.clone(),
                 data_key: *data_key_id,
@@ -251,7 +272,13 @@ impl Ec2 {
         to: &KeyId,
     ) -> Result<DataKey, Ec2Error> {
         let key = self.open_data_key(encryption)?;
-        let key = DataKey::new(to.clone(), key.secret().clone());
+        let key = DataKey::new(
+            Encryption {
+                key_id: to.clone(),
+                data_key_id: key.id(),
+            },
+            key.secret().clone(),
+        );
         self.keep(to, &key)?;
         Ok(key)
     }

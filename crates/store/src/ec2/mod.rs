@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 
-pub use crypt::DataKey;
+pub use crypt::{DataKey, random_u128};
 pub use error::Ec2Error;
 pub use gc::{Collected, Usage};
 pub use import::MapInfo;
