@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use amiforge_ami::ec2::{Encryption, SnapshotState, State};
+use amiforge_ami::ec2::{Encryption, Snapshot, SnapshotState, State};
 use amiforge_types::Digest;
 use rusqlite::{Transaction, params};
 use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom, fallocate, seek};
@@ -58,7 +58,7 @@ struct DeadMap {
 /// What is needed.
 struct Live {
     maps: BTreeSet<Digest>,
-    /// Of these, maps that may be missing: their snapshots came to nothing.
+    /// Of these, maps that may be missing: their snapshots came to nothing, or their volumes have others by now.
     loose: BTreeSet<Digest>,
     data_keys: BTreeSet<Encryption>,
 }
@@ -89,6 +89,7 @@ impl Ec2 {
                 }
                 let (map, keys) = self.volume_needs(&volume)?;
                 live.maps.extend(map);
+                live.loose.retain(|loose| Some(*loose) != map);
                 live.data_keys.extend(keys);
             }
             let dead_maps = self.lock_dead_maps(&mut live)?;
@@ -257,6 +258,16 @@ impl Ec2 {
         Ok(own)
     }
 
+    /// How many different blocks these maps have together.
+    pub fn distinct_blocks(&self, maps: &BTreeSet<Digest>) -> Result<u64, Ec2Error> {
+        let mut addresses = HashSet::new();
+        for digest in maps {
+            let map = self.map(digest)?;
+            addresses.extend(map.entries().iter().map(|entry| entry.address));
+        }
+        Ok(addresses.len() as u64)
+    }
+
     /// Enters the packs that the database does not know, from the index beside each: for a database that was lost. Plain blocks are compared with
     /// their addresses, slots that were collected are left out. Gives the number of blocks that are new, or `None` while somebody makes something.
     pub fn reindex(&self) -> Result<Option<u64>, Ec2Error> {
@@ -289,6 +300,14 @@ impl Ec2 {
     }
 }
 
+/// For estimates of cost.
+impl amiforge_ami::ec2::cost::Blocks for Ec2 {
+    fn distinct(&self, snapshots: &[&Snapshot]) -> Option<u64> {
+        let maps = snapshots.iter().filter_map(|snapshot| snapshot.map);
+        self.distinct_blocks(&maps.collect()).ok()
+    }
+}
+
 /// Whether a slot has its block still.
 fn is_whole(pack: &PackFile, slot: u32, entry: &PackEntry) -> Result<bool, Ec2Error> {
     let start = slot_offset(slot);
@@ -314,17 +333,20 @@ fn named(state: &State) -> Live {
     };
     let mut firm = BTreeSet::new();
     for snapshot in state.snapshots.values() {
-        live.maps.insert(snapshot.map);
-        match snapshot.state {
-            SnapshotState::Pending | SnapshotState::Error => live.loose.insert(snapshot.map),
-            SnapshotState::Completed | SnapshotState::Recoverable => firm.insert(snapshot.map),
-        };
         live.data_keys.extend(snapshot.encryption.clone());
+        let Some(map) = snapshot.map else { continue };
+        match snapshot.state {
+            SnapshotState::Pending | SnapshotState::Error => live.loose.insert(map),
+            SnapshotState::Completed | SnapshotState::Recoverable => firm.insert(map),
+        };
     }
+    for volume in state.volumes.values() {
+        live.data_keys.extend(volume.encryption.clone());
+        // What it was made from; what it needs now, its folder says.
+        live.loose.extend(volume.base);
+    }
+    live.maps = &firm | &live.loose;
     live.loose.retain(|map| !firm.contains(map));
-    let volumes = state.volumes.values();
-    live.data_keys
-        .extend(volumes.filter_map(|volume| volume.encryption.clone()));
     live
 }
 

@@ -87,6 +87,8 @@ fn blocks_are_stored_once_and_zeros_not_at_all() {
         .own_blocks(&BTreeSet::from([first.map, second.map]))
         .unwrap();
     assert_eq!((own[&first.map], own[&second.map]), (2, 2));
+    let both = BTreeSet::from([first.map, second.map]);
+    assert_eq!(ec2.distinct_blocks(&both).unwrap(), 9);
 
     // The map says what EBS would list.
     let map = ec2.map(&first.map).unwrap();
