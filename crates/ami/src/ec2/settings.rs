@@ -3,6 +3,8 @@
 //! Source: EC2 user guide, `block-public-access-to-amis`, `ec2-allowed-amis`; EBS user guide, encryption by default and
 //! recycle bin.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Image, KeyId};
@@ -39,6 +41,9 @@ pub struct RegionSettings {
     /// The organizational units that it is in, their ARNs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub organizational_units: Vec<String>,
+    /// IAM policies that launches are checked against, by name. None: everything is allowed.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: BTreeMap<String, String>,
 }
 
 /// `AllowedImagesSettings`: which images of other accounts can be used. An account's own images always can.

@@ -127,7 +127,7 @@ impl Engine {
                 .map(|i| state.describe_image(&desk.caller, i, fx.now()))
                 .collect();
             return Ok(DescribeImagesResult {
-                images,
+                images: Some(images),
                 ..Default::default()
             });
         }

@@ -56,7 +56,7 @@ pub struct SshAccess {
 }
 
 impl EndRequest {
-    fn seconds(&self, engine: &Engine) -> u64 {
+    pub(super) fn seconds(&self, engine: &Engine) -> u64 {
         self.seconds.unwrap_or_else(|| {
             let slow = amiforge_vm::QemuTools::find()
                 .ok()
@@ -186,11 +186,11 @@ impl Desk<'_> {
 
     fn end(&self, ids: &[InstanceId], how: EndRequest) -> Result<(), EngineError> {
         let seconds = how.seconds(self.engine);
+        let order = Order::End {
+            force: how.force,
+            seconds,
+        };
         std::thread::scope(|scope| {
-            let order = Order::End {
-                force: how.force,
-                seconds,
-            };
             let threads: Vec<_> = ids
                 .iter()
                 .map(|id| {

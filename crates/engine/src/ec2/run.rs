@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use amiforge_ami::InstanceId;
 use amiforge_ami::ec2::{
-    InstanceState, Launch, NewVolume, PortForward, RunInstancesRequest, State, VolumeSource,
+    ApiError, Effects as _, ErrorCode, InstanceState, Launch, NewVolume, PortForward, RunInstancesRequest, State, VolumeSource,
 };
 use amiforge_store::ec2::{Hold, VolumeBase};
 use amiforge_types::GIB;
@@ -51,12 +51,17 @@ impl Engine {
         desk.settle()?;
         let mut wanted = request.request.clone();
         wanted.image_id = desk.image_id(&request.image)?;
-        wanted.dry_run = place.dry_run;
-        desk.enforce(&wanted)?;
         // What is made for a launch is not collected before a record names it.
         let hold = desk.ec2.hold().map_err(broken)?;
         let (run, locks) = desk.transact(|state, fx| {
             let run = state.run_instances(&desk.caller, &wanted, fx)?;
+            if !run.repeated {
+                super::govern::enforce(state, &desk.caller, &run, fx.now())?;
+            }
+            if place.dry_run {
+                let text = "Request would have succeeded, but DryRun flag is set.";
+                return Err(ApiError::new(ErrorCode::DryRunOperation, text).into());
+            }
             let mut locks = Vec::new();
             for launch in &run.launches {
                 locks.push(desk.claim(&launch.instance_id)?);

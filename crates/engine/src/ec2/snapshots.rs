@@ -5,13 +5,12 @@ use std::path::Path;
 
 use amiforge_ami::SnapshotId;
 use amiforge_ami::ec2::{
-    CopySnapshotRequest, Encryption, Filter, Snapshot, SnapshotContent, SnapshotRequest, State,
+    CopySnapshotRequest, DescribeSnapshotsResult, Encryption, Filter, Snapshot, SnapshotContent, SnapshotRequest, State,
     TagSpecification,
 };
 use amiforge_store::ec2::{Check, Hold, SnapshotReader};
-use amiforge_types::{ByteSize, ReadAt};
+use amiforge_types::ByteSize;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::desk::{Desk, Place, Refused, broken, refusal};
 use crate::diskfiles::OutputRequest;
@@ -100,7 +99,7 @@ impl Engine {
         place: &Place,
         ids: &[String],
         filters: &[Filter],
-    ) -> Result<Value, EngineError> {
+    ) -> Result<DescribeSnapshotsResult, EngineError> {
         let desk = self.desk(place)?;
         let mut state = desk.read()?;
         state.expire(Self::wall_clock());
