@@ -68,6 +68,22 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Say what changed between two images: packages, files, boot, partitions.
     Diff(Diff),
+    /// Start instances of an image in QEMU, in the background.
+    Run(Box<crate::ec2::args::Run>),
+    /// Instances: list, stop, start, log in, make images of them.
+    Instance(Box<crate::ec2::args::Instance>),
+    /// Images: list, register, copy, share, encrypt, retire.
+    Image(Box<crate::ec2::args::Image>),
+    /// Snapshots: list, compare, copy, export, share, delete.
+    Snapshot(Box<crate::ec2::args::Snapshot>),
+    /// Keys that encrypt snapshots and volumes.
+    Key(Box<crate::ec2::args::Key>),
+    /// IAM policies: what they allow.
+    Policy(Box<crate::ec2::args::Policy>),
+    /// Find instances of images that are not approved.
+    Audit(Box<crate::ec2::args::Audit>),
+    /// Settings of an account in a region.
+    Account(Box<crate::ec2::args::Account>),
     /// Say what this host can do, and what to install.
     Doctor(Doctor),
     /// What is kept between builds: list it, take out what is old, say why a layer is not there

@@ -6,6 +6,7 @@ mod agent_blob;
 mod args;
 mod commands;
 mod component;
+mod ec2;
 mod export;
 mod json;
 mod lock;
@@ -36,6 +37,21 @@ fn main() -> ExitCode {
         .is_some_and(|arg| arg == amiforge_engine::AGAIN_ARG)
     {
         return amiforge_engine::again_main(agent_blob::AGENT);
+    }
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|arg| arg == amiforge_engine::ec2::IMDS_RELAY_ARG)
+    {
+        let socket = std::env::args_os().nth(2).unwrap_or_default();
+        // What goes wrong is the guest's to see: the connection ends.
+        let _ = amiforge_engine::ec2::imds_relay(socket.as_ref());
+        return ExitCode::SUCCESS;
+    }
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|arg| arg == amiforge_engine::ec2::INSTANCE_ARG)
+    {
+        return instance_process();
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -143,6 +159,14 @@ fn run(
         Command::Disk(Disk::Info(args)) => commands::info(&engine, &args),
         Command::Inspect(args) => commands::inspect(&engine, args),
         Command::Diff(args) => commands::diff(&engine, args),
+        Command::Run(args) => ec2::run(&engine, *args),
+        Command::Instance(args) => ec2::instance(&engine, *args),
+        Command::Image(args) => ec2::image(&engine, *args),
+        Command::Snapshot(args) => ec2::snapshot(&engine, *args),
+        Command::Key(args) => ec2::key(&engine, *args),
+        Command::Policy(args) => ec2::policy(&engine, *args),
+        Command::Audit(args) => ec2::audit(&engine, *args),
+        Command::Account(args) => ec2::account(&engine, *args),
         Command::Doctor(args) => commands::doctor(&engine, &args),
         Command::Cache(command) => commands::cache(&engine, command),
         Command::Completions { shell } => commands::completions(shell),
@@ -156,7 +180,32 @@ fn run(
     }
 }
 
-fn eprint_line(text: &str) {
+/// The background process of an instance: it goes on when the terminal is gone, and shuts the guest down when it is asked to end.
+fn instance_process() -> ExitCode {
+    let id = std::env::args().nth(2).unwrap_or_default();
+    let progress = match Progress::new(false, true, None) {
+        Ok(progress) => Arc::new(progress),
+        Err(_) => return ExitCode::from(1),
+    };
+    let settings = Settings::from_environment(
+        progress,
+        amiforge_exec::Helper::new("/proc/self/exe"),
+        agent_blob::AGENT,
+    );
+    let engine = match settings {
+        Ok(settings) => Engine::new(settings),
+        Err(error) => {
+            render::error(&error);
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    let asked_to_end = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asked = asked_to_end.clone();
+    let _ = ctrlc::set_handler(move || asked.store(true, std::sync::atomic::Ordering::SeqCst));
+    ec2::instance_main(&engine, &id, asked_to_end)
+}
+
+pub(crate) fn eprint_line(text: &str) {
     use std::io::Write;
     // A closed standard error leaves nobody to tell.
     let _ = writeln!(std::io::stderr(), "{text}");

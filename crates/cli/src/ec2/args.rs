@@ -696,4 +696,10 @@ pub(crate) struct Account {
     /// An organizational unit that it is in, its ARN.
     #[arg(long, value_name = "ARN")]
     pub(crate) organizational_unit: Vec<String>,
+    /// An IAM policy that launches are checked against from now on, kept under the name of its file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Vec<PathBuf>,
+    /// Remove a policy.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) remove_policy: Vec<String>,
 }

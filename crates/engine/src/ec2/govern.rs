@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use amiforge_ami::ec2::audit::{ApprovedIds, ApprovedTags, Compliance, Evaluation, Rule, Scope, audit};
+use amiforge_ami::ec2::audit::{
+    ApprovedIds, ApprovedTags, Compliance, Evaluation, Rule, Scope, audit,
+};
 use amiforge_ami::ec2::cost::{CostQuery, CostReport, PriceTable, estimate};
 use amiforge_ami::ec2::lifecycle::{ActionType, LifecyclePlan, LifecyclePolicy};
 use amiforge_ami::ec2::lineage::{Lineage, lineage};
 use amiforge_ami::ec2::policy::{
-    Decision, ImageCall, LaunchTags, LaunchWishes, LocalNetwork, Policy, PolicyKind, Principal, Request,
-    authorize, evaluate, image_requests, launch_requests,
+    Decision, ImageCall, LaunchTags, LaunchWishes, LocalNetwork, Policy, PolicyKind, Principal,
+    Request, authorize, evaluate, image_requests, launch_requests,
 };
 use amiforge_ami::ec2::{
-    ApiError, Caller, DeregisterImageRequest, DeprecateImageRequest, Effects as _, ErrorCode, ImageRequest, RegionSettings, RunInstances,
-    RunInstancesRequest, State, Tags,
+    ApiError, Caller, DeprecateImageRequest, DeregisterImageRequest, Effects as _, ErrorCode,
+    ImageRequest, RegionSettings, RunInstances, RunInstancesRequest, State, Tags,
 };
 use amiforge_ami::{BlockDeviceMapping, EbsVolume, ImageId};
 use amiforge_types::{Diagnostics, Timestamp};
@@ -114,18 +116,28 @@ pub struct AccountChange {
 }
 
 fn policy(path: &Path) -> Result<(String, Policy), EngineError> {
-    let bytes = read_file(path, MAX_JSON).or_fail(ErrorKind::Invalid, || format!("cannot read {}", path.display()))?;
+    let bytes = read_file(path, MAX_JSON).or_fail(ErrorKind::Invalid, || {
+        format!("cannot read {}", path.display())
+    })?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     match Policy::parse(&path.display().to_string(), PolicyKind::Identity, &text) {
         Ok(policy) => Ok((text, policy)),
-        Err(diagnostics) => {
-            Err(EngineError::Documents(vec![DocumentReport { path: path.to_owned(), kind: None, text, diagnostics }]))
-        }
+        Err(diagnostics) => Err(EngineError::Documents(vec![DocumentReport {
+            path: path.to_owned(),
+            kind: None,
+            text,
+            diagnostics,
+        }])),
     }
 }
 
 /// Whether the policies of the account allow a launch that was just begun in `state`.
-pub(super) fn enforce(state: &State, caller: &Caller, run: &RunInstances, now: Timestamp) -> Result<(), ApiError> {
+pub(super) fn enforce(
+    state: &State,
+    caller: &Caller,
+    run: &RunInstances,
+    now: Timestamp,
+) -> Result<(), ApiError> {
     let settings = state.settings_of(caller);
     if settings.policies.is_empty() {
         return Ok(());
@@ -135,18 +147,38 @@ pub(super) fn enforce(state: &State, caller: &Caller, run: &RunInstances, now: T
         .iter()
         .map(|(name, text)| Policy::parse(name, PolicyKind::Identity, text))
         .collect::<Result<_, _>>()
-        .map_err(|_| ApiError::new(ErrorCode::UnauthorizedOperation, "a policy of the account cannot be read"))?;
+        .map_err(|_| {
+            ApiError::new(
+                ErrorCode::UnauthorizedOperation,
+                "a policy of the account cannot be read",
+            )
+        })?;
     for launch in &run.launches {
-        authorize(&policies, &requests_of(state, caller, &launch.instance_id, now))?;
+        authorize(
+            &policies,
+            &requests_of(state, caller, &launch.instance_id, now),
+        )?;
     }
     Ok(())
 }
 
 /// What a launch is to IAM.
-fn requests_of(state: &State, caller: &Caller, instance: &amiforge_ami::InstanceId, now: Timestamp) -> Vec<Request> {
-    let Some(instance) = state.instances.get(instance) else { return Vec::new() };
-    let Some(image) = state.images.get(&instance.image_id) else { return Vec::new() };
-    let volumes = instance.volumes.iter().filter_map(|v| Some((v, state.volumes.get(&v.volume_id)?)));
+fn requests_of(
+    state: &State,
+    caller: &Caller,
+    instance: &amiforge_ami::InstanceId,
+    now: Timestamp,
+) -> Vec<Request> {
+    let Some(instance) = state.instances.get(instance) else {
+        return Vec::new();
+    };
+    let Some(image) = state.images.get(&instance.image_id) else {
+        return Vec::new();
+    };
+    let volumes = instance
+        .volumes
+        .iter()
+        .filter_map(|v| Some((v, state.volumes.get(&v.volume_id)?)));
     let mappings: Vec<BlockDeviceMapping> = volumes
         .clone()
         .map(|(attached, volume)| {
@@ -154,7 +186,10 @@ fn requests_of(state: &State, caller: &Caller, instance: &amiforge_ami::Instance
                 snapshot_id: volume.snapshot_id.clone(),
                 volume_size: volume.size,
                 volume_type: volume.volume_type,
-                delete_on_termination: volume.attachment.as_ref().is_some_and(|a| a.delete_on_termination),
+                delete_on_termination: volume
+                    .attachment
+                    .as_ref()
+                    .is_some_and(|a| a.delete_on_termination),
                 iops: volume.iops,
                 throughput: volume.throughput,
                 encrypted: Some(volume.encryption.is_some()),
@@ -176,17 +211,37 @@ fn requests_of(state: &State, caller: &Caller, instance: &amiforge_ami::Instance
     };
     let tags = LaunchTags {
         instance: instance.tags.clone(),
-        volume: volumes.clone().next().map(|(_, v)| v.tags.clone()).unwrap_or_default(),
+        volume: volumes
+            .clone()
+            .next()
+            .map(|(_, v)| v.tags.clone())
+            .unwrap_or_default(),
         ..LaunchTags::default()
     };
     let principal = Principal::user(&caller.account, "amiforge");
-    launch_requests(&principal, &caller.region, image, &state.snapshots, &wishes, &tags, now)
+    launch_requests(
+        &principal,
+        &caller.region,
+        image,
+        &state.snapshots,
+        &wishes,
+        &tags,
+        now,
+    )
 }
 
 impl Engine {
     /// Says whether policies allow an action on an image, resource by resource.
-    pub fn policy_check(&self, place: &Place, request: &PolicyRequest) -> Result<Vec<PolicyCheck>, EngineError> {
-        let policies: Vec<Policy> = request.policies.iter().map(|p| policy(p).map(|(_, p)| p)).collect::<Result<_, _>>()?;
+    pub fn policy_check(
+        &self,
+        place: &Place,
+        request: &PolicyRequest,
+    ) -> Result<Vec<PolicyCheck>, EngineError> {
+        let policies: Vec<Policy> = request
+            .policies
+            .iter()
+            .map(|p| policy(p).map(|(_, p)| p))
+            .collect::<Result<_, _>>()?;
         let desk = self.desk(place)?;
         let image = desk.image(&request.image)?;
         let mut state = desk.read()?;
@@ -200,59 +255,110 @@ impl Engine {
                 tag_specifications: tags_for("instance", &request.tags),
                 ..Default::default()
             };
-            let run = state.run_instances(caller, &run, &mut Now::new()).map_err(refusal)?;
-            run.launches.iter().flat_map(|l| requests_of(&state, caller, &l.instance_id, now)).collect()
+            let run = state
+                .run_instances(caller, &run, &mut Now::new())
+                .map_err(refusal)?;
+            run.launches
+                .iter()
+                .flat_map(|l| requests_of(&state, caller, &l.instance_id, now))
+                .collect()
         } else {
             let principal = Principal::user(&caller.account, "amiforge");
-            let tags = request.tags.iter().map(|t| (t.key.clone(), t.value.clone())).collect();
-            let operation = request.action.split_once(':').map_or(request.action.as_str(), |(_, o)| o);
+            let tags = request
+                .tags
+                .iter()
+                .map(|t| (t.key.clone(), t.value.clone()))
+                .collect();
+            let operation = request
+                .action
+                .split_once(':')
+                .map_or(request.action.as_str(), |(_, o)| o);
             let snapshots: Vec<_> = state.snapshots_of(&image).collect();
             let none = Tags::new();
             let call = match operation {
-                "CreateTags" | "DeleteTags" => ImageCall::Tag { operation, image: &image, tags: &tags },
-                "CopyImage" => {
-                    ImageCall::Copy { source: &image, snapshots, image_tags: &tags, snapshot_tags: &none }
-                }
-                _ => ImageCall::On { operation, image: &image, snapshots: Vec::new() },
+                "CreateTags" | "DeleteTags" => ImageCall::Tag {
+                    operation,
+                    image: &image,
+                    tags: &tags,
+                },
+                "CopyImage" => ImageCall::Copy {
+                    source: &image,
+                    snapshots,
+                    image_tags: &tags,
+                    snapshot_tags: &none,
+                },
+                _ => ImageCall::On {
+                    operation,
+                    image: &image,
+                    snapshots: Vec::new(),
+                },
             };
             image_requests(&principal, &caller.region, &call, now)
         };
-        let check = |r: Request| PolicyCheck { decision: evaluate(&policies, &r), action: r.action, resource: r.resource };
+        let check = |r: Request| PolicyCheck {
+            decision: evaluate(&policies, &r),
+            action: r.action,
+            resource: r.resource,
+        };
         Ok(requests.into_iter().map(check).collect())
     }
 
     /// Finds instances that were launched from images that are not approved.
-    pub fn audit(&self, place: &Place, request: &AuditRequest) -> Result<Vec<AuditReport>, EngineError> {
+    pub fn audit(
+        &self,
+        place: &Place,
+        request: &AuditRequest,
+    ) -> Result<Vec<AuditReport>, EngineError> {
         let desk = self.desk(place)?;
         desk.settle()?;
         let state = desk.read()?;
-        let scope = Scope { stopped: request.stopped };
+        let scope = Scope {
+            stopped: request.stopped,
+        };
         let mut reports = Vec::new();
         let mut add = |rule: &Rule<'_>| {
             let evaluations = audit(&state, &desk.caller, rule, scope);
             reports.push(AuditReport {
                 config_rule_name: rule.name(),
-                compliant: evaluations.iter().all(|e| e.compliance != Compliance::NonCompliant),
+                compliant: evaluations
+                    .iter()
+                    .all(|e| e.compliance != Compliance::NonCompliant),
                 evaluations,
             });
         };
         let bad = || "the rule".to_owned();
         if !request.ids.is_empty() {
-            let ids: ApprovedIds = request.ids.join(",").parse().or_fail(ErrorKind::Invalid, bad)?;
+            let ids: ApprovedIds = request
+                .ids
+                .join(",")
+                .parse()
+                .or_fail(ErrorKind::Invalid, bad)?;
             add(&Rule::ApprovedById(&ids));
         }
         if !request.tags.is_empty() {
-            let tags: ApprovedTags = request.tags.join(",").parse().or_fail(ErrorKind::Invalid, bad)?;
+            let tags: ApprovedTags = request
+                .tags
+                .join(",")
+                .parse()
+                .or_fail(ErrorKind::Invalid, bad)?;
             add(&Rule::ApprovedByTag(&tags));
         }
         if reports.is_empty() {
-            return Err(EngineError::new(ErrorKind::Invalid, "say what is approved: --approved-ids or --approved-tags"));
+            return Err(EngineError::new(
+                ErrorKind::Invalid,
+                "say what is approved: --approved-ids or --approved-tags",
+            ));
         }
         Ok(reports)
     }
 
     /// Says what a life cycle policy does to the images of the account, and does it.
-    pub fn image_lifecycle(&self, place: &Place, path: &Path, apply: bool) -> Result<LifecycleReport, EngineError> {
+    pub fn image_lifecycle(
+        &self,
+        place: &Place,
+        path: &Path,
+        apply: bool,
+    ) -> Result<LifecycleReport, EngineError> {
         let context = || format!("{} cannot be used", path.display());
         let bytes = read_file(path, MAX_JSON).or_fail(ErrorKind::Invalid, context)?;
         let text = String::from_utf8_lossy(&bytes);
@@ -284,18 +390,32 @@ impl Engine {
         if apply {
             for step in &plan.steps {
                 // Of another region than the caller's, too.
-                let caller = Caller { account: desk.caller.account.clone(), region: step.region.clone() };
+                let caller = Caller {
+                    account: desk.caller.account.clone(),
+                    region: step.region.clone(),
+                };
                 let image_id = step.image.to_string();
                 let done = desk.transact(|state, fx| {
                     match step.action {
                         ActionType::Deprecate => {
                             // The rules want a time to come; the nearest minute is.
                             let at = Timestamp::from_secs(fx.now().secs + 60).to_string();
-                            let request = DeprecateImageRequest { image_id, deprecate_at: at, dry_run: place.dry_run };
+                            let request = DeprecateImageRequest {
+                                image_id,
+                                deprecate_at: at,
+                                dry_run: place.dry_run,
+                            };
                             state.deprecate_image(&caller, &request, fx).map(drop)?;
                         }
                         ActionType::Disable => {
-                            state.disable_image(&caller, &ImageRequest { image_id, dry_run: place.dry_run }, fx)?;
+                            state.disable_image(
+                                &caller,
+                                &ImageRequest {
+                                    image_id,
+                                    dry_run: place.dry_run,
+                                },
+                                fx,
+                            )?;
                         }
                         ActionType::Delete => {
                             let request = DeregisterImageRequest {
@@ -314,18 +434,28 @@ impl Engine {
             }
             desk.ec2.gc().map_err(broken)?;
         }
-        Ok(LifecycleReport { applied: apply, plan, failed })
+        Ok(LifecycleReport {
+            applied: apply,
+            plan,
+            failed,
+        })
     }
 
     /// Estimates what storing images costs: all of the account in the region when none is named.
-    pub fn image_cost(&self, place: &Place, images: &[String], prices: Option<&Path>) -> Result<CostReport, EngineError> {
+    pub fn image_cost(
+        &self,
+        place: &Place,
+        images: &[String],
+        prices: Option<&Path>,
+    ) -> Result<CostReport, EngineError> {
         let desk = self.desk(place)?;
         let table = match prices {
             None => PriceTable::builtin(),
             Some(path) => {
                 let context = || format!("{} cannot be used", path.display());
                 let bytes = read_file(path, MAX_JSON).or_fail(ErrorKind::Invalid, context)?;
-                PriceTable::from_json(&String::from_utf8_lossy(&bytes)).or_fail(ErrorKind::Invalid, context)?
+                PriceTable::from_json(&String::from_utf8_lossy(&bytes))
+                    .or_fail(ErrorKind::Invalid, context)?
             }
         };
         let mut wanted = BTreeSet::new();
@@ -333,8 +463,11 @@ impl Engine {
             wanted.insert(desk.image(image)?.image_id);
         }
         let state = desk.read()?;
-        let bundles: BTreeMap<ImageId, u64> =
-            state.images.values().filter_map(|i| Some((i.image_id.clone(), i.bundle_bytes?))).collect();
+        let bundles: BTreeMap<ImageId, u64> = state
+            .images
+            .values()
+            .filter_map(|i| Some((i.image_id.clone(), i.bundle_bytes?)))
+            .collect();
         let query = CostQuery {
             images: (!images.is_empty()).then_some(&wanted),
             all_regions: false,
@@ -348,15 +481,25 @@ impl Engine {
         let desk = self.desk(place)?;
         let image = desk.image(image)?;
         let state = desk.read()?;
-        lineage(&state, &image.image_id)
-            .ok_or_else(|| EngineError::new(ErrorKind::Failed, format!("{} is not there", image.image_id)))
+        lineage(&state, &image.image_id).ok_or_else(|| {
+            EngineError::new(
+                ErrorKind::Failed,
+                format!("{} is not there", image.image_id),
+            )
+        })
     }
 
     /// The settings of the account in the region, after changes.
-    pub fn account_settings(&self, place: &Place, change: &AccountChange) -> Result<RegionSettings, EngineError> {
+    pub fn account_settings(
+        &self,
+        place: &Place,
+        change: &AccountChange,
+    ) -> Result<RegionSettings, EngineError> {
         let mut policies = Vec::new();
         for path in &change.add_policies {
-            let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+            let name = path
+                .file_name()
+                .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
             policies.push((name, policy(path)?.0));
         }
         let desk = self.desk(place)?;
@@ -375,7 +518,10 @@ impl Engine {
             }
             for (days, kept) in [
                 (change.image_retention, &mut settings.image_retention_days),
-                (change.snapshot_retention, &mut settings.snapshot_retention_days),
+                (
+                    change.snapshot_retention,
+                    &mut settings.snapshot_retention_days,
+                ),
             ] {
                 match days {
                     None => {}
@@ -391,7 +537,9 @@ impl Engine {
                 settings.organization = Some(organization.clone()).filter(|o| !o.is_empty());
             }
             if !change.organizational_units.is_empty() {
-                settings.organizational_units.clone_from(&change.organizational_units);
+                settings
+                    .organizational_units
+                    .clone_from(&change.organizational_units);
             }
             settings.policies.extend(policies.iter().cloned());
             for name in &change.remove_policies {

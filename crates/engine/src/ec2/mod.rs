@@ -22,7 +22,9 @@ pub use amiforge_ami::ec2 as api;
 pub use amiforge_vm::imds::imds_relay;
 pub use create::CreatedImage;
 pub use desk::Place;
-pub use govern::{AccountChange, AuditReport, AuditRequest, LifecycleReport, PolicyCheck, PolicyRequest};
+pub use govern::{
+    AccountChange, AuditReport, AuditRequest, LifecycleReport, PolicyCheck, PolicyRequest,
+};
 pub use images::{DeregisteredImage, ImageChange, ImagesRequest, RegisterDisk, ShareRequest};
 pub use instances::{EndRequest, SshAccess, WaitRequest};
 pub use keys::{KeyChange, KeyReport};

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 
 use amiforge_ami::InstanceId;
 use amiforge_ami::ec2::{
-    ApiError, Effects as _, ErrorCode, InstanceState, Launch, NewVolume, PortForward, RunInstancesRequest, State, VolumeSource,
+    ApiError, Effects as _, ErrorCode, InstanceState, Launch, NewVolume, PortForward,
+    RunInstancesRequest, State, VolumeSource,
 };
 use amiforge_store::ec2::{Hold, VolumeBase};
 use amiforge_types::GIB;

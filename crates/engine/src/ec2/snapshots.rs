@@ -5,8 +5,8 @@ use std::path::Path;
 
 use amiforge_ami::SnapshotId;
 use amiforge_ami::ec2::{
-    CopySnapshotRequest, DescribeSnapshotsResult, Encryption, Filter, Snapshot, SnapshotContent, SnapshotRequest, State,
-    TagSpecification,
+    CopySnapshotRequest, DescribeSnapshotsResult, Encryption, Filter, Snapshot, SnapshotContent,
+    SnapshotRequest, State, TagSpecification,
 };
 use amiforge_store::ec2::{Check, Hold, SnapshotReader};
 use amiforge_types::ByteSize;

@@ -1,0 +1,327 @@
+//! `image`.
+
+use std::process::ExitCode;
+
+use amiforge_engine::Engine;
+use amiforge_engine::ec2::{self, api};
+use serde_json::Value;
+
+use super::args::{self, ImageWhat};
+use super::table::{self, cell};
+use super::{done, filters, granted, json, tags, tags_for};
+use crate::CommandError;
+use crate::commands::{Outcome, usage};
+use crate::out::{as_json, print_json, print_line};
+
+pub(crate) fn image(engine: &Engine, args: args::Image) -> Outcome {
+    let (shown, place) = (&args.place, ec2::Place::from(&args.place));
+    let change = |image: &str, change: ec2::ImageChange| {
+        done(engine.change_image(&place, image, &change), shown, image)
+    };
+    match args.what {
+        ImageWhat::List {
+            ids,
+            owners,
+            executable_by,
+            filters: texts,
+            include_deprecated,
+            include_disabled,
+            recycle_bin,
+        } => {
+            let request = ec2::ImagesRequest {
+                describe: api::DescribeImagesRequest {
+                    image_ids: ids,
+                    owners,
+                    executable_users: executable_by,
+                    filters: filters(&texts)?,
+                    include_deprecated,
+                    include_disabled,
+                    ..Default::default()
+                },
+                recycle_bin,
+            };
+            let found = engine.images(&place, &request)?;
+            if as_json(shown.json) {
+                print_json(&found)?;
+            } else {
+                let value = serde_json::to_value(&found).map_err(std::io::Error::from)?;
+                list(&value)?;
+            }
+        }
+        ImageWhat::Show { image } => print_json(&engine.image(&place, &image)?)?,
+        ImageWhat::Register {
+            cli_input_json,
+            disk,
+            name,
+            boot_mode,
+            tags: texts,
+        } => {
+            let id = match (cli_input_json, disk) {
+                (Some(path), _) => {
+                    let mut request: api::RegisterImageRequest =
+                        json("--cli-input-json", &path.display().to_string())?;
+                    if let Some(name) = name {
+                        request.name = name;
+                    }
+                    request
+                        .tag_specifications
+                        .extend(tags_for(&["image"], &texts)?);
+                    granted(engine.register_image(&place, &request), shown)?
+                }
+                (None, Some(disk)) => {
+                    let request = ec2::RegisterDisk {
+                        disk,
+                        name: name.unwrap_or_default(),
+                        boot_mode,
+                        tags: tags(&texts)?,
+                    };
+                    granted(engine.register_disk(&place, &request), shown)?
+                }
+                (None, None) => {
+                    return Err(usage(
+                        "say what to register: --cli-input-json or --disk".to_owned(),
+                    ));
+                }
+            };
+            return created(id.map(|id| id.to_string()), shown);
+        }
+        ImageWhat::Deregister {
+            image,
+            delete_associated_snapshots,
+        } => {
+            let Some(gone) = granted(
+                engine.deregister_image(&place, &image, delete_associated_snapshots),
+                shown,
+            )?
+            else {
+                return Ok(ExitCode::SUCCESS);
+            };
+            if as_json(shown.json) {
+                print_json(&gone)?;
+            } else {
+                for result in &gone.delete_snapshot_results {
+                    let text = |key: &str| result[key].as_str().unwrap_or_default().to_owned();
+                    print_line(&format!("{} {}", text("SnapshotId"), text("ReturnCode")))?;
+                }
+            }
+        }
+        ImageWhat::Restore { image } => return change(&image, ec2::ImageChange::Restore),
+        ImageWhat::Copy {
+            image,
+            source_region,
+            name,
+            description,
+            encrypted,
+            kms_key_id,
+            copy_image_tags,
+            client_token,
+        } => {
+            let request = api::CopyImageRequest {
+                source_image_id: image,
+                source_region: source_region.unwrap_or_default(),
+                name: name.unwrap_or_default(),
+                description,
+                encrypted: encrypted.then_some(true),
+                kms_key_id,
+                copy_image_tags: copy_image_tags.then_some(true),
+                client_token,
+                ..Default::default()
+            };
+            let id = granted(engine.copy_image(&place, &request), shown)?;
+            return created(id.map(|id| id.to_string()), shown);
+        }
+        ImageWhat::Share {
+            image,
+            to,
+            with_snapshots,
+        } => {
+            let request = ec2::ShareRequest {
+                image: image.clone(),
+                grantees: grantees(&to)?,
+                remove: false,
+                snapshots: with_snapshots,
+            };
+            return done(engine.share_image(&place, &request), shown, &image);
+        }
+        ImageWhat::Unshare { image, to } => {
+            let request = ec2::ShareRequest {
+                image: image.clone(),
+                grantees: grantees(&to)?,
+                remove: true,
+                snapshots: false,
+            };
+            return done(engine.share_image(&place, &request), shown, &image);
+        }
+        ImageWhat::Tag { id, tags: texts } => {
+            return done(engine.tag(&place, &id, &tags(&texts)?, &[]), shown, &id);
+        }
+        ImageWhat::Untag { id, keys } => {
+            return done(engine.tag(&place, &id, &[], &keys), shown, &id);
+        }
+        ImageWhat::Deprecate { image, at, cancel } => {
+            let what = match (cancel, at) {
+                (false, Some(at)) => ec2::ImageChange::Deprecate(at),
+                _ => ec2::ImageChange::Undeprecate,
+            };
+            return change(&image, what);
+        }
+        ImageWhat::Disable { image } => return change(&image, ec2::ImageChange::Disable),
+        ImageWhat::Enable { image } => return change(&image, ec2::ImageChange::Enable),
+        ImageWhat::Protect {
+            image,
+            with_cooldown,
+            off,
+        } => {
+            let what = if off {
+                ec2::ImageChange::Unprotect
+            } else {
+                ec2::ImageChange::Protect(with_cooldown)
+            };
+            return change(&image, what);
+        }
+        ImageWhat::Export { image, out } => {
+            for file in engine.export_image(&place, &image, &out)? {
+                print_line(&file.display().to_string())?;
+            }
+        }
+        ImageWhat::Cost { images, prices } => {
+            let report = engine.image_cost(&place, &images, prices.as_deref())?;
+            if as_json(shown.json) {
+                print_json(&report)?;
+            } else {
+                let rows: Vec<Vec<String>> = report
+                    .rows()
+                    .into_iter()
+                    .map(|r| r.iter().map(|c| cell(c)).collect())
+                    .collect();
+                table::print(&["ID", "NAME", "REGION", "FULL", "BILLED", "MONTH"], &rows)?;
+                print_line(&format!(
+                    "in {}, prices of {} ({})",
+                    report.currency, report.price_date, report.price_source
+                ))?;
+            }
+        }
+        ImageWhat::Lineage { image } => {
+            let found = engine.image_lineage(&place, &image)?;
+            if as_json(shown.json) {
+                print_json(&found)?;
+            } else {
+                for line in found.to_text().lines() {
+                    print_line(&cell(line))?;
+                }
+            }
+        }
+        ImageWhat::Lifecycle { policy, apply } => {
+            let report = engine.image_lifecycle(&place, &policy, apply)?;
+            if as_json(shown.json) {
+                print_json(&report)?;
+            } else {
+                for step in &report.plan.steps {
+                    let verb = step.action.as_str().to_lowercase();
+                    print_line(&cell(&format!(
+                        "{verb} {} {} ({})",
+                        step.image, step.name, step.reason
+                    )))?;
+                    for note in &step.notes {
+                        print_line(&cell(&format!("  {note}")))?;
+                    }
+                }
+                for kept in &report.plan.kept {
+                    print_line(&cell(&format!(
+                        "keep {} {} ({})",
+                        kept.image, kept.name, kept.reason
+                    )))?;
+                }
+            }
+            for failure in &report.failed {
+                crate::eprint_line(&format!("error: {failure}"));
+            }
+            return Ok(ExitCode::from(u8::from(!report.failed.is_empty())));
+        }
+        ImageWhat::Bundle(bundle) => return super::others::bundle(engine, &place, &bundle),
+        ImageWhat::Unbundle {
+            manifest,
+            private_key,
+            certificate,
+            out,
+        } => {
+            return super::others::unbundle(
+                engine,
+                &manifest,
+                &private_key,
+                certificate.as_deref(),
+                &out,
+            );
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn created(id: Option<String>, place: &args::Place) -> Outcome {
+    if let Some(id) = id {
+        if as_json(place.json) {
+            print_json(&serde_json::json!({ "ImageId": id }))?;
+        } else {
+            print_line(&id)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn grantees(to: &args::Grantees) -> Result<Vec<api::LaunchPermissionRequest>, CommandError> {
+    let mut list = Vec::new();
+    let one = api::LaunchPermissionRequest::default;
+    for account in &to.accounts {
+        list.push(api::LaunchPermissionRequest {
+            user_id: Some(account.clone()),
+            ..one()
+        });
+    }
+    if to.public {
+        list.push(api::LaunchPermissionRequest {
+            group: Some("all".to_owned()),
+            ..one()
+        });
+    }
+    for arn in &to.organization {
+        list.push(api::LaunchPermissionRequest {
+            organization_arn: Some(arn.clone()),
+            ..one()
+        });
+    }
+    for arn in &to.organizational_unit {
+        list.push(api::LaunchPermissionRequest {
+            organizational_unit_arn: Some(arn.clone()),
+            ..one()
+        });
+    }
+    if list.is_empty() {
+        return Err(usage(
+            "say to whom: --to, --public, --organization or --organizational-unit".to_owned(),
+        ));
+    }
+    Ok(list)
+}
+
+fn list(value: &Value) -> Result<(), CommandError> {
+    let text = |v: &Value| cell(v.as_str().unwrap_or_default());
+    let rows: Vec<Vec<String>> = value["Images"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|i| {
+            vec![
+                text(&i["ImageId"]),
+                text(&i["Name"]),
+                text(&i["State"]),
+                text(&i["OwnerId"]),
+                text(&i["BootMode"]),
+                text(&i["CreationDate"]),
+            ]
+        })
+        .collect();
+    table::print(
+        &["IMAGE", "NAME", "STATE", "OWNER", "BOOT MODE", "CREATED"],
+        &rows,
+    )
+}
