@@ -192,7 +192,7 @@ pub(crate) fn base64_len(text: &str) -> Option<usize> {
     let good = body
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'));
-    (good && text.len() % 4 == 0 && padding <= 2 && body.len() % 4 != 1)
+    (good && text.len().is_multiple_of(4) && padding <= 2 && body.len() % 4 != 1)
         .then_some(body.len() * 3 / 4)
 }
 
@@ -294,6 +294,18 @@ impl State {
                 s.region == caller.region && s.bin.is_none() && s.readable_by(&caller.account)
             })
             .ok_or_else(|| no_snapshot(id.as_str()))
+    }
+
+    /// The snapshot of this id, to be read: the caller's, or one that was shared with it.
+    ///
+    /// `InvalidSnapshotID.Malformed`, `InvalidSnapshot.NotFound` (also in the recycle bin); KMS's codes when it is
+    /// encrypted and the caller may not use its key.
+    pub fn readable_snapshot(&self, caller: &Caller, id: &str) -> Api<&Snapshot> {
+        let snapshot = self.seen_snapshot(caller, &snapshot_id(id)?)?;
+        if let Some(encryption) = &snapshot.encryption {
+            self.key_usable(&caller.account, &encryption.key_id)?;
+        }
+        Ok(snapshot)
     }
 
     /// The snapshot, when it is the caller's.
