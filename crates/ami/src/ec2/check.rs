@@ -296,18 +296,6 @@ impl State {
             .ok_or_else(|| no_snapshot(id.as_str()))
     }
 
-    /// The snapshot of this id, to be read: the caller's, or one that was shared with it.
-    ///
-    /// `InvalidSnapshotID.Malformed`, `InvalidSnapshot.NotFound` (also in the recycle bin); KMS's codes when it is
-    /// encrypted and the caller may not use its key.
-    pub fn readable_snapshot(&self, caller: &Caller, id: &str) -> Api<&Snapshot> {
-        let snapshot = self.seen_snapshot(caller, &snapshot_id(id)?)?;
-        if let Some(encryption) = &snapshot.encryption {
-            self.key_usable(&caller.account, &encryption.key_id)?;
-        }
-        Ok(snapshot)
-    }
-
     /// The snapshot, when it is the caller's.
     pub(crate) fn own_snapshot(&self, caller: &Caller, id: &SnapshotId) -> Api<&Snapshot> {
         let snapshot = self.seen_snapshot(caller, id)?;
