@@ -63,6 +63,19 @@ pub(super) fn caller(account: &str, region: &str) -> Caller {
     }
 }
 
+/// A change of a request. Not generic: what a row calls is compiled once, not once for each row.
+pub(super) type Change<'a, R> = &'a mut dyn FnMut(&mut R);
+
+/// What can be called once, as a [`Change`].
+pub(super) fn once<R>(change: impl FnOnce(&mut R)) -> impl FnMut(&mut R) {
+    let mut change = Some(change);
+    move |request| {
+        if let Some(change) = change.take() {
+            change(request);
+        }
+    }
+}
+
 /// `Ok(())` of anything.
 pub(super) fn done<T>(result: Result<T, ApiError>) -> Result<(), ApiError> {
     result.map(drop)
@@ -305,6 +318,16 @@ impl World {
         from: &str,
         change: impl FnOnce(&mut CopyImageRequest),
     ) -> Result<CopiedImage, ApiError> {
+        self.copy_of(caller, id, from, &mut once(change))
+    }
+
+    fn copy_of(
+        &mut self,
+        caller: &Caller,
+        id: &str,
+        from: &str,
+        change: Change<'_, CopyImageRequest>,
+    ) -> Result<CopiedImage, ApiError> {
         let mut request = CopyImageRequest {
             source_image_id: id.to_owned(),
             source_region: from.to_owned(),
@@ -321,6 +344,15 @@ impl World {
         id: &str,
         change: impl FnOnce(&mut RunInstancesRequest),
     ) -> Result<RunInstances, ApiError> {
+        self.run_of(caller, id, &mut once(change))
+    }
+
+    fn run_of(
+        &mut self,
+        caller: &Caller,
+        id: &str,
+        change: Change<'_, RunInstancesRequest>,
+    ) -> Result<RunInstances, ApiError> {
         let mut request = RunInstancesRequest {
             image_id: id.to_owned(),
             ..RunInstancesRequest::default()
@@ -334,6 +366,15 @@ impl World {
         caller: &Caller,
         id: &str,
         change: impl FnOnce(&mut CreateImageRequest),
+    ) -> Result<CreatedImage, ApiError> {
+        self.create_of(caller, id, &mut once(change))
+    }
+
+    fn create_of(
+        &mut self,
+        caller: &Caller,
+        id: &str,
+        change: Change<'_, CreateImageRequest>,
     ) -> Result<CreatedImage, ApiError> {
         let mut request = CreateImageRequest {
             instance_id: id.to_owned(),

@@ -4,6 +4,10 @@ use super::*;
 use ErrorCode::*;
 
 fn reg(w: &mut World, change: impl FnOnce(&mut RegisterImageRequest)) -> Result<(), ApiError> {
+    reg_of(w, &mut once(change))
+}
+
+fn reg_of(w: &mut World, change: Change<'_, RegisterImageRequest>) -> Result<(), ApiError> {
     let snapshot = w.snap(&w.a.clone());
     let mut request = register("one", &snapshot);
     change(&mut request);
@@ -11,6 +15,10 @@ fn reg(w: &mut World, change: impl FnOnce(&mut RegisterImageRequest)) -> Result<
 }
 
 fn reg_ebs(w: &mut World, change: impl FnOnce(&mut EbsRequest)) -> Result<(), ApiError> {
+    reg_ebs_of(w, &mut once(change))
+}
+
+fn reg_ebs_of(w: &mut World, change: Change<'_, EbsRequest>) -> Result<(), ApiError> {
     reg(w, |r| {
         change(r.block_device_mappings[0].ebs.as_mut().unwrap())
     })
@@ -520,6 +528,10 @@ fn registering() {
 
 /// A request to make an image of a running instance.
 fn create(w: &mut World, change: impl FnOnce(&mut CreateImageRequest)) -> Result<(), ApiError> {
+    create_of(w, &mut once(change))
+}
+
+fn create_of(w: &mut World, change: Change<'_, CreateImageRequest>) -> Result<(), ApiError> {
     let a = w.a.clone();
     let id = w.image(&a, "base");
     let id = w.instance(&a, &id);

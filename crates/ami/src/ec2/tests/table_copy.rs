@@ -21,6 +21,10 @@ fn shared(w: &mut World, key: Option<&str>) -> (String, String) {
 }
 
 fn copy(w: &mut World, change: impl FnOnce(&mut CopyImageRequest)) -> Result<(), ApiError> {
+    copy_of(w, &mut once(change))
+}
+
+fn copy_of(w: &mut World, change: Change<'_, CopyImageRequest>) -> Result<(), ApiError> {
     let a = w.a.clone();
     let id = w.image(&a, "base");
     done(w.copy(&a, &id, HERE, change))

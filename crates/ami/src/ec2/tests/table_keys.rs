@@ -19,6 +19,10 @@ fn describe(
     w: &mut World,
     change: impl FnOnce(&mut DescribeImagesRequest),
 ) -> Result<(), ApiError> {
+    describe_of(w, &mut once(change))
+}
+
+fn describe_of(w: &mut World, change: Change<'_, DescribeImagesRequest>) -> Result<(), ApiError> {
     let mut request = DescribeImagesRequest::default();
     change(&mut request);
     done(w.s.describe_images(&w.a.clone(), &request, &w.fx))

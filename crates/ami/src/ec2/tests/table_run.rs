@@ -4,6 +4,10 @@ use super::*;
 use ErrorCode::*;
 
 fn run(w: &mut World, change: impl FnOnce(&mut RunInstancesRequest)) -> Result<(), ApiError> {
+    run_of(w, &mut once(change))
+}
+
+fn run_of(w: &mut World, change: Change<'_, RunInstancesRequest>) -> Result<(), ApiError> {
     let a = w.a.clone();
     let id = w.image(&a, "base");
     done(w.run(&a, &id, change))

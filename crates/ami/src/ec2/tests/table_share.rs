@@ -10,6 +10,10 @@ fn launch(w: &mut World, add: &[LaunchPermissionRequest]) -> Result<(), ApiError
 }
 
 fn modify(w: &mut World, change: impl FnOnce(&mut ModifyImageRequest)) -> Result<(), ApiError> {
+    modify_of(w, &mut once(change))
+}
+
+fn modify_of(w: &mut World, change: Change<'_, ModifyImageRequest>) -> Result<(), ApiError> {
     let a = w.a.clone();
     let id = w.image(&a, "base");
     let mut request = ModifyImageRequest {
@@ -331,6 +335,13 @@ fn sharing_images() {
 fn modify_snapshot(
     w: &mut World,
     change: impl FnOnce(&mut ModifySnapshotRequest),
+) -> Result<(), ApiError> {
+    modify_snapshot_of(w, &mut once(change))
+}
+
+fn modify_snapshot_of(
+    w: &mut World,
+    change: Change<'_, ModifySnapshotRequest>,
 ) -> Result<(), ApiError> {
     let a = w.a.clone();
     let mut request = ModifySnapshotRequest {
