@@ -523,3 +523,74 @@ fn others_see_less() {
         (&None, &None, &None)
     );
 }
+
+/// Every filter of the lists is one, and what passes none passes no filter that excludes it.
+#[test]
+fn every_filter_is_known() {
+    let w = full();
+    let filters = |name: &&str| {
+        vec![Filter {
+            name: (*name).to_owned(),
+            values: vec!["*".to_owned()],
+        }]
+    };
+    let mut passed = 0;
+    for name in describe::IMAGE_FILTERS {
+        let request = DescribeImagesRequest {
+            filters: filters(name),
+            ..Default::default()
+        };
+        passed += usize::from(
+            !w.s.describe_images(&w.a, &request, &w.fx)
+                .unwrap()
+                .images
+                .unwrap()
+                .is_empty(),
+        );
+    }
+    for name in describe::SNAPSHOT_FILTERS {
+        let request = DescribeSnapshotsRequest {
+            filters: filters(name),
+            ..Default::default()
+        };
+        passed += usize::from(
+            !w.s.describe_snapshots(&w.a, &request)
+                .unwrap()
+                .snapshots
+                .unwrap()
+                .is_empty(),
+        );
+    }
+    for name in describe::VOLUME_FILTERS {
+        let request = DescribeVolumesRequest {
+            filters: filters(name),
+            ..Default::default()
+        };
+        passed += usize::from(
+            !w.s.describe_volumes(&w.a, &request)
+                .unwrap()
+                .volumes
+                .unwrap()
+                .is_empty(),
+        );
+    }
+    for name in describe::INSTANCE_FILTERS {
+        let request = DescribeInstancesRequest {
+            filters: filters(name),
+            ..Default::default()
+        };
+        passed += usize::from(
+            !w.s.describe_instances(&w.a, &request)
+                .unwrap()
+                .reservations
+                .unwrap()
+                .is_empty(),
+        );
+    }
+    // All but those of things that are not here: owner aliases, kernels, Windows, free tier, public parameters.
+    let all = describe::IMAGE_FILTERS.len()
+        + describe::SNAPSHOT_FILTERS.len()
+        + describe::VOLUME_FILTERS.len()
+        + describe::INSTANCE_FILTERS.len();
+    assert_eq!(all - passed, 7);
+}

@@ -1,5 +1,6 @@
 //! The rules as tables, and what holds of every state.
 
+mod adopt;
 mod botocore;
 mod invariants;
 mod outcomes;

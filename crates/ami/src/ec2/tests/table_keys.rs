@@ -114,6 +114,42 @@ fn tagging_and_describing() {
             InvalidParameterValue,
         ),
         (
+            "3.1 unknown filter of snapshots",
+            |w| {
+                let filters = filter("colour", "red");
+                let request = DescribeSnapshotsRequest {
+                    filters,
+                    ..Default::default()
+                };
+                done(w.s.describe_snapshots(&w.a, &request))
+            },
+            InvalidParameterValue,
+        ),
+        (
+            "3.1 unknown filter of volumes",
+            |w| {
+                let filters = filter("colour", "red");
+                let request = DescribeVolumesRequest {
+                    filters,
+                    ..Default::default()
+                };
+                done(w.s.describe_volumes(&w.a, &request))
+            },
+            InvalidParameterValue,
+        ),
+        (
+            "3.1 unknown filter of instances",
+            |w| {
+                let filters = filter("colour", "red");
+                let request = DescribeInstancesRequest {
+                    filters,
+                    ..Default::default()
+                };
+                done(w.s.describe_instances(&w.a, &request))
+            },
+            InvalidParameterValue,
+        ),
+        (
             "3.1 unseen id",
             |w| describe(w, |r| r.image_ids = vec!["ami-01234567".into()]),
             InvalidAmiIdNotFound,

@@ -154,6 +154,11 @@ fn running() {
             InvalidKeyPairNotFound,
         ),
         (
+            "a public key is one line",
+            |w| run(w, |r| r.public_key = some("ssh-ed25519 A\nssh-ed25519 B")),
+            InvalidParameterValue,
+        ),
+        (
             "user data is base64",
             |w| run(w, |r| r.user_data = some("#!/bin/sh")),
             InvalidUserDataMalformed,
