@@ -124,7 +124,8 @@ fn a_snapshot_comes_back_out_of_the_bin_with_its_build() {
 #[test]
 fn what_a_build_lacks_is_refused() {
     let built = manifest(|_| {});
-    let rows: [(&str, fn(&mut Vec<(DeviceName, Snapshot)>), ErrorCode); 4] = [
+    type Change = fn(&mut Vec<(DeviceName, Snapshot)>);
+    let rows: [(&str, Change, ErrorCode); 4] = [
         ("no snapshot", Vec::clear, ErrorCode::InvalidManifest),
         (
             "no blocks",
