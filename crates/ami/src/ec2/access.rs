@@ -116,7 +116,7 @@ impl State {
         }
     }
 
-    fn allowed_state(&self, caller: &Caller) -> AllowedImagesState {
+    pub(crate) fn allowed_state(&self, caller: &Caller) -> AllowedImagesState {
         self.settings
             .get(&(caller.account.clone(), caller.region.clone()))
             .map(|s| s.allowed_images.state)

@@ -331,7 +331,7 @@ impl State {
         now: Timestamp,
     ) -> ImageDescription {
         let own = image.owner == caller.account;
-        let allowed = self.settings_of(caller).allowed_images.state != AllowedImagesState::Disabled;
+        let allowed = self.allowed_state(caller) != AllowedImagesState::Disabled;
         ImageDescription {
             platform_details: Some(image.platform_details.clone()),
             usage_operation: Some(image.usage_operation.clone()),

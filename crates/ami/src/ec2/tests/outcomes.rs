@@ -643,3 +643,124 @@ fn cooldown_of_protection() {
     );
     w.deregister(&a, &id, false).unwrap();
 }
+
+#[test]
+fn two_volumes_of_one_snapshot() {
+    let mut w = World::new();
+    let a = w.a.clone();
+    let snapshot = w.snap(&a);
+    let mut request = register("base", &snapshot);
+    request
+        .block_device_mappings
+        .push(at("/dev/sdf", ebs(&snapshot)));
+    let id =
+        w.s.register_image(&a, &request, None, &mut w.fx)
+            .unwrap()
+            .to_string();
+    assert_eq!(w.run(&a, &id, |_| {}).unwrap().launches[0].volumes.len(), 2);
+    let done = w.deregister(&a, &id, true).unwrap();
+    assert_eq!(
+        done.delete_snapshot_results,
+        [(snapshot.parse().unwrap(), DeleteReturnCode::Success)]
+    );
+    good(&w);
+}
+
+#[test]
+fn the_copy_of_a_bundle_waits_for_its_files() {
+    let mut w = World::new();
+    let (a, far) = (w.a.clone(), w.far.clone());
+    let id = w.bundle(&a, "bundle", 1 << 30).unwrap();
+    let done = w.copy(&far, &id, HERE, |_| {}).unwrap();
+    assert_eq!(
+        (done.state, done.bundle.as_deref()),
+        (ImageState::Pending, Some("/srv/bundles/image.manifest.xml"))
+    );
+    w.s.complete_image(
+        &done.image_id,
+        &[],
+        Some("/srv/copies/image.manifest.xml"),
+        &w.fx,
+    )
+    .unwrap();
+    let copy = w.record(done.image_id.as_str());
+    assert_eq!(copy.state, ImageState::Available);
+    assert_eq!(
+        (copy.location().as_str(), copy.bundle_bytes),
+        ("/srv/copies/image.manifest.xml", Some(1 << 30))
+    );
+    good(&w);
+}
+
+/// The older and the newer form of one request do the same.
+#[test]
+fn both_forms_of_modifying() {
+    let modified = |w: &mut World, change: &dyn Fn(&mut ModifyImageRequest)| {
+        let mut request = ModifyImageRequest {
+            image_id: w.image(&w.a.clone(), "base"),
+            ..Default::default()
+        };
+        change(&mut request);
+        w.s.modify_image(&w.a.clone(), &request, &w.fx).unwrap();
+        w.s.clone()
+    };
+    type Form = fn(&mut ModifyImageRequest);
+    let pairs: [(Form, Form); 3] = [
+        (
+            |r| {
+                r.operation_type = Some("add".into());
+                r.user_ids = vec![B.into(), A.into()];
+                r.organization_arns =
+                    vec!["arn:aws:organizations::333333333333:organization/o-abcd1234".into()];
+            },
+            |r| {
+                let org = LaunchPermissionRequest {
+                    organization_arn: Some(
+                        "arn:aws:organizations::333333333333:organization/o-abcd1234".into(),
+                    ),
+                    ..Default::default()
+                };
+                r.launch_permission = Some(LaunchPermissionChanges {
+                    add: vec![user(B), org],
+                    remove: Vec::new(),
+                });
+            },
+        ),
+        (
+            |r| {
+                r.attribute = Some("description".into());
+                r.value = Some("text".into());
+            },
+            |r| {
+                r.description = Some(AttributeValue {
+                    value: "text".into(),
+                })
+            },
+        ),
+        (
+            |r| {
+                r.attribute = Some("imdsSupport".into());
+                r.value = Some("v2.0".into());
+            },
+            |r| {
+                r.imds_support = Some(AttributeValue {
+                    value: "v2.0".into(),
+                })
+            },
+        ),
+    ];
+    let untouched = modified(&mut World::new(), &|r| {
+        r.launch_permission = Some(LaunchPermissionChanges {
+            add: vec![user(A)],
+            remove: Vec::new(),
+        })
+    });
+    for (one, other) in pairs {
+        let (one, other) = (
+            modified(&mut World::new(), &one),
+            modified(&mut World::new(), &other),
+        );
+        assert_eq!(one, other);
+        assert_ne!(one, untouched);
+    }
+}
