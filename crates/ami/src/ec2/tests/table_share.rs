@@ -393,9 +393,27 @@ fn sharing_snapshots() {
             MissingParameter,
         ),
         (
+            "1.5 one form, not both",
+            |w| {
+                modify_snapshot(w, |r| {
+                    let all = VolumePermissionRequest {
+                        user_id: Some(B.into()),
+                        group: None,
+                    };
+                    r.create_volume_permission = Some(VolumePermissionChanges {
+                        add: vec![all],
+                        remove: Vec::new(),
+                    });
+                })
+            },
+            InvalidParameterCombination,
+        ),
+        (
             "4.4 add or remove",
             |w| {
                 modify_snapshot(w, |r| {
+                    r.operation_type = None;
+                    r.user_ids.clear();
                     let one = VolumePermissionRequest {
                         user_id: Some(B.into()),
                         group: None,
