@@ -8,7 +8,7 @@ fn device(name: &str) -> DeviceName {
     name.parse().unwrap()
 }
 
-fn spec() -> ManifestSpec {
+pub(crate) fn spec() -> ManifestSpec {
     let root = device("/dev/xvda");
     ManifestSpec {
         name: "debian-web".into(),

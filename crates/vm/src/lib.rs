@@ -30,6 +30,8 @@ mod args;
 mod boot;
 mod console;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod imds;
 mod initrd;
 mod instance;

@@ -8,8 +8,9 @@ use super::check::{Api, refuse};
 use super::settings::AllowedImagesState;
 use super::{
     AccountId, Caller, Encryption, ErrorCode, Image, KeyId, KeyManager, KeyState, LaunchPermission,
-    Snapshot, SnapshotPermission, State, Tags,
+    Region, Snapshot, SnapshotPermission, SnapshotState, State, Tags,
 };
+use crate::{CreationDate, SnapshotId};
 
 impl Image {
     /// Whether everybody may launch it.
@@ -29,6 +30,33 @@ impl Image {
 }
 
 impl Snapshot {
+    /// A record with nothing in it: pending, of no size, begun in 1970.
+    #[must_use]
+    pub fn new(snapshot_id: SnapshotId, owner: AccountId, region: Region) -> Self {
+        Self {
+            snapshot_id,
+            owner,
+            region,
+            volume_id: None,
+            description: None,
+            state: SnapshotState::Pending,
+            state_message: None,
+            start_time: CreationDate::new(Timestamp::from_secs(0)),
+            completion_time: None,
+            volume_size: 0,
+            encryption: None,
+            map: None,
+            blocks: 0,
+            changed_blocks: 0,
+            parent: None,
+            product_codes: Vec::new(),
+            tags: Tags::new(),
+            other_tags: std::collections::BTreeMap::new(),
+            permissions: std::collections::BTreeSet::new(),
+            bin: None,
+        }
+    }
+
     /// Whether `account` may make volumes and copies of it, as far as its permissions say; an encrypted one needs the
     /// use of its key, too.
     #[must_use]
@@ -88,7 +116,7 @@ impl State {
         }
     }
 
-    fn allowed_state(&self, caller: &Caller) -> AllowedImagesState {
+    pub(crate) fn allowed_state(&self, caller: &Caller) -> AllowedImagesState {
         self.settings
             .get(&(caller.account.clone(), caller.region.clone()))
             .map(|s| s.allowed_images.state)

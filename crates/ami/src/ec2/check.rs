@@ -192,7 +192,7 @@ pub(crate) fn base64_len(text: &str) -> Option<usize> {
     let good = body
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'));
-    (good && text.len() % 4 == 0 && padding <= 2 && body.len() % 4 != 1)
+    (good && text.len().is_multiple_of(4) && padding <= 2 && body.len() % 4 != 1)
         .then_some(body.len() * 3 / 4)
 }
 

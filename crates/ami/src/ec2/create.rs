@@ -362,28 +362,14 @@ impl State {
         size: u32,
         fx: &mut dyn Effects,
     ) -> Snapshot {
-        Snapshot {
-            snapshot_id: self.new_snapshot_id(fx),
-            owner: caller.account.clone(),
-            region: caller.region.clone(),
-            volume_id: None,
-            description: None,
-            state: SnapshotState::Pending,
-            state_message: None,
-            start_time: date(fx),
-            completion_time: None,
-            volume_size: size,
-            encryption: None,
-            map: None,
-            blocks: 0,
-            changed_blocks: 0,
-            parent: None,
-            product_codes: Vec::new(),
-            tags: Tags::new(),
-            other_tags: std::collections::BTreeMap::new(),
-            permissions: std::collections::BTreeSet::new(),
-            bin: None,
-        }
+        let mut snapshot = Snapshot::new(
+            self.new_snapshot_id(fx),
+            caller.account.clone(),
+            caller.region.clone(),
+        );
+        snapshot.start_time = date(fx);
+        snapshot.volume_size = size;
+        snapshot
     }
 
     /// Ends a pending snapshot: it is complete.

@@ -66,18 +66,31 @@ pub(crate) fn passes(
         } else if filter.name == "tag-key" {
             tags.keys().cloned().collect()
         } else {
-            values(&filter.name).ok_or_else(|| {
-                ApiError::new(
-                    ErrorCode::InvalidParameterValue,
-                    format!("The filter '{}' is invalid", filter.name),
-                )
-            })?
+            values(&filter.name).ok_or_else(|| unknown(&filter.name))?
         };
         good &= has
             .iter()
             .any(|text| filter.values.iter().any(|pattern| wildcard(pattern, text)));
     }
     Ok(good)
+}
+
+/// Every filter is a known one, whether or not there is anything to be filtered.
+pub(crate) fn check(filters: &[Filter], known: &[&str]) -> Result<(), ApiError> {
+    match filters.iter().find(|f| {
+        !known.contains(&f.name.as_str()) && !f.name.starts_with("tag:") && f.name != "tag-key"
+    }) {
+        None => Ok(()),
+        Some(filter) => Err(unknown(&filter.name)),
+    }
+}
+
+fn unknown(name: &str) -> ApiError {
+    let shown: String = name.chars().take(60).collect();
+    ApiError::new(
+        ErrorCode::InvalidParameterValue,
+        format!("The filter '{shown}' is invalid"),
+    )
 }
 
 /// The page of `items` after `token`, at most `most` long, and the token of the next one. A token is the id of the last

@@ -289,7 +289,7 @@ impl State {
         caller: &Caller,
         key: &str,
         days: Option<u16>,
-        fx: &mut dyn Effects,
+        fx: &dyn Effects,
     ) -> Api<CreationDate> {
         let days = days.unwrap_or(DELETION_DAYS);
         let key = self.own_key(caller, key)?;

@@ -1,9 +1,7 @@
 //! Finding a resource that a request names: what the caller may not see is not there.
 
 use super::check::{Api, image_id, instance_id, no_snapshot, snapshot_id};
-use super::{
-    AccountId, Caller, Effects, Image, Instance, Region, Snapshot, SnapshotState, State, Tags,
-};
+use super::{AccountId, Caller, Effects, Image, Instance, Region, Snapshot, SnapshotState, State};
 use crate::{CreationDate, SnapshotId};
 
 impl State {
@@ -43,27 +41,11 @@ impl Snapshot {
         size: u32,
         at: CreationDate,
     ) -> Self {
-        Self {
-            snapshot_id: id,
-            owner,
-            region,
-            volume_id: None,
-            description: None,
-            state: SnapshotState::Completed,
-            state_message: None,
-            start_time: at,
-            completion_time: Some(at),
-            volume_size: size,
-            encryption: None,
-            map: None,
-            blocks: 0,
-            changed_blocks: 0,
-            parent: None,
-            product_codes: Vec::new(),
-            tags: Tags::new(),
-            other_tags: std::collections::BTreeMap::new(),
-            permissions: std::collections::BTreeSet::new(),
-            bin: None,
-        }
+        let mut snapshot = Self::new(id, owner, region);
+        snapshot.state = SnapshotState::Completed;
+        snapshot.start_time = at;
+        snapshot.completion_time = Some(at);
+        snapshot.volume_size = size;
+        snapshot
     }
 }

@@ -170,11 +170,15 @@ impl State {
         let days = self.settings_of(caller).image_retention_days;
         let keep =
             days.filter(|_| matches!(image.state, ImageState::Available | ImageState::Disabled));
-        let snapshots: Vec<SnapshotId> = image
-            .block_device_mappings
-            .iter()
-            .filter_map(|m| m.as_ebs()?.snapshot_id.clone())
-            .collect();
+        // Each once, in the order of the devices: two volumes may be of one snapshot.
+        let mut snapshots: Vec<SnapshotId> = Vec::new();
+        for mapping in &image.block_device_mappings {
+            if let Some(id) = mapping.as_ebs().and_then(|v| v.snapshot_id.as_ref())
+                && !snapshots.contains(id)
+            {
+                snapshots.push(id.clone());
+            }
+        }
         if let Some(record) = self.images.get_mut(&id) {
             record.state = ImageState::Deregistered;
             record.bin = keep.map(|days| BinEntry {

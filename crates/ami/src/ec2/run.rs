@@ -277,6 +277,15 @@ impl RunInstancesRequest {
             return Err(bad_value("MemoryMib", &memory_mib.to_string()));
         }
         self.metadata(None)?;
+        // One line: it is written into files of lines.
+        if let Some(key) = &self.public_key
+            && (key.trim().is_empty() || key.len() > 16_384 || key.chars().any(char::is_control))
+        {
+            return refuse(
+                ErrorCode::InvalidParameterValue,
+                "The public key must be one line of authorized_keys.",
+            );
+        }
         if let Some(name) = &self.key_name
             && !(1..=255).contains(&name.chars().count())
         {

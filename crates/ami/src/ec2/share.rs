@@ -545,6 +545,12 @@ impl State {
         {
             return Err(bad_value("Attribute", other));
         }
+        let older = request.operation_type.is_some()
+            || !request.user_ids.is_empty()
+            || !request.group_names.is_empty();
+        if older && request.create_volume_permission.is_some() {
+            return one_attribute(2);
+        }
         let (add, remove) = match &request.create_volume_permission {
             Some(changes) => (changes.add.clone(), changes.remove.clone()),
             None => {

@@ -3,7 +3,7 @@
 use amiforge_types::Timestamp;
 
 use super::super::check::{Api, bad_value, dry_run, image_id, no_image, refuse};
-use super::super::filter::{page, passes};
+use super::super::filter::{check, page, passes};
 use super::super::keys::no_tags;
 use super::super::request::request;
 use super::super::settings::AllowedImagesState;
@@ -246,6 +246,7 @@ impl State {
             &["self", "amazon", "aws-marketplace", "aws-backup-vault"],
         )?;
         check_accounts(&request.executable_users, &["self", "all"])?;
+        check(&request.filters, IMAGE_FILTERS)?;
         dry_run(request.dry_run)?;
         let now = fx.now();
         let seen = |image: &Image| {
@@ -274,18 +275,6 @@ impl State {
                 self.image_filter(caller, image, name, now)
             })? {
                 found.push(image);
-            }
-        }
-        // An unknown filter is an error also when nothing is there to be filtered.
-        for filter in &request.filters {
-            if !IMAGE_FILTERS.contains(&filter.name.as_str())
-                && !filter.name.starts_with("tag:")
-                && filter.name != "tag-key"
-            {
-                return refuse(
-                    ErrorCode::InvalidParameterValue,
-                    format!("The filter '{}' is invalid", filter.name),
-                );
             }
         }
         let (found, next_token) = page(
@@ -342,7 +331,7 @@ impl State {
         now: Timestamp,
     ) -> ImageDescription {
         let own = image.owner == caller.account;
-        let allowed = self.settings_of(caller).allowed_images.state != AllowedImagesState::Disabled;
+        let allowed = self.allowed_state(caller) != AllowedImagesState::Disabled;
         ImageDescription {
             platform_details: Some(image.platform_details.clone()),
             usage_operation: Some(image.usage_operation.clone()),
@@ -543,7 +532,7 @@ impl State {
     }
 }
 
-const IMAGE_FILTERS: &[&str] = &[
+pub(in super::super) const IMAGE_FILTERS: &[&str] = &[
     "architecture",
     "block-device-mapping.delete-on-termination",
     "block-device-mapping.device-name",

@@ -1,7 +1,7 @@
 //! `DescribeInstances`.
 
 use super::super::check::{Api, dry_run, instance_id, no_instance};
-use super::super::filter::{page, passes};
+use super::super::filter::{check, page, passes};
 use super::super::request::request;
 use super::super::{Caller, Filter, HttpTokens, Instance, InstanceState, State};
 use super::{
@@ -295,6 +295,7 @@ impl State {
             .iter()
             .map(|t| instance_id(t))
             .collect::<Api<_>>()?;
+        check(&request.filters, INSTANCE_FILTERS)?;
         dry_run(request.dry_run)?;
         for id in &ids {
             self.own_instance(caller, id)
@@ -527,3 +528,38 @@ fn interface(instance: &Instance) -> NetworkInterfaceDescription {
         interface_type: Some("interface".to_owned()),
     }
 }
+
+pub(in super::super) const INSTANCE_FILTERS: &[&str] = &[
+    "architecture",
+    "availability-zone",
+    "block-device-mapping.attach-time",
+    "block-device-mapping.delete-on-termination",
+    "block-device-mapping.device-name",
+    "block-device-mapping.status",
+    "block-device-mapping.volume-id",
+    "boot-mode",
+    "client-token",
+    "current-instance-boot-mode",
+    "hypervisor",
+    "image-id",
+    "instance-id",
+    "instance-state-code",
+    "instance-state-name",
+    "instance-type",
+    "key-name",
+    "launch-index",
+    "launch-time",
+    "metadata-options.http-tokens",
+    "owner-id",
+    "platform-details",
+    "private-dns-name",
+    "private-ip-address",
+    "product-code",
+    "reason",
+    "reservation-id",
+    "root-device-name",
+    "root-device-type",
+    "state-reason-code",
+    "usage-operation",
+    "virtualization-type",
+];

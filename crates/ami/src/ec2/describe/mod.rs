@@ -10,6 +10,13 @@ mod instances;
 mod keys;
 mod volumes;
 
+#[cfg(test)]
+pub(super) use images::IMAGE_FILTERS;
+#[cfg(test)]
+pub(super) use instances::INSTANCE_FILTERS;
+#[cfg(test)]
+pub(super) use volumes::{SNAPSHOT_FILTERS, VOLUME_FILTERS};
+
 use serde::Serialize;
 
 use super::{Caller, Tags};

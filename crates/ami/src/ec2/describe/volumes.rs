@@ -1,7 +1,7 @@
 //! `DescribeSnapshots` and `DescribeVolumes`.
 
 use super::super::check::{Api, dry_run, key_arn, no_snapshot, no_volume, snapshot_id, volume_id};
-use super::super::filter::{page, passes};
+use super::super::filter::{check, page, passes};
 use super::super::keys::no_tags;
 use super::super::request::request;
 use super::super::{
@@ -221,6 +221,7 @@ impl State {
             &["self", "amazon", "aws-marketplace", "aws-backup-vault"],
         )?;
         check_accounts(&request.restorable_by_user_ids, &["self", "all"])?;
+        check(&request.filters, SNAPSHOT_FILTERS)?;
         dry_run(request.dry_run)?;
         for id in &ids {
             self.seen_snapshot(caller, id)
@@ -303,6 +304,7 @@ impl State {
             .iter()
             .map(|t| volume_id(t))
             .collect::<Api<_>>()?;
+        check(&request.filters, VOLUME_FILTERS)?;
         dry_run(request.dry_run)?;
         for id in &ids {
             self.own_volume(caller, id)
@@ -439,3 +441,34 @@ fn volume_filter(volume: &Volume, name: &str) -> Option<Vec<String>> {
         _ => None,
     }
 }
+
+pub(in super::super) const SNAPSHOT_FILTERS: &[&str] = &[
+    "description",
+    "encrypted",
+    "owner-alias",
+    "owner-id",
+    "progress",
+    "snapshot-id",
+    "start-time",
+    "status",
+    "storage-tier",
+    "volume-id",
+    "volume-size",
+];
+
+pub(in super::super) const VOLUME_FILTERS: &[&str] = &[
+    "attachment.attach-time",
+    "attachment.delete-on-termination",
+    "attachment.device",
+    "attachment.instance-id",
+    "attachment.status",
+    "availability-zone",
+    "create-time",
+    "encrypted",
+    "multi-attach-enabled",
+    "size",
+    "snapshot-id",
+    "status",
+    "volume-id",
+    "volume-type",
+];
