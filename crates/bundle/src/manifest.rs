@@ -11,7 +11,8 @@
 
 mod xml;
 
-use amiforge_ami::ec2::AccountId;
+use amiforge_ami::ec2::{AccountId, BundleFacts};
+use amiforge_ami::{BlockDeviceMapping, MappingTarget};
 use amiforge_types::Arch;
 
 use crate::error::{ManifestError, hex, shorten, unhex};
@@ -103,6 +104,49 @@ impl BundleManifest {
         [Arch::X86_64, Arch::Arm64]
             .into_iter()
             .find(|a| a.ec2() == self.architecture)
+    }
+
+    /// What `RegisterImage` wants to know of the manifest. Ephemeral volumes are those of the mapping, `/dev/` put before names without it.
+    ///
+    /// # Errors
+    /// An architecture or device name that images here cannot have.
+    pub fn facts(&self) -> Result<BundleFacts, ManifestError> {
+        let wrong = |element: &str, text: &str, expected: &str| ManifestError::Value {
+            element: element.to_owned(),
+            text: shorten(text),
+            expected: expected.to_owned(),
+        };
+        let architecture = self.arch().ok_or_else(|| {
+            wrong(
+                "machine_configuration/architecture",
+                &self.architecture,
+                "x86_64",
+            )
+        })?;
+        let mut ephemeral = Vec::new();
+        for mapping in &self.mappings {
+            let Ok(name) = mapping.virtual_name.parse() else {
+                continue;
+            };
+            let device = mapping.device.as_str();
+            let path = if device.starts_with('/') {
+                device.to_owned()
+            } else {
+                format!("/dev/{device}")
+            };
+            let element = "machine_configuration/block_device_mapping/mapping/device";
+            ephemeral.push(BlockDeviceMapping {
+                device_name: path
+                    .parse()
+                    .map_err(|_| wrong(element, device, "a device name"))?,
+                target: MappingTarget::Virtual(name),
+            });
+        }
+        Ok(BundleFacts {
+            architecture,
+            image_bytes: self.size,
+            ephemeral,
+        })
     }
 
     /// The account's AES key or vector as `key` opens it: the user's value, else EC2's.

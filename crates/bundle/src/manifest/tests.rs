@@ -171,3 +171,26 @@ fn manifests_that_are_refused() {
     let found = BundleManifest::from_xml(&many).unwrap_err().to_string();
     assert!(found.contains("elements"), "{found}");
 }
+
+#[test]
+fn facts_for_registering() {
+    let facts = manifest().facts().unwrap();
+    assert_eq!(
+        (facts.architecture, facts.image_bytes, facts.ephemeral.len()),
+        (Arch::X86_64, 10, 1)
+    );
+    assert_eq!(facts.ephemeral[0].device_name.as_str(), "/dev/sdb");
+    let short = BundleManifest {
+        architecture: "i386".into(),
+        ..manifest()
+    };
+    assert!(short.facts().unwrap_err().to_string().contains("i386"));
+    let mut odd = manifest();
+    odd.mappings[1].device = "../sdb".into();
+    assert!(
+        odd.facts()
+            .unwrap_err()
+            .to_string()
+            .contains("mapping/device")
+    );
+}
