@@ -100,7 +100,7 @@ impl<R: Read> Decrypt<R> {
         self.ended = read == 0;
         let len = self.pending.len();
         let ready = match self.ended {
-            true if len == 0 || len % BLOCK != 0 => {
+            true if len == 0 || !len.is_multiple_of(BLOCK) => {
                 return Err(bad("their bytes are not whole blocks"));
             }
             true => len,
@@ -200,7 +200,9 @@ mod tests {
             CHUNK + 1,
             3 * CHUNK,
         ] {
-            let plain: Vec<u8> = (0..len).map(|i| (i * 7 % 251) as u8).collect();
+            let plain: Vec<u8> = (0..len)
+                .map(|i| u8::try_from(i * 7 % 251).unwrap())
+                .collect();
             let sealed = encrypted(&plain);
             assert_eq!(sealed.len(), len / 16 * 16 + 16);
             for drip in [false, true] {

@@ -18,7 +18,7 @@ impl Random for Chance {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;
             self.0 ^= self.0 << 17;
-            *byte = (self.0 >> 32) as u8;
+            *byte = self.0.to_be_bytes()[3];
         }
     }
 }

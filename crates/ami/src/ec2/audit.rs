@@ -215,7 +215,7 @@ pub fn allowed_amis<'a>(
     let place = (caller.account.clone(), caller.region.clone());
     let allowed = &state.settings.get(&place)?.allowed_images;
     (allowed.state != AllowedImagesState::Disabled)
-        .then(|| move |image: &Image| state.image_allowed(caller, image, now))
+        .then_some(move |image: &Image| state.image_allowed(caller, image, now))
 }
 
 /// Whether an audit found something: what an exit code tells.

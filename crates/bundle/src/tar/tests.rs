@@ -32,7 +32,7 @@ fn sum(header: &mut [u8]) {
 #[test]
 fn the_tar_crate_reads_what_is_written() {
     for len in [0_usize, 1, 511, 512, 513, 8192, 8193, 8704, 9000, 100_000] {
-        let content: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+        let content: Vec<u8> = (0..len).map(|i| u8::try_from(i % 251).unwrap()).collect();
         let all = archive(len as u64, &content);
         assert_eq!(all.len() % 10240, 0, "{len}");
         assert_eq!(unpacked(&all, len as u64).unwrap(), content);
