@@ -658,5 +658,8 @@ fn what_aws_would_not_do() {
     let found = policy(&[detail("DISABLE", count(1), json!({})), bare]).warnings();
     assert!(found[0].starts_with("policyDetails[0]: AWS takes a filter by COUNT with DELETE only"));
     assert!(found[1].starts_with("policyDetails[1]: without `includeResources`"));
-    assert_eq!(policy(&[detail("DELETE", count(1), json!({}))]).warnings(), [] as [&str; 0]);
+    assert_eq!(
+        policy(&[detail("DELETE", count(1), json!({}))]).warnings(),
+        [] as [&str; 0]
+    );
 }
