@@ -15,9 +15,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use amiforge_types::Timestamp;
 use serde::Serialize;
 
-use super::{Caller, Image, Instance, InstanceState, State};
+use super::{AllowedImagesState, Caller, Image, Instance, InstanceState, State};
 use crate::{ImageId, InstanceId};
 
 /// Longest text of image ids, in characters.
@@ -205,6 +206,18 @@ pub fn audit(state: &State, caller: &Caller, rule: &Rule<'_>, scope: Scope) -> V
         .collect()
 }
 
+/// The Allowed AMIs of the caller's account and region, for [`Rule::LaunchedWithAllowedAmi`]; `None` when they are off.
+pub fn allowed_amis<'a>(
+    state: &'a State,
+    caller: &'a Caller,
+    now: Timestamp,
+) -> Option<impl Fn(&Image) -> bool + 'a> {
+    let place = (caller.account.clone(), caller.region.clone());
+    let allowed = &state.settings.get(&place)?.allowed_images;
+    (allowed.state != AllowedImagesState::Disabled)
+        .then_some(move |image: &Image| state.image_allowed(caller, image, now))
+}
+
 /// Whether an audit found something: what an exit code tells.
 #[must_use]
 pub fn compliant(evaluations: &[Evaluation]) -> bool {
@@ -246,21 +259,19 @@ fn judge(
                     format!("{id} is not known any more, and no tags of it"),
                 );
             };
-            if image.owner != caller.account {
+            let Some(seen) = image.tags_seen_by(&caller.account) else {
                 let owner = &image.owner;
                 return verdict(
                     false,
                     format!("{id} is shared by {owner}, whose tags others do not see"),
                 );
-            }
+            };
             let found = tags.iter().find(|(key, value)| {
-                let has = image.tags.get(key);
+                let has = seen.get(key);
                 has.is_some_and(|has| value.as_ref().is_none_or(|v| v == has))
             });
             match found {
-                Some((key, _)) => {
-                    verdict(true, format!("{id} has the tag {key}:{}", image.tags[key]))
-                }
+                Some((key, _)) => verdict(true, format!("{id} has the tag {key}:{}", seen[key])),
                 None => verdict(false, format!("{id} has none of the approved tags")),
             }
         }

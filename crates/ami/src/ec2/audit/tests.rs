@@ -106,3 +106,60 @@ fn parameters_have_limits() {
         assert_eq!(ApprovedTags::from_str(&text).is_ok(), good, "{text}");
     }
 }
+
+#[test]
+fn allowed_images_of_the_settings() {
+    let now = crate::ec2::testing::time("2026-11-28T12:00:00Z");
+    let place = (caller().account, caller().region);
+    for (setting, expected) in [
+        (json!({}), None),
+        (
+            json!({"allowedImages": {"state": "audit-mode", "imageCriteria": [{"imageProviders": [OTHER]}]}}),
+            Some(true),
+        ),
+        (
+            json!({"allowedImages": {"state": "enabled", "imageCriteria": [{"imageProviders": ["amazon"]}]}}),
+            Some(false),
+        ),
+        (
+            json!({"allowedImages": {"state": "disabled", "imageCriteria": [{"imageProviders": [OTHER]}]}}),
+            None,
+        ),
+    ] {
+        let mut world = world();
+        world.settings.insert(
+            place.clone(),
+            serde_json::from_value(setting.clone()).unwrap(),
+        );
+        let me = caller();
+        let allows = allowed_amis(&world, &me, now);
+        let rule =
+            Rule::LaunchedWithAllowedAmi(allows.as_ref().map(|f| f as &dyn Fn(&Image) -> bool));
+        let found = audit(&world, &me, &rule, Scope { stopped: false });
+        let third = match found[2].compliance {
+            Compliance::Compliant => Some(true),
+            Compliance::NonCompliant => Some(false),
+            Compliance::NotApplicable => None,
+        };
+        assert_eq!(third, expected, "{setting}");
+    }
+}
+
+#[test]
+fn tags_that_the_account_gave_a_shared_image() {
+    let mut world = world();
+    let shared = world
+        .images
+        .get_mut(&id("ami", 3).parse().unwrap())
+        .unwrap();
+    let own = [("approved".to_owned(), "mine".to_owned())].into();
+    shared.other_tags.insert(caller().account, own);
+    let tags = ApprovedTags::from_str("approved:mine").unwrap();
+    let found = audit(
+        &world,
+        &caller(),
+        &Rule::ApprovedByTag(&tags),
+        Scope { stopped: false },
+    );
+    assert_eq!(found[2].compliance, Compliance::Compliant);
+}

@@ -63,6 +63,9 @@ pub struct LifecyclePolicy {
     /// Nothing here.
     #[serde(default)]
     pub lifecycle_policy_arn: Option<String>,
+    /// Nothing here.
+    #[serde(default, deserialize_with = "flag")]
+    pub dry_run: bool,
 }
 
 /// What is done, to which images, and to which not.
@@ -337,6 +340,27 @@ impl LifecyclePolicy {
         let policy: Self = serde_json::from_str(text).map_err(PolicyError::Json)?;
         policy.check()?;
         Ok(policy)
+    }
+
+    /// What works here and is refused or different at AWS, a sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (i, detail) in self.policy_details.iter().enumerate() {
+            let action = detail.action.action_type;
+            if matches!(detail.filter, Filter::Count { .. }) && action != ActionType::Delete {
+                found.push(format!(
+                    "policyDetails[{i}]: AWS takes a filter by COUNT with DELETE only, not with {}",
+                    action.as_str()
+                ));
+            }
+            if detail.action.include_resources.is_none() {
+                found.push(format!(
+                    "policyDetails[{i}]: without `includeResources`, AWS leaves the AMI as it is and marks Image Builder's own record of it alone"
+                ));
+            }
+        }
+        found
     }
 
     fn check(&self) -> Result<(), PolicyError> {

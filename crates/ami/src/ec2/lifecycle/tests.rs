@@ -651,3 +651,15 @@ fn documents_that_are_refused() {
         Err(PolicyError::TooLarge(70_000))
     ));
 }
+
+#[test]
+fn what_aws_would_not_do() {
+    let bare = json!({"action": {"type": "DELETE"}, "filter": count(1)});
+    let found = policy(&[detail("DISABLE", count(1), json!({})), bare]).warnings();
+    assert!(found[0].starts_with("policyDetails[0]: AWS takes a filter by COUNT with DELETE only"));
+    assert!(found[1].starts_with("policyDetails[1]: without `includeResources`"));
+    assert_eq!(
+        policy(&[detail("DELETE", count(1), json!({}))]).warnings(),
+        [] as [&str; 0]
+    );
+}

@@ -8,12 +8,11 @@ use amiforge_types::{Digest, Timestamp};
 
 use super::context::{Principal, Request};
 use crate::ec2::{
-    AccountId, HttpTokens, Image, Instance, LaunchPermission, MetadataOptions, Region, RootDevice,
-    Snapshot, Tags,
+    AccountId, HttpTokens, Image, Instance, MetadataOptions, Region, RootDevice, Snapshot, Tags,
 };
 use crate::{BlockDeviceMapping, EbsVolume, ImageId, SnapshotId};
 
-/// The network that instances are in here: one of each per account and region, with ids that follow from these.
+/// The network that instances are in here: ids that follow from account, region and zone, the same that the metadata service tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalNetwork {
     /// `vpc-…`
@@ -25,18 +24,23 @@ pub struct LocalNetwork {
 }
 
 impl LocalNetwork {
-    /// The network of an account in a region.
+    /// The network of an account in the first zone of a region.
     #[must_use]
     pub fn of(account: &AccountId, region: &Region) -> Self {
-        let id = |kind: &str| {
-            let digest =
-                Digest::of(format!("amiforge network\n{kind}\n{account}\n{region}").as_bytes());
-            format!("{kind}-{}", &digest.hex()[..17])
+        Self::in_zone(account, region, &region.zone())
+    }
+
+    /// The network of an account in a zone.
+    #[must_use]
+    pub fn in_zone(account: &AccountId, region: &Region, zone: &str) -> Self {
+        let id = |prefix: &str, of: &str| {
+            let text = format!("{prefix} {account} {region} {of}");
+            format!("{prefix}-{}", &Digest::of(text.as_bytes()).hex()[..17])
         };
         Self {
-            vpc: id("vpc"),
-            subnet: id("subnet"),
-            security_group: id("sg"),
+            vpc: id("vpc", "default"),
+            subnet: id("subnet", zone),
+            security_group: id("sg", "default"),
         }
     }
 }
@@ -124,13 +128,12 @@ impl Maker<'_> {
         context.set("ec2:ImageType", ["machine"]);
         context.set("ec2:Owner", [image.owner.as_str()]);
         context.set("aws:ResourceAccount", [image.owner.as_str()]);
-        let public = image.launch_permissions.contains(&LaunchPermission::All);
-        context.set("ec2:Public", [public.to_string()]);
+        context.set("ec2:Public", [image.is_public().to_string()]);
         context.set("ec2:RootDeviceType", [root_device(image.root_device_type)]);
         if !image.product_codes.is_empty() {
             context.set("ec2:ProductCode", image.product_codes.iter().cloned());
         }
-        self.tags_seen(&mut request, &image.owner, &image.tags);
+        self.tags_seen(&mut request, image.tags_seen_by(&self.principal.account));
         request
     }
 
@@ -168,13 +171,13 @@ impl Maker<'_> {
                 )],
             );
         }
-        self.tags_seen(&mut request, &snapshot.owner, &snapshot.tags);
+        self.tags_seen(&mut request, snapshot.tags_seen_by(&self.principal.account));
         request
     }
 
-    /// Tags of what is there: of another account's, none is seen.
-    fn tags_seen(&self, request: &mut Request, owner: &AccountId, tags: &Tags) {
-        if *owner == self.principal.account {
+    /// Tags of what is there, as the account sees them: of another account's, only those that it gave itself.
+    fn tags_seen(&self, request: &mut Request, tags: Option<&Tags>) {
+        if let Some(tags) = tags {
             request.context.add_tags("ec2:ResourceTag", tags);
             request.context.add_tags("aws:ResourceTag", tags);
         }
@@ -497,7 +500,8 @@ pub fn image_requests(
                 "ec2:RootDeviceType",
                 [root_device(instance.root_device_type)],
             );
-            maker.tags_seen(&mut source, &instance.owner, &instance.tags);
+            let own = instance.owner == principal.account;
+            maker.tags_seen(&mut source, own.then_some(&instance.tags));
             made.insert(0, source);
             made
         }
