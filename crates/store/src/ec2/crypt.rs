@@ -197,7 +197,7 @@ impl Xts {
         let mut out = [0; SECTOR];
         for block in out.as_chunks_mut::<16>().0 {
             *block = tweak.to_le_bytes();
-            tweak = tweak << 1 ^ (tweak >> 127) * 0x87;
+            tweak = (tweak << 1) ^ ((tweak >> 127) * 0x87);
         }
         out
     }

@@ -43,10 +43,10 @@ fn damaged_packs_are_found_and_named() {
             place
                 .again()
                 .verify(&info.map, key)
-                .map_err(|e| (e.to_string(), e))
+                .map_err(|e| Box::new((e.to_string(), e)))
         };
         let good = with(&pack, |b| b[4096 + BLOCK as usize * 2 + 77] ^= 4);
-        let (text, error) = verify().unwrap_err();
+        let (text, error) = *verify().unwrap_err();
         assert!(
             matches!(
                 &error,
@@ -91,7 +91,7 @@ fn damaged_packs_are_found_and_named() {
         for (change, says) in changes {
             std::fs::write(&pack, &good).unwrap();
             with(&pack, change);
-            let (text, _) = verify().unwrap_err();
+            let (text, _) = *verify().unwrap_err();
             assert!(
                 text.contains(says) && text.contains(pack.to_str().unwrap()),
                 "{text}"

@@ -1,5 +1,10 @@
 //! The state, blocks, volumes and keys of EC2.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "tests run where usize has 64 bits"
+)]
+
 mod blocks;
 mod crash;
 mod hostile;
