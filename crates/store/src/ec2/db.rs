@@ -11,7 +11,6 @@
 //! which *is* the commit, could be undone by a power cut, and the collection of garbage punches holes on the strength of a commit.
 
 use std::cell::Cell;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +18,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::Ec2Error;
+use super::files::make_file;
 
 /// Version of the tables.
 const VERSION: i64 = 1;
@@ -57,16 +57,7 @@ impl Db {
     /// Opens the database, making it when it is not there.
     pub(super) fn open(path: PathBuf) -> Result<Self, Ec2Error> {
         // Never opened by our own hand when it is there: closing it would drop the locks that SQLite holds on it in this process.
-        let made = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path);
-        match made {
-            Ok(_) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(Ec2Error::io("create", &path)(e)),
-        }
+        make_file(&path)?;
         let db = Self {
             path,
             idle: Mutex::default(),

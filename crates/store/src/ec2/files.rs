@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use super::Ec2Error;
@@ -15,6 +15,17 @@ pub(super) fn temp_file(dir: &Path) -> Result<tempfile::NamedTempFile, Ec2Error>
         .permissions(std::fs::Permissions::from_mode(0o600))
         .tempfile_in(dir)
         .map_err(Ec2Error::io("create a temporary file in", dir))
+}
+
+/// Makes an empty file; content when it is there, which is not opened.
+pub(super) fn make_file(path: &Path) -> Result<(), Ec2Error> {
+    let mut options = std::fs::OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Ec2Error::io("create", path)(e))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes a file by way of one in `dir`: a crash leaves old or new.

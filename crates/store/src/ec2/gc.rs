@@ -1,7 +1,8 @@
 //! Collecting what no record names, and what the store holds in figures.
 //!
-//! First one transaction forgets the blocks that no live map has; when it is durable, their bytes go: dead packs whole, dead slots as
-//! holes. A kill in between leaves bytes that no row names, which the next collection finds.
+//! One transaction finds out what is live. Volumes, maps and packs that nothing names go at once; then it forgets the blocks that no
+//! live map has, and when that is durable, their bytes go: dead packs whole, dead slots as holes. A kill in between leaves bytes that no row
+//! names, which the next collection finds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
@@ -75,11 +76,12 @@ impl Ec2 {
             return Ok(None);
         };
         let mut done = Collected::default();
-        let mut dead_volumes = Vec::new();
         let fail = self.db().error("write");
-        let dead_maps = self.db().write(|transaction| {
+        self.packs().forget();
+        self.db().write(|transaction| {
             let (state, _) = self.load(transaction)?;
             let mut live = named(&state);
+            let mut dead_volumes = Vec::new();
             for volume in self.volumes()? {
                 if !state.volumes.contains_key(&volume)
                     && let Some(dead) = self.lock_dead_volume(&volume)?
@@ -94,26 +96,43 @@ impl Ec2 {
             }
             let dead_maps = self.lock_dead_maps(&mut live)?;
             let addresses = self.live_addresses(&live)?;
+            // What needs no change of the database goes first: on a full disk this makes the room that the change needs.
+            self.remove(dead_volumes, dead_maps, &mut done)?;
+            let slots = self.slots(transaction).map_err(self.db().error("read"))?;
+            self.sweep_packs(&slots, &mut done)?;
             done.blocks = forget_blocks(transaction, &addresses).map_err(&fail)?;
             done.data_keys = forget_data_keys(transaction, &live.data_keys).map_err(&fail)?;
-            Ok::<_, Ec2Error>(dead_maps)
+            Ok::<_, Ec2Error>(())
         })?;
-        self.packs().forget();
-        for (path, lock) in dead_volumes {
+        if done.blocks > 0 {
+            let fail = self.db().error("read");
+            let slots = self.db().read(|t| self.slots(t).map_err(&fail))?;
+            self.sweep_packs(&slots, &mut done)?;
+        }
+        Ok(Some(done))
+    }
+
+    /// Removes volumes and maps that no record names.
+    fn remove(
+        &self,
+        volumes: Vec<(PathBuf, File)>,
+        maps: Vec<DeadMap>,
+        done: &mut Collected,
+    ) -> Result<(), Ec2Error> {
+        for (path, _lock) in volumes {
+            // Whole or not at all.
             let gone = self.temp_path("volume");
             fs_err::rename(&path, &gone).map_err(Ec2Error::io("remove", &path))?;
             done.bytes += bytes_below(&gone);
             done.volumes += 1;
             std::fs::remove_dir_all(&gone).map_err(Ec2Error::io("remove", &gone))?;
-            drop(lock);
         }
-        for DeadMap { path, _lock } in dead_maps {
+        for DeadMap { path, _lock } in maps {
             done.bytes += disk_bytes(&path);
             done.maps += 1;
             std::fs::remove_file(&path).map_err(Ec2Error::io("remove", &path))?;
         }
-        self.sweep_packs(&mut done)?;
-        Ok(Some(done))
+        Ok(())
     }
 
     /// A volume's folder and its lock, unless somebody has the volume open.
@@ -163,11 +182,13 @@ impl Ec2 {
         Ok(out)
     }
 
-    /// Removes the packs that the database does not know, and makes holes of the slots that it does not know.
-    fn sweep_packs(&self, done: &mut Collected) -> Result<(), Ec2Error> {
-        let known = self
-            .db()
-            .read(|transaction| self.slots(transaction).map_err(self.db().error("read")))?;
+    /// Removes the packs that the database does not know, and makes holes of the slots that it does not know. What it does not
+    /// know now is not there for the next transaction, either: nothing is being made.
+    fn sweep_packs(
+        &self,
+        known: &HashMap<String, BTreeSet<u32>>,
+        done: &mut Collected,
+    ) -> Result<(), Ec2Error> {
         let dir = self.dir("packs");
         for (path, name) in files(&dir)? {
             let Some((stem, end)) = name.rsplit_once('.') else {

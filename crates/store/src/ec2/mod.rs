@@ -85,6 +85,9 @@ impl Store {
         for dir in ["", "packs", "maps", "volumes", "keys"] {
             make_private(&root.join(dir))?;
         }
+        for lock in ["hold.lock", "keys.lock"] {
+            files::make_file(&root.join(lock))?;
+        }
         let db = db::Db::open(root.join("state.sqlite"))?;
         Ok(Ec2 {
             inner: Arc::new(Inner {

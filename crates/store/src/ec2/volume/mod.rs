@@ -702,14 +702,32 @@ impl VolumeFile {
         let mut next = meta.clone();
         next.layers.push(meta.next);
         next.next += 1;
-        let layer = Arc::new(Layer::create(&self.dir, meta.next, meta.bytes)?);
-        sync_dir(&self.dir)?;
         // Named before anything is written to it: a kill here leaves it empty.
-        next.write(&self.ec2, &self.dir)?;
+        let made = Layer::create(&self.dir, meta.next, meta.bytes).and_then(|layer| {
+            sync_dir(&self.dir)?;
+            next.write(&self.ec2, &self.dir)?;
+            Ok(Arc::new(layer))
+        });
+        let layer = made.inspect_err(|_| {
+            // An error may also come after the file was replaced: then it names the layer, which stays.
+            if Meta::read(&self.dir, &self.id).is_ok_and(|there| there.as_ref() == Some(&*meta)) {
+                self.remove_layer(meta.next);
+            }
+        })?;
         *meta = next;
         let mut stack = self.stack_alone();
         stack.layers.push(layer);
         Ok(without_top(&stack))
+    }
+
+    fn remove_layer(&self, generation: u64) {
+        for path in [
+            data_path(&self.dir, generation),
+            mask_path(&self.dir, generation),
+        ] {
+            // Else the next opening removes it.
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// Makes a snapshot of this volume its base, and lets go of the layers that are in it. Nothing that is read changes. Content when a
@@ -740,13 +758,7 @@ impl VolumeFile {
         stack.base = Some(base);
         drop(stack);
         for generation in gone {
-            for path in [
-                data_path(&self.dir, generation),
-                mask_path(&self.dir, generation),
-            ] {
-                // Else the next opening removes it.
-                let _ = std::fs::remove_file(path);
-            }
+            self.remove_layer(generation);
         }
         Ok(())
     }

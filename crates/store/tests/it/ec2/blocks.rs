@@ -151,7 +151,7 @@ fn encrypted_blocks_need_their_key() {
         Vec::<std::path::PathBuf>::new()
     );
     assert!(
-        files_with(ec2.path(), &[0; 20]).len() > 0,
+        !files_with(ec2.path(), &[0; 20]).is_empty(),
         "the search works"
     );
 

@@ -1,5 +1,10 @@
 //! The state, blocks, volumes and keys of EC2.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "tests run where usize has 64 bits"
+)]
+
 mod blocks;
 mod crash;
 mod hostile;
@@ -26,7 +31,15 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::in_dir(tempfile::tempdir().unwrap())
+    }
+
+    /// In memory.
+    pub(crate) fn fast() -> Self {
+        Self::in_dir(fast_dir())
+    }
+
+    fn in_dir(dir: tempfile::TempDir) -> Self {
         let ec2 = open(dir.path());
         Self { dir, ec2 }
     }
@@ -34,6 +47,11 @@ impl Place {
     pub(crate) fn again(&self) -> Ec2 {
         open(self.dir.path())
     }
+}
+
+/// A folder in memory where there is one: what does not ask the disk need not wait for it.
+pub(crate) fn fast_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 
 pub(crate) fn open(home: &Path) -> Ec2 {

@@ -64,10 +64,7 @@ fn what_is_written_is_read_by_all() {
     // Nobody else may read anything.
     for path in all_files(place.ec2.path()) {
         let mode = path.metadata().unwrap().permissions().mode() & 0o777;
-        assert!(
-            mode & 0o077 == 0 || path.ends_with("hold.lock"),
-            "{path:?} {mode:o}"
-        );
+        assert_eq!(mode & 0o077, 0, "{path:?} {mode:o}");
     }
     let mode = place.ec2.path().metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
@@ -221,4 +218,41 @@ fn a_damaged_record_is_named() {
     std::fs::write(&path, vec![b'x'; 8192]).unwrap();
     let error = store.ec2().unwrap_err().to_string();
     assert!(error.contains("state.sqlite"), "{error}");
+}
+
+const COUNT: &str = "ec2::state::processes_come_one_after_the_other";
+
+#[test]
+fn processes_come_one_after_the_other() {
+    let count = |ec2: &amiforge_store::ec2::Ec2, times: u32| {
+        for _ in 0..times {
+            ec2.transact::<_, Ec2Error>(|state| {
+                state
+                    .keys
+                    .entry(key_id(1))
+                    .or_insert_with(|| key(1))
+                    .version += 1;
+                Ok(())
+            })
+            .unwrap();
+        }
+    };
+    if let Some(home) = std::env::var_os("EC2_COUNT_HOME") {
+        return count(&super::open(std::path::Path::new(&home)), 50);
+    }
+    let place = Place::new();
+    let others = [0, 1].map(|_| {
+        amiforge_testkit::Running::spawn(
+            std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", COUNT, "--nocapture"])
+                .env("EC2_COUNT_HOME", place.dir.path()),
+        )
+    });
+    count(&place.ec2, 50);
+    for other in others {
+        other
+            .wait(std::time::Duration::from_secs(60))
+            .expect_code(0);
+    }
+    assert_eq!(place.ec2.read().unwrap().keys[&key_id(1)].version, 151);
 }

@@ -57,7 +57,12 @@ impl Model {
 }
 
 fn against_the_model(seed: u64, base: bool, base_sealed: bool, sealed: bool) {
-    let place = Place::new();
+    // One of them on a disk.
+    let place = if seed.is_multiple_of(10) {
+        Place::new()
+    } else {
+        Place::fast()
+    };
     let ec2 = &place.ec2;
     let key = sealed.then(|| data_key(ec2, 1));
     let base_key = if base_sealed {
@@ -142,7 +147,7 @@ fn against_the_model(seed: u64, base: bool, base_sealed: bool, sealed: bool) {
 
 #[test]
 fn a_new_volume_does_what_the_model_does() {
-    for seed in 0..3 {
+    for seed in 0..2 {
         against_the_model(seed, false, false, false);
         against_the_model(seed + 10, false, false, true);
     }
@@ -150,7 +155,7 @@ fn a_new_volume_does_what_the_model_does() {
 
 #[test]
 fn a_volume_of_a_snapshot_does_what_the_model_does() {
-    for seed in 0..3 {
+    for seed in 0..2 {
         against_the_model(seed + 20, true, false, false);
         against_the_model(seed + 30, true, true, true);
     }
