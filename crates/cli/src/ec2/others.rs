@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use amiforge_engine::Engine;
 use amiforge_engine::ec2::{self, api};
-use amiforge_engine::{Engine, EngineError, ErrorKind};
 use amiforge_types::ByteSize;
 use serde_json::Value;
 
@@ -312,20 +312,27 @@ pub(crate) fn account(engine: &Engine, args: args::Account) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn later() -> EngineError {
-    EngineError::new(ErrorKind::Failed, "bundles are not there yet")
-}
-
-pub(super) fn bundle(_engine: &Engine, _place: &ec2::Place, _args: &args::Bundle) -> Outcome {
-    Err(later().into())
+pub(super) fn bundle(engine: &Engine, place: &ec2::Place, args: &args::Bundle) -> Outcome {
+    let request = ec2::BundleRequest {
+        image: args.image.clone(),
+        certificate: args.certificate.clone(),
+        private_key: args.private_key.clone(),
+        ec2_certificate: args.ec2_certificate.clone(),
+        prefix: args.prefix.clone(),
+        out: args.out.clone(),
+    };
+    print_line(&engine.bundle_image(place, &request)?.display().to_string())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn unbundle(
-    _engine: &Engine,
-    _manifest: &Path,
-    _key: &Path,
-    _certificate: Option<&Path>,
-    _out: &Path,
+    engine: &Engine,
+    manifest: &Path,
+    key: &Path,
+    certificate: Option<&Path>,
+    out: &Path,
 ) -> Outcome {
-    Err(later().into())
+    engine.unbundle_image(manifest, key, certificate, out)?;
+    print_line(&out.display().to_string())?;
+    Ok(ExitCode::SUCCESS)
 }

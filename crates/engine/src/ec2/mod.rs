@@ -20,6 +20,7 @@ mod supervise;
 
 pub use amiforge_ami::ec2 as api;
 pub use amiforge_vm::imds::imds_relay;
+pub use bundle::BundleRequest;
 pub use create::CreatedImage;
 pub use desk::Place;
 pub use govern::{

@@ -108,6 +108,8 @@ impl Engine {
     pub fn supervise(&self, id: &str, asked_to_end: Arc<AtomicBool>) -> Result<(), EngineError> {
         // Of its own session: what happens to the terminal is nothing to it.
         let _ = rustix::process::setsid();
+        // What it makes is its user's alone.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         match self.begin(id, asked_to_end) {
             Ok((supervisor, machine)) => {
                 say(&Started {
