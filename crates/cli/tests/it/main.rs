@@ -13,6 +13,7 @@ mod convert;
 mod diff;
 mod disks;
 mod documents;
+mod ec2;
 mod events;
 mod export;
 mod faults;

@@ -1,0 +1,135 @@
+//! What a course on AMIs teaches, with a real operating system: launch, customise, make an image, launch from that.
+//! Two boots, one under each firmware.
+
+use std::net::TcpListener;
+
+use amiforge_testkit::{run, tool};
+
+use super::Cloud;
+use crate::web::Web;
+
+fn port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+fn page(port: u16, path: &str) -> String {
+    run(tool("curl")
+        .args(["--silent", "--fail", "--retry", "5", "--retry-connrefused"])
+        .arg(format!("http://127.0.0.1:{port}/{path}")))
+    .text()
+}
+
+#[test]
+fn image_of_a_build_is_launched_customised_and_made_an_image_of() {
+    let web = Web::get();
+    let cloud = Cloud::new();
+    let user_data = |name: &str, page: &str, end: &str| {
+        cloud.env().write(
+            name,
+            format!(
+                "#cloud-config\n\
+                 write_files:\n\
+                 - path: /var/www/html/{page}\n\
+                 \x20 content: {end}\n\
+                 runcmd:\n\
+                 - [sh, -c, 'echo \"root has $(findmnt -bno SIZE /) bytes, $(hostname), {end}\" >/dev/ttyS0']\n"
+            ),
+        )
+    };
+    let first_data = user_data("first.yaml", "first.html", "FIRST-IS-UP");
+    let mappings = r#"[{"DeviceName":"/dev/xvda","Ebs":{"VolumeSize":4}},{"DeviceName":"/dev/sdf","Ebs":{"VolumeSize":1}}]"#;
+    let mappings = cloud.env().write("mappings.json", mappings);
+    let http = port();
+    // t3: Nitro, so UEFI.
+    let first = cloud.ok(&format!(
+        "run {} --instance-type t3.micro --cpus 2 --user-data {} --port {http}:80 --block-device-mappings file://{} --tag Name=first",
+        web.out().display(),
+        first_data.display(),
+        mappings.display()
+    ));
+    cloud.ok(&format!(
+        "instance wait {first} --timeout 1500 --console FIRST-IS-UP"
+    ));
+    let console = cloud.ok(&format!("instance console {first}"));
+    let found = cloud.json(&format!("instance list {first} --json"));
+    let instance = &found["Reservations"][0]["Instances"][0];
+    let host = instance["PrivateDnsName"]
+        .as_str()
+        .unwrap()
+        .split('.')
+        .next()
+        .unwrap()
+        .to_owned();
+    assert!(
+        console.contains(&format!("bytes, {host}, FIRST-IS-UP")),
+        "the host's name is {host}"
+    );
+    let size: u64 = console
+        .split("root has ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next()?.parse().ok())
+        .unwrap();
+    assert!(size > 3 << 30, "the root was grown to the volume: {size}");
+    assert_eq!(page(http, "first.html").trim(), "FIRST-IS-UP");
+    assert!(page(http, "").contains("Hello from amiforge"));
+
+    // As the guest runs: what is not on its disks is lost, and the journal makes the rest whole.
+    let made = cloud.json(&format!(
+        "instance create-image {first} --name customised --no-reboot --tag stage=test --json"
+    ));
+    let image = made["imageId"].as_str().unwrap().to_owned();
+    let stored = made["storedBlocks"].as_u64().unwrap();
+    assert!(
+        stored < made["blocks"].as_u64().unwrap() / 2,
+        "only what changed is stored: {made}"
+    );
+    cloud.ok(&format!("instance stop {first} --timeout 600"));
+    assert_eq!(cloud.state(&first), "stopped");
+    assert!(
+        cloud
+            .ok(&format!("instance console {first}"))
+            .contains("DataSourceEc2"),
+        "cloud-init names its source"
+    );
+    let found = cloud.json(&format!("instance list {first} --json"));
+    assert_eq!(
+        found["Reservations"][0]["Instances"][0]["StateReason"]["Code"],
+        "Client.UserInitiatedShutdown"
+    );
+
+    // t2: Xen, so BIOS. Its metadata is another instance's, so cloud-init does all of it again.
+    let second_data = user_data("second.yaml", "second.html", "SECOND-IS-UP");
+    let http = port();
+    let second = cloud.ok(&format!(
+        "run {image} --instance-type t2.micro --cpus 2 --user-data {} --port {http}:80 --isolated",
+        second_data.display()
+    ));
+    cloud.ok(&format!(
+        "instance wait {second} --timeout 1500 --console SECOND-IS-UP"
+    ));
+    let console = cloud.ok(&format!("instance console {second}"));
+    assert!(
+        [
+            "recovering journal",
+            "recovery complete",
+            "Clearing orphaned inode"
+        ]
+        .iter()
+        .any(|t| console.contains(t)),
+        "the journal was replayed"
+    );
+    assert_eq!(page(http, "second.html").trim(), "SECOND-IS-UP");
+    assert_eq!(page(http, "first.html").trim(), "FIRST-IS-UP");
+    cloud.ok(&format!("instance terminate --force {first} {second}"));
+    assert!(cloud.processes(&first).is_empty() && cloud.processes(&second).is_empty());
+
+    let lineage = cloud.ok(&format!("image lineage {image}"));
+    assert!(
+        lineage.contains(&first) && lineage.contains("debian-web"),
+        "{lineage}"
+    );
+}
