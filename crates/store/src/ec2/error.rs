@@ -143,6 +143,12 @@ pub enum Ec2Error {
         /// The data key.
         data_key: Digest,
     },
+    /// The id of a data key that is to be made belongs to one under another key.
+    #[error("the data key {data_key} is there already, under another key")]
+    DataKeyExists {
+        /// The data key.
+        data_key: Digest,
+    },
     /// No such volume is in the store.
     #[error("no volume {volume} at {}", path.display())]
     NoVolume {

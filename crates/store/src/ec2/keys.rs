@@ -196,22 +196,22 @@ impl Ec2 {
         self.create_data_key(hold, &encryption)
     }
 
-    /// Makes the data key of an id that was chosen before, as [`Ec2::generate_data_key`] does. When there is one of this id, it is that one.
+    /// Makes the data key of an id that was chosen before, as [`Ec2::generate_data_key`] does. When there is one of this id, it is
+    /// that one, whoever made it.
     ///
     /// # Errors
-    /// [`Ec2Error::NoMaterial`].
+    /// [`Ec2Error::NoMaterial`]; [`Ec2Error::DataKeyExists`] when the id is that of a data key under another key.
     pub fn create_data_key(
         &self,
         _hold: &Hold,
         encryption: &Encryption,
     ) -> Result<DataKey, Ec2Error> {
-        match self.open_data_key(encryption) {
-            Err(Ec2Error::NoDataKey { .. }) => {}
-            there => return there,
-        }
         let made = DataKey::generate(encryption.clone())?;
-        self.keep(&encryption.key_id, &made)?;
-        Ok(made)
+        if self.keep(&made, Keep::New)? {
+            Ok(made)
+        } else {
+            self.open_data_key(encryption)
+        }
     }
 
     /// Opens a data key.
@@ -279,32 +279,53 @@ impl Ec2 {
             },
             key.secret().clone(),
         );
-        self.keep(to, &key)?;
+        self.keep(&key, Keep::Known)?;
         Ok(key)
     }
 
-    fn keep(&self, key: &KeyId, data_key: &DataKey) -> Result<(), Ec2Error> {
+    /// Wraps a data key and keeps it; false when there is one of its id, and it is new.
+    fn keep(&self, data_key: &DataKey, which: Keep) -> Result<bool, Ec2Error> {
+        let encryption = data_key.encryption();
+        let key = &encryption.key_id;
         let material = self.keys().material(key)?;
         let version = u32::try_from(material.len()).unwrap_or(u32::MAX);
         let Some(newest) = material.last() else {
             return Err(Ec2Error::damaged(self.keys().path(key), "no material"));
         };
-        let wrapped = wrap(
-            newest,
-            data_key.secret(),
-            &context(data_key.encryption(), version),
-        )?;
+        let wrapped = wrap(newest, data_key.secret(), &context(encryption, version))?;
+        let id = &encryption.data_key_id.as_bytes()[..];
         let fail = self.db().error("write");
         self.db().write(|transaction| {
+            if which == Keep::New {
+                let keys: Vec<String> = transaction
+                    .prepare_cached("SELECT key FROM data_keys WHERE id = ?1")
+                    .and_then(|mut query| query.query_map([id], |row| row.get(0))?.collect())
+                    .map_err(&fail)?;
+                if keys.iter().any(|there| there == key.as_str()) {
+                    return Ok(false);
+                }
+                if !keys.is_empty() {
+                    return Err(Ec2Error::DataKeyExists {
+                        data_key: encryption.data_key_id,
+                    });
+                }
+            }
             transaction
                 .prepare_cached("INSERT OR REPLACE INTO data_keys(id, key, version, wrapped) VALUES (?1, ?2, ?3, ?4)")
-                .and_then(|mut put| {
-                    put.execute(params![&data_key.id().as_bytes()[..], key.as_str(), version, wrapped])
-                })
-                .map_err(&fail)
-        })?;
-        Ok(())
+                .and_then(|mut put| put.execute(params![id, key.as_str(), version, wrapped]))
+                .map_err(&fail)?;
+            Ok(true)
+        })
     }
+}
+
+/// Where a data key that is to be kept comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// It was made just now.
+    New,
+    /// It was opened, and its secret is that of its id.
+    Known,
 }
 
 fn context(encryption: &Encryption, version: u32) -> Vec<u8> {

@@ -147,7 +147,8 @@ fn work(home: &Path, first: u64) {
         .open(home.join("log"))
         .unwrap();
     for number in first.. {
-        writeln!(log, "begin {number}").unwrap();
+        log.write_all(format!("begin {number}\n").as_bytes())
+            .unwrap();
         match step(number) {
             Step::Write(v, grain, count) => {
                 let words = (grain..grain + count).flat_map(|g| [stamp(number, g); 512]);
@@ -157,7 +158,8 @@ fn work(home: &Path, first: u64) {
             Step::Zero(v, grain, count) => files[&v].zero_at(grain * GRAIN, count * GRAIN).unwrap(),
             Step::Flush(v) => {
                 files[&v].flush().unwrap();
-                writeln!(log, "flushed {number} {v}").unwrap();
+                log.write_all(format!("flushed {number} {v}\n").as_bytes())
+                    .unwrap();
             }
             Step::Snapshot(v, rebase) => {
                 let hold = ec2.hold().unwrap();

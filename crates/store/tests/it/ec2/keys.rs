@@ -142,3 +142,37 @@ fn damaged_key_files_are_not_taken_for_wrong_keys() {
     std::fs::write(&path, &good).unwrap();
     assert!(ec2.open_data_key(key.encryption()).is_ok());
 }
+
+#[test]
+fn a_data_key_of_a_chosen_id_is_made_once() {
+    let place = Place::new();
+    let ec2 = &place.ec2;
+    let hold = ec2.hold().unwrap();
+    for n in [1, 2] {
+        ec2.keys().create(&key_id(n)).unwrap();
+    }
+    let chosen = |n| Encryption {
+        key_id: key_id(n),
+        data_key_id: Digest::of(b"chosen"),
+    };
+    let data = Dice(1).bytes(BLOCK);
+    // Whoever is first makes it; all get the same one.
+    let maps: Vec<Digest> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let (ec2, hold, chosen, data) = (place.again(), &hold, chosen(1), &data);
+                scope.spawn(move || {
+                    let key = ec2.create_data_key(hold, &chosen).unwrap();
+                    ec2.import(hold, data, BLOCK, Some(&key), None).unwrap().map
+                })
+            })
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert!(maps.iter().all(|map| *map == maps[0]), "{maps:?}");
+    let other = ec2.create_data_key(&hold, &chosen(2)).unwrap_err();
+    assert!(matches!(other, Ec2Error::DataKeyExists { .. }), "{other}");
+    let moved = ec2.rewrap(&hold, &chosen(1), &key_id(2)).unwrap();
+    assert_eq!(ec2.verify(&maps[0], Some(&moved)).unwrap(), 1);
+    assert!(ec2.create_data_key(&hold, &chosen(2)).is_ok());
+}

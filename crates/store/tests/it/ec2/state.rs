@@ -238,9 +238,9 @@ fn processes_come_one_after_the_other() {
         }
     };
     if let Some(home) = std::env::var_os("EC2_COUNT_HOME") {
-        return count(&super::open(std::path::Path::new(&home)), 50);
+        return count(&super::open(std::path::Path::new(&home)), 40);
     }
-    let place = Place::new();
+    let place = Place::fast();
     let others = [0, 1].map(|_| {
         amiforge_testkit::Running::spawn(
             std::process::Command::new(std::env::current_exe().unwrap())
@@ -248,11 +248,11 @@ fn processes_come_one_after_the_other() {
                 .env("EC2_COUNT_HOME", place.dir.path()),
         )
     });
-    count(&place.ec2, 50);
+    count(&place.ec2, 40);
     for other in others {
         other
             .wait(std::time::Duration::from_secs(60))
             .expect_code(0);
     }
-    assert_eq!(place.ec2.read().unwrap().keys[&key_id(1)].version, 151);
+    assert_eq!(place.ec2.read().unwrap().keys[&key_id(1)].version, 121);
 }

@@ -98,7 +98,7 @@ fn against_the_model(seed: u64, base: bool, base_sealed: bool, sealed: bool) {
     bytes.resize(size as usize, 0);
     let mut model = Model { bytes, dice };
     let mut snapshots: Vec<(Digest, Vec<u8>)> = Vec::new();
-    for step in 0..120 {
+    for step in 0..80 {
         match model.dice.below(20) {
             0..9 => model.change(&file),
             9..16 => model.look(&file),
