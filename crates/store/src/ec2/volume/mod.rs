@@ -82,7 +82,8 @@ struct Stack {
     layers: Vec<Arc<Layer>>,
 }
 
-/// A volume, open for reading and writing from any number of threads. No other opening can be at the same time.
+/// A volume, open for reading and writing from any number of threads. No other opening can be at the same time. Dropping it flushes
+/// nothing: as with a disk whose plug is pulled, what was not flushed may be lost.
 #[derive(Debug)]
 pub struct VolumeFile {
     ec2: Ec2,

@@ -107,7 +107,7 @@ fn whatever_is_killed_leaves_old_or_new() {
             std::thread::sleep(tick);
             patience = patience.checked_sub(tick).expect("a first step");
         }
-        std::thread::sleep(Duration::from_micros(dice.below(40_000)));
+        std::thread::sleep(Duration::from_micros(dice.below(25_000)));
         child.kill9();
         let text = std::fs::read_to_string(&log).unwrap();
         parent.check(&open(home), &text, round);

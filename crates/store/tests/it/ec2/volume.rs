@@ -209,6 +209,41 @@ fn a_second_snapshot_costs_what_changed() {
 }
 
 #[test]
+fn a_flush_covers_all_layers_and_nothing_else_is_durable() {
+    let place = Place::fast();
+    let ec2 = &place.ec2;
+    let hold = ec2.hold().unwrap();
+    let base = Dice(1).bytes(2 * BLOCK);
+    let info = ec2.import(&hold, &base, 2 * BLOCK, None, None).unwrap();
+    let start = VolumeBase {
+        map: info.map,
+        key: None,
+    };
+    let file = ec2
+        .create_volume(&hold, &volume_id(1), 2 * BLOCK, Some(start), None)
+        .unwrap();
+    file.write_at(&[1; 100], 50).unwrap();
+    // Two snapshots that come to nothing: the first write is two layers down.
+    file.snapshot(&hold).unwrap();
+    file.write_at(&[2; 100], BLOCK).unwrap();
+    file.snapshot(&hold).unwrap();
+    file.write_at(&[3; 100], 3 * GRAIN).unwrap();
+    file.flush().unwrap();
+    file.write_at(&[4; 100], 9 * GRAIN).unwrap();
+    // To drop it is to pull the plug.
+    drop(file);
+    let mut want = base;
+    want[50..150].fill(1);
+    want[BLOCK as usize..BLOCK as usize + 100].fill(2);
+    want[3 * GRAIN as usize..3 * GRAIN as usize + 100].fill(3);
+    let file = place.again().open_volume(&volume_id(1)).unwrap();
+    assert!(
+        content(&file) == want,
+        "the last write is lost, the base is not"
+    );
+}
+
+#[test]
 fn writing_goes_on_while_a_snapshot_is_made() {
     let place = Place::new();
     let ec2 = &place.ec2;
