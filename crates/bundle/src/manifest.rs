@@ -176,6 +176,8 @@ impl BundleManifest {
         if text.len() > MAX_MANIFEST_BYTES {
             return Err(ManifestError::TooLarge(text.len()));
         }
+        // The ranges of elements count from behind the mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let root = xml::parse(text)?;
         if root.name != "manifest" {
             return Err(ManifestError::Missing("element `manifest`".to_owned()));
@@ -207,7 +209,11 @@ impl BundleManifest {
         };
         let digest = image.child("digest")?.sha1()?;
         let parts = parts(&image.child("parts")?)?;
-        let raw = |at: &At<'_>| text[at.element.range.clone()].to_owned();
+        let raw = |at: &At<'_>| {
+            text.get(at.element.range.clone())
+                .unwrap_or_default()
+                .to_owned()
+        };
         let canonical = |at: &At<'_>| at.element.canonical();
         Ok(Self {
             bundler: Bundler {

@@ -47,6 +47,8 @@ fn what_is_written_is_read() {
     manifest.signed = [signed.clone(), signed];
     assert_eq!(BundleManifest::from_xml(&text).unwrap(), manifest);
     assert_eq!(manifest.arch(), Some(Arch::X86_64));
+    let marked = format!("\u{feff}{text}");
+    assert_eq!(BundleManifest::from_xml(&marked).unwrap(), manifest);
     // A tool that adds white space for reading: the same without it.
     let pretty = text.replace("><", ">\n  <");
     let read = BundleManifest::from_xml(&pretty).unwrap();
