@@ -33,7 +33,7 @@ fn image_of_a_build_is_launched_customised_and_made_an_image_of() {
             format!(
                 "#cloud-config\n\
                  write_files:\n\
-                 - path: /var/www/html/{page}\n\
+                 - path: /srv/web/{page}\n\
                  \x20 content: {end}\n\
                  runcmd:\n\
                  - [sh, -c, 'echo \"root has $(findmnt -bno SIZE /) bytes, $(hostname), {end}\" >/dev/ttyS0']\n"
