@@ -58,7 +58,8 @@ pub(crate) fn command(
         machine.push_str(",pflash0=code,pflash1=vars");
     }
     c.args(["-machine", &machine, "-vga", "std"]);
-    processors(&mut c, o.acceleration.accelerator, o.memory_mib, o.cpus);
+    let accelerator = o.acceleration.accelerator;
+    processors(&mut c, accelerator, o.memory_mib, o.cpus, None);
     c.args(["-boot", "strict=on,menu=off"]);
     if let Some(ovmf) = ovmf {
         firmware_nodes(&mut c, ovmf);
@@ -125,15 +126,25 @@ pub(crate) fn command(
     c
 }
 
-/// Processors, memory and clock.
-pub(crate) fn processors(c: &mut Command, accelerator: Accelerator, memory_mib: u32, cpus: u32) {
+/// Processors, memory and clock. `code_mib` limits what the translator keeps; QEMU's own limit is 1 GiB.
+pub(crate) fn processors(
+    c: &mut Command,
+    accelerator: Accelerator,
+    memory_mib: u32,
+    cpus: u32,
+    code_mib: Option<u32>,
+) {
+    let code = code_mib.map_or_else(String::new, |mib| format!(",tb-size={mib}"));
     match accelerator {
         Accelerator::Kvm => c.args(["-accel", "kvm", "-cpu", "host"]),
         // Not `max`: under QEMU 7.2 its five-level page tables (LA57) make systemd of Debian 12 lose
         // mounts and udev (4 boots of 5 here; with `max,la57=off` and with this model none).
         // Nehalem is x86-64-v2, which Debian, Amazon Linux 2023 and EL 9 ask for, and boots
         // faster, as there is less to translate.
-        Accelerator::Tcg => c.args(["-accel", "tcg,thread=multi", "-cpu", TCG_CPU]),
+        Accelerator::Tcg => {
+            let accel = format!("tcg,thread=multi{code}");
+            c.args(["-accel", &accel, "-cpu", TCG_CPU])
+        }
     };
     let (memory, cpus) = (format!("{memory_mib}M"), cpus.to_string());
     c.args(["-m", &memory, "-smp", &cpus]);

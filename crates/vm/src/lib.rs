@@ -5,8 +5,11 @@
 //! gives the caller a [`GuestLink`] to the agent inside the guest, powers off, and tells what
 //! happened as a [`BootRun`]. The artefact is never written; a digest function handed in proves it.
 //!
-//! What is *not* here: components and test phases (the caller speaks with the agent), the
-//! instance metadata service, and the layout of disks.
+//! An instance that runs for as long as it is wanted is a [`RunningInstance`]; its volumes reach QEMU
+//! through [`nbd`], its metadata through [`imds`].
+//!
+//! What is *not* here: components and test phases (the caller speaks with the agent), what an
+//! instance's volumes are made of, and the layout of disks.
 //!
 //! ```no_run
 //! # use amiforge_vm::*;

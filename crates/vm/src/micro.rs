@@ -101,7 +101,7 @@ impl MicroSpec {
             // Its memory holds what nobody is to see.
             &format!("{},graphics=off,dump-guest-core=off", args::MACHINE),
         ]);
-        args::processors(&mut c, self.accelerator, self.memory_mib, self.cpus);
+        args::processors(&mut c, self.accelerator, self.memory_mib, self.cpus, None);
         c.arg("-kernel").arg(absolute(&self.kernel)?);
         c.arg("-initrd").arg(initrd);
         c.args([

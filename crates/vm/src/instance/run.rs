@@ -1,6 +1,8 @@
 //! An instance that runs.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::ExitStatus;
@@ -526,10 +528,16 @@ fn keep_variables(template: &Path, vars: &Path) -> Result<(), InstanceError> {
     if vars.exists() {
         return Ok(());
     }
-    // Bytes only: the template is often read-only, the copy must not be.
     let bytes = std::fs::read(template).map_err(VmError::io("read", template))?;
     let begun = vars.with_extension("new");
-    std::fs::write(&begun, bytes).map_err(VmError::io("write", &begun))?;
+    let write = || {
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(&begun)?;
+        file.write_all(&bytes)?;
+        file.sync_all()
+    };
+    write().map_err(VmError::io("write", &begun))?;
     std::fs::rename(&begun, vars).map_err(VmError::io("write", vars))?;
     Ok(())
 }

@@ -105,6 +105,7 @@ fn the_machine_is_told_what_ec2_tells() {
         values(&words, "-device")
             .contains(&"nvme,drive=disk0,serial=vol0123456789abcdef0,bootindex=0")
     );
+    assert_eq!(values(&words, "-accel"), ["tcg,thread=multi,tb-size=128"]);
     // A restart happens in place.
     assert!(!words.iter().any(|w| w == "-no-reboot"));
 }
