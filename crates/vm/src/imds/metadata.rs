@@ -140,7 +140,7 @@ impl Metadata {
         let third = c.parse::<u8>().unwrap_or(0) & 0xF0;
         Ok(Self {
             image_id: instance.image_id.clone(),
-            launch_index: 0,
+            launch_index: instance.ami_launch_index,
             manifest_path: match (instance.root_device_type, image) {
                 (RootDevice::InstanceStore, Some(image)) => image
                     .image_location

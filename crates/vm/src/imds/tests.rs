@@ -21,6 +21,17 @@ fn instance() -> Instance {
         volume_id: id.parse().unwrap(),
     };
     Instance {
+        ami_launch_index: 0,
+        ran: true,
+        disable_api_termination: false,
+        shutdown_behavior: amiforge_ami::ec2::ShutdownBehavior::Stop,
+        ena_support: true,
+        tpm_support: None,
+        platform_details: "Linux/UNIX".to_owned(),
+        usage_operation: "RunInstances".to_owned(),
+        product_codes: Vec::new(),
+        client_token: None,
+        client_request: None,
         instance_id: "i-0123456789abcdef0".parse().unwrap(),
         reservation_id: "r-0123456789abcdef0".parse().unwrap(),
         owner: AccountId::local(),
