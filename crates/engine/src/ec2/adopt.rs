@@ -82,6 +82,10 @@ impl Desk<'_> {
             if id.is_ok_and(|id| state.images.contains_key(&id)) {
                 return Ok(None);
             }
+            // By its id a build is an image like others: the account's that has builds.
+            if self.caller.account != AccountId::local() || self.caller.region != Region::local() {
+                return Ok(None);
+            }
             self.store.image(text).or_fail(ErrorKind::Failed, context)?
         } else if let Some((name, version)) = text.split_once('/') {
             self.store

@@ -1,11 +1,12 @@
 //! Processes that are killed, records that say so.
 
-use amiforge_testkit::{finish, run, tool};
+use amiforge_testkit::finish;
 
 use super::Cloud;
 
 fn kill(pid: i32) {
-    run(tool("kill").args(["-9", &pid.to_string()]));
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
 #[test]
