@@ -194,7 +194,10 @@ pub(crate) fn image(engine: &Engine, args: args::Image) -> Outcome {
                     .into_iter()
                     .map(|r| r.iter().map(|c| cell(c)).collect())
                     .collect();
-                table::print(&["ID", "NAME", "REGION", "FULL", "BILLED", "MONTH"], &rows)?;
+                table::print(
+                    &["ID", "NAME", "REGION", "GIB", "GIB BILLED", "A MONTH"],
+                    &rows,
+                )?;
                 print_line(&format!(
                     "in {}, prices of {} ({})",
                     report.currency, report.price_date, report.price_source
