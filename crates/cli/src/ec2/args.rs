@@ -204,7 +204,7 @@ pub(crate) struct Ending {
     #[arg(long)]
     pub(crate) force: bool,
     /// Seconds that the guest gets [default: 60, more without hardware acceleration]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=86_400))]
     pub(crate) timeout: Option<u64>,
 }
 

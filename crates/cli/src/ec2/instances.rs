@@ -229,6 +229,11 @@ pub(crate) fn instance(engine: &Engine, args: args::Instance) -> Outcome {
                         "warning: the file systems were not frozen ({why}): the image is as after a power cut, and what had not been written yet is not in it"
                     ));
                 }
+                if made.shut_down == Some(false) {
+                    crate::eprint_line(
+                        "warning: the guest did not shut down in time and was switched off: the image is as after a power cut",
+                    );
+                }
                 print_line(&made.image_id)?;
             }
         }
@@ -312,8 +317,8 @@ fn ssh(
     // The key of the host is that of the instance, the first time that one speaks with it.
     ssh.args(["-o", "StrictHostKeyChecking=accept-new", "-o"]);
     ssh.arg(format!(
-        "UserKnownHostsFile={}",
-        access.known_hosts.display()
+        "UserKnownHostsFile=\"{}\"",
+        access.known_hosts.display().to_string().replace('%', "%%")
     ));
     if let Some(identity) = identity {
         ssh.arg("-i")

@@ -16,7 +16,7 @@ use amiforge_ami::{
 use amiforge_store::ec2::Hold;
 use amiforge_types::GIB;
 
-use super::desk::{Desk, Now, broken};
+use super::desk::{Desk, Now, broken, dry_run, refusal};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::look::{open_disk, read_manifest};
 
@@ -33,15 +33,21 @@ impl Desk<'_> {
         if let Some(built) = self.built(text)? {
             let state = self.read()?;
             let id = built.manifest.image_id.clone();
-            let known = state.images.get(&id).is_some_and(|i| {
+            // In another account or region than the first that had it, its image has another id.
+            let name = built.manifest.ami_name();
+            let known = state.images.values().find(|i| {
                 i.state != ImageState::Deregistered
                     && i.owner == self.caller.account
                     && i.region == self.caller.region
+                    && (i.image_id == id
+                        || (i.name == name
+                            && i.build
+                                .as_ref()
+                                .is_some_and(|b| b.plan_id == built.manifest.plan_id)))
             });
-            return if known {
-                Ok(id.to_string())
-            } else {
-                Ok(self.adopt(&built)?.to_string())
+            return match known {
+                Some(image) => Ok(image.image_id.to_string()),
+                None => Ok(self.adopt(&built)?.to_string()),
             };
         }
         if text.starts_with("ami-") {
@@ -172,6 +178,9 @@ impl Desk<'_> {
     }
 
     fn adopt(&self, built: &Built) -> Result<ImageId, EngineError> {
+        if self.dry_run {
+            return Err(refusal(dry_run()));
+        }
         let manifest = &built.manifest;
         let hold = self.ec2.hold().map_err(broken)?;
         let mut snapshots = records(manifest);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use amiforge_ami::ec2::{CreateImageRequest, InstanceState, SnapshotContent, StateReason};
 use amiforge_ami::{ImageId, SnapshotId, VolumeId};
-use amiforge_store::ec2::{VolumeFile, VolumeSnapshot};
+use amiforge_store::ec2::{VolumeFile, VolumePoint, VolumeSnapshot};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,6 +31,9 @@ pub struct CreatedImage {
     /// Why they could not be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_frozen: Option<String>,
+    /// False when the guest did not shut down in time, and was switched off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shut_down: Option<bool>,
 }
 
 /// What snapshots took.
@@ -93,6 +96,7 @@ impl Engine {
                 stored_blocks: answer["storedBlocks"].as_u64().unwrap_or(0),
                 frozen_file_systems: answer["frozenFileSystems"].as_u64(),
                 not_frozen: answer["notFrozen"].as_str().map(str::to_owned),
+                shut_down: answer["shutDown"].as_bool(),
             }),
             Err(error) => {
                 let reason = StateReason {
@@ -119,17 +123,17 @@ impl Engine {
                 Arc::new(desk.ec2.open_volume(id).map_err(broken)?),
             ));
         }
-        Ok(fill(desk, image_id, &volumes, || {})?.with(&Value::Null))
+        Ok(fill(desk, image_id, &volumes, |take| take())?.with(&Value::Null))
     }
 }
 
-/// Fills the pending snapshots of an image from open volumes, and completes it. `taken` is called as soon as the volumes
-/// may change again.
+/// Fills the pending snapshots of an image from open volumes, and completes it. `around` calls what it is given once: that takes
+/// the point in time of all volumes, and is quick; what is stored afterwards is of that point.
 pub(super) fn fill(
     desk: &Desk<'_>,
     image_id: &ImageId,
     volumes: &[(VolumeId, Arc<VolumeFile>)],
-    taken: impl FnOnce(),
+    around: impl FnOnce(&mut dyn FnMut()),
 ) -> Result<Filled, EngineError> {
     let hold = desk.ec2.hold().map_err(broken)?;
     let state = desk.read()?;
@@ -145,24 +149,23 @@ pub(super) fn fill(
         .iter()
         .filter(|(id, _)| wanted.contains_key(id))
         .collect();
-    // Side by side, so that they are of one point in time as far as that goes without stopping the machine.
-    let made: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = volumes
-            .iter()
-            .map(|(_, v)| scope.spawn(|| v.snapshot(&hold)))
-            .collect();
-        threads
-            .into_iter()
-            .map(std::thread::ScopedJoinHandle::join)
-            .collect()
-    });
-    taken();
+    let mut points = Vec::new();
+    around(&mut || points = volumes.iter().map(|(_, v)| v.point()).collect());
+    let points: Vec<VolumePoint> = points
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .map_err(broken)?;
+    if points.len() != volumes.len() {
+        return Err(EngineError::new(
+            ErrorKind::Internal,
+            "no point in time was taken",
+        ));
+    }
+    let made = points.iter().map(|point| point.store(&hold));
     let mut filled = Filled::default();
     let mut contents = Vec::new();
     let mut snapshots: Vec<VolumeSnapshot> = Vec::new();
     for ((id, _), made) in volumes.iter().zip(made) {
-        let made =
-            made.map_err(|_| EngineError::new(ErrorKind::Internal, "a snapshot thread panicked"))?;
         let snapshot = made.map_err(broken)?;
         filled.blocks += snapshot.info.blocks;
         filled.stored_blocks += snapshot.info.stored;

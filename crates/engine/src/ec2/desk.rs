@@ -120,6 +120,14 @@ impl From<Refused> for EngineError {
     }
 }
 
+/// The answer to a request that is only tried.
+pub(super) fn dry_run() -> ApiError {
+    ApiError::new(
+        ErrorCode::DryRunOperation,
+        "Request would have succeeded, but DryRun flag is set.",
+    )
+}
+
 /// What EC2 answers, as the end of an operation: requests that cannot be meant so are usage (2), the rest failed (1).
 pub(super) fn refusal(error: ApiError) -> EngineError {
     let code = error.code.as_str();
@@ -199,6 +207,9 @@ impl Desk<'_> {
             let known: BTreeSet<KeyId> = state.keys.keys().cloned().collect();
             let expired = state.expire(fx.now());
             let result = request(state, &mut fx)?;
+            if self.dry_run {
+                return Err(dry_run().into());
+            }
             // A key is nothing without its material. Of a transaction that fails behind this, a file is left that no record names.
             for key in state.keys.keys().filter(|key| !known.contains(*key)) {
                 self.ec2.keys().create(key)?;
@@ -206,9 +217,22 @@ impl Desk<'_> {
             for key in &expired.keys {
                 self.ec2.keys().destroy(key)?;
             }
+            for instance in &expired.instances {
+                let _ = self.folder(instance).remove();
+            }
             Ok::<T, Refused>(result)
         })?;
         Ok(done)
+    }
+
+    /// Gives the room of blocks back that nothing refers to. What cannot be collected now is the next time.
+    pub(super) fn collect(&self) {
+        if let Err(error) = self.ec2.gc() {
+            self.engine.warn(format!(
+                "not all room was given back: {}",
+                crate::error::chain(&error)
+            ));
+        }
     }
 
     /// The data key of what is encrypted.

@@ -100,6 +100,11 @@ impl Folder {
         }
     }
 
+    /// Removes the folder.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        std::fs::remove_dir_all(&self.path)
+    }
+
     /// Removes what a terminated instance does not need any more: all but what its console and its process said.
     pub(super) fn empty(&self) -> io::Result<()> {
         for entry in std::fs::read_dir(&self.path)? {

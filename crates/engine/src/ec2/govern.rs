@@ -21,7 +21,7 @@ use amiforge_ami::{BlockDeviceMapping, EbsVolume, ImageId};
 use amiforge_types::{Diagnostics, Timestamp};
 use serde::Serialize;
 
-use super::desk::{Now, Place, broken, refusal};
+use super::desk::{Now, Place, refusal};
 use super::images::tags_for;
 use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
 use crate::files::{MAX_JSON, read_file};
@@ -386,6 +386,7 @@ impl Engine {
         let state = desk.read()?;
         let now = Self::wall_clock();
         let plan = policy.plan(&state, &desk.caller, now);
+        let apply = apply && !place.dry_run;
         let mut failed = Vec::new();
         if apply {
             for step in &plan.steps {
@@ -432,7 +433,7 @@ impl Engine {
                     failed.push(format!("{}: {}", step.image, error.with_causes()));
                 }
             }
-            desk.ec2.gc().map_err(broken)?;
+            desk.collect();
         }
         Ok(LifecycleReport {
             applied: apply,
@@ -480,7 +481,14 @@ impl Engine {
     pub fn image_lineage(&self, place: &Place, image: &str) -> Result<Lineage, EngineError> {
         let desk = self.desk(place)?;
         let image = desk.image(image)?;
-        let state = desk.read()?;
+        let mut state = desk.read()?;
+        // Others' images and instances are nothing to the caller, unless they are shared.
+        let seen = state.clone();
+        let mine = &desk.caller.account;
+        state.instances.retain(|_, i| i.owner == *mine);
+        state.images.retain(|_, i| {
+            i.owner == *mine || seen.may_launch(&desk.caller, i, Self::wall_clock())
+        });
         lineage(&state, &image.image_id).ok_or_else(|| {
             EngineError::new(
                 ErrorKind::Failed,

@@ -349,14 +349,13 @@ impl Engine {
         };
         let done =
             desk.transact(|state, fx| Ok(state.deregister_image(&desk.caller, &request, fx)?))?;
-        if snapshots {
-            // What cannot be collected now is later.
-            desk.ec2.gc().map_err(broken)?;
-        }
         // The build of this id is not in lists any more, either; its folder stays.
         desk.store
             .remove_image(request.image_id.as_str())
             .or_fail(ErrorKind::Failed, || "the catalog".to_owned())?;
+        if snapshots {
+            desk.collect();
+        }
         let results = done.delete_snapshot_results.iter();
         let results =
             results.map(|(id, code)| json!({ "SnapshotId": id, "ReturnCode": code.as_str() }));

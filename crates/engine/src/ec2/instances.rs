@@ -95,8 +95,14 @@ impl Desk<'_> {
         for instance in state.instances.values().filter(|i| live(i.state)) {
             let id = &instance.instance_id;
             // Held until the record says the truth, so that nobody starts it in between.
-            let Ok(Some(_lock)) = self.folder(id).lock() else {
-                continue;
+            let _lock = match self.folder(id).lock() {
+                Ok(Some(lock)) => lock,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.engine
+                        .warn(format!("{id}: its folder cannot be looked at: {error}"));
+                    continue;
+                }
             };
             let left = self.transact(|state, fx| {
                 let Some(now) = state
@@ -122,7 +128,8 @@ impl Desk<'_> {
                 Ok(Some((now, left)))
             })?;
             if let Some((was, left)) = left {
-                if matches!(was, InstanceState::Pending | InstanceState::Running) {
+                let mine = instance.owner == self.caller.account;
+                if mine && matches!(was, InstanceState::Pending | InstanceState::Running) {
                     self.engine.warn(format!(
                         "{id}: its process has ended unexpectedly; it is off"
                     ));
@@ -190,25 +197,37 @@ impl Desk<'_> {
             force: how.force,
             seconds,
         };
-        std::thread::scope(|scope| {
+        let problems: Vec<String> = std::thread::scope(|scope| {
             let threads: Vec<_> = ids
                 .iter()
                 .map(|id| {
                     let (folder, order) = (self.folder(id), &order);
-                    // A process that ends without an answer is found by `settle`.
-                    scope.spawn(move || folder.ask(order).ok().and_then(|answer| answer.problem))
+                    scope.spawn(move || {
+                        // One that is not live has ended before: `settle` tells.
+                        let live = folder.is_live();
+                        match folder.ask(order) {
+                            Ok(answer) => answer.problem,
+                            Err(_) if !live => None,
+                            Err(error) => Some(format!(
+                                "its process ended without an answer ({error}): what was written last may be lost"
+                            )),
+                        }
+                    })
                 })
                 .collect();
-            for (thread, id) in threads.into_iter().zip(ids) {
-                if let Ok(Some(problem)) = thread.join() {
-                    self.engine.warn(format!("{id}: {problem}"));
-                }
-            }
+            let answers = threads.into_iter().zip(ids);
+            answers
+                .filter_map(|(thread, id)| Some(format!("{id}: {}", thread.join().ok()??)))
+                .collect()
         });
         for id in ids {
             self.folder(id).wait_until_free(Duration::from_secs(10));
         }
-        self.settle()
+        self.settle()?;
+        match problems.first() {
+            None => Ok(()),
+            Some(_) => Err(EngineError::new(ErrorKind::Failed, problems.join("; "))),
+        }
     }
 }
 
@@ -352,7 +371,7 @@ impl Engine {
         request: &WaitRequest,
     ) -> Result<(), EngineError> {
         let desk = self.desk(place)?;
-        let until = Instant::now() + request.limit;
+        let until = Instant::now() + request.limit.min(Duration::from_secs(31_536_000));
         let known = [
             "pending",
             "running",

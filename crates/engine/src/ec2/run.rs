@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 
 use amiforge_ami::InstanceId;
 use amiforge_ami::ec2::{
-    ApiError, Effects as _, ErrorCode, InstanceState, Launch, NewVolume, PortForward,
-    RunInstancesRequest, State, VolumeSource,
+    Effects as _, InstanceState, Launch, NewVolume, PortForward, RunInstancesRequest, State,
+    VolumeSource,
 };
 use amiforge_store::ec2::{Hold, VolumeBase};
 use amiforge_types::GIB;
@@ -59,12 +59,8 @@ impl Engine {
             if !run.repeated {
                 super::govern::enforce(state, &desk.caller, &run, fx.now())?;
             }
-            if place.dry_run {
-                let text = "Request would have succeeded, but DryRun flag is set.";
-                return Err(ApiError::new(ErrorCode::DryRunOperation, text).into());
-            }
             let mut locks = Vec::new();
-            for launch in &run.launches {
+            for launch in run.launches.iter().filter(|_| !run.repeated) {
                 locks.push(desk.claim(&launch.instance_id)?);
                 give_ssh_port(state, &launch.instance_id);
             }
@@ -77,23 +73,28 @@ impl Engine {
         }
         let mut ids = Vec::new();
         let mut failed = None;
-        for (launch, lock) in run.launches.iter().zip(locks) {
+        let mut locks = locks.into_iter();
+        for launch in &run.launches {
             ids.push(launch.instance_id.to_string());
-            if run.repeated {
+            let Some(lock) = locks.next() else {
+                // A repeated request: they are there.
                 continue;
-            }
+            };
             self.stage("launch", launch.instance_id.to_string());
             let started = desk
                 .make_volumes(&hold, launch)
                 .and_then(|()| desk.start_process(&launch.instance_id, lock));
             if let Err(error) = started {
-                desk.launch_failed(&launch.instance_id, &error)?;
+                ids.pop();
+                // What cannot be told now is found by the next command.
+                let _ = desk.launch_failed(&launch.instance_id, &error);
                 failed.get_or_insert(error);
             }
         }
         drop(hold);
         match failed {
-            Some(error) => Err(error),
+            Some(error) if ids.is_empty() => Err(error),
+            Some(error) => Err(error.with_hint(format!("these do run: {}", ids.join(", ")))),
             None => desk.reservations(&ids),
         }
     }

@@ -208,7 +208,7 @@ impl Engine {
                     .then_some(()),
             )
         })?;
-        desk.ec2.gc().map_err(broken)?;
+        desk.collect();
         Ok(())
     }
 
@@ -234,7 +234,11 @@ impl Engine {
             state
                 .snapshots
                 .values()
-                .filter(|s| s.map.is_some())
+                .filter(|s| {
+                    s.map.is_some()
+                        && s.owner == desk.caller.account
+                        && s.region == desk.caller.region
+                })
                 .collect()
         } else {
             ids.iter()
@@ -266,6 +270,9 @@ impl Engine {
     /// Gives the room of blocks back that nothing refers to; says how much that is.
     pub fn snapshot_gc(&self, place: &Place) -> Result<String, EngineError> {
         let desk = self.desk(place)?;
+        if place.dry_run {
+            return Ok("nothing was done".to_owned());
+        }
         let collected = desk.ec2.gc().map_err(broken)?;
         Ok(match collected {
             Some(collected) => format!("{} given back", ByteSize(collected.bytes)),

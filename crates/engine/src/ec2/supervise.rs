@@ -26,8 +26,8 @@ use amiforge_types::GIB;
 use amiforge_vm::imds::{ImdsServer, Metadata, Service};
 use amiforge_vm::nbd::{BlockDevice, NbdServer};
 use amiforge_vm::{
-    DiskSource, Exit, ExitReason, InstanceDisk, InstanceEvent, InstanceNetwork, InstanceSpec,
-    QemuTools, RunningInstance, ScreenFormat,
+    DiskSource, Exit, ExitReason, InstanceDisk, InstanceError, InstanceEvent, InstanceNetwork,
+    InstanceSpec, QemuTools, RunningInstance, ScreenFormat,
 };
 use serde_json::{Value, json};
 
@@ -35,6 +35,7 @@ use super::control::{Order, Ordered, listen};
 use super::create::{Filled, fill};
 use super::desk::{Desk, Place, broken};
 use super::folder::{CONSOLE, SCREEN};
+use super::instances::EndRequest;
 use super::run::Started;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
@@ -48,6 +49,8 @@ const IMDS_SOCKET: &str = "imds.sock";
 const SERIAL_SOCKET: &str = "serial.sock";
 /// How often orders and the machine are looked at by turns.
 const TICK: Duration = Duration::from_millis(20);
+/// Most seconds that a guest gets: a day.
+const LONGEST_WAIT: u64 = 86_400;
 /// How long QEMU may take to end when it is told to.
 const QUIT_LIMIT: Duration = Duration::from_secs(10);
 
@@ -228,6 +231,9 @@ impl Engine {
             console_log: folder.path().join(CONSOLE),
             folder: folder.path().to_owned(),
         };
+        // The console is that of this start; the one before is kept beside it.
+        let console = folder.path().join(CONSOLE);
+        let _ = std::fs::rename(&console, console.with_extension("log.1"));
         let orders = listen().or_fail(ErrorKind::Failed, context)?;
         let supervisor = Supervisor {
             desk,
@@ -323,6 +329,12 @@ impl Supervisor<'_> {
             }
         }
         self.volumes.clear();
+        for disk in &self.spec.disks {
+            // What is on instance store volumes is lost now.
+            if let DiskSource::Raw(file) = &disk.source {
+                let _ = std::fs::remove_file(file);
+            }
+        }
         let id = self.instance.instance_id.clone();
         let told = self.desk.transact(|state, fx| {
             let left = match (state.instances.get(&id).map(|i| i.state), &end) {
@@ -391,15 +403,17 @@ impl Supervisor<'_> {
                 return ended(&exit);
             }
             if self.asked_to_end.load(Ordering::SeqCst) {
-                self.off(&machine, false, Duration::from_secs(30));
-                return End::Guest;
+                let seconds = EndRequest::default().seconds(self.desk.engine);
+                let (_, asked) = self.off(&machine, false, seconds);
+                self.waiting.extend(asked);
+                return End::Lost("The process of the instance was asked to end".to_owned());
             }
             let Some(ordered) = self.next_order() else {
                 continue;
             };
             match ordered.order.clone() {
                 Order::End { force, seconds } => {
-                    let forced = self.off(&machine, force, Duration::from_secs(seconds));
+                    let (_, forced) = self.off(&machine, force, seconds);
                     let mut asked = vec![ordered];
                     asked.extend(forced);
                     return End::Told(asked);
@@ -416,7 +430,7 @@ impl Supervisor<'_> {
                     force: false,
                     seconds,
                 } => {
-                    let ends = self.off(&machine, false, Duration::from_secs(seconds));
+                    let (_, ends) = self.off(&machine, false, seconds);
                     if !ends.is_empty() {
                         ordered.answer(Err("the instance was ended instead".to_owned()));
                         return End::Told(ends);
@@ -437,13 +451,16 @@ impl Supervisor<'_> {
                     image_id,
                     ..
                 } => {
-                    let frozen = machine.fs_freeze(Duration::from_secs(10));
-                    let filled = fill(&self.desk, &image_id, &self.volumes, || {
-                        if frozen.is_ok() {
-                            // A guest that cannot be thawed stays as it is: there is nothing better to do than to say so.
-                            if let Err(error) = machine.fs_thaw(Duration::from_secs(30)) {
-                                note(&format!("the file systems are still frozen: {error}"));
-                            }
+                    let mut frozen = Err(InstanceError::Gone);
+                    let filled = fill(&self.desk, &image_id, &self.volumes, |take| {
+                        frozen = machine.fs_freeze(Duration::from_secs(10));
+                        take();
+                        // One that answers late may have frozen them all the same.
+                        if !matches!(frozen, Err(InstanceError::NoAgent))
+                            && let Err(error) = machine.fs_thaw(Duration::from_secs(30))
+                            && frozen.is_ok()
+                        {
+                            note(&format!("the file systems are still frozen: {error}"));
                         }
                     });
                     let how = match &frozen {
@@ -463,23 +480,16 @@ impl Supervisor<'_> {
                     image_id,
                     seconds,
                 } => {
-                    let ends = self.off(&machine, false, Duration::from_secs(seconds));
-                    let filled = fill(&self.desk, &image_id, &self.volumes, || {});
+                    let (clean, ends) = self.off(&machine, false, seconds);
+                    let how = json!({ "shutDown": clean });
+                    let filled = fill(&self.desk, &image_id, &self.volumes, |take| take());
                     if !ends.is_empty() {
-                        ordered.answer(
-                            filled
-                                .map(|f| f.with(&json!({})))
-                                .map_err(|e| e.with_causes()),
-                        );
+                        ordered.answer(filled.map(|f| f.with(&how)).map_err(|e| e.with_causes()));
                         return End::Told(ends);
                     }
                     drop(machine);
                     let again = self.start();
-                    ordered.answer(
-                        filled
-                            .map(|f| f.with(&json!({})))
-                            .map_err(|e| e.with_causes()),
-                    );
+                    ordered.answer(filled.map(|f| f.with(&how)).map_err(|e| e.with_causes()));
                     match again {
                         Ok(again) => (machine, events) = again,
                         Err(error) => return End::Lost(error.with_causes()),
@@ -506,15 +516,20 @@ impl Supervisor<'_> {
     }
 
     /// Switches the machine off: the guest gets so much time, or none. Orders to end it that come meanwhile are given
-    /// back; a forced one ends the waiting.
-    fn off(&mut self, machine: &RunningInstance, force: bool, limit: Duration) -> Vec<Ordered> {
+    /// back; a forced one ends the waiting. Says whether the guest went by itself.
+    fn off(
+        &mut self,
+        machine: &RunningInstance,
+        force: bool,
+        seconds: u64,
+    ) -> (bool, Vec<Ordered>) {
         let mut ends = Vec::new();
-        let until = Instant::now() + limit;
+        let until = Instant::now() + Duration::from_secs(seconds.min(LONGEST_WAIT));
         if !force && machine.power_down().is_ok() {
             let mut pressed = Instant::now();
             while Instant::now() < until {
                 if machine.wait(TICK).is_some() {
-                    return ends;
+                    return (true, ends);
                 }
                 // A guest that is still booting misses the first press.
                 if pressed.elapsed() > Duration::from_secs(10) {
@@ -536,7 +551,7 @@ impl Supervisor<'_> {
             note("the guest did not shut down in time");
         }
         machine.quit(QUIT_LIMIT);
-        ends
+        (false, ends)
     }
 }
 

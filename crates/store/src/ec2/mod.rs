@@ -40,7 +40,7 @@ pub use import::MapInfo;
 pub use keys::Keys;
 pub use map::BlockMap;
 pub use reader::{Check, SnapshotReader};
-pub use volume::{VolumeBase, VolumeFile, VolumeInfo, VolumeSnapshot};
+pub use volume::{VolumeBase, VolumeFile, VolumeInfo, VolumePoint, VolumeSnapshot};
 
 use crate::Store;
 use crate::lock::{open_lock_file, take};

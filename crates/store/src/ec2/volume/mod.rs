@@ -666,24 +666,19 @@ impl VolumeFile {
     /// # Errors
     /// Those of [`Ec2::import`].
     pub fn snapshot(&self, hold: &Hold) -> Result<VolumeSnapshot, Ec2Error> {
-        let frozen = self.freeze()?;
-        let covers = frozen.layers.last().map_or(0, |layer| layer.generation);
-        let base = frozen.base.as_ref().map(|base| base.map());
-        let base = base.filter(|map| map.data_key() == frozen.key.as_ref().map(DataKey::id));
-        let import = Import {
-            ec2: &self.ec2,
-            source: &frozen,
-            bytes: frozen.bytes,
-            key: frozen.key.as_ref(),
-            base,
-            keep_rest: true,
-        };
-        let info = if base.is_some() || frozen.base.is_none() {
-            import.run(hold, frozen.written().into_iter().map(Ok))?
-        } else {
-            import.run(hold, DataBlocks::new(&frozen))?
-        };
-        Ok(VolumeSnapshot { info, covers })
+        self.point()?.store(hold)
+    }
+
+    /// The volume as it is now, for a snapshot: quick, so that several volumes can be of one point in time. Writing goes on
+    /// right after.
+    ///
+    /// # Errors
+    /// When the files of the volume cannot be written.
+    pub fn point(&self) -> Result<VolumePoint, Ec2Error> {
+        Ok(VolumePoint {
+            ec2: self.ec2.clone(),
+            frozen: self.freeze()?,
+        })
     }
 
     /// Puts an empty layer on top, unless there is one, and gives those below.
@@ -762,6 +757,40 @@ impl VolumeFile {
             self.remove_layer(generation);
         }
         Ok(())
+    }
+}
+
+/// A volume at one point in time.
+#[derive(Debug)]
+pub struct VolumePoint {
+    ec2: Ec2,
+    frozen: Stack,
+}
+
+impl VolumePoint {
+    /// Stores it, as [`VolumeFile::snapshot`] does.
+    ///
+    /// # Errors
+    /// Those of [`Ec2::import`].
+    pub fn store(&self, hold: &Hold) -> Result<VolumeSnapshot, Ec2Error> {
+        let frozen = &self.frozen;
+        let covers = frozen.layers.last().map_or(0, |layer| layer.generation);
+        let base = frozen.base.as_ref().map(|base| base.map());
+        let base = base.filter(|map| map.data_key() == frozen.key.as_ref().map(DataKey::id));
+        let import = Import {
+            ec2: &self.ec2,
+            source: frozen,
+            bytes: frozen.bytes,
+            key: frozen.key.as_ref(),
+            base,
+            keep_rest: true,
+        };
+        let info = if base.is_some() || frozen.base.is_none() {
+            import.run(hold, frozen.written().into_iter().map(Ok))?
+        } else {
+            import.run(hold, DataBlocks::new(frozen))?
+        };
+        Ok(VolumeSnapshot { info, covers })
     }
 }
 
