@@ -168,8 +168,8 @@ pub(crate) enum InstanceWhat {
     Ssh {
         /// The instance.
         id: String,
-        /// The user [default: admin]
-        #[arg(long, default_value = "admin")]
+        /// The user; cloud-init makes `debian` on Debian and `ubuntu` on Ubuntu.
+        #[arg(long, default_value = "debian")]
         user: String,
         /// The private key.
         #[arg(long, short, value_name = "FILE")]
@@ -285,7 +285,7 @@ pub(crate) enum ImageWhat {
         /// The image.
         image: String,
     },
-    /// Register an image from snapshots or from a bundle: the JSON that `aws ec2 register-image` takes.
+    /// Register an image from a disk file, or from snapshots: the JSON that `aws ec2 register-image` takes.
     Register {
         /// A file with the request.
         #[arg(long, value_name = "FILE", conflicts_with = "disk")]
@@ -320,7 +320,7 @@ pub(crate) enum ImageWhat {
     Copy {
         /// The image.
         image: String,
-        /// The region it is in [default: the one that is asked]
+        /// The region it is in [default: by its id; of a name, the one that is asked, else that of who says none]
         #[arg(long, value_name = "NAME")]
         source_region: Option<String>,
         /// Name of the copy [default: that of the image]

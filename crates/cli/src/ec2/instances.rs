@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::args::{self, InstanceWhat, TokensArg};
 use super::table::{self, cell};
-use super::{filters, granted, json, tags_for};
+use super::{filters, granted, json, read_bytes, tags_for};
 use crate::CommandError;
 use crate::commands::{Outcome, usage};
 use crate::out::{as_json, print_json, print_line, writer};
@@ -106,11 +106,7 @@ fn request(args: &args::Run) -> Result<api::RunInstancesRequest, CommandError> {
 }
 
 fn read(path: &Path, option: &str) -> Result<Vec<u8>, CommandError> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|f| f.take(1 << 20).read_to_end(&mut bytes));
-    read.map_err(|e| usage(format!("{option} {}: {e}", path.display())))?;
-    Ok(bytes)
+    read_bytes(path).map_err(|e| usage(format!("{option} {}: {e}", path.display())))
 }
 
 /// The line of a public key: of the file, or of the one beside a private key.

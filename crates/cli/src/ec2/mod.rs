@@ -87,8 +87,11 @@ fn json<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, Com
         ("the JSON given".to_owned(), text.to_owned())
     } else {
         let path = text.strip_prefix("file://").unwrap_or(text);
-        let content = read_text(Path::new(path)).map_err(|e| bad(format!("{path}: {e}")))?;
-        (path.to_owned(), content)
+        let content = read_bytes(Path::new(path)).map_err(|e| bad(format!("{path}: {e}")))?;
+        (
+            path.to_owned(),
+            String::from_utf8_lossy(&content).into_owned(),
+        )
     };
     serde_json::from_str(&content).map_err(|e| bad(format!("{name}: {e}")))
 }
@@ -96,16 +99,16 @@ fn json<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, Com
 /// Longest request that is read from a file.
 const REQUEST_MAX: u64 = 1 << 20;
 
-fn read_text(path: &Path) -> std::io::Result<String> {
+fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let file = std::fs::File::open(path)?;
-    if file.take(REQUEST_MAX + 1).read_to_string(&mut text)? as u64 > REQUEST_MAX {
+    if file.take(REQUEST_MAX + 1).read_to_end(&mut bytes)? as u64 > REQUEST_MAX {
         return Err(std::io::Error::other(format!(
             "longer than {REQUEST_MAX} bytes"
         )));
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 /// A dry run that would be granted is a success, as far as a shell is concerned.

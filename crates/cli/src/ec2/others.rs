@@ -164,8 +164,9 @@ pub(crate) fn snapshot(engine: &Engine, args: args::Snapshot) -> Outcome {
 pub(crate) fn key(engine: &Engine, args: args::Key) -> Outcome {
     let (shown, place) = (&args.place, ec2::Place::from(&args.place));
     let change = |key: &str, change: ec2::KeyChange| {
-        let id = engine.change_key(&place, key, &change)?;
-        print_line(id.as_str())?;
+        if let Some(id) = granted(engine.change_key(&place, key, &change), shown)? {
+            print_line(id.as_str())?;
+        }
         Ok(ExitCode::SUCCESS)
     };
     match args.what {
@@ -202,11 +203,10 @@ pub(crate) fn key(engine: &Engine, args: args::Key) -> Outcome {
             )?;
         }
         KeyWhat::Create { alias, description } => {
-            print_line(
-                engine
-                    .create_key(&place, alias.as_deref(), &description)?
-                    .as_str(),
-            )?;
+            let created = engine.create_key(&place, alias.as_deref(), &description);
+            if let Some(id) = granted(created, shown)? {
+                print_line(id.as_str())?;
+            }
         }
         KeyWhat::Rotate { key } => return change(&key, ec2::KeyChange::Rotate),
         KeyWhat::Grant { key, to } => return change(&key, ec2::KeyChange::Grant(to)),
@@ -308,7 +308,9 @@ pub(crate) fn account(engine: &Engine, args: args::Account) -> Outcome {
         add_policies: args.policy,
         remove_policies: args.remove_policy,
     };
-    print_json(&engine.account_settings(&place, &change)?)?;
+    if let Some(settings) = granted(engine.account_settings(&place, &change), &args.place)? {
+        print_json(&settings)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

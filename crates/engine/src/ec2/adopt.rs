@@ -16,7 +16,7 @@ use amiforge_ami::{
 use amiforge_store::ec2::Hold;
 use amiforge_types::GIB;
 
-use super::desk::{Desk, Now, broken, dry_run, refusal};
+use super::desk::{Desk, Now, broken};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::look::{open_disk, read_manifest};
 
@@ -179,7 +179,11 @@ impl Desk<'_> {
 
     fn adopt(&self, built: &Built) -> Result<ImageId, EngineError> {
         if self.dry_run {
-            return Err(refusal(dry_run()));
+            return Err(EngineError::new(
+                ErrorKind::Failed,
+                format!("{} is a build that nothing was done with yet: there is no image to try a request on", built.manifest.image_id),
+            )
+            .with_hint("do something with it first, for example `amiforge image show`"));
         }
         let manifest = &built.manifest;
         let hold = self.ec2.hold().map_err(broken)?;

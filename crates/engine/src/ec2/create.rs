@@ -65,10 +65,8 @@ impl Engine {
     ) -> Result<CreatedImage, EngineError> {
         let desk = self.desk(place)?;
         let instance = desk.instance(&request.instance_id)?;
-        let mut wanted = request.clone();
-        wanted.dry_run = place.dry_run;
         let created =
-            desk.transact(|state, fx| Ok(state.create_image(&desk.caller, &wanted, fx)?))?;
+            desk.transact(|state, fx| Ok(state.create_image(&desk.caller, request, fx)?))?;
         let image_id = created.image_id.clone();
         let live = instance.state == InstanceState::Running;
         let done = if live {

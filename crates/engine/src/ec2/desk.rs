@@ -120,8 +120,9 @@ impl From<Refused> for EngineError {
     }
 }
 
-/// The answer to a request that is only tried.
-pub(super) fn dry_run() -> ApiError {
+/// The answer to a request that is only tried. Requests do not say so themselves here: each is done as far as the state goes, then
+/// thrown away, so that it is looked at whole.
+pub(super) fn tried() -> ApiError {
     ApiError::new(
         ErrorCode::DryRunOperation,
         "Request would have succeeded, but DryRun flag is set.",
@@ -208,7 +209,7 @@ impl Desk<'_> {
             let expired = state.expire(fx.now());
             let result = request(state, &mut fx)?;
             if self.dry_run {
-                return Err(dry_run().into());
+                return Err(tried().into());
             }
             // A key is nothing without its material. Of a transaction that fails behind this, a file is left that no record names.
             for key in state.keys.keys().filter(|key| !known.contains(*key)) {

@@ -404,7 +404,7 @@ impl Engine {
                             let request = DeprecateImageRequest {
                                 image_id,
                                 deprecate_at: at,
-                                dry_run: place.dry_run,
+                                ..Default::default()
                             };
                             state.deprecate_image(&caller, &request, fx).map(drop)?;
                         }
@@ -413,7 +413,7 @@ impl Engine {
                                 &caller,
                                 &ImageRequest {
                                     image_id,
-                                    dry_run: place.dry_run,
+                                    ..Default::default()
                                 },
                                 fx,
                             )?;
@@ -422,7 +422,7 @@ impl Engine {
                             let request = DeregisterImageRequest {
                                 image_id,
                                 delete_associated_snapshots: !step.snapshots.is_empty(),
-                                dry_run: place.dry_run,
+                                ..Default::default()
                             };
                             state.deregister_image(&caller, &request, fx).map(drop)?;
                         }

@@ -6,11 +6,11 @@ use amiforge_ami::ec2::{
     CopyImageRequest, CreateTagsRequest, DeleteTag, DeleteTagsRequest, DeprecateImageRequest,
     DeregisterImageRequest, DescribeImagesRequest, DescribeImagesResult, EbsRequest, Effects as _,
     Image, ImageRequest, ImageState, LaunchPermissionRequest, MappingRequest,
-    ModifySnapshotRequest, ProtectImageRequest, RegisterImageRequest, Snapshot, SnapshotContent,
-    StateReason, Tag, Tags, VolumePermissionChanges, VolumePermissionRequest,
+    ModifySnapshotRequest, ProtectImageRequest, Region, RegisterImageRequest, Snapshot,
+    SnapshotContent, StateReason, Tag, Tags, VolumePermissionChanges, VolumePermissionRequest,
 };
 use amiforge_ami::{ImageId, MappingTarget, SnapshotId};
-use amiforge_store::ec2::{BLOCK_BYTES, BlockMap};
+use amiforge_store::ec2::{BLOCK_BYTES, BlockMap, MapInfo};
 use amiforge_types::{Digest, GIB, Hasher};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -76,6 +76,42 @@ pub struct RegisterDisk {
     pub tags: Vec<Tag>,
 }
 
+impl RegisterDisk {
+    /// The request for the image, once its root is this snapshot.
+    fn register(&self, snapshot: &SnapshotId) -> RegisterImageRequest {
+        RegisterImageRequest {
+            name: self.name.clone(),
+            architecture: Some("x86_64".to_owned()),
+            virtualization_type: Some("hvm".to_owned()),
+            root_device_name: Some("/dev/xvda".to_owned()),
+            boot_mode: Some(self.boot_mode.clone()),
+            ena_support: Some(true),
+            block_device_mappings: vec![MappingRequest {
+                device_name: "/dev/xvda".to_owned(),
+                ebs: Some(EbsRequest {
+                    snapshot_id: Some(snapshot.to_string()),
+                    volume_type: Some("gp3".to_owned()),
+                    delete_on_termination: Some(true),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }],
+            tag_specifications: tags_for("image", &self.tags),
+            ..Default::default()
+        }
+    }
+}
+
+/// What a snapshot holds; without a map, for a trial, nothing.
+fn content_of(snapshot: &SnapshotId, made: Option<&MapInfo>) -> SnapshotContent {
+    SnapshotContent {
+        snapshot_id: snapshot.clone(),
+        map: made.map_or_else(|| Digest::of(b""), |m| m.map),
+        blocks: made.map_or(0, |m| m.blocks),
+        changed_blocks: made.map_or(0, |m| m.changed),
+    }
+}
+
 /// An image that was deregistered.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -99,6 +135,27 @@ pub(super) fn content_digest(map: &BlockMap, bytes: u64) -> Digest {
 }
 
 impl Desk<'_> {
+    /// The region that an image to be copied is in: by its id, else the one that is asked when the caller has one of that name there, else
+    /// that of who says none.
+    fn region_of(&self, text: &str) -> Result<String, EngineError> {
+        let state = self.read()?;
+        let id: Result<ImageId, _> = text.parse();
+        if let Some(image) = id.ok().and_then(|id| state.images.get(&id)) {
+            return Ok(image.region.to_string());
+        }
+        let here = state.images.values().any(|i| {
+            i.name == text
+                && i.state != ImageState::Deregistered
+                && i.owner == self.caller.account
+                && i.region == self.caller.region
+        });
+        if here {
+            return Ok(self.caller.region.to_string());
+        }
+        let home = self.engine.settings.region.clone();
+        Ok(home.unwrap_or_else(|| Region::local().to_string()))
+    }
+
     pub(super) fn image(&self, text: &str) -> Result<Image, EngineError> {
         let id = self.image_id(text)?;
         let state = self.read()?;
@@ -161,10 +218,8 @@ impl Engine {
             .as_deref()
             .map(|path| desk.bundle_facts(Path::new(path)))
             .transpose()?;
-        let mut wanted = request.clone();
-        wanted.dry_run = place.dry_run;
         desk.transact(|state, fx| {
-            Ok(state.register_image(&desk.caller, &wanted, facts.as_ref(), fx)?)
+            Ok(state.register_image(&desk.caller, request, facts.as_ref(), fx)?)
         })
     }
 
@@ -182,6 +237,10 @@ impl Engine {
         let text: String = text.chars().take(255).collect();
         let (snapshot, encryption) = desk.transact(|state, fx| {
             let id = state.import_snapshot(&desk.caller, gib, Some(&text), Tags::new(), fx)?;
+            // What is wrong with the image is said before a disk is read for it.
+            let mut trial = state.clone();
+            trial.complete_snapshot(&content_of(&id, None), fx)?;
+            trial.register_image(&desk.caller, &request.register(&id), None, fx)?;
             let encryption = state.snapshots.get(&id).and_then(|s| s.encryption.clone());
             Ok((id, encryption))
         })?;
@@ -203,33 +262,8 @@ impl Engine {
                 return Err(error);
             }
         };
-        let content = SnapshotContent {
-            snapshot_id: snapshot.clone(),
-            map: made.map,
-            blocks: made.blocks,
-            changed_blocks: made.changed,
-        };
-        let register = RegisterImageRequest {
-            name: request.name.clone(),
-            architecture: Some("x86_64".to_owned()),
-            virtualization_type: Some("hvm".to_owned()),
-            root_device_name: Some("/dev/xvda".to_owned()),
-            boot_mode: Some(request.boot_mode.clone()),
-            ena_support: Some(true),
-            block_device_mappings: vec![MappingRequest {
-                device_name: "/dev/xvda".to_owned(),
-                ebs: Some(EbsRequest {
-                    snapshot_id: Some(snapshot.to_string()),
-                    volume_type: Some("gp3".to_owned()),
-                    delete_on_termination: Some(true),
-                    ..Default::default()
-                }),
-                ..Default::default()
-            }],
-            tag_specifications: tags_for("image", &request.tags),
-            dry_run: place.dry_run,
-            ..Default::default()
-        };
+        let content = content_of(&snapshot, Some(&made));
+        let register = request.register(&snapshot);
         let done = desk.transact(|state, fx| {
             state.complete_snapshot(&content, fx)?;
             Ok(state.register_image(&desk.caller, &register, None, fx)?)
@@ -248,10 +282,9 @@ impl Engine {
         request: &CopyImageRequest,
     ) -> Result<ImageId, EngineError> {
         let mut wanted = request.clone();
-        wanted.dry_run = place.dry_run;
         let desk = self.desk(place)?;
         if wanted.source_region.is_empty() {
-            wanted.source_region = desk.caller.region.to_string();
+            wanted.source_region = desk.region_of(&wanted.source_image_id)?;
         }
         // The name of an image is that of its own region.
         let source = self.desk(&Place {
@@ -345,7 +378,7 @@ impl Engine {
         let request = DeregisterImageRequest {
             image_id: desk.image_id(image)?,
             delete_associated_snapshots: snapshots,
-            dry_run: place.dry_run,
+            ..Default::default()
         };
         let done =
             desk.transact(|state, fx| Ok(state.deregister_image(&desk.caller, &request, fx)?))?;
@@ -375,7 +408,7 @@ impl Engine {
             true => (&none, &request.grantees),
         };
         desk.transact(|state, fx| {
-            state.modify_launch_permission(&desk.caller, &id, add, remove, place.dry_run, fx)?;
+            state.modify_launch_permission(&desk.caller, &id, add, remove, false, fx)?;
             if request.snapshots {
                 let image = state.image_of(&desk.caller, &id, fx)?.clone();
                 let snapshots: Vec<SnapshotId> = state
@@ -430,7 +463,6 @@ impl Engine {
         let request = ModifySnapshotRequest {
             snapshot_id: id.to_owned(),
             create_volume_permission: Some(VolumePermissionChanges { add, remove: gone }),
-            dry_run: place.dry_run,
             ..Default::default()
         };
         desk.transact(|state, _| Ok(state.modify_snapshot(&desk.caller, &request)?))
@@ -449,10 +481,9 @@ impl Engine {
             ImageChange::Restore => image.to_owned(),
             _ => desk.image_id(image)?,
         };
-        let dry_run = place.dry_run;
         let plain = ImageRequest {
             image_id: image_id.clone(),
-            dry_run,
+            ..Default::default()
         };
         let caller = &desk.caller;
         desk.transact(|state, fx| {
@@ -461,7 +492,7 @@ impl Engine {
                     let request = DeprecateImageRequest {
                         image_id,
                         deprecate_at: at.clone(),
-                        dry_run,
+                        ..Default::default()
                     };
                     state.deprecate_image(caller, &request, fx).map(drop)?;
                 }
@@ -472,7 +503,7 @@ impl Engine {
                     let request = ProtectImageRequest {
                         image_id,
                         with_cooldown: *with_cooldown,
-                        dry_run,
+                        ..Default::default()
                     };
                     state.protect_image(caller, &request, fx).map(drop)?;
                 }
@@ -501,7 +532,7 @@ impl Engine {
                 let request = CreateTagsRequest {
                     resources: vec![id.clone()],
                     tags: set.to_vec(),
-                    dry_run: place.dry_run,
+                    ..Default::default()
                 };
                 state.create_tags(&desk.caller, &request, fx)?;
             }
@@ -516,7 +547,7 @@ impl Engine {
                 let request = DeleteTagsRequest {
                     resources: vec![id.clone()],
                     tags,
-                    dry_run: place.dry_run,
+                    ..Default::default()
                 };
                 state.delete_tags(&desk.caller, &request, fx)?;
             }

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use amiforge_ami::InstanceId;
 use amiforge_ami::ec2::{
-    DescribeInstancesRequest, Filter, Instance, InstanceState, InstancesRequest, StateChange,
+    ApiError, Caller, DescribeInstancesRequest, Filter, Instance, InstanceState, InstancesRequest,
+    State, StateChange,
 };
 use serde_json::{Value, json};
 
 use super::control::Order;
-use super::desk::{Desk, Place, refusal};
+use super::desk::{Desk, Now, Place, refusal, tried};
 use super::folder::{CONSOLE, SCREEN};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
@@ -76,7 +77,7 @@ impl Desk<'_> {
         InstancesRequest {
             instance_ids: ids.to_vec(),
             force,
-            dry_run: self.dry_run,
+            ..Default::default()
         }
     }
 
@@ -251,18 +252,10 @@ impl Engine {
         ids: &[String],
         how: EndRequest,
     ) -> Result<Value, EngineError> {
-        let desk = self.desk(place)?;
-        desk.settle()?;
-        let request = desk.instances_request(ids, how.force);
-        let changes =
-            desk.transact(|state, fx| Ok(state.stop_instances(&desk.caller, &request, fx)?))?;
-        let ending: Vec<_> = changes
-            .iter()
-            .filter(|c| c.current_state == InstanceState::Stopping)
-            .map(|c| c.instance_id.clone())
-            .collect();
-        desk.end(&ending, how)?;
-        desk.changes("StoppingInstances", &changes)
+        let begin = |state: &mut State, caller: &Caller, request: &InstancesRequest, fx: &Now| {
+            state.stop_instances(caller, request, fx)
+        };
+        self.end_instances(place, ids, how, "StoppingInstances", begin)
     }
 
     /// Terminates instances and waits for it; gives `TerminateInstances`' answer.
@@ -272,18 +265,42 @@ impl Engine {
         ids: &[String],
         how: EndRequest,
     ) -> Result<Value, EngineError> {
+        let begin = |state: &mut State, caller: &Caller, request: &InstancesRequest, fx: &Now| {
+            state.terminate_instances(caller, request, fx)
+        };
+        self.end_instances(place, ids, how, "TerminatingInstances", begin)
+    }
+
+    /// Begins the end of instances by the rules, ends their machines, and gives the changes under the member of the answer.
+    fn end_instances(
+        &self,
+        place: &Place,
+        ids: &[String],
+        how: EndRequest,
+        member: &str,
+        begin: impl FnOnce(
+            &mut State,
+            &Caller,
+            &InstancesRequest,
+            &Now,
+        ) -> Result<Vec<StateChange>, ApiError>,
+    ) -> Result<Value, EngineError> {
         let desk = self.desk(place)?;
         desk.settle()?;
         let request = desk.instances_request(ids, how.force);
-        let changes = desk
-            .transact(|state, fx| Ok(state.terminate_instances(&desk.caller, &request, fx)?))?;
+        let changes = desk.transact(|state, fx| Ok(begin(state, &desk.caller, &request, fx)?))?;
         let ending: Vec<_> = changes
             .iter()
-            .filter(|c| c.current_state == InstanceState::ShuttingDown)
+            .filter(|c| {
+                matches!(
+                    c.current_state,
+                    InstanceState::Stopping | InstanceState::ShuttingDown
+                )
+            })
             .map(|c| c.instance_id.clone())
             .collect();
         desk.end(&ending, how)?;
-        desk.changes("TerminatingInstances", &changes)
+        desk.changes(member, &changes)
     }
 
     /// Reboots instances, one after the other.
@@ -300,6 +317,9 @@ impl Engine {
             .read()?
             .reboot_instances(&desk.caller, &request)
             .map_err(refusal)?;
+        if place.dry_run {
+            return Err(refusal(tried()));
+        }
         let order = Order::Reboot {
             force: how.force,
             seconds: how.seconds(self),

@@ -163,7 +163,6 @@ impl Engine {
             encrypted: encrypted.then_some(true),
             kms_key_id: key.map(str::to_owned),
             tag_specifications: Vec::<TagSpecification>::new(),
-            dry_run: place.dry_run,
             ..Default::default()
         };
         let hold = desk.ec2.hold().map_err(broken)?;
@@ -199,7 +198,7 @@ impl Engine {
         let desk = self.desk(place)?;
         let request = SnapshotRequest {
             snapshot_id: id.to_owned(),
-            dry_run: place.dry_run,
+            ..Default::default()
         };
         desk.transact(|state, fx| {
             Ok::<_, Refused>(
@@ -217,7 +216,7 @@ impl Engine {
         let desk = self.desk(place)?;
         let request = SnapshotRequest {
             snapshot_id: id.to_owned(),
-            dry_run: place.dry_run,
+            ..Default::default()
         };
         desk.transact(|state, _| Ok(state.restore_snapshot(&desk.caller, &request)?))
     }

@@ -30,9 +30,7 @@ fn images_are_copied_shared_approved_audited_and_retired() {
 
     let packs = cloud.env().state().join("store/v1/ec2/packs");
     let before = fs_err::read_dir(&packs).unwrap().count();
-    let copy = cloud.ok(&format!(
-        "image copy {image} --source-region us-east-1 --region eu-west-1"
-    ));
+    let copy = cloud.ok(&format!("image copy golden --region eu-west-1"));
     assert_eq!(
         fs_err::read_dir(&packs).unwrap().count(),
         before,
@@ -43,6 +41,31 @@ fn images_are_copied_shared_approved_audited_and_retired() {
     assert_eq!(
         (&shown["SourceImageId"], &shown["SourceImageRegion"]),
         (&image.as_str().into(), &"us-east-1".into())
+    );
+
+    // A dry run says what would be, and changes nothing.
+    for line in [
+        format!("image disable {image} --dry-run"),
+        "key create --dry-run".to_owned(),
+        "account --image-retention 3 --dry-run".to_owned(),
+    ] {
+        assert_eq!(cloud.ok(&line), "the request would be granted", "{line}");
+    }
+    assert_eq!(
+        cloud.json(&format!("image show {image}"))["State"],
+        "available"
+    );
+    assert_eq!(cloud.ok("key list"), "");
+    assert!(cloud.json("account")["imageRetentionDays"].is_null());
+    let disk = cloud.env().path("Hang.raw");
+    cloud.refused(
+        &format!("image register --disk {} --name golden", disk.display()),
+        "InvalidAMIName.Duplicate",
+    );
+    assert_eq!(
+        fs_err::read_dir(&packs).unwrap().count(),
+        before,
+        "nothing was read for it"
     );
 
     // Approved by tag: a policy lets nothing else be launched, and an audit finds what was.
