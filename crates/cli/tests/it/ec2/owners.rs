@@ -30,7 +30,7 @@ fn images_are_copied_shared_approved_audited_and_retired() {
 
     let packs = cloud.env().state().join("store/v1/ec2/packs");
     let before = fs_err::read_dir(&packs).unwrap().count();
-    let copy = cloud.ok(&format!("image copy golden --region eu-west-1"));
+    let copy = cloud.ok("image copy golden --region eu-west-1");
     assert_eq!(
         fs_err::read_dir(&packs).unwrap().count(),
         before,
