@@ -31,7 +31,7 @@ Development tasks of amiforge.
   cargo xtask tidy                only the house rules
   cargo xtask schema              write the JSON Schemas of docs/schema from the decoders
   cargo xtask fuzz [TARGET] [SECONDS]  run the fuzz targets on their seeds, and on for that long each
-  cargo xtask bench [disk|build|validate]  compare with the peers; writes docs/benchmarks.md
+  cargo xtask bench [disk|build|validate|ec2]  compare with the peers; writes docs/benchmarks.md
 ";
 
 fn main() -> ExitCode {
@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         ["bench", "disk"] => bench::run(bench::What::Disk),
         ["bench", "build"] => bench::run(bench::What::Build),
         ["bench", "validate"] => bench::run(bench::What::Validate),
+        ["bench", "ec2"] => bench::run(bench::What::Ec2),
         ["fuzz"] => fuzz::run(None, 0),
         ["fuzz", word] => match word.parse() {
             Ok(seconds) => fuzz::run(None, seconds),

@@ -7,6 +7,7 @@
 mod archive;
 mod build;
 mod disk;
+mod ec2;
 mod measure;
 mod report;
 mod validate;
@@ -27,6 +28,8 @@ pub(crate) enum What {
     Build,
     /// `validate` of many documents.
     Validate,
+    /// Instances and images of them.
+    Ec2,
     /// All of them.
     All,
 }
@@ -55,6 +58,12 @@ pub(crate) fn run(what: What) -> Result<()> {
         sections.insert(
             report::Section::Validate,
             step("validate", || validate::run(&bench))?,
+        );
+    }
+    if matches!(what, What::Ec2 | What::All) {
+        sections.insert(
+            report::Section::Ec2,
+            step("instances", || ec2::run(&bench))?,
         );
     }
     report::write(&sections)

@@ -11,7 +11,7 @@ use crate::util::{output, root, stdout};
 const HEAD: &str = "\
 # Benchmarks
 
-`cargo xtask bench [disk|build|validate|all]` writes this file. Every row compares two programs that ran one after the other, several
+`cargo xtask bench [disk|build|validate|ec2|all]` writes this file. Every row compares two programs that ran one after the other, several
 times in the same run, on the same input, with inputs and outputs in a memory-backed folder; the numbers are medians of
 wall-clock seconds. Only the ratios mean anything on another machine. Memory is the largest sum of proportional set
 sizes over the program and all its children, from a run of its own.
@@ -23,16 +23,18 @@ pub(super) enum Section {
     Disk,
     Build,
     Validate,
+    Ec2,
 }
 
 impl Section {
-    const ALL: [Self; 3] = [Self::Disk, Self::Build, Self::Validate];
+    const ALL: [Self; 4] = [Self::Disk, Self::Build, Self::Validate, Self::Ec2];
 
     const fn title(self) -> &'static str {
         match self {
             Self::Disk => "disk assemble",
             Self::Build => "build",
             Self::Validate => "validate",
+            Self::Ec2 => "instances",
         }
     }
 }

@@ -401,7 +401,7 @@ impl State {
             let volumes = self.make_volumes(caller, &instance_id, &planned, &plain, fx);
             let private_ip = match plain.address {
                 Some(address) => address,
-                None => self.free_address(caller, fx),
+                None => self.free_address(caller, !request.no_outbound, fx),
             };
             let instance = Instance {
                 instance_id: instance_id.clone(),
@@ -750,9 +750,16 @@ impl State {
         volumes
     }
 
-    /// An address of the default subnet that no instance of the account and region has: 172.31.0.4 and up, as the first
-    /// addresses of a subnet are AWS's.
-    fn free_address(&self, caller: &Caller, fx: &mut dyn Effects) -> Ipv4Addr {
+    /// An address that no instance of the account and region has, from its subnet's fifth on, as the first four are AWS's. The
+    /// subnet is that of a default VPC, 172.31.0.0/20, for one that reaches nothing. The guest's network holds the
+    /// metadata service's address, too, and all that lies between the two is out of reach for it: parts of the internet there.
+    /// So one that reaches the internet is of 169.255.16.0/20, which nobody uses.
+    fn free_address(&self, caller: &Caller, outbound: bool, fx: &mut dyn Effects) -> Ipv4Addr {
+        let subnet = match outbound {
+            true => Ipv4Addr::new(169, 255, 16, 0),
+            false => Ipv4Addr::new(172, 31, 0, 0),
+        };
+        let first = u32::from(subnet) + 4;
         let taken: BTreeSet<&str> = self
             .instances
             .values()
@@ -763,12 +770,12 @@ impl State {
             })
             .map(|i| i.private_ip.as_str())
             .collect();
-        // 4091 addresses of 172.31.0.0/20; an instance more than these shares one, which does no harm here.
+        // A /20 has 4091 addresses to give; an instance more than these shares one, which does no harm here.
         let start = u32::try_from(fx.random() % 4091).unwrap_or(0);
         (0..4091)
-            .map(|i| Ipv4Addr::from(0xac1f_0000 + 4 + (start + i) % 4091))
+            .map(|i| Ipv4Addr::from(first + (start + i) % 4091))
             .find(|address| !taken.contains(address.to_string().as_str()))
-            .unwrap_or(Ipv4Addr::new(172, 31, 0, 4))
+            .unwrap_or(first.into())
     }
 }
 

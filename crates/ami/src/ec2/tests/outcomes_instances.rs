@@ -74,6 +74,12 @@ fn instances_get_what_was_asked_for() {
         (&first.mac, &first.private_ip),
         (&second.mac, &second.private_ip)
     );
+    // What lies between 172.31 and the metadata service's address would be out of reach.
+    assert!(
+        first.private_ip.starts_with("169.255."),
+        "{}",
+        first.private_ip
+    );
     assert_eq!((first.ami_launch_index, second.ami_launch_index), (0, 1));
     assert_eq!((first.cpus, first.memory_mib), (2, 8192));
     assert_eq!(first.metadata_options.http_tokens, HttpTokens::Optional);
