@@ -16,10 +16,12 @@ pub enum ErrorKind {
     Environment,
     /// A bug of ours: 70.
     Internal,
+    /// The request was only tried, and would be granted: 0.
+    DryRun,
 }
 
 impl ErrorKind {
-    /// The process exit code.
+    /// The process exit code. A dry run that would be granted is an error as EC2 has it, and no failure.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
@@ -27,6 +29,7 @@ impl ErrorKind {
             Self::Invalid => 2,
             Self::Environment => 3,
             Self::Internal => 70,
+            Self::DryRun => 0,
         }
     }
 }
@@ -84,6 +87,18 @@ impl EngineError {
             Self::Documents(_) => ErrorKind::Invalid.exit_code(),
             Self::Context { kind, .. } => kind.exit_code(),
         }
+    }
+
+    /// Whether nothing failed, but the request was only tried.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        matches!(
+            self,
+            Self::Context {
+                kind: ErrorKind::DryRun,
+                ..
+            }
+        )
     }
 
     /// What failed, with its causes, in one line.

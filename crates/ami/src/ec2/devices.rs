@@ -86,6 +86,12 @@ pub(crate) fn entries(requests: &[MappingRequest], nothing: ErrorCode) -> Api<Ve
 }
 
 fn ebs_entry(request: &EbsRequest) -> Api<EbsEntry> {
+    if let Some(member) = request.unsupported() {
+        return refuse(
+            ErrorCode::InvalidParameterValue,
+            format!("The parameter {member} of a volume is not supported here: leave it out."),
+        );
+    }
     if request.kms_key_id.is_some() && request.encrypted != Some(true) {
         return refuse(
             ErrorCode::InvalidParameterDependency,

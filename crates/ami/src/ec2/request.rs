@@ -6,6 +6,7 @@
 //! Source: EC2 API reference, `BlockDeviceMapping`, `EbsBlockDevice`, `TagSpecification`.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A request of the API.
 macro_rules! request {
@@ -51,6 +52,33 @@ request! {
         pub encrypted: Option<bool>,
         /// The key: an id, `alias/…`, or an ARN.
         pub kms_key_id: Option<String>,
+        /// Not here, as what follows: only empty, as a skeleton of the AWS command line has it.
+        pub outpost_arn: Option<Value>,
+        /// Not here: a volume is where its instance is.
+        pub availability_zone: Option<Value>,
+        /// Not here.
+        pub availability_zone_id: Option<Value>,
+        /// Not here: all blocks are there at once.
+        pub volume_initialization_rate: Option<Value>,
+        /// Not here.
+        pub ebs_card_index: Option<Value>,
+    }
+}
+
+impl EbsRequest {
+    /// A member that means nothing here, and is not empty.
+    #[must_use]
+    pub fn unsupported(&self) -> Option<&'static str> {
+        let members = [
+            ("OutpostArn", &self.outpost_arn),
+            ("AvailabilityZone", &self.availability_zone),
+            ("AvailabilityZoneId", &self.availability_zone_id),
+            ("VolumeInitializationRate", &self.volume_initialization_rate),
+            ("EbsCardIndex", &self.ebs_card_index),
+        ];
+        let given = |value: &Value| !value.is_null() && *value != "" && *value != 0;
+        let found = members.iter().find(|(_, v)| v.as_ref().is_some_and(given));
+        found.map(|(name, _)| *name)
     }
 }
 

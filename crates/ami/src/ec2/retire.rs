@@ -128,6 +128,21 @@ impl Protection {
         }
     }
 
+    /// When it ends by itself: a day after it was taken off.
+    #[must_use]
+    pub fn until(self) -> Option<Timestamp> {
+        match self {
+            Self::EnabledWithCooldown {
+                off_since: Some(at),
+            } => {
+                let mut until = at.timestamp();
+                until.secs = until.secs.saturating_add(DAY);
+                Some(until)
+            }
+            _ => None,
+        }
+    }
+
     /// The text that the API has for it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -160,11 +175,13 @@ impl State {
         dry_run(request.dry_run)?;
         let image = self.own_image(caller, &id, fx)?.clone();
         if image.deregistration_protection.holds(fx.now()) {
+            let how = match image.deregistration_protection.until() {
+                Some(until) => format!("until {until}, a day after that was taken off."),
+                None => "disable its deregistration protection first.".to_owned(),
+            };
             return refuse(
                 ErrorCode::OperationNotPermitted,
-                format!(
-                    "The image '{id}' is protected against deregistration: disable its deregistration protection first."
-                ),
+                format!("The image '{id}' is protected against deregistration: {how}"),
             );
         }
         let days = self.settings_of(caller).image_retention_days;
@@ -459,13 +476,13 @@ impl State {
     }
 
     /// `DisableImageDeregistrationProtection`: at once, or with a cooldown a day later. Doing it again does not make the day
-    /// longer.
+    /// longer. Gives what protects it now.
     pub fn unprotect_image(
         &mut self,
         caller: &Caller,
         request: &ImageRequest,
         fx: &dyn Effects,
-    ) -> Api<&'static str> {
+    ) -> Api<Protection> {
         let id = image_id(&request.image_id)?;
         dry_run(request.dry_run)?;
         let now = date(fx);
@@ -480,7 +497,7 @@ impl State {
             }
             _ => Protection::Disabled,
         };
-        Ok(image.deregistration_protection.as_str())
+        Ok(image.deregistration_protection)
     }
 
     /// The images of the caller in the recycle bin, those that leave it first in front (`ListImagesInRecycleBin`).

@@ -114,7 +114,7 @@ pub(crate) enum InstanceWhat {
     List {
         /// Instances of these ids.
         ids: Vec<String>,
-        /// `Name=state,Values=running,stopped`: as in the API.
+        /// `Name=instance-state-name,Values=running,stopped`: as in the API.
         #[arg(long = "filter", value_name = "NAME=VALUES")]
         filters: Vec<String>,
     },
@@ -155,6 +155,11 @@ pub(crate) enum InstanceWhat {
         /// Go on until the instance ends.
         #[arg(long, short)]
         follow: bool,
+    },
+    /// Attach to the serial console: what is typed goes to the instance. Ctrl-] ends it.
+    Serial {
+        /// The instance.
+        id: String,
     },
     /// Write a picture of the screen, PNG.
     Screenshot {
@@ -203,7 +208,7 @@ pub(crate) struct Ending {
     /// At once, without asking the guest.
     #[arg(long)]
     pub(crate) force: bool,
-    /// Seconds that the guest gets [default: 60, more without hardware acceleration]
+    /// Seconds that the guest gets [default: 60, without hardware acceleration 300]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=86_400))]
     pub(crate) timeout: Option<u64>,
 }
@@ -221,6 +226,9 @@ pub(crate) struct CreateImage {
     /// Take the volumes as they are, without shutting the instance down: files that it writes just then may be torn.
     #[arg(long)]
     pub(crate) no_reboot: bool,
+    /// Seconds that the guest gets to shut down [default: 60, without hardware acceleration 300]
+    #[arg(long, value_name = "S", conflicts_with = "no_reboot", value_parser = clap::value_parser!(u64).range(..=86_400))]
+    pub(crate) timeout: Option<u64>,
     /// Changes to the volumes: a file, or JSON text, as `aws ec2 create-image` takes it.
     #[arg(long, value_name = "FILE|JSON")]
     pub(crate) block_device_mappings: Option<String>,
@@ -352,12 +360,15 @@ pub(crate) enum ImageWhat {
         #[arg(long)]
         with_snapshots: bool,
     },
-    /// Take that back.
+    /// Take the launch permission back; what else was shared stays so.
     Unshare {
         /// The image.
         image: String,
         #[command(flatten)]
         to: Grantees,
+        /// Its snapshots, too, which could be copied.
+        #[arg(long)]
+        with_snapshots: bool,
     },
     /// Set tags of an image, snapshot, volume or instance.
     Tag {
@@ -487,10 +498,13 @@ pub(crate) struct Snapshot {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SnapshotWhat {
-    /// Snapshots that can be seen: id, size, what it stores, images that use it.
+    /// Snapshots that can be seen: id, state, size, what it stores, owner.
     List {
         /// Snapshots of these ids.
         ids: Vec<String>,
+        /// What lies in the recycle bin instead.
+        #[arg(long, conflicts_with = "ids")]
+        recycle_bin: bool,
         /// `Name=volume-size,Values=2`: as in the API.
         #[arg(long = "filter", value_name = "NAME=VALUES")]
         filters: Vec<String>,
@@ -514,7 +528,7 @@ pub(crate) enum SnapshotWhat {
     Copy {
         /// The snapshot.
         id: String,
-        /// The region it is in [default: the one that is asked]
+        /// The region it is in [default: by its id]
         #[arg(long, value_name = "NAME")]
         source_region: Option<String>,
         /// Encrypt it.

@@ -8,15 +8,34 @@ use serde_json::Value;
 
 use super::args::{self, ImageWhat};
 use super::table::{self, cell};
-use super::{done, filters, granted, json, tags, tags_for};
+use super::{done, filters, granted, json, said, tags, tags_for};
 use crate::CommandError;
 use crate::commands::{Outcome, usage};
 use crate::out::{as_json, print_json, print_line};
 
 pub(crate) fn image(engine: &Engine, args: args::Image) -> Outcome {
     let (shown, place) = (&args.place, ec2::Place::from(&args.place));
-    let change = |image: &str, change: ec2::ImageChange| {
-        done(engine.change_image(&place, image, &change), shown, image)
+    let change = |image: &str, change: ec2::ImageChange| -> Outcome {
+        let Some(changed) = granted(engine.change_image(&place, image, &change), shown)? else {
+            return Ok(ExitCode::SUCCESS);
+        };
+        if let Some(until) = &changed.protected_until {
+            crate::eprint_line(&format!(
+                "warning: {} stays protected until {until}, a day after its protection was taken off",
+                changed.image_id
+            ));
+        }
+        said(
+            shown,
+            &serde_json::json!({ "Return": true }),
+            &changed.image_id,
+        )
+    };
+    let share = |request: &ec2::ShareRequest| -> Outcome {
+        match granted(engine.share_image(&place, request), shown)? {
+            Some(id) => said(shown, &serde_json::json!({ "Return": true }), id.as_str()),
+            None => Ok(ExitCode::SUCCESS),
+        }
     };
     match args.what {
         ImageWhat::List {
@@ -65,7 +84,7 @@ pub(crate) fn image(engine: &Engine, args: args::Image) -> Outcome {
                     }
                     request
                         .tag_specifications
-                        .extend(tags_for(&["image"], &texts)?);
+                        .extend(tags_for(&["image"], &texts));
                     granted(engine.register_image(&place, &request), shown)?
                 }
                 (None, Some(disk)) => {
@@ -73,7 +92,7 @@ pub(crate) fn image(engine: &Engine, args: args::Image) -> Outcome {
                         disk,
                         name: name.unwrap_or_default(),
                         boot_mode,
-                        tags: tags(&texts)?,
+                        tags: tags(&texts),
                     };
                     granted(engine.register_disk(&place, &request), shown)?
                 }
@@ -99,6 +118,7 @@ pub(crate) fn image(engine: &Engine, args: args::Image) -> Outcome {
             if as_json(shown.json) {
                 print_json(&gone)?;
             } else {
+                print_line(gone.image_id.as_str())?;
                 for result in &gone.delete_snapshot_results {
                     let text = |key: &str| result[key].as_str().unwrap_or_default().to_owned();
                     print_line(&format!("{} {}", text("SnapshotId"), text("ReturnCode")))?;
@@ -135,25 +155,27 @@ pub(crate) fn image(engine: &Engine, args: args::Image) -> Outcome {
             to,
             with_snapshots,
         } => {
-            let request = ec2::ShareRequest {
-                image: image.clone(),
+            return share(&ec2::ShareRequest {
+                image,
                 grantees: grantees(&to)?,
                 remove: false,
                 snapshots: with_snapshots,
-            };
-            return done(engine.share_image(&place, &request), shown, &image);
+            });
         }
-        ImageWhat::Unshare { image, to } => {
-            let request = ec2::ShareRequest {
-                image: image.clone(),
+        ImageWhat::Unshare {
+            image,
+            to,
+            with_snapshots,
+        } => {
+            return share(&ec2::ShareRequest {
+                image,
                 grantees: grantees(&to)?,
                 remove: true,
-                snapshots: false,
-            };
-            return done(engine.share_image(&place, &request), shown, &image);
+                snapshots: with_snapshots,
+            });
         }
         ImageWhat::Tag { id, tags: texts } => {
-            return done(engine.tag(&place, &id, &tags(&texts)?, &[]), shown, &id);
+            return done(engine.tag(&place, &id, &tags(&texts), &[]), shown, &id);
         }
         ImageWhat::Untag { id, keys } => {
             return done(engine.tag(&place, &id, &[], &keys), shown, &id);
@@ -180,9 +202,15 @@ pub(crate) fn image(engine: &Engine, args: args::Image) -> Outcome {
             return change(&image, what);
         }
         ImageWhat::Export { image, out } => {
-            for file in engine.export_image(&place, &image, &out)? {
-                print_line(&file.display().to_string())?;
-            }
+            let Some(files) = granted(engine.export_image(&place, &image, &out), shown)? else {
+                return Ok(ExitCode::SUCCESS);
+            };
+            let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+            return said(
+                shown,
+                &serde_json::json!({ "files": files }),
+                &files.join("\n"),
+            );
         }
         ImageWhat::Cost { images, prices } => {
             let report = engine.image_cost(&place, &images, prices.as_deref())?;
@@ -241,7 +269,7 @@ pub(crate) fn image(engine: &Engine, args: args::Image) -> Outcome {
             }
             return Ok(ExitCode::from(u8::from(!report.failed.is_empty())));
         }
-        ImageWhat::Bundle(bundle) => return super::others::bundle(engine, &place, &bundle),
+        ImageWhat::Bundle(bundle) => return super::others::bundle(engine, shown, &bundle),
         ImageWhat::Unbundle {
             manifest,
             private_key,

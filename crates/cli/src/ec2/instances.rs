@@ -29,7 +29,8 @@ pub(crate) fn run(engine: &Engine, args: args::Run) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     };
     if as_json(args.place.json) {
-        print_json(&answer)?;
+        // `RunInstances` gives one reservation.
+        print_json(&answer["Reservations"][0])?;
         return Ok(ExitCode::SUCCESS);
     }
     for instance in instances_of(&answer) {
@@ -45,10 +46,12 @@ fn request(args: &args::Run) -> Result<api::RunInstancesRequest, CommandError> {
             let size: ByteSize = text
                 .parse()
                 .map_err(|e| usage(format!("--memory {text}: {e}")))?;
-            Some(
-                u32::try_from(size.0 / MIB)
-                    .map_err(|_| usage(format!("--memory {text}: too much")))?,
-            )
+            let mib = u32::try_from(size.0 / MIB).ok().filter(|mib| *mib > 0);
+            Some(mib.ok_or_else(|| {
+                usage(format!(
+                    "--memory {text}: write a size of at least 1 MiB, such as 512MiB"
+                ))
+            })?)
         }
     };
     let user_data = match &args.user_data {
@@ -95,7 +98,7 @@ fn request(args: &args::Run) -> Result<api::RunInstancesRequest, CommandError> {
             instance_metadata_tags: Some(word(args.metadata_tags.is_on())),
             http_put_response_hop_limit: None,
         }),
-        tag_specifications: tags_for(&["instance", "volume"], &args.tags)?,
+        tag_specifications: tags_for(&["instance", "volume"], &args.tags),
         client_token: args.client_token.clone(),
         cpus: args.cpus,
         memory_mib,
@@ -187,9 +190,11 @@ pub(crate) fn instance(engine: &Engine, args: args::Instance) -> Outcome {
         InstanceWhat::Console { id, follow } => {
             engine.console(&place, &id, follow, &mut *writer())?
         }
+        InstanceWhat::Serial { id } => super::serial::attach(&engine.serial(&place, &id)?)?,
         InstanceWhat::Screenshot { id, out } => {
             engine.screenshot(&place, &id, &out)?;
-            print_line(&out.display().to_string())?;
+            let file = out.display().to_string();
+            return super::said(shown, &serde_json::json!({ "file": file }), &file);
         }
         InstanceWhat::Ssh {
             id,
@@ -211,10 +216,15 @@ pub(crate) fn instance(engine: &Engine, args: args::Instance) -> Outcome {
                 description: create.description,
                 no_reboot: create.no_reboot,
                 block_device_mappings: mappings,
-                tag_specifications: tags_for(&["image", "snapshot"], &create.tags)?,
+                tag_specifications: tags_for(&["image", "snapshot"], &create.tags),
                 ..Default::default()
             };
-            let Some(made) = granted(engine.create_image(&place, &request), shown)? else {
+            let ending = ec2::EndRequest {
+                force: false,
+                seconds: create.timeout,
+            };
+            let made = engine.create_image(&place, &request, ending);
+            let Some(made) = granted(made, shown)? else {
                 return Ok(ExitCode::SUCCESS);
             };
             if as_json(shown.json) {
@@ -225,10 +235,15 @@ pub(crate) fn instance(engine: &Engine, args: args::Instance) -> Outcome {
                         "warning: the file systems were not frozen ({why}): the image is as after a power cut, and what had not been written yet is not in it"
                     ));
                 }
-                if made.shut_down == Some(false) {
-                    crate::eprint_line(
-                        "warning: the guest did not shut down in time and was switched off: the image is as after a power cut",
-                    );
+                if let Some(why) = &made.still_frozen {
+                    crate::eprint_line(&format!(
+                        "warning: the file systems of the guest may still be frozen ({why}): `amiforge instance reboot --force` ends that"
+                    ));
+                }
+                if let Some(why) = &made.not_shut_down {
+                    crate::eprint_line(&format!(
+                        "warning: the guest did not shut down ({why}) and was switched off: the image is as after a power cut"
+                    ));
                 }
                 print_line(&made.image_id)?;
             }

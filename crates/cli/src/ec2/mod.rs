@@ -4,6 +4,7 @@ pub(crate) mod args;
 mod images;
 mod instances;
 mod others;
+mod serial;
 mod table;
 
 use std::path::Path;
@@ -28,8 +29,8 @@ impl From<&args::Place> for ec2::Place {
     }
 }
 
-/// `K=V`, each.
-fn tags(texts: &[String]) -> Result<Vec<api::Tag>, CommandError> {
+/// `K=V`, each; a key alone has the empty value.
+fn tags(texts: &[String]) -> Vec<api::Tag> {
     let tag = |text: &String| {
         let (key, value) = text.split_once('=').unwrap_or((text, ""));
         api::Tag {
@@ -37,23 +38,23 @@ fn tags(texts: &[String]) -> Result<Vec<api::Tag>, CommandError> {
             value: value.to_owned(),
         }
     };
-    Ok(texts.iter().map(tag).collect())
+    texts.iter().map(tag).collect()
 }
 
 /// Tags for each kind of resource that a request makes.
-fn tags_for(kinds: &[&str], texts: &[String]) -> Result<Vec<api::TagSpecification>, CommandError> {
-    let tags = tags(texts)?;
+fn tags_for(kinds: &[&str], texts: &[String]) -> Vec<api::TagSpecification> {
+    let tags = tags(texts);
     if tags.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let of = |kind: &&str| api::TagSpecification {
         resource_type: (*kind).to_owned(),
         tags: tags.clone(),
     };
-    Ok(kinds.iter().map(of).collect())
+    kinds.iter().map(of).collect()
 }
 
-/// `Name=state,Values=running,stopped`, or `state=running,stopped`.
+/// `Name=instance-state-name,Values=running,stopped`, or `instance-state-name=running,stopped`.
 fn filters(texts: &[String]) -> Result<Vec<api::Filter>, CommandError> {
     let bad = |text: &str| {
         usage(format!(
@@ -118,12 +119,26 @@ fn granted<T>(
 ) -> Result<Option<T>, CommandError> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error) if place.dry_run && error.to_string().starts_with("DryRunOperation") => {
-            crate::out::print_line("the request would be granted")?;
+        Err(error) if error.is_dry_run() => {
+            if crate::out::as_json(place.json) {
+                crate::out::print_json(&serde_json::json!({ "DryRunOperation": true }))?;
+            } else {
+                crate::out::print_line("the request would be granted")?;
+            }
             Ok(None)
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Prints an answer: as JSON, or the line that says it.
+fn said(place: &args::Place, json: &serde_json::Value, line: &str) -> Outcome {
+    if crate::out::as_json(place.json) {
+        crate::out::print_json(json)?;
+    } else {
+        crate::out::print_line(line)?;
+    }
+    Ok(std::process::ExitCode::SUCCESS)
 }
 
 /// Prints what a request gave, unless it was a dry run.

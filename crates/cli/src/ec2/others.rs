@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::args::{self, KeyWhat, PolicyWhat, SnapshotWhat};
 use super::table::{self, cell};
-use super::{done, filters, granted, tags};
+use super::{done, filters, granted, said, tags};
 use crate::commands::{Outcome, usage};
 use crate::out::{as_json, print_json, print_line};
 
@@ -19,9 +19,10 @@ pub(crate) fn snapshot(engine: &Engine, args: args::Snapshot) -> Outcome {
     match args.what {
         SnapshotWhat::List {
             ids,
+            recycle_bin,
             filters: texts,
         } => {
-            let found = engine.snapshots(&place, &ids, &filters(&texts)?)?;
+            let found = engine.snapshots(&place, &ids, &filters(&texts)?, recycle_bin)?;
             if as_json(shown.json) {
                 print_json(&found)?;
                 return Ok(ExitCode::SUCCESS);
@@ -72,14 +73,25 @@ pub(crate) fn snapshot(engine: &Engine, args: args::Snapshot) -> Outcome {
             } else {
                 let count = diff.changed_blocks.len();
                 print_line(&format!(
-                    "{count} blocks differ, {}",
+                    "{count} of the blocks of {} differ, {}",
+                    ByteSize(diff.block_size),
                     ByteSize(count as u64 * diff.block_size)
                 ))?;
+                for (first, last) in diff.runs() {
+                    let last = if first == last {
+                        String::new()
+                    } else {
+                        format!("-{last}")
+                    };
+                    print_line(&format!("  {first}{last}"))?;
+                }
             }
         }
         SnapshotWhat::Export { id, out } => {
-            engine.snapshot_export(&place, &id, &out)?;
-            print_line(&out.display().to_string())?;
+            if granted(engine.snapshot_export(&place, &id, &out), shown)?.is_some() {
+                let file = out.display().to_string();
+                return said(shown, &serde_json::json!({ "file": file }), &file);
+            }
         }
         SnapshotWhat::Copy {
             id,
@@ -87,13 +99,8 @@ pub(crate) fn snapshot(engine: &Engine, args: args::Snapshot) -> Outcome {
             encrypted,
             kms_key_id,
         } => {
-            let copied = engine.snapshot_copy(
-                &place,
-                &id,
-                source_region.as_deref(),
-                encrypted,
-                kms_key_id.as_deref(),
-            );
+            let copied =
+                engine.snapshot_copy(&place, &id, source_region, encrypted, kms_key_id.as_deref());
             if let Some(copy) = granted(copied, shown)? {
                 if as_json(shown.json) {
                     print_json(&serde_json::json!({ "SnapshotId": copy }))?;
@@ -156,24 +163,34 @@ pub(crate) fn snapshot(engine: &Engine, args: args::Snapshot) -> Outcome {
             }
             return Ok(ExitCode::from(u8::from(bad)));
         }
-        SnapshotWhat::Gc => print_line(&engine.snapshot_gc(&place)?)?,
+        SnapshotWhat::Gc => {
+            let Some(given_back) = granted(engine.snapshot_gc(&place), shown)? else {
+                return Ok(ExitCode::SUCCESS);
+            };
+            let line = match given_back {
+                Some(bytes) => format!("{} given back", ByteSize(bytes)),
+                None => "nothing: snapshots are being made just now".to_owned(),
+            };
+            return said(shown, &serde_json::json!({ "bytes": given_back }), &line);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn key(engine: &Engine, args: args::Key) -> Outcome {
     let (shown, place) = (&args.place, ec2::Place::from(&args.place));
-    let change = |key: &str, change: ec2::KeyChange| {
-        if let Some(id) = granted(engine.change_key(&place, key, &change), shown)? {
-            print_line(id.as_str())?;
-        }
-        Ok(ExitCode::SUCCESS)
+    let change = |key: &str, change: ec2::KeyChange| match granted(
+        engine.change_key(&place, key, &change),
+        shown,
+    )? {
+        Some(id) => said(shown, &serde_json::json!({ "KeyId": id }), id.as_str()),
+        None => Ok(ExitCode::SUCCESS),
     };
     match args.what {
         KeyWhat::List => {
             let keys = engine.keys(&place)?;
             if as_json(shown.json) {
-                print_json(&keys)?;
+                print_json(&serde_json::json!({ "Keys": keys }))?;
                 return Ok(ExitCode::SUCCESS);
             }
             let rows: Vec<Vec<String>> = keys
@@ -205,7 +222,11 @@ pub(crate) fn key(engine: &Engine, args: args::Key) -> Outcome {
         KeyWhat::Create { alias, description } => {
             let created = engine.create_key(&place, alias.as_deref(), &description);
             if let Some(id) = granted(created, shown)? {
-                print_line(id.as_str())?;
+                return said(
+                    shown,
+                    &serde_json::json!({ "KeyMetadata": { "KeyId": id } }),
+                    id.as_str(),
+                );
             }
         }
         KeyWhat::Rotate { key } => return change(&key, ec2::KeyChange::Rotate),
@@ -235,7 +256,7 @@ pub(crate) fn policy(engine: &Engine, args: args::Policy) -> Outcome {
         action,
         image,
         instance_type,
-        tags: tags(&texts)?,
+        tags: tags(&texts),
     };
     let checks = engine.policy_check(&place, &request)?;
     let allowed = checks.iter().all(|c| c.decision.allowed());
@@ -314,7 +335,7 @@ pub(crate) fn account(engine: &Engine, args: args::Account) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn bundle(engine: &Engine, place: &ec2::Place, args: &args::Bundle) -> Outcome {
+pub(super) fn bundle(engine: &Engine, shown: &args::Place, args: &args::Bundle) -> Outcome {
     let request = ec2::BundleRequest {
         image: args.image.clone(),
         certificate: args.certificate.clone(),
@@ -323,8 +344,14 @@ pub(super) fn bundle(engine: &Engine, place: &ec2::Place, args: &args::Bundle) -
         prefix: args.prefix.clone(),
         out: args.out.clone(),
     };
-    print_line(&engine.bundle_image(place, &request)?.display().to_string())?;
-    Ok(ExitCode::SUCCESS)
+    let made = engine.bundle_image(&ec2::Place::from(shown), &request);
+    match granted(made, shown)? {
+        Some(manifest) => {
+            let file = manifest.display().to_string();
+            said(shown, &serde_json::json!({ "file": file }), &file)
+        }
+        None => Ok(ExitCode::SUCCESS),
+    }
 }
 
 pub(super) fn unbundle(

@@ -54,20 +54,87 @@ impl Desk<'_> {
             return Ok(text.to_owned());
         }
         let state = self.read()?;
-        let mut named = state.images.values().filter(|i| {
-            i.name == text
-                && i.state != ImageState::Deregistered
-                && i.region == self.caller.region
-                && i.owner == self.caller.account
-        });
-        match named.next() {
-            Some(image) => Ok(image.image_id.to_string()),
-            None => Err(EngineError::new(
-                ErrorKind::Invalid,
-                format!("{text}: neither an image id, the name of an image, NAME/VERSION of a build, nor an output folder"),
-            )
-            .with_hint("`amiforge image list` shows the images")),
+        self.only_one(&state, text, self.named(&state, text))
+    }
+
+    /// The caller's images of a name in its region. Those that failed only count where no other has it.
+    pub(super) fn named<'s>(&self, state: &'s State, name: &str) -> Vec<&'s Image> {
+        let all: Vec<&Image> = state
+            .images
+            .values()
+            .filter(|i| {
+                i.name == name
+                    && i.bin.is_none()
+                    && i.state != ImageState::Deregistered
+                    && i.region == self.caller.region
+                    && i.owner == self.caller.account
+            })
+            .collect();
+        let whole = |i: &&Image| i.state != ImageState::Failed;
+        if all.iter().any(whole) {
+            all.into_iter().filter(whole).collect()
+        } else {
+            all
         }
+    }
+
+    /// The image in the recycle bin that a text names: by its id or its name.
+    pub(super) fn image_id_in_bin(&self, text: &str) -> Result<String, EngineError> {
+        if text.starts_with("ami-") {
+            return Ok(text.to_owned());
+        }
+        let state = self.read()?;
+        let found = state.images_in_bin(&self.caller);
+        let found = found.into_iter().filter(|i| i.name == text).collect();
+        self.only_one(&state, text, found)
+    }
+
+    fn only_one(
+        &self,
+        state: &State,
+        text: &str,
+        found: Vec<&Image>,
+    ) -> Result<String, EngineError> {
+        if let [image] = found[..] {
+            return Ok(image.image_id.to_string());
+        }
+        let ids = |images: &[&Image]| {
+            let ids: Vec<&str> = images.iter().map(|i| i.image_id.as_str()).collect();
+            ids.join(", ")
+        };
+        if !found.is_empty() {
+            return Err(EngineError::new(
+                ErrorKind::Invalid,
+                format!("{text} is the name of several images: {}", ids(&found)),
+            )
+            .with_hint("say which, by its id"));
+        }
+        let now = Now::new();
+        let others: Vec<&Image> = state
+            .images
+            .values()
+            .filter(|i| i.name == text && i.owner != self.caller.account)
+            .filter(|i| {
+                state
+                    .image_of(&self.caller, i.image_id.as_str(), &now)
+                    .is_ok()
+            })
+            .collect();
+        if !others.is_empty() {
+            return Err(EngineError::new(
+                ErrorKind::Invalid,
+                format!(
+                    "{text} is the name of another account's image: {}",
+                    ids(&others)
+                ),
+            )
+            .with_hint("images of others are named by their ids"));
+        }
+        Err(EngineError::new(
+            ErrorKind::Invalid,
+            format!("{text}: neither an image id, the name of an image, NAME/VERSION of a build, nor an output folder"),
+        )
+        .with_hint("`amiforge image list` shows the images"))
     }
 
     /// The build that a text names, when it is one that the state does not have.

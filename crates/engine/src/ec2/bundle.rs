@@ -145,8 +145,9 @@ impl Engine {
                     format!("{} has no root snapshot", image.image_id),
                 )
             })?;
-            Box::new(desk.reader(desk.snapshot(&state, snapshot.as_str())?)?)
+            Box::new(desk.reader(&state, desk.snapshot(&state, snapshot.as_str())?)?)
         };
+        desk.no_dry_run()?;
         let context = || format!("cannot bundle {}", request.image);
         fs_err::create_dir_all(&request.out).or_fail(ErrorKind::Failed, context)?;
         let bundler = Bundler {

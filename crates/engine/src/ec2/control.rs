@@ -71,12 +71,22 @@ pub(super) struct Answer {
 /// An order, and where its answer goes.
 pub(super) struct Ordered {
     pub(super) order: Order,
-    answer: UnixStream,
+    asker: Asker,
 }
 
+/// Who waits for an answer.
+struct Asker(UnixStream);
+
 impl Ordered {
+    /// Answers.
+    pub(super) fn answer(self, result: Result<Value, String>) {
+        self.asker.answer(result);
+    }
+}
+
+impl Asker {
     /// Answers. Who asked may be gone.
-    pub(super) fn answer(mut self, result: Result<Value, String>) {
+    fn answer(mut self, result: Result<Value, String>) {
         let answer = match result {
             Ok(result) => Answer {
                 problem: None,
@@ -89,7 +99,7 @@ impl Ordered {
         };
         let mut line = serde_json::to_vec(&answer).unwrap_or_default();
         line.push(b'\n');
-        let _ = self.answer.write_all(&line);
+        let _ = self.0.write_all(&line);
     }
 }
 
@@ -116,16 +126,9 @@ fn read_order(stream: UnixStream, orders: &Sender<Ordered>) {
         // The receiver goes with the process.
         Ok(order) => drop(orders.send(Ordered {
             order,
-            answer: stream,
+            asker: Asker(stream),
         })),
-        Err(error) => {
-            let order = Order::Tags;
-            Ordered {
-                order,
-                answer: stream,
-            }
-            .answer(Err(format!("not an order: {error}")));
-        }
+        Err(error) => Asker(stream).answer(Err(format!("not an order: {error}"))),
     }
 }
 
@@ -140,14 +143,19 @@ fn read_line(stream: &UnixStream) -> io::Result<Vec<u8>> {
     Err(io::ErrorKind::UnexpectedEof.into())
 }
 
+/// Connects to a socket in the folder of an instance.
+pub(super) fn connect(folder: &Path, name: &str) -> io::Result<UnixStream> {
+    // A socket's address has room for 107 bytes; the folder may lie deeper than that.
+    let dir = File::open(folder)?;
+    UnixStream::connect(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()))
+}
+
 /// Gives an order to the process of the instance whose folder this is, and waits for the answer.
 ///
 /// # Errors
 /// When nobody listens there, or the process ends before it has answered.
 pub(super) fn ask(folder: &Path, order: &Order) -> io::Result<Answer> {
-    // A socket's address has room for 107 bytes; the folder may lie deeper than that.
-    let dir = File::open(folder)?;
-    let mut stream = UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()))?;
+    let mut stream = connect(folder, SOCKET)?;
     let mut line = serde_json::to_vec(order)?;
     line.push(b'\n');
     stream.write_all(&line)?;

@@ -15,11 +15,12 @@ use super::instances::EndRequest;
 use crate::error::{EngineError, ErrorKind};
 use crate::settings::Engine;
 
-/// An image that was made of an instance.
+/// An image that was made of an instance: the answer of `CreateImage`, and how it went.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreatedImage {
     /// The image.
+    #[serde(rename = "ImageId")]
     pub image_id: String,
     /// Blocks of 512 KiB that its snapshots consist of.
     pub blocks: u64,
@@ -31,9 +32,15 @@ pub struct CreatedImage {
     /// Why they could not be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_frozen: Option<String>,
+    /// Why they may still be: the guest then waits for somebody who thaws them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub still_frozen: Option<String>,
     /// False when the guest did not shut down in time, and was switched off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shut_down: Option<bool>,
+    /// Why it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_shut_down: Option<String>,
 }
 
 /// What snapshots took.
@@ -62,6 +69,7 @@ impl Engine {
         &self,
         place: &Place,
         request: &CreateImageRequest,
+        how: EndRequest,
     ) -> Result<CreatedImage, EngineError> {
         let desk = self.desk(place)?;
         let instance = desk.instance(&request.instance_id)?;
@@ -70,10 +78,17 @@ impl Engine {
         let image_id = created.image_id.clone();
         let live = instance.state == InstanceState::Running;
         let done = if live {
+            let seconds = how.seconds(self);
+            if !request.no_reboot {
+                self.stage(
+                    "shut down",
+                    format!("{}, for at most {seconds} s", instance.instance_id),
+                );
+            }
             let order = Order::Image {
                 image_id: image_id.clone(),
                 no_reboot: request.no_reboot,
-                seconds: EndRequest::default().seconds(self),
+                seconds,
             };
             desk.order(&instance.instance_id, &order)
         } else {
@@ -88,14 +103,19 @@ impl Engine {
             )
         };
         match done {
-            Ok(answer) => Ok(CreatedImage {
-                image_id: image_id.to_string(),
-                blocks: answer["blocks"].as_u64().unwrap_or(0),
-                stored_blocks: answer["storedBlocks"].as_u64().unwrap_or(0),
-                frozen_file_systems: answer["frozenFileSystems"].as_u64(),
-                not_frozen: answer["notFrozen"].as_str().map(str::to_owned),
-                shut_down: answer["shutDown"].as_bool(),
-            }),
+            Ok(answer) => {
+                let text = |member: &str| answer[member].as_str().map(str::to_owned);
+                Ok(CreatedImage {
+                    image_id: image_id.to_string(),
+                    blocks: answer["blocks"].as_u64().unwrap_or(0),
+                    stored_blocks: answer["storedBlocks"].as_u64().unwrap_or(0),
+                    frozen_file_systems: answer["frozenFileSystems"].as_u64(),
+                    not_frozen: text("notFrozen"),
+                    still_frozen: text("stillFrozen"),
+                    shut_down: answer["shutDown"].as_bool(),
+                    not_shut_down: text("notShutDown"),
+                })
+            }
             Err(error) => {
                 let reason = StateReason {
                     code: "Server.InternalError".to_owned(),

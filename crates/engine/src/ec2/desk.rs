@@ -1,6 +1,6 @@
 //! Where requests are made: who asks, the state, and the store.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use amiforge_ami::InstanceId;
@@ -138,7 +138,9 @@ pub(super) fn refusal(error: ApiError) -> EngineError {
             error.code,
             ErrorCode::MissingParameter | ErrorCode::InvalidFilter | ErrorCode::InvalidRegion
         );
-    let kind = if usage {
+    let kind = if error.code == ErrorCode::DryRunOperation {
+        ErrorKind::DryRun
+    } else if usage {
         ErrorKind::Invalid
     } else {
         ErrorKind::Failed
@@ -205,15 +207,25 @@ impl Desk<'_> {
     ) -> Result<T, EngineError> {
         let done = self.ec2.transact(|state| {
             let mut fx = Now::new();
-            let known: BTreeSet<KeyId> = state.keys.keys().cloned().collect();
+            let known: BTreeMap<KeyId, u32> = state
+                .keys
+                .iter()
+                .map(|(id, key)| (id.clone(), key.version))
+                .collect();
             let expired = state.expire(fx.now());
             let result = request(state, &mut fx)?;
             if self.dry_run {
                 return Err(tried().into());
             }
             // A key is nothing without its material. Of a transaction that fails behind this, a file is left that no record names.
-            for key in state.keys.keys().filter(|key| !known.contains(*key)) {
-                self.ec2.keys().create(key)?;
+            for (id, key) in &state.keys {
+                match known.get(id) {
+                    None => self.ec2.keys().create(id)?,
+                    Some(version) if *version < key.version => {
+                        self.ec2.keys().provide(id, key.version)?;
+                    }
+                    Some(_) => {}
+                }
             }
             for key in &expired.keys {
                 self.ec2.keys().destroy(key)?;
@@ -224,6 +236,14 @@ impl Desk<'_> {
             Ok::<T, Refused>(result)
         })?;
         Ok(done)
+    }
+
+    /// Ends a request that is only tried, before it does what no transaction undoes.
+    pub(super) fn no_dry_run(&self) -> Result<(), EngineError> {
+        if self.dry_run {
+            return Err(refusal(tried()));
+        }
+        Ok(())
     }
 
     /// Gives the room of blocks back that nothing refers to. What cannot be collected now is the next time.

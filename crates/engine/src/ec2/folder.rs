@@ -9,7 +9,7 @@
 //! ```
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -25,6 +25,10 @@ use super::desk::Desk;
 pub(super) const CONSOLE: &str = "console.log";
 /// Name of the log of its process.
 pub(super) const PROCESS_LOG: &str = "process.log";
+/// Bytes at the end of the log of its process that are looked at.
+const LAST_WORDS: u64 = 64 << 10;
+/// Bytes of that log before a start begins a new one, beside which one old one is kept.
+pub(super) const PROCESS_LOG_MAX: u64 = 1 << 20;
 /// Name of the picture of the screen.
 pub(super) const SCREEN: &str = "screen.png";
 
@@ -122,7 +126,14 @@ impl Folder {
 
     /// The last lines of the log of its process.
     pub(super) fn last_words(&self) -> String {
-        let text = std::fs::read(self.path.join(PROCESS_LOG)).unwrap_or_default();
+        let text = File::open(self.path.join(PROCESS_LOG)).and_then(|mut log| {
+            let end = log.metadata()?.len();
+            log.seek(SeekFrom::Start(end.saturating_sub(LAST_WORDS)))?;
+            let mut text = Vec::new();
+            log.take(LAST_WORDS).read_to_end(&mut text)?;
+            Ok(text)
+        });
+        let text = text.unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
         lines[lines.len().saturating_sub(5)..].join("\n")

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use amiforge_ami::ec2::{
     CopyImageRequest, CreateTagsRequest, DeleteTag, DeleteTagsRequest, DeprecateImageRequest,
     DeregisterImageRequest, DescribeImagesRequest, DescribeImagesResult, EbsRequest, Effects as _,
-    Image, ImageRequest, ImageState, LaunchPermissionRequest, MappingRequest,
+    Image, ImageRequest, ImageState, LaunchPermission, LaunchPermissionRequest, MappingRequest,
     ModifySnapshotRequest, ProtectImageRequest, Region, RegisterImageRequest, Snapshot,
-    SnapshotContent, StateReason, Tag, Tags, VolumePermissionChanges, VolumePermissionRequest,
+    SnapshotContent, SnapshotPermission, StateReason, Tag, Tags, VolumePermissionChanges,
+    VolumePermissionRequest,
 };
 use amiforge_ami::{ImageId, MappingTarget, SnapshotId};
 use amiforge_store::ec2::{BLOCK_BYTES, BlockMap, MapInfo};
-use amiforge_types::{Digest, GIB, Hasher};
+use amiforge_types::{Digest, GIB, Hasher, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -61,6 +62,15 @@ pub enum ImageChange {
     Unprotect,
     /// Bring it back from the recycle bin.
     Restore,
+}
+
+/// An image that was changed.
+#[derive(Clone, Debug)]
+pub struct ChangedImage {
+    /// The image.
+    pub image_id: String,
+    /// Until when it cannot be deregistered, although its protection was taken off.
+    pub protected_until: Option<Timestamp>,
 }
 
 /// A disk that is to become an image.
@@ -116,6 +126,9 @@ fn content_of(snapshot: &SnapshotId, made: Option<&MapInfo>) -> SnapshotContent 
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DeregisteredImage {
+    /// The image.
+    #[serde(skip)]
+    pub image_id: String,
     /// True.
     pub r#return: bool,
     /// What became of its snapshots, when they were to go, too.
@@ -143,13 +156,7 @@ impl Desk<'_> {
         if let Some(image) = id.ok().and_then(|id| state.images.get(&id)) {
             return Ok(image.region.to_string());
         }
-        let here = state.images.values().any(|i| {
-            i.name == text
-                && i.state != ImageState::Deregistered
-                && i.owner == self.caller.account
-                && i.region == self.caller.region
-        });
-        if here {
+        if !self.named(&state, text).is_empty() {
             return Ok(self.caller.region.to_string());
         }
         let home = self.engine.settings.region.clone();
@@ -196,14 +203,38 @@ impl Engine {
             .map_err(refusal)
     }
 
-    /// One image.
+    /// One image, in the shape of `DescribeImages`; its owner is also shown who else may launch it (`DescribeImageAttribute`), and make
+    /// volumes of its snapshots (`DescribeSnapshotAttribute`).
     pub fn image(&self, place: &Place, image: &str) -> Result<Value, EngineError> {
         let desk = self.desk(place)?;
         let image = desk.image(image)?;
-        let described = desk
-            .read()?
-            .describe_image(&desk.caller, &image, Self::wall_clock());
-        serde_json::to_value(described).or_fail(ErrorKind::Internal, || "an image".to_owned())
+        let state = desk.read()?;
+        let described = state.describe_image(&desk.caller, &image, Self::wall_clock());
+        let mut value = serde_json::to_value(described)
+            .or_fail(ErrorKind::Internal, || "an image".to_owned())?;
+        if image.owner == desk.caller.account {
+            let permissions = image.launch_permissions.iter().map(|p| match p {
+                LaunchPermission::All => json!({ "Group": "all" }),
+                LaunchPermission::UserId(id) => json!({ "UserId": id }),
+                LaunchPermission::OrganizationArn(arn) => json!({ "OrganizationArn": arn }),
+                LaunchPermission::OrganizationalUnitArn(arn) => {
+                    json!({ "OrganizationalUnitArn": arn })
+                }
+            });
+            value["LaunchPermissions"] = permissions.collect();
+            let snapshots = state.snapshots_of(&image).map(|snapshot| {
+                let permissions = snapshot.permissions.iter().map(|p| match p {
+                    SnapshotPermission::All => json!({ "Group": "all" }),
+                    SnapshotPermission::UserId(id) => json!({ "UserId": id }),
+                });
+                json!({
+                    "SnapshotId": snapshot.snapshot_id,
+                    "CreateVolumePermissions": permissions.collect::<Value>(),
+                })
+            });
+            value["Snapshots"] = snapshots.collect();
+        }
+        Ok(value)
     }
 
     /// Registers an image from snapshots.
@@ -393,15 +424,21 @@ impl Engine {
         let results =
             results.map(|(id, code)| json!({ "SnapshotId": id, "ReturnCode": code.as_str() }));
         Ok(DeregisteredImage {
+            image_id: request.image_id,
             r#return: true,
             delete_snapshot_results: results.collect(),
         })
     }
 
-    /// Opens an image to others, or closes it.
-    pub fn share_image(&self, place: &Place, request: &ShareRequest) -> Result<(), EngineError> {
+    /// Opens an image to others, or closes it; gives its id.
+    pub fn share_image(
+        &self,
+        place: &Place,
+        request: &ShareRequest,
+    ) -> Result<ImageId, EngineError> {
         let desk = self.desk(place)?;
         let id = desk.image_id(&request.image)?;
+        let mut still = Vec::new();
         let none = Vec::new();
         let (add, remove) = match request.remove {
             false => (&request.grantees, &none),
@@ -442,9 +479,23 @@ impl Engine {
                     };
                     state.modify_snapshot(&desk.caller, &request)?;
                 }
+            } else if request.remove {
+                let image = state.image_of(&desk.caller, &id, fx)?;
+                let open = state.snapshots_of(image);
+                still.extend(
+                    open.filter(|s| !s.permissions.is_empty())
+                        .map(|s| s.snapshot_id.to_string()),
+                );
             }
             Ok(())
-        })
+        })?;
+        if !still.is_empty() {
+            self.warn(format!(
+                "still open to others, who can copy what is in them: {} (`--with-snapshots` closes them, too)",
+                still.join(", ")
+            ));
+        }
+        id.parse().or_fail(ErrorKind::Internal, || id.clone())
     }
 
     /// Opens a snapshot to others, or closes it.
@@ -468,17 +519,17 @@ impl Engine {
         desk.transact(|state, _| Ok(state.modify_snapshot(&desk.caller, &request)?))
     }
 
-    /// Changes an image.
+    /// Changes an image; gives its id, and until when it is protected after all.
     pub fn change_image(
         &self,
         place: &Place,
         image: &str,
         change: &ImageChange,
-    ) -> Result<(), EngineError> {
+    ) -> Result<ChangedImage, EngineError> {
         let desk = self.desk(place)?;
         let image_id = match change {
             // It is not among what can be seen.
-            ImageChange::Restore => image.to_owned(),
+            ImageChange::Restore => desk.image_id_in_bin(image)?,
             _ => desk.image_id(image)?,
         };
         let plain = ImageRequest {
@@ -486,11 +537,12 @@ impl Engine {
             ..Default::default()
         };
         let caller = &desk.caller;
+        let mut protected_until = None;
         desk.transact(|state, fx| {
             match change {
                 ImageChange::Deprecate(at) => {
                     let request = DeprecateImageRequest {
-                        image_id,
+                        image_id: image_id.clone(),
                         deprecate_at: at.clone(),
                         ..Default::default()
                     };
@@ -501,16 +553,22 @@ impl Engine {
                 ImageChange::Enable => state.enable_image(caller, &plain, fx)?,
                 ImageChange::Protect(with_cooldown) => {
                     let request = ProtectImageRequest {
-                        image_id,
+                        image_id: image_id.clone(),
                         with_cooldown: *with_cooldown,
                         ..Default::default()
                     };
                     state.protect_image(caller, &request, fx).map(drop)?;
                 }
-                ImageChange::Unprotect => state.unprotect_image(caller, &plain, fx).map(drop)?,
+                ImageChange::Unprotect => {
+                    protected_until = state.unprotect_image(caller, &plain, fx)?.until();
+                }
                 ImageChange::Restore => state.restore_image(caller, &plain)?,
             }
             Ok(())
+        })?;
+        Ok(ChangedImage {
+            image_id,
+            protected_until,
         })
     }
 
@@ -571,6 +629,7 @@ impl Engine {
         let image = desk.image(image)?;
         let state = desk.read()?;
         let mut written = Vec::new();
+        let mut disks = Vec::new();
         for mapping in &image.block_device_mappings {
             let MappingTarget::Ebs(ebs) = &mapping.target else {
                 continue;
@@ -596,10 +655,11 @@ impl Engine {
                 );
                 out.with_file_name(name)
             };
-            self.write_disk(
-                Box::new(desk.reader(snapshot)?),
-                &OutputRequest::plain(&file),
-            )?;
+            disks.push((desk.reader(&state, snapshot)?, file));
+        }
+        desk.no_dry_run()?;
+        for (reader, file) in disks {
+            self.write_disk(Box::new(reader), &OutputRequest::plain(&file))?;
             written.push(file);
         }
         Ok(written)

@@ -2,19 +2,21 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use amiforge_ami::InstanceId;
 use amiforge_ami::ec2::{
-    ApiError, Caller, DescribeInstancesRequest, Filter, Instance, InstanceState, InstancesRequest,
-    State, StateChange,
+    ApiError, Caller, DescribeInstancesRequest, ErrorCode, Filter, Instance, InstanceState,
+    InstancesRequest, State, StateChange,
 };
 use serde_json::{Value, json};
 
-use super::control::Order;
+use super::control::{self, Order};
 use super::desk::{Desk, Now, Place, refusal, tried};
 use super::folder::{CONSOLE, SCREEN};
+use super::supervise::SERIAL_SOCKET;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
 
@@ -192,7 +194,22 @@ impl Desk<'_> {
         Ok(found.clone())
     }
 
-    fn end(&self, ids: &[InstanceId], how: EndRequest) -> Result<(), EngineError> {
+    /// An instance of the caller that has a machine.
+    fn running(&self, id: &str) -> Result<Instance, EngineError> {
+        let instance = self.instance(id)?;
+        if instance.state == InstanceState::Running {
+            return Ok(instance);
+        }
+        Err(refusal(ApiError::new(
+            ErrorCode::IncorrectInstanceState,
+            format!(
+                "The instance '{id}' is not running: it is {}",
+                instance.state.as_str()
+            ),
+        )))
+    }
+
+    fn end(&self, ids: &[InstanceId], how: EndRequest, stopping: bool) -> Result<(), EngineError> {
         let seconds = how.seconds(self.engine);
         let order = Order::End {
             force: how.force,
@@ -207,7 +224,12 @@ impl Desk<'_> {
                         // One that is not live has ended before: `settle` tells.
                         let live = folder.is_live();
                         match folder.ask(order) {
-                            Ok(answer) => answer.problem,
+                            Ok(answer) => {
+                                if stopping {
+                                    self.told_off(id, &answer.result);
+                                }
+                                answer.problem
+                            }
                             Err(_) if !live => None,
                             Err(error) => Some(format!(
                                 "its process ended without an answer ({error}): what was written last may be lost"
@@ -299,7 +321,11 @@ impl Engine {
             })
             .map(|c| c.instance_id.clone())
             .collect();
-        desk.end(&ending, how)?;
+        // Of what is terminated nothing is kept anyway.
+        let stopping = changes
+            .iter()
+            .any(|c| c.current_state == InstanceState::Stopping);
+        desk.end(&ending, how, stopping)?;
         desk.changes(member, &changes)
     }
 
@@ -325,7 +351,8 @@ impl Engine {
             seconds: how.seconds(self),
         };
         for id in chosen {
-            desk.order(&id, &order)?;
+            let answer = desk.order(&id, &order)?;
+            desk.told_off(&id, &answer);
         }
         Ok(())
     }
@@ -371,10 +398,20 @@ impl Engine {
         }
     }
 
+    /// The serial line of a running instance: what is written to it is typed, what the guest prints can be read, the last 64 KiB first.
+    pub fn serial(&self, place: &Place, id: &str) -> Result<UnixStream, EngineError> {
+        let desk = self.desk(place)?;
+        let instance = desk.running(id)?;
+        let folder = desk.folder(&instance.instance_id);
+        control::connect(folder.path(), SERIAL_SOCKET).or_fail(ErrorKind::Failed, || {
+            format!("{id}: its serial line cannot be attached to")
+        })
+    }
+
     /// Writes the screen of an instance as PNG.
     pub fn screenshot(&self, place: &Place, id: &str, out: &Path) -> Result<(), EngineError> {
         let desk = self.desk(place)?;
-        let instance = desk.instance(id)?;
+        let instance = desk.running(id)?;
         desk.order(&instance.instance_id, &Order::Screen)?;
         let screen = desk.folder(&instance.instance_id).path().join(SCREEN);
         let bytes =
@@ -447,13 +484,7 @@ impl Engine {
     /// How to log into an instance over SSH.
     pub fn ssh_access(&self, place: &Place, id: &str) -> Result<SshAccess, EngineError> {
         let desk = self.desk(place)?;
-        let instance = desk.instance(id)?;
-        if instance.state != InstanceState::Running {
-            return Err(EngineError::new(
-                ErrorKind::Failed,
-                format!("{id} is {}", instance.state.as_str()),
-            ));
-        }
+        let instance = desk.running(id)?;
         let port = instance
             .ports
             .iter()
@@ -476,6 +507,15 @@ impl Engine {
 }
 
 impl Desk<'_> {
+    /// Warns when a guest was switched off that should have shut down.
+    fn told_off(&self, id: &InstanceId, answer: &Value) {
+        if let Some(why) = answer["notShutDown"].as_str() {
+            self.engine.warn(format!(
+                "{id}: the guest did not shut down ({why}) and was switched off: what it had not written yet is lost"
+            ));
+        }
+    }
+
     /// Gives an order to the process of an instance; its refusal is an error.
     pub(super) fn order(&self, id: &InstanceId, order: &Order) -> Result<Value, EngineError> {
         let answer = self.folder(id).ask(order).or_fail(ErrorKind::Failed, || {

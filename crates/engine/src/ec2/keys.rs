@@ -26,15 +26,19 @@ pub enum KeyChange {
     CancelDeletion,
 }
 
-/// A key, as it is listed.
+/// A key, as it is listed: first what `ListKeys` says of it, then the record.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyReport {
+    /// Its id.
+    #[serde(rename = "KeyId")]
+    pub id: KeyId,
+    /// Its ARN.
+    #[serde(rename = "KeyArn")]
+    pub arn: String,
     /// The record.
     #[serde(flatten)]
     pub key: Key,
-    /// Its ARN.
-    pub arn: String,
     /// False when its material is not in the key store: nothing that it encrypts can be read.
     pub material: bool,
 }
@@ -53,6 +57,7 @@ impl Engine {
         seen.map(|key| {
             let versions = desk.ec2.keys().versions(&key.key_id).map_err(broken)?;
             Ok(KeyReport {
+                id: key.key_id.clone(),
                 arn: format!(
                     "arn:aws:kms:{}:{}:key/{}",
                     key.region, key.owner, key.key_id
@@ -107,8 +112,6 @@ impl Engine {
             match (change, &other) {
                 (KeyChange::Rotate, _) => {
                     state.rotate_key(caller, key)?;
-                    // Material before the record: a version without material could not be used.
-                    desk.ec2.keys().rotate(&id)?;
                 }
                 (KeyChange::Grant(_), Some(other)) => state.grant_key(caller, key, other)?,
                 (KeyChange::Revoke(_), Some(other)) => state.revoke_key(caller, key, other)?,

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::desk::{Desk, Place, Refused, broken};
-use super::folder::{Folder, MachineLock, PROCESS_LOG};
+use super::folder::{Folder, MachineLock, PROCESS_LOG, PROCESS_LOG_MAX};
 use super::supervise::INSTANCE_ARG;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
@@ -60,7 +60,9 @@ impl Engine {
                 super::govern::enforce(state, &desk.caller, &run, fx.now())?;
             }
             let mut locks = Vec::new();
-            for launch in run.launches.iter().filter(|_| !run.repeated) {
+            // What is only tried leaves nothing, not even a folder.
+            let real = !run.repeated && !desk.dry_run;
+            for launch in run.launches.iter().filter(|_| real) {
                 locks.push(desk.claim(&launch.instance_id)?);
                 give_ssh_port(state, &launch.instance_id);
             }
@@ -225,10 +227,14 @@ impl Desk<'_> {
     ) -> Result<(), EngineError> {
         let folder = self.folder(id);
         let context = || format!("cannot start {id}");
+        let path = folder.path().join(PROCESS_LOG);
+        if std::fs::metadata(&path).is_ok_and(|log| log.len() > PROCESS_LOG_MAX) {
+            let _ = std::fs::rename(&path, path.with_extension("log.1"));
+        }
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
-            .open(folder.path().join(PROCESS_LOG))
+            .open(&path)
             .or_fail(ErrorKind::Failed, context)?;
         let mut command = Command::new("/proc/self/exe");
         command

@@ -9,7 +9,6 @@ use amiforge_ami::ec2::{
     SnapshotRequest, State, TagSpecification,
 };
 use amiforge_store::ec2::{Check, Hold, SnapshotReader};
-use amiforge_types::ByteSize;
 use serde::Serialize;
 
 use super::desk::{Desk, Place, Refused, broken, refusal};
@@ -17,14 +16,39 @@ use crate::diskfiles::OutputRequest;
 use crate::error::{EngineError, ErrorKind};
 use crate::settings::Engine;
 
-/// Which blocks differ between two snapshots.
+/// Which blocks differ between two snapshots, in the shape of `ListChangedBlocks`.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "PascalCase")]
 pub struct SnapshotDiff {
+    /// Those that differ, rising.
+    pub changed_blocks: Vec<ChangedBlock>,
+    /// GiB of the volume.
+    pub volume_size: u32,
     /// Bytes of a block.
     pub block_size: u64,
-    /// Numbers of the blocks that differ.
-    pub changed_blocks: Vec<u32>,
+}
+
+impl SnapshotDiff {
+    /// The first and the last number of each run of blocks that differ.
+    #[must_use]
+    pub fn runs(&self) -> Vec<(u32, u32)> {
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        for block in &self.changed_blocks {
+            match runs.last_mut() {
+                Some((_, last)) if *last + 1 == block.block_index => *last = block.block_index,
+                _ => runs.push((block.block_index, block.block_index)),
+            }
+        }
+        runs
+    }
+}
+
+/// A block that differs.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ChangedBlock {
+    /// Its number: its place in the volume in blocks.
+    pub block_index: u32,
 }
 
 /// What a check of all blocks of a snapshot found.
@@ -49,8 +73,17 @@ impl Desk<'_> {
         state.readable_snapshot(&self.caller, id).map_err(refusal)
     }
 
-    /// The bytes of a snapshot.
-    pub(super) fn reader(&self, snapshot: &Snapshot) -> Result<SnapshotReader, EngineError> {
+    /// The bytes of a snapshot, which the caller has a right to; with a key that it cannot use, nobody reads them.
+    pub(super) fn reader(
+        &self,
+        state: &State,
+        snapshot: &Snapshot,
+    ) -> Result<SnapshotReader, EngineError> {
+        if let Some(encryption) = &snapshot.encryption {
+            state
+                .key_usable(&self.caller.account, &encryption.key_id)
+                .map_err(refusal)?;
+        }
         let key = self.data_key(snapshot.encryption.as_ref())?;
         let map = snapshot.map.ok_or_else(|| {
             EngineError::new(
@@ -61,6 +94,15 @@ impl Desk<'_> {
         self.ec2
             .open(&map, key.as_ref(), Check::FirstRead)
             .map_err(broken)
+    }
+
+    /// The region that a snapshot is in; of one that is not there, the caller's.
+    fn region_of_snapshot(&self, id: &str) -> Result<String, EngineError> {
+        let state = self.read()?;
+        let known = id.parse().ok();
+        let known = known.and_then(|id: SnapshotId| state.snapshots.get(&id));
+        let region = known.map_or(&self.caller.region, |snapshot| &snapshot.region);
+        Ok(region.to_string())
     }
 
     /// Encrypts the blocks of a snapshot under a key, as the content of another one.
@@ -93,16 +135,20 @@ impl Desk<'_> {
 }
 
 impl Engine {
-    /// Snapshots that can be seen, in the shape of `DescribeSnapshots`.
+    /// Snapshots that can be seen, in the shape of `DescribeSnapshots`; those in the recycle bin instead, when asked for.
     pub fn snapshots(
         &self,
         place: &Place,
         ids: &[String],
         filters: &[Filter],
+        recycle_bin: bool,
     ) -> Result<DescribeSnapshotsResult, EngineError> {
         let desk = self.desk(place)?;
         let mut state = desk.read()?;
         state.expire(Self::wall_clock());
+        if recycle_bin {
+            return Ok(state.describe_snapshots_in_bin(&desk.caller));
+        }
         let request = amiforge_ami::ec2::DescribeSnapshotsRequest {
             snapshot_ids: ids.to_vec(),
             filters: filters.to_vec(),
@@ -128,8 +174,13 @@ impl Engine {
                 EngineError::new(ErrorKind::Failed, format!("{id}: it is not complete"))
             })
         };
-        let changed_blocks = desk.ec2.diff(&map(a)?, &map(b)?).map_err(broken)?;
+        let changed = desk.ec2.diff(&map(a)?, &map(b)?).map_err(broken)?;
+        let changed_blocks = changed
+            .into_iter()
+            .map(|block_index| ChangedBlock { block_index })
+            .collect();
         Ok(SnapshotDiff {
+            volume_size: desk.snapshot(&state, b)?.volume_size,
             block_size: amiforge_store::ec2::BLOCK_BYTES,
             changed_blocks,
         })
@@ -140,7 +191,8 @@ impl Engine {
         let desk = self.desk(place)?;
         let state = desk.read()?;
         let snapshot = desk.snapshot(&state, id)?;
-        let reader = desk.reader(snapshot)?;
+        let reader = desk.reader(&state, snapshot)?;
+        desk.no_dry_run()?;
         self.write_disk(Box::new(reader), &OutputRequest::plain(out))
             .map(drop)
     }
@@ -150,16 +202,14 @@ impl Engine {
         &self,
         place: &Place,
         id: &str,
-        source_region: Option<&str>,
+        source_region: Option<String>,
         encrypted: bool,
         key: Option<&str>,
     ) -> Result<SnapshotId, EngineError> {
         let desk = self.desk(place)?;
         let request = CopySnapshotRequest {
             source_snapshot_id: id.to_owned(),
-            source_region: source_region
-                .unwrap_or(desk.caller.region.as_str())
-                .to_owned(),
+            source_region: source_region.map_or_else(|| desk.region_of_snapshot(id), Ok)?,
             encrypted: encrypted.then_some(true),
             kms_key_id: key.map(str::to_owned),
             tag_specifications: Vec::<TagSpecification>::new(),
@@ -251,7 +301,7 @@ impl Engine {
                 continue;
             }
             let outcome = desk
-                .reader(snapshot)
+                .reader(&state, snapshot)
                 .and_then(|reader| reader.verify().map_err(broken));
             let problems = match outcome {
                 Ok(_) => Vec::new(),
@@ -266,16 +316,10 @@ impl Engine {
         Ok(found)
     }
 
-    /// Gives the room of blocks back that nothing refers to; says how much that is.
-    pub fn snapshot_gc(&self, place: &Place) -> Result<String, EngineError> {
+    /// Gives the room of blocks back that nothing refers to, in bytes; `None` while snapshots are being made.
+    pub fn snapshot_gc(&self, place: &Place) -> Result<Option<u64>, EngineError> {
         let desk = self.desk(place)?;
-        if place.dry_run {
-            return Ok("nothing was done".to_owned());
-        }
-        let collected = desk.ec2.gc().map_err(broken)?;
-        Ok(match collected {
-            Some(collected) => format!("{} given back", ByteSize(collected.bytes)),
-            None => "nothing: snapshots are being made just now".to_owned(),
-        })
+        desk.no_dry_run()?;
+        Ok(desk.ec2.gc().map_err(broken)?.map(|c| c.bytes))
     }
 }

@@ -26,8 +26,8 @@ use amiforge_types::GIB;
 use amiforge_vm::imds::{ImdsServer, Metadata, Service};
 use amiforge_vm::nbd::{BlockDevice, NbdServer};
 use amiforge_vm::{
-    DiskSource, Exit, ExitReason, InstanceDisk, InstanceError, InstanceEvent, InstanceNetwork,
-    InstanceSpec, QemuTools, RunningInstance, ScreenFormat,
+    ConsoleServer, DiskSource, Exit, ExitReason, InstanceDisk, InstanceError, InstanceEvent,
+    InstanceNetwork, InstanceSpec, QemuTools, RunningInstance, ScreenFormat,
 };
 use serde_json::{Value, json};
 
@@ -46,7 +46,8 @@ pub const INSTANCE_ARG: &str = "__amiforge-instance";
 pub const IMDS_RELAY_ARG: &str = "__amiforge-imds-relay";
 
 const IMDS_SOCKET: &str = "imds.sock";
-const SERIAL_SOCKET: &str = "serial.sock";
+/// Where its serial line can be attached to, in its folder.
+pub(super) const SERIAL_SOCKET: &str = "serial.sock";
 /// How often orders and the machine are looked at by turns.
 const TICK: Duration = Duration::from_millis(20);
 /// Most seconds that a guest gets: a day.
@@ -97,8 +98,8 @@ struct Supervisor<'e> {
 
 /// How a machine came to its end.
 enum End {
-    /// It was told to stop or terminate; who told wants to know.
-    Told(Vec<Ordered>),
+    /// It was told to stop or terminate; who told wants to know how it went.
+    Told(Vec<Ordered>, Value),
     /// It powered itself off.
     Guest,
     /// It was lost.
@@ -135,7 +136,7 @@ impl Engine {
         &self,
         id: &str,
         asked_to_end: Arc<AtomicBool>,
-    ) -> Result<(Supervisor<'_>, (RunningInstance, Receiver<InstanceEvent>)), EngineError> {
+    ) -> Result<(Supervisor<'_>, Machine), EngineError> {
         let bad =
             |e: amiforge_ami::IdParseError| EngineError::new(ErrorKind::Invalid, e.to_string());
         let id: InstanceId = id.parse().map_err(bad)?;
@@ -285,7 +286,30 @@ fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{} {text}", Engine::wall_clock());
 }
 
-type Machine = (RunningInstance, Receiver<InstanceEvent>);
+/// A machine, what it tells, and its serial line for whoever attaches to it.
+type Machine = (
+    RunningInstance,
+    Receiver<InstanceEvent>,
+    Option<ConsoleServer>,
+);
+
+/// How the machine was switched off.
+struct Off {
+    /// Why the guest did not shut down by itself; `None` when it did.
+    forced: Option<String>,
+    /// Orders to end that came meanwhile.
+    ends: Vec<Ordered>,
+}
+
+impl Off {
+    /// As part of an answer.
+    fn said(&self) -> Value {
+        match &self.forced {
+            None => json!({ "shutDown": true }),
+            Some(why) => json!({ "shutDown": false, "notShutDown": why }),
+        }
+    }
+}
 
 impl Supervisor<'_> {
     fn start(&self) -> Result<Machine, EngineError> {
@@ -304,17 +328,15 @@ impl Supervisor<'_> {
             };
             EngineError::wrap(kind, "the machine does not start", error, None::<String>)
         })?;
-        if let Ok(listener) = bind(SERIAL_SOCKET)
-            && let Ok(server) = machine.serve_console(listener)
-        {
-            // It ends with the machine.
-            std::mem::forget(server);
+        let serial = bind(SERIAL_SOCKET).and_then(|listener| machine.serve_console(listener));
+        if let Err(error) = &serial {
+            note(&format!("nobody can attach to the serial line: {error}"));
         }
         note(&format!(
             "machine started, QEMU is process {}",
             machine.pid()
         ));
-        Ok((machine, events))
+        Ok((machine, events, serial.ok()))
     }
 
     /// Runs until the machine is off, and tells the record.
@@ -344,7 +366,7 @@ impl Supervisor<'_> {
                 }
                 (Some(InstanceState::ShuttingDown), _) => state.instance_terminated(&id, fx)?,
                 (Some(_), End::Lost(why)) => state.machine_lost(&id, why, fx)?,
-                (Some(_), End::Guest | End::Told(_)) => state.guest_shutdown(&id, fx)?,
+                (Some(_), End::Guest | End::Told(..)) => state.guest_shutdown(&id, fx)?,
                 (None, _) => Leftovers::default(),
             };
             Ok(left)
@@ -361,11 +383,13 @@ impl Supervisor<'_> {
             self.desk.clear(&id, &left);
         }
         note("off");
+        let (asked, said) = match end {
+            End::Told(asked, said) => (asked, said),
+            _ => (Vec::new(), Value::Null),
+        };
         let answer =
-            |ordered: Ordered| ordered.answer(problem.clone().map_or(Ok(Value::Null), Err));
-        if let End::Told(asked) = end {
-            asked.into_iter().for_each(answer);
-        }
+            |ordered: Ordered| ordered.answer(problem.clone().map_or(Ok(said.clone()), Err));
+        asked.into_iter().for_each(answer);
         while let Some(ordered) = self
             .waiting
             .pop_front()
@@ -394,7 +418,7 @@ impl Supervisor<'_> {
         }
     }
 
-    fn watch(&mut self, (mut machine, mut events): Machine) -> End {
+    fn watch(&mut self, (mut machine, mut events, mut _serial): Machine) -> End {
         loop {
             for event in events.try_iter() {
                 note(&format!("{event:?}"));
@@ -404,8 +428,8 @@ impl Supervisor<'_> {
             }
             if self.asked_to_end.load(Ordering::SeqCst) {
                 let seconds = EndRequest::default().seconds(self.desk.engine);
-                let (_, asked) = self.off(&machine, false, seconds);
-                self.waiting.extend(asked);
+                let off = self.off(&machine, false, seconds);
+                self.waiting.extend(off.ends);
                 return End::Lost("The process of the instance was asked to end".to_owned());
             }
             let Some(ordered) = self.next_order() else {
@@ -413,10 +437,11 @@ impl Supervisor<'_> {
             };
             match ordered.order.clone() {
                 Order::End { force, seconds } => {
-                    let (_, forced) = self.off(&machine, force, seconds);
+                    let off = self.off(&machine, force, seconds);
+                    let said = if force { Value::Null } else { off.said() };
                     let mut asked = vec![ordered];
-                    asked.extend(forced);
-                    return End::Told(asked);
+                    asked.extend(off.ends);
+                    return End::Told(asked, said);
                 }
                 Order::Reboot { force: true, .. } => {
                     ordered.answer(
@@ -430,21 +455,22 @@ impl Supervisor<'_> {
                     force: false,
                     seconds,
                 } => {
-                    let (_, ends) = self.off(&machine, false, seconds);
-                    if !ends.is_empty() {
+                    let off = self.off(&machine, false, seconds);
+                    let said = off.said();
+                    if !off.ends.is_empty() {
                         ordered.answer(Err("the instance was ended instead".to_owned()));
-                        return End::Told(ends);
+                        return End::Told(off.ends, said);
                     }
                     drop(machine);
                     match self.start() {
-                        Ok(again) => (machine, events) = again,
+                        Ok(again) => (machine, events, _serial) = again,
                         Err(error) => {
                             let why = error.with_causes();
                             ordered.answer(Err(why.clone()));
                             return End::Lost(why);
                         }
                     }
-                    ordered.answer(Ok(Value::Null));
+                    ordered.answer(Ok(said));
                 }
                 Order::Image {
                     no_reboot: true,
@@ -452,23 +478,24 @@ impl Supervisor<'_> {
                     ..
                 } => {
                     let mut frozen = Err(InstanceError::Gone);
+                    let mut still = None;
                     let filled = fill(&self.desk, &image_id, &self.volumes, |take| {
                         frozen = machine.fs_freeze(Duration::from_secs(10));
                         take();
                         // One that answers late may have frozen them all the same.
-                        if !matches!(frozen, Err(InstanceError::NoAgent))
-                            && let Err(error) = machine.fs_thaw(Duration::from_secs(30))
-                            && frozen.is_ok()
-                        {
-                            note(&format!("the file systems are still frozen: {error}"));
+                        if !matches!(frozen, Err(InstanceError::NoAgent)) {
+                            still = thaw(&machine);
                         }
                     });
-                    let how = match &frozen {
+                    let mut how = match &frozen {
                         Ok(n) => json!({ "frozenFileSystems": n }),
                         Err(error) => {
                             json!({ "frozenFileSystems": 0, "notFrozen": error.to_string() })
                         }
                     };
+                    if let Some(why) = still {
+                        how["stillFrozen"] = why.into();
+                    }
                     ordered.answer(
                         filled
                             .map(|f: Filled| f.with(&how))
@@ -480,18 +507,18 @@ impl Supervisor<'_> {
                     image_id,
                     seconds,
                 } => {
-                    let (clean, ends) = self.off(&machine, false, seconds);
-                    let how = json!({ "shutDown": clean });
+                    let off = self.off(&machine, false, seconds);
+                    let how = off.said();
                     let filled = fill(&self.desk, &image_id, &self.volumes, |take| take());
-                    if !ends.is_empty() {
+                    if !off.ends.is_empty() {
                         ordered.answer(filled.map(|f| f.with(&how)).map_err(|e| e.with_causes()));
-                        return End::Told(ends);
+                        return End::Told(off.ends, how);
                     }
                     drop(machine);
                     let again = self.start();
                     ordered.answer(filled.map(|f| f.with(&how)).map_err(|e| e.with_causes()));
                     match again {
-                        Ok(again) => (machine, events) = again,
+                        Ok(again) => (machine, events, _serial) = again,
                         Err(error) => return End::Lost(error.with_causes()),
                     }
                 }
@@ -515,21 +542,24 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Switches the machine off: the guest gets so much time, or none. Orders to end it that come meanwhile are given
-    /// back; a forced one ends the waiting. Says whether the guest went by itself.
-    fn off(
-        &mut self,
-        machine: &RunningInstance,
-        force: bool,
-        seconds: u64,
-    ) -> (bool, Vec<Ordered>) {
+    /// Switches the machine off: the guest gets so much time, or none. A forced order to end it that comes meanwhile ends the waiting.
+    fn off(&mut self, machine: &RunningInstance, force: bool, seconds: u64) -> Off {
+        let mut why = "it could not be asked to".to_owned();
         let mut ends = Vec::new();
         let until = Instant::now() + Duration::from_secs(seconds.min(LONGEST_WAIT));
         if !force && machine.power_down().is_ok() {
             let mut pressed = Instant::now();
             while Instant::now() < until {
-                if machine.wait(TICK).is_some() {
-                    return (true, ends);
+                if let Some(exit) = machine.wait(TICK) {
+                    // Only a guest that powered the machine off has written all that it had.
+                    let forced = match exit.reason {
+                        ExitReason::PowerOff => None,
+                        _ => {
+                            note(&format!("{exit:?}"));
+                            Some("its machine was lost meanwhile".to_owned())
+                        }
+                    };
+                    return Off { forced, ends };
                 }
                 // A guest that is still booting misses the first press.
                 if pressed.elapsed() > Duration::from_secs(10) {
@@ -541,6 +571,7 @@ impl Supervisor<'_> {
                         Order::End { force, .. } => {
                             ends.push(ordered);
                             if force {
+                                why = "it was told to end at once".to_owned();
                                 break;
                             }
                         }
@@ -548,11 +579,31 @@ impl Supervisor<'_> {
                     }
                 }
             }
-            note("the guest did not shut down in time");
+            if Instant::now() >= until {
+                why = format!("it did not within {seconds} s");
+            }
+            note(&format!("the guest did not shut down: {why}"));
         }
         machine.quit(QUIT_LIMIT);
-        (false, ends)
+        let forced = Some(why);
+        Off { forced, ends }
     }
+}
+
+/// Thaws what may be frozen; says why it still is.
+fn thaw(machine: &RunningInstance) -> Option<String> {
+    let mut problem = None;
+    for _ in 0..2 {
+        match machine.fs_thaw(Duration::from_secs(30)) {
+            Ok(_) => return None,
+            Err(error) => problem = Some(error.to_string()),
+        }
+    }
+    note(&format!(
+        "the file systems may still be frozen: {}",
+        problem.as_deref().unwrap_or_default()
+    ));
+    problem
 }
 
 /// What the end of a machine says that nobody asked for.

@@ -63,24 +63,30 @@ impl Keys<'_> {
         self.write(key, &[secret])
     }
 
-    /// Adds a version of material: new data keys are wrapped under it, older ones stay readable. Gives its number.
+    /// Adds versions of material until there are `count`: new data keys are wrapped under the last one, older ones stay readable. Content when
+    /// there are more, as an interrupted rotation leaves them.
     ///
     /// # Errors
     /// [`Ec2Error::NoMaterial`] for an unknown key.
-    pub fn rotate(&self, key: &KeyId) -> Result<u32, Ec2Error> {
+    pub fn provide(&self, key: &KeyId, count: u32) -> Result<(), Ec2Error> {
         let _lock = self.lock()?;
         let mut versions = self.material(key)?;
-        if versions.len() == MAX_VERSIONS {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        if versions.len() >= count {
+            return Ok(());
+        }
+        if count > MAX_VERSIONS {
             return Err(Ec2Error::damaged(
                 self.path(key),
                 "no room for more versions",
             ));
         }
-        let mut secret = Secret::default();
-        random(&mut *secret)?;
-        versions.push(secret);
-        self.write(key, &versions)?;
-        Ok(u32::try_from(versions.len()).unwrap_or(u32::MAX))
+        while versions.len() < count {
+            let mut secret = Secret::default();
+            random(&mut *secret)?;
+            versions.push(secret);
+        }
+        self.write(key, &versions)
     }
 
     /// How many versions a key has; `None` without material.

@@ -260,6 +260,20 @@ impl State {
         })
     }
 
+    /// The snapshots of the caller in the recycle bin, those that leave it first in front, in the same shape.
+    #[must_use]
+    pub fn describe_snapshots_in_bin(&self, caller: &Caller) -> DescribeSnapshotsResult {
+        let found = self.snapshots_in_bin(caller);
+        let found = found
+            .into_iter()
+            .map(|s| self.describe_snapshot(caller, s))
+            .collect();
+        DescribeSnapshotsResult {
+            next_token: None,
+            snapshots: Some(found),
+        }
+    }
+
     /// A snapshot as the caller sees it.
     #[must_use]
     pub fn describe_snapshot(&self, caller: &Caller, snapshot: &Snapshot) -> SnapshotDescription {

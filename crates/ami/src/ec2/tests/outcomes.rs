@@ -639,7 +639,7 @@ fn cooldown_of_protection() {
     w.s.protect_image(&a, &protect, &w.fx).unwrap();
     assert_eq!(
         w.s.unprotect_image(&a, &super::image(&id), &w.fx).unwrap(),
-        "disabled"
+        Protection::Disabled
     );
     w.deregister(&a, &id, false).unwrap();
 }

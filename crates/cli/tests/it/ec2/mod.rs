@@ -1,6 +1,7 @@
 //! Instances, images, snapshots and keys, with a guest of a boot sector: it prints a line, and writes one sector of its disk.
 //! What an operating system has to say to it is in [`story`].
 
+mod answers;
 mod keys;
 mod lost;
 mod owners;
@@ -145,7 +146,7 @@ fn an_instance_lives_from_launch_to_termination() {
     let started = cloud.json(&format!(
         "run {image} --instance-type t2.micro --tag Name=one --json"
     ));
-    let instance = &started["Reservations"][0]["Instances"][0];
+    let instance = &started["Instances"][0];
     assert_eq!(instance["State"]["Name"], "running");
     let id = instance["InstanceId"].as_str().unwrap().to_owned();
     cloud.ok(&format!("instance wait {id} --timeout 120 --console up"));
@@ -164,7 +165,7 @@ fn an_instance_lives_from_launch_to_termination() {
     ));
     assert_eq!(made["storedBlocks"], 1, "{made}");
     assert!(made["notFrozen"].is_string(), "{made}");
-    let copy = made["imageId"].as_str().unwrap();
+    let copy = made["ImageId"].as_str().unwrap();
     let snapshot = |image: &str| {
         let shown = cloud.json(&format!("image show {image}"));
         shown["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]

@@ -90,7 +90,7 @@ fn image_of_a_build_is_launched_customised_and_made_an_image_of() {
     let made = cloud.json(&format!(
         "instance create-image {first} --name customised --no-reboot --tag stage=test --json"
     ));
-    let image = made["imageId"].as_str().unwrap().to_owned();
+    let image = made["ImageId"].as_str().unwrap().to_owned();
     let stored = made["storedBlocks"].as_u64().unwrap();
     assert!(
         stored < made["blocks"].as_u64().unwrap() / 2,
