@@ -307,14 +307,22 @@ pub(crate) fn account(engine: &Engine, args: args::Account) -> Outcome {
         organizational_units: args.organizational_unit,
         add_policies: args.policy,
         remove_policies: args.remove_policy,
+        add_signers: args.signing_certificate,
+        remove_signers: args.remove_signing_certificate,
     };
+    if let Some(file) = args.ec2_certificate
+        && !args.place.dry_run
+    {
+        engine.write_ec2_certificate(&place, &file)?;
+    }
     if let Some(settings) = granted(engine.account_settings(&place, &change), &args.place)? {
         print_json(&settings)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn bundle(engine: &Engine, place: &ec2::Place, args: &args::Bundle) -> Outcome {
+pub(super) fn bundle(engine: &Engine, shown: &args::Place, args: &args::Bundle) -> Outcome {
+    let place = &ec2::Place::from(shown);
     let request = ec2::BundleRequest {
         image: args.image.clone(),
         certificate: args.certificate.clone(),
@@ -323,7 +331,9 @@ pub(super) fn bundle(engine: &Engine, place: &ec2::Place, args: &args::Bundle) -
         prefix: args.prefix.clone(),
         out: args.out.clone(),
     };
-    print_line(&engine.bundle_image(place, &request)?.display().to_string())?;
+    if let Some(manifest) = granted(engine.bundle_image(place, &request), shown)? {
+        print_line(&manifest.display().to_string())?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,6 +5,7 @@
 //!                          control.sock  where its process takes orders
 //!                          console.log   what the guest wrote to its serial line
 //!                          process.log   what its process and QEMU said
+//!                          root.raw      the root of an instance that was launched from a bundle
 //!                          …             sockets, UEFI variables, instance store volumes
 //! ```
 
@@ -25,6 +26,8 @@ use super::desk::Desk;
 pub(super) const CONSOLE: &str = "console.log";
 /// Name of the log of its process.
 pub(super) const PROCESS_LOG: &str = "process.log";
+/// Name of the root, of an instance-store instance.
+pub(super) const ROOT: &str = "root.raw";
 /// Name of the picture of the screen.
 pub(super) const SCREEN: &str = "screen.png";
 
