@@ -11,7 +11,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(manifest) = BundleManifest::from_xml(&String::from_utf8_lossy(data)) else {
         return;
     };
-    let _ = manifest.facts();
+    let _ = manifest.facts(amiforge_types::Digest::of(b""));
     assert!(!manifest.parts.is_empty());
     assert!(
         manifest

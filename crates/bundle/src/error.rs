@@ -36,6 +36,9 @@ pub enum KeyError {
     /// Of two different pairs.
     #[error("the private key is not that of the user's certificate")]
     Mismatch,
+    /// A file of a pair that holds parts of two.
+    #[error("the private key is not that of the certificate beside it")]
+    OtherPair,
 }
 
 /// A manifest that cannot be used; `InvalidManifest` at EC2.

@@ -6,7 +6,8 @@ use rsa::pkcs8::DecodePublicKey as _;
 use rsa::traits::PublicKeyParts as _;
 use rsa::{Pkcs1v15Encrypt, Pkcs1v15Sign, RsaPrivateKey, RsaPublicKey};
 use sha1::{Digest as _, Sha1};
-use x509_cert::der::{Decode as _, DecodePem as _, Encode as _};
+use x509_cert::der::pem::LineEnding;
+use x509_cert::der::{Decode as _, DecodePem as _, Encode as _, EncodePem as _};
 
 use crate::error::KeyError;
 use crate::write::Random;
@@ -20,7 +21,7 @@ pub struct Certificate(RsaPublicKey);
 
 /// An RSA private key.
 #[derive(Clone)]
-pub struct PrivateKey(RsaPrivateKey);
+pub struct PrivateKey(pub(crate) RsaPrivateKey);
 
 impl std::fmt::Debug for PrivateKey {
     /// Shows nothing of the key.
@@ -29,8 +30,34 @@ impl std::fmt::Debug for PrivateKey {
     }
 }
 
-const CERTIFICATE: &str = "certificate";
-const PRIVATE_KEY: &str = "private key";
+pub(crate) const CERTIFICATE: &str = "certificate";
+pub(crate) const PRIVATE_KEY: &str = "private key";
+
+/// Reads a certificate, PEM (the first of several; text before it is skipped) or DER.
+fn x509(bytes: &[u8]) -> Result<x509_cert::Certificate, KeyError> {
+    let certificate = match pem(bytes, CERTIFICATE)? {
+        Some(text) => x509_cert::Certificate::from_pem(text),
+        None => x509_cert::Certificate::from_der(bytes),
+    };
+    certificate.map_err(|e| KeyError::Unreadable {
+        what: CERTIFICATE,
+        problem: e.to_string(),
+    })
+}
+
+/// A certificate of an RSA key as PEM and nothing beside: the same text for each form that it comes in.
+///
+/// # Errors
+/// Those of [`Certificate::parse`].
+pub fn certificate_pem(bytes: &[u8]) -> Result<String, KeyError> {
+    Certificate::parse(bytes)?;
+    x509(bytes)?
+        .to_pem(LineEnding::LF)
+        .map_err(|e| KeyError::Unreadable {
+            what: CERTIFICATE,
+            problem: e.to_string(),
+        })
+}
 
 impl Certificate {
     /// Reads a certificate, PEM (the first of several; text before it is skipped) or DER.
@@ -42,12 +69,7 @@ impl Certificate {
             what: CERTIFICATE,
             problem,
         };
-        let certificate = match pem(bytes, CERTIFICATE)? {
-            Some(text) => x509_cert::Certificate::from_pem(text),
-            None => x509_cert::Certificate::from_der(bytes),
-        };
-        let certificate = certificate.map_err(|e| unreadable(e.to_string()))?;
-        let info = certificate
+        let info = x509(bytes)?
             .tbs_certificate
             .subject_public_key_info
             .to_der()
@@ -182,7 +204,7 @@ fn bits(key: &RsaPublicKey, what: &'static str) -> Result<(), KeyError> {
 }
 
 /// [`Random`] for the library.
-struct Rng<'a>(&'a mut dyn Random);
+pub(crate) struct Rng<'a>(pub(crate) &'a mut dyn Random);
 
 impl rsa::rand_core::RngCore for Rng<'_> {
     fn next_u32(&mut self) -> u32 {

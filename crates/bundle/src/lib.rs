@@ -14,6 +14,8 @@
 //!
 //! SHA-1 and PKCS#1 v1.5 are the format's, not a choice: a bundle is no proof against somebody who can make collisions.
 //!
+//! A [`KeyPair`] stands for EC2 where bundles are launched: a key, and a certificate that others bundle for.
+//!
 //! What is *not* here: files, the catalog, and images of more than 10 GiB, which instance stores cannot have.
 //!
 //! Source: EC2 user guide of 2023, `componentsamis`, `ami-tools-commands`; the layout that ec2-ami-tools and euca2ools write.
@@ -23,6 +25,7 @@ mod cipher;
 mod error;
 mod keys;
 mod manifest;
+mod pair;
 mod read;
 mod tar;
 #[cfg(test)]
@@ -30,12 +33,13 @@ mod tests;
 mod write;
 
 pub use error::{BundleError, KeyError, ManifestError};
-pub use keys::{Certificate, MAX_KEY_BYTES, PrivateKey};
+pub use keys::{Certificate, MAX_KEY_BYTES, PrivateKey, certificate_pem};
 pub use manifest::{
     BundleManifest, Bundler, DeviceMapping, MANIFEST_VERSION, MAX_MANIFEST_BYTES, MAX_PARTS,
     PartRecord,
 };
-pub use read::{MAX_PART_BYTES, PartSource, Unbundled, unbundle};
+pub use pair::KeyPair;
+pub use read::{MAX_PART_BYTES, PartSource, Unbundled, copy_parts, unbundle, unpack};
 pub use write::{BundleOptions, Bundled, PART_BYTES, PartSink, Random, WrittenPart, bundle};
 
 /// Most bytes that the image of an instance-store root has: 10 GiB.

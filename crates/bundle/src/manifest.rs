@@ -12,8 +12,8 @@
 mod xml;
 
 use amiforge_ami::ec2::{AccountId, BundleFacts};
-use amiforge_ami::{BlockDeviceMapping, MappingTarget};
-use amiforge_types::Arch;
+use amiforge_ami::{BlockDeviceMapping, DeviceName, MappingTarget};
+use amiforge_types::{Arch, Digest};
 
 use crate::error::{ManifestError, hex, shorten, unhex};
 use crate::keys::{Certificate, PrivateKey};
@@ -106,11 +106,13 @@ impl BundleManifest {
             .find(|a| a.ec2() == self.architecture)
     }
 
-    /// What `RegisterImage` wants to know of the manifest. Ephemeral volumes are those of the mapping, `/dev/` put before names without it.
+    /// What `RegisterImage` wants to know of the manifest. The root and ephemeral volumes are those of the mapping, `/dev/` put before names without it.
+    ///
+    /// `document` is the digest of the manifest's text.
     ///
     /// # Errors
     /// An architecture or device name that images here cannot have.
-    pub fn facts(&self) -> Result<BundleFacts, ManifestError> {
+    pub fn facts(&self, document: Digest) -> Result<BundleFacts, ManifestError> {
         let wrong = |element: &str, text: &str, expected: &str| ManifestError::Value {
             element: element.to_owned(),
             text: shorten(text),
@@ -123,11 +125,13 @@ impl BundleManifest {
                 "x86_64",
             )
         })?;
-        let mut ephemeral = Vec::new();
+        let (mut ephemeral, mut root) = (Vec::new(), None);
         for mapping in &self.mappings {
-            let Ok(name) = mapping.virtual_name.parse() else {
+            let name = mapping.virtual_name.as_str();
+            let target = name.parse().map(MappingTarget::Virtual);
+            if target.is_err() && !matches!(name, "ami" | "root") {
                 continue;
-            };
+            }
             let device = mapping.device.as_str();
             let path = if device.starts_with('/') {
                 device.to_owned()
@@ -135,16 +139,25 @@ impl BundleManifest {
                 format!("/dev/{device}")
             };
             let element = "machine_configuration/block_device_mapping/mapping/device";
-            ephemeral.push(BlockDeviceMapping {
-                device_name: path
-                    .parse()
-                    .map_err(|_| wrong(element, device, "a device name"))?,
-                target: MappingTarget::Virtual(name),
-            });
+            let device_name: DeviceName = path
+                .parse()
+                .map_err(|_| wrong(element, device, "a device name"))?;
+            match target {
+                Ok(target) => ephemeral.push(BlockDeviceMapping {
+                    device_name,
+                    target,
+                }),
+                // `ami` is the device as the kernel has it, `root` what it is called: the latter has the last word.
+                Err(_) if name == "root" || root.is_none() => root = Some(device_name),
+                Err(_) => {}
+            }
         }
         Ok(BundleFacts {
             architecture,
             image_bytes: self.size,
+            stored_bytes: self.bundled_size,
+            manifest: document,
+            root,
             ephemeral,
         })
     }
@@ -152,6 +165,13 @@ impl BundleManifest {
     /// The account's AES key or vector as `key` opens it: the user's value, else EC2's.
     pub(crate) fn opened(key: &PrivateKey, user: &[u8], ec2: &[u8]) -> Option<[u8; 16]> {
         key.open(user).or_else(|| key.open(ec2))
+    }
+
+    /// Whether `key` opens the bundle.
+    #[must_use]
+    pub fn opens(&self, key: &PrivateKey) -> bool {
+        Self::opened(key, &self.user_encrypted_key, &self.ec2_encrypted_key).is_some()
+            && Self::opened(key, &self.user_encrypted_iv, &self.ec2_encrypted_iv).is_some()
     }
 
     /// Whether the signature is that of this certificate, over the elements as they stand or without the white space that tools add

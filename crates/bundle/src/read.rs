@@ -10,6 +10,7 @@ use crate::error::{BundleError, carried, hex, taken};
 use crate::keys::{Certificate, PrivateKey};
 use crate::manifest::{BundleManifest, PartRecord};
 use crate::tar;
+use crate::write::PartSink;
 
 /// Largest part, in bytes: one is held in memory until its digest is verified.
 pub const MAX_PART_BYTES: u64 = 128 * 1024 * 1024;
@@ -55,6 +56,21 @@ pub fn unbundle<S: PartSource>(
         Some(signer) => manifest.verify(signer)?,
         None => manifest.verify(&key.public())?,
     }
+    unpack(&manifest, key, source, out)?;
+    let bytes = manifest.size;
+    Ok(Unbundled { manifest, bytes })
+}
+
+/// The same of a manifest that was verified before: its signature, or its digest against that of one whose signature was.
+///
+/// # Errors
+/// What is wrong, and in which part.
+pub fn unpack<S: PartSource>(
+    manifest: &BundleManifest,
+    key: &PrivateKey,
+    source: &mut S,
+    out: &mut dyn Write,
+) -> Result<(), BundleError> {
     let aes = BundleManifest::opened(
         key,
         &manifest.user_encrypted_key,
@@ -64,15 +80,7 @@ pub fn unbundle<S: PartSource>(
     let (Some(aes), Some(iv)) = (aes, iv) else {
         return Err(BundleError::WrongKey);
     };
-    let parts = Parts {
-        source,
-        records: &manifest.parts,
-        expected: manifest.bundled_size,
-        next: 0,
-        total: 0,
-        buffer: Vec::new(),
-        at: 0,
-    };
+    let parts = Parts::new(manifest, source);
     // An archive of the image has its header and end beside it, and a sparse one the list of its pieces.
     let limit = manifest.size + manifest.size / 64 + 1024 * 1024;
     let decrypt = BufReader::with_capacity(64 * 1024, Decrypt::new(parts, &aes, &iv));
@@ -95,8 +103,31 @@ pub fn unbundle<S: PartSource>(
     if !trailing.is_empty() {
         return Err(BundleError::GzipTrailer);
     }
-    let bytes = manifest.size;
-    Ok(Unbundled { manifest, bytes })
+    Ok(())
+}
+
+/// Copies the parts of a bundle whose manifest was verified before. Each has its size and digest, or the copy fails.
+///
+/// # Errors
+/// What is wrong, and with which part.
+pub fn copy_parts<S: PartSource, K: PartSink>(
+    manifest: &BundleManifest,
+    source: &mut S,
+    sink: &mut K,
+) -> Result<(), BundleError> {
+    let mut parts = Parts::new(manifest, source);
+    for (index, record) in manifest.parts.iter().enumerate() {
+        parts.fetch(record)?;
+        let failed = |source| BundleError::PartWrite {
+            index,
+            name: record.file_name.clone(),
+            source,
+        };
+        let mut part = sink.begin(index, &record.file_name).map_err(failed)?;
+        part.write_all(&parts.buffer).map_err(failed)?;
+        sink.end(part).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// SHA-1 of what passes, up to a limit.
@@ -131,7 +162,19 @@ struct Parts<'a, S> {
     at: usize,
 }
 
-impl<S: PartSource> Parts<'_, S> {
+impl<'a, S: PartSource> Parts<'a, S> {
+    fn new(manifest: &'a BundleManifest, source: &'a mut S) -> Self {
+        Self {
+            source,
+            records: &manifest.parts,
+            expected: manifest.bundled_size,
+            next: 0,
+            total: 0,
+            buffer: Vec::new(),
+            at: 0,
+        }
+    }
+
     /// Reads and verifies the next part.
     fn fetch(&mut self, record: &PartRecord) -> Result<(), BundleError> {
         let (index, name) = (self.next, record.file_name.clone());

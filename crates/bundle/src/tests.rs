@@ -337,6 +337,41 @@ fn damaged_parts_are_named() {
 }
 
 #[test]
+fn copies_have_the_parts_that_the_manifest_says() {
+    let image = image(300_000);
+    let (bundled, mut memory) = bundled(&image);
+    let manifest = BundleManifest::from_xml(&bundled.manifest).unwrap();
+    let [user, ec2, stranger] = keys();
+    assert_eq!(
+        [user, ec2, stranger].map(|key| manifest.opens(key)),
+        [true, true, false]
+    );
+    let mut copy = Memory::default();
+    copy_parts(&manifest, &mut memory, &mut copy).unwrap();
+    assert_eq!(copy.parts, memory.parts);
+    let mut out = Vec::new();
+    unpack(&manifest, ec2, &mut copy, &mut out).unwrap();
+    assert!(out == image);
+
+    let last = memory.parts.len() - 1;
+    memory.parts[last].1[0] ^= 1;
+    let found = copy_parts(&manifest, &mut memory, &mut Memory::default());
+    assert!(matches!(found, Err(BundleError::PartDigest { index, .. }) if index == last));
+    memory.parts[last].1.push(0);
+    let found = copy_parts(&manifest, &mut memory, &mut Memory::default());
+    assert!(matches!(found, Err(BundleError::PartSize { .. })));
+    let mut full = Memory {
+        fails: Some(1),
+        ..Memory::default()
+    };
+    let found = copy_parts(&manifest, &mut copy, &mut full);
+    assert!(matches!(
+        found,
+        Err(BundleError::PartWrite { index: 1, .. })
+    ));
+}
+
+#[test]
 fn manifests_of_others_are_refused() {
     let (bundled, mut memory) = bundled(&image(1000));
     let changed = bundled

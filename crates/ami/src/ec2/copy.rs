@@ -296,6 +296,8 @@ impl State {
         image.client_token = request.client_token.clone();
         image.client_request = request.client_token.is_some().then_some(digest);
         image.bundle_bytes = source.bundle_bytes;
+        image.bundle_stored_bytes = source.bundle_stored_bytes;
+        image.bundle_manifest = source.bundle_manifest;
         image.image_location = source.image_location.clone();
 
         let mut copies = Vec::new();

@@ -343,6 +343,12 @@ pub struct Image {
     /// Bytes of the root file system image in that bundle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle_bytes: Option<u64>,
+    /// Bytes of the parts of that bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle_stored_bytes: Option<u64>,
+    /// SHA-256 of that manifest, whose signature was verified when the image was registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle_manifest: Option<Digest>,
     /// The build it is the result of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<BuildOrigin>,

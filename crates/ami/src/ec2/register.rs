@@ -3,7 +3,7 @@
 //! Source: EC2 API reference, `RegisterImage`; EC2 user guide, `creating-an-ami-ebs`, `set-ami-boot-mode`,
 //! `enable-nitrotpm-support-on-ami`, `uefi-variables`.
 
-use amiforge_types::{Arch, Hasher};
+use amiforge_types::{Arch, Digest, Hasher};
 
 use super::check::{
     Api, add_tags, ami_name, bad_value, base64_len, date, description, dry_run, missing, one_of,
@@ -77,6 +77,12 @@ pub struct BundleFacts {
     pub architecture: Arch,
     /// Bytes of the root file system image.
     pub image_bytes: u64,
+    /// Bytes of the parts.
+    pub stored_bytes: u64,
+    /// SHA-256 of the manifest: one that was changed later is not the one that was registered.
+    pub manifest: Digest,
+    /// The root device of its mapping.
+    pub root: Option<DeviceName>,
     /// Instance store volumes of its mapping, beside the root.
     pub ephemeral: Vec<BlockDeviceMapping>,
 }
@@ -150,6 +156,8 @@ impl NewImage {
             last_launched_time: None,
             image_location: None,
             bundle_bytes: None,
+            bundle_stored_bytes: None,
+            bundle_manifest: None,
             build: None,
             client_token: None,
             client_request: None,
@@ -350,7 +358,9 @@ impl State {
 
         let root = match (&plain.root, from_bundle) {
             (Some(root), _) => root.clone(),
-            (None, Some(_)) => default_root(),
+            (None, Some(_)) => bundle
+                .and_then(|b| b.root.clone())
+                .unwrap_or_else(default_root),
             (None, None) => return missing("RootDeviceName"),
         };
         let mut product_codes: Vec<String> = Vec::new();
@@ -703,6 +713,8 @@ fn bundled(image: &mut Image, location: &str, bundle: Option<&BundleFacts>) -> A
     image.root_device_type = RootDevice::InstanceStore;
     image.image_location = Some(location.to_owned());
     image.bundle_bytes = Some(bundle.image_bytes);
+    image.bundle_stored_bytes = Some(bundle.stored_bytes);
+    image.bundle_manifest = Some(bundle.manifest);
     Ok(())
 }
 

@@ -41,6 +41,9 @@ pub struct RegionSettings {
     /// The organizational units that it is in, their ARNs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub organizational_units: Vec<String>,
+    /// Certificates that bundles of the account are signed with, PEM, by their ids: the first 32 hex digits of the SHA-256 of the text.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub signing_certificates: BTreeMap<String, String>,
     /// IAM policies that launches are checked against, by name. None: everything is allowed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub policies: BTreeMap<String, String>,

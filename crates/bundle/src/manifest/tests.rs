@@ -176,21 +176,32 @@ fn manifests_that_are_refused() {
 
 #[test]
 fn facts_for_registering() {
-    let facts = manifest().facts().unwrap();
+    let facts = manifest().facts(Digest::of(b"text")).unwrap();
     assert_eq!(
         (facts.architecture, facts.image_bytes, facts.ephemeral.len()),
         (Arch::X86_64, 10, 1)
     );
+    assert_eq!(
+        (facts.stored_bytes, facts.manifest),
+        (manifest().bundled_size, Digest::of(b"text"))
+    );
     assert_eq!(facts.ephemeral[0].device_name.as_str(), "/dev/sdb");
+    assert_eq!(facts.root.unwrap().as_str(), "/dev/sda1");
     let short = BundleManifest {
         architecture: "i386".into(),
         ..manifest()
     };
-    assert!(short.facts().unwrap_err().to_string().contains("i386"));
+    assert!(
+        short
+            .facts(Digest::of(b"text"))
+            .unwrap_err()
+            .to_string()
+            .contains("i386")
+    );
     let mut odd = manifest();
     odd.mappings[1].device = "../sdb".into();
     assert!(
-        odd.facts()
+        odd.facts(Digest::of(b"text"))
             .unwrap_err()
             .to_string()
             .contains("mapping/device")

@@ -15,11 +15,11 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use amiforge_bundle::{
-    BundleManifest, BundleOptions, Bundled, Bundler, Certificate, DeviceMapping, PartSink,
-    PartSource, PrivateKey, Random, bundle, unbundle,
+    BundleManifest, BundleOptions, Bundled, Bundler, Certificate, DeviceMapping, KeyError, KeyPair,
+    PartSink, PartSource, PrivateKey, Random, bundle, certificate_pem, unbundle,
 };
 use amiforge_testkit::{Env, run, tool};
-use amiforge_types::Arch;
+use amiforge_types::{Arch, Timestamp};
 
 /// Bytes that look like chance and are the same each time.
 struct Chance(u64);
@@ -170,6 +170,85 @@ fn unhex(text: &str) -> Vec<u8> {
         .step_by(2)
         .map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap())
         .collect()
+}
+
+/// Openssl reads the key and the certificate of EC2, verifies the certificate with itself, and both are of one pair.
+#[test]
+fn openssl_verifies_the_certificate_of_a_pair() {
+    let env = Env::new();
+    let now = Timestamp {
+        secs: 1_790_000_000,
+        nanos: 0,
+    };
+    let pair = KeyPair::make("EC2 on this desk", now, &mut Chance(11)).unwrap();
+    let file = env.write("ec2.pem", pair.to_pem().unwrap().as_bytes());
+    let certificate = env.write("ec2.crt", pair.certificate_pem());
+    let out = words(
+        "openssl",
+        &["x509", "-in", text(&certificate), "-noout", "-text"],
+    );
+    for wanted in [
+        "Version: 3 (0x2)",
+        "Signature Algorithm: sha256WithRSAEncryption",
+        "Subject: CN = EC2 on this desk",
+        "Issuer: CN = EC2 on this desk",
+        "Public-Key: (2048 bit)",
+        "Key Encipherment, Certificate Sign",
+    ] {
+        assert!(out.contains(wanted), "{wanted}: {out}");
+    }
+    let dates = words(
+        "openssl",
+        &["x509", "-in", text(&certificate), "-noout", "-dates"],
+    );
+    assert_eq!(
+        dates,
+        "notBefore=Sep 21 14:13:20 2026 GMT\nnotAfter=Sep 18 14:13:20 2036 GMT"
+    );
+    let verify = [
+        "verify",
+        "-check_ss_sig",
+        "-attime",
+        "1800000000",
+        "-CAfile",
+        text(&certificate),
+        text(&certificate),
+    ];
+    assert!(words("openssl", &verify).ends_with(": OK"));
+    assert_eq!(
+        words("openssl", &["rsa", "-in", text(&file), "-noout", "-check"]),
+        "RSA key ok"
+    );
+    let of = |command: &str| {
+        words(
+            "openssl",
+            &[command, "-in", text(&file), "-noout", "-modulus"],
+        )
+    };
+    assert_eq!(of("rsa"), of("x509"));
+
+    let read = KeyPair::from_pem(&fs::read(&file).unwrap()).unwrap();
+    assert!(read.key().matches(&pair.certificate()));
+    assert_eq!(read.certificate_pem(), pair.certificate_pem());
+    // The same certificate in another form, with text around it, is the same text.
+    let der = output(
+        "openssl",
+        &["x509", "-in", text(&certificate), "-outform", "DER"],
+    );
+    let told = output("openssl", &["x509", "-in", text(&certificate), "-text"]);
+    for form in [der, told] {
+        assert_eq!(certificate_pem(&form).unwrap(), pair.certificate_pem());
+    }
+    // Neither half of another pair.
+    let other = Pair::make(&env, "other", 1024);
+    let mixed = [fs::read(&other.key).unwrap(), pair.certificate_pem().into()].concat();
+    assert!(matches!(
+        KeyPair::from_pem(&mixed),
+        Err(KeyError::OtherPair)
+    ));
+    let half = pair.to_pem().unwrap();
+    let half = &half[..half.find("-----BEGIN CERTIFICATE").unwrap()];
+    assert!(KeyPair::from_pem(half.as_bytes()).is_err());
 }
 
 #[test]

@@ -293,7 +293,7 @@ pub(crate) enum ImageWhat {
         /// The image.
         image: String,
     },
-    /// Register an image from a disk file, or from snapshots: the JSON that `aws ec2 register-image` takes.
+    /// Register an image from a disk file, a bundle, or snapshots: the JSON that `aws ec2 register-image` takes.
     Register {
         /// A file with the request.
         #[arg(long, value_name = "FILE", conflicts_with = "disk")]
@@ -301,12 +301,15 @@ pub(crate) enum ImageWhat {
         /// A disk image instead (.raw, .img, .qcow2, .vmdk, .vhd), which becomes the root's snapshot.
         #[arg(long, value_name = "FILE", requires = "name")]
         disk: Option<PathBuf>,
+        /// The manifest of a bundle instead: an instance-store image, whose files stay where they are.
+        #[arg(long, value_name = "FILE", requires = "name", conflicts_with_all = ["cli_input_json", "disk"])]
+        manifest: Option<PathBuf>,
         /// Name of the image.
         #[arg(long)]
         name: Option<String>,
-        /// How the disk boots: legacy-bios, uefi or uefi-preferred.
-        #[arg(long, default_value = "uefi-preferred")]
-        boot_mode: String,
+        /// How it boots: legacy-bios, uefi or uefi-preferred [default: of a disk uefi-preferred; of a bundle that of its instance types]
+        #[arg(long, value_name = "MODE")]
+        boot_mode: Option<String>,
         /// A tag of the image.
         #[arg(long = "tag", value_name = "K=V")]
         tags: Vec<String>,
@@ -470,15 +473,15 @@ pub(crate) enum ImageWhat {
 pub(crate) struct Bundle {
     /// The image, or a raw disk.
     pub(crate) image: String,
-    /// The user's certificate, PEM.
+    /// The user's certificate, PEM: from now on bundles that it signed can be registered.
     #[arg(long, value_name = "FILE")]
-    pub(crate) certificate: PathBuf,
+    pub(crate) certificate: Option<PathBuf>,
     /// The user's private key, PEM.
     #[arg(long, value_name = "FILE")]
-    pub(crate) private_key: PathBuf,
-    /// The certificate of EC2, PEM.
+    pub(crate) private_key: Option<PathBuf>,
+    /// The certificate of EC2 where it is to be launched, PEM [default: of EC2 here]
     #[arg(long, value_name = "FILE")]
-    pub(crate) ec2_certificate: PathBuf,
+    pub(crate) ec2_certificate: Option<PathBuf>,
     /// Names of the files begin with it.
     #[arg(long, default_value = "image")]
     pub(crate) prefix: String,
@@ -716,4 +719,13 @@ pub(crate) struct Account {
     /// Remove a policy.
     #[arg(long, value_name = "NAME")]
     pub(crate) remove_policy: Vec<String>,
+    /// A certificate that bundles of the account are signed with, PEM: they can be registered from now on.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signing_certificate: Vec<PathBuf>,
+    /// Remove such a certificate.
+    #[arg(long, value_name = "ID")]
+    pub(crate) remove_signing_certificate: Vec<String>,
+    /// Write the certificate of EC2 here: bundles that are made for it elsewhere can be launched here.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ec2_certificate: Option<PathBuf>,
 }

@@ -71,12 +71,13 @@ pub(crate) fn image(engine: &Engine, args: args::Image) -> Outcome {
         ImageWhat::Register {
             cli_input_json,
             disk,
+            manifest,
             name,
             boot_mode,
             tags: texts,
         } => {
-            let id = match (cli_input_json, disk) {
-                (Some(path), _) => {
+            let id = match (cli_input_json, disk, manifest) {
+                (Some(path), _, _) => {
                     let mut request: api::RegisterImageRequest =
                         json("--cli-input-json", &path.display().to_string())?;
                     if let Some(name) = name {
@@ -87,18 +88,32 @@ pub(crate) fn image(engine: &Engine, args: args::Image) -> Outcome {
                         .extend(tags_for(&["image"], &texts));
                     granted(engine.register_image(&place, &request), shown)?
                 }
-                (None, Some(disk)) => {
+                (None, None, Some(manifest)) => {
+                    let location = manifest.into_os_string().into_string();
+                    let request = api::RegisterImageRequest {
+                        name: name.unwrap_or_default(),
+                        virtualization_type: Some("hvm".to_owned()),
+                        boot_mode,
+                        image_location: Some(
+                            location.map_err(|_| usage("--manifest: no text".to_owned()))?,
+                        ),
+                        tag_specifications: tags_for(&["image"], &texts),
+                        ..Default::default()
+                    };
+                    granted(engine.register_image(&place, &request), shown)?
+                }
+                (None, Some(disk), _) => {
                     let request = ec2::RegisterDisk {
                         disk,
                         name: name.unwrap_or_default(),
-                        boot_mode,
+                        boot_mode: boot_mode.unwrap_or_else(|| "uefi-preferred".to_owned()),
                         tags: tags(&texts),
                     };
                     granted(engine.register_disk(&place, &request), shown)?
                 }
-                (None, None) => {
+                (None, None, None) => {
                     return Err(usage(
-                        "say what to register: --cli-input-json or --disk".to_owned(),
+                        "say what to register: --disk, --manifest or --cli-input-json".to_owned(),
                     ));
                 }
             };

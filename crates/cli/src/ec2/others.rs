@@ -328,7 +328,14 @@ pub(crate) fn account(engine: &Engine, args: args::Account) -> Outcome {
         organizational_units: args.organizational_unit,
         add_policies: args.policy,
         remove_policies: args.remove_policy,
+        add_signers: args.signing_certificate,
+        remove_signers: args.remove_signing_certificate,
     };
+    if let Some(file) = args.ec2_certificate
+        && !args.place.dry_run
+    {
+        engine.write_ec2_certificate(&place, &file)?;
+    }
     if let Some(settings) = granted(engine.account_settings(&place, &change), &args.place)? {
         print_json(&settings)?;
     }

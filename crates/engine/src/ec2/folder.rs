@@ -5,6 +5,7 @@
 //!                          control.sock  where its process takes orders
 //!                          console.log   what the guest wrote to its serial line
 //!                          process.log   what its process and QEMU said
+//!                          root.raw      the root of an instance that was launched from a bundle
 //!                          …             sockets, UEFI variables, instance store volumes
 //! ```
 
@@ -29,6 +30,8 @@ pub(super) const PROCESS_LOG: &str = "process.log";
 const LAST_WORDS: u64 = 64 << 10;
 /// Bytes of that log before a start begins a new one, beside which one old one is kept.
 pub(super) const PROCESS_LOG_MAX: u64 = 1 << 20;
+/// Name of the root, of an instance-store instance.
+pub(super) const ROOT: &str = "root.raw";
 /// Name of the picture of the screen.
 pub(super) const SCREEN: &str = "screen.png";
 

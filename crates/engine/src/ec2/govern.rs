@@ -18,9 +18,11 @@ use amiforge_ami::ec2::{
     ImageRequest, RegionSettings, RunInstances, RunInstancesRequest, State, Tags,
 };
 use amiforge_ami::{BlockDeviceMapping, EbsVolume, ImageId};
+use amiforge_bundle::certificate_pem;
 use amiforge_types::{Diagnostics, Timestamp};
 use serde::Serialize;
 
+use super::bundle::{add_signer, read};
 use super::desk::{Now, Place, refusal};
 use super::images::tags_for;
 use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
@@ -113,6 +115,10 @@ pub struct AccountChange {
     pub add_policies: Vec<PathBuf>,
     /// Names of policies that go.
     pub remove_policies: Vec<String>,
+    /// Certificates that bundles are signed with.
+    pub add_signers: Vec<PathBuf>,
+    /// Ids of such certificates that go.
+    pub remove_signers: Vec<String>,
 }
 
 fn policy(path: &Path) -> Result<(String, Policy), EngineError> {
@@ -467,7 +473,7 @@ impl Engine {
         let bundles: BTreeMap<ImageId, u64> = state
             .images
             .values()
-            .filter_map(|i| Some((i.image_id.clone(), i.bundle_bytes?)))
+            .filter_map(|i| Some((i.image_id.clone(), i.bundle_stored_bytes?)))
             .collect();
         let query = CostQuery {
             images: (!images.is_empty()).then_some(&wanted),
@@ -509,6 +515,13 @@ impl Engine {
                 .file_name()
                 .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
             policies.push((name, policy(path)?.0));
+        }
+        let mut signers = Vec::new();
+        for path in &change.add_signers {
+            let pem = certificate_pem(&read(path)?);
+            signers.push(pem.or_fail(ErrorKind::Invalid, || {
+                format!("{} cannot be used", path.display())
+            })?);
         }
         let desk = self.desk(place)?;
         let caller = &desk.caller;
@@ -553,6 +566,12 @@ impl Engine {
             for name in &change.remove_policies {
                 settings.policies.remove(name);
             }
+            for pem in signers {
+                add_signer(&mut settings, pem);
+            }
+            for id in &change.remove_signers {
+                settings.signing_certificates.remove(id);
+            }
             if settings == RegionSettings::default() {
                 state.settings.remove(&at);
             } else {
@@ -560,5 +579,14 @@ impl Engine {
             }
             Ok(settings)
         })
+    }
+
+    /// Writes the certificate of EC2 here, PEM: bundles that are to be launched here are made for it.
+    pub fn write_ec2_certificate(&self, place: &Place, out: &Path) -> Result<(), EngineError> {
+        let pair = self.desk(place)?.ec2_pair()?;
+        amiforge_store::write_atomic(out, pair.certificate_pem().as_bytes())
+            .or_fail(ErrorKind::Failed, || {
+                format!("cannot write {}", out.display())
+            })
     }
 }

@@ -6,7 +6,7 @@ use amiforge_ami::ec2::{
     CopyImageRequest, CreateTagsRequest, DeleteTag, DeleteTagsRequest, DeprecateImageRequest,
     DeregisterImageRequest, DescribeImagesRequest, DescribeImagesResult, EbsRequest, Effects as _,
     Image, ImageRequest, ImageState, LaunchPermission, LaunchPermissionRequest, MappingRequest,
-    ModifySnapshotRequest, ProtectImageRequest, Region, RegisterImageRequest, Snapshot,
+    ModifySnapshotRequest, ProtectImageRequest, Region, RegisterImageRequest, RootDevice, Snapshot,
     SnapshotContent, SnapshotPermission, StateReason, Tag, Tags, VolumePermissionChanges,
     VolumePermissionRequest,
 };
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::control::Order;
 use super::desk::{Desk, Now, Place, broken, refusal};
+use super::instance_store::location;
 use crate::diskfiles::OutputRequest;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::look::open_disk;
@@ -237,20 +238,21 @@ impl Engine {
         Ok(value)
     }
 
-    /// Registers an image from snapshots.
+    /// Registers an image from snapshots, or of a bundle.
     pub fn register_image(
         &self,
         place: &Place,
         request: &RegisterImageRequest,
     ) -> Result<ImageId, EngineError> {
         let desk = self.desk(place)?;
-        let facts = request
-            .image_location
-            .as_deref()
-            .map(|path| desk.bundle_facts(Path::new(path)))
-            .transpose()?;
+        let mut request = request.clone();
+        let mut facts = None;
+        if let Some(path) = &mut request.image_location {
+            *path = location(path)?;
+            facts = Some(desk.bundle_facts(Path::new(path))?);
+        }
         desk.transact(|state, fx| {
-            Ok(state.register_image(&desk.caller, request, facts.as_ref(), fx)?)
+            Ok(state.register_image(&desk.caller, &request, facts.as_ref(), fx)?)
         })
     }
 
@@ -371,12 +373,11 @@ impl Engine {
                 desk.encrypt_anew(&hold, from, &copy.to, encryption)
             })
             .collect();
-        let location = match &copied.bundle {
-            Some(_) => Some(desk.copy_bundle(&copied)?),
-            None => None,
-        };
-        match filled {
-            Ok(contents) => {
+        let bundle = copied.bundle.as_ref();
+        let bundle = bundle.map(|_| desk.copy_bundle(&hold, &copied.image_id));
+        let done = filled.and_then(|contents| Ok((contents, bundle.transpose()?)));
+        match done {
+            Ok((contents, location)) => {
                 desk.transact(|state, fx| {
                     Ok(state.complete_image(
                         &copied.image_id,
@@ -388,8 +389,12 @@ impl Engine {
                 Ok(copied.image_id)
             }
             Err(error) => {
+                let code = match copied.bundle {
+                    Some(_) => "Client.InvalidManifest",
+                    None => "Client.InvalidKey",
+                };
                 let reason = StateReason {
-                    code: "Client.InvalidKey".to_owned(),
+                    code: code.to_owned(),
                     message: error.with_causes(),
                 };
                 desk.transact(|state, _| Ok(state.fail_image(&copied.image_id, reason)?))?;
@@ -411,13 +416,17 @@ impl Engine {
             delete_associated_snapshots: snapshots,
             ..Default::default()
         };
+        let of_bundle = desk
+            .image(&request.image_id)
+            .is_ok_and(|i| i.root_device_type == RootDevice::InstanceStore);
         let done =
             desk.transact(|state, fx| Ok(state.deregister_image(&desk.caller, &request, fx)?))?;
         // The build of this id is not in lists any more, either; its folder stays.
         desk.store
             .remove_image(request.image_id.as_str())
             .or_fail(ErrorKind::Failed, || "the catalog".to_owned())?;
-        if snapshots {
+        // A copy of a bundle is nobody's any more; one that its owner has stays.
+        if snapshots || of_bundle {
             desk.collect();
         }
         let results = done.delete_snapshot_results.iter();
@@ -630,6 +639,12 @@ impl Engine {
         let state = desk.read()?;
         let mut written = Vec::new();
         let mut disks = Vec::new();
+        if image.root_device_type == RootDevice::InstanceStore {
+            let root = desk.root_of(&image, out)?;
+            desk.no_dry_run()?;
+            self.write_disk(root, &OutputRequest::plain(out))?;
+            written.push(out.to_owned());
+        }
         for mapping in &image.block_device_mappings {
             let MappingTarget::Ebs(ebs) = &mapping.target else {
                 continue;

@@ -12,6 +12,7 @@ mod desk;
 mod folder;
 mod govern;
 mod images;
+mod instance_store;
 mod instances;
 mod keys;
 mod run;

@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use amiforge_ami::InstanceId;
@@ -182,8 +181,8 @@ impl Desk<'_> {
     }
 
     fn make_volumes(&self, hold: &Hold, launch: &Launch) -> Result<(), EngineError> {
-        if let Some(bundle) = &launch.bundle {
-            return self.make_root_of_bundle(hold, launch, Path::new(bundle));
+        if launch.bundle.is_some() {
+            self.make_root_of_bundle(hold, &launch.instance_id)?;
         }
         launch
             .volumes

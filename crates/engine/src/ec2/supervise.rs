@@ -19,7 +19,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use amiforge_ami::ec2::{Instance, InstanceState, Leftovers};
+use amiforge_ami::ec2::{Instance, InstanceState, Leftovers, RootDevice};
 use amiforge_ami::{InstanceId, VolumeId};
 use amiforge_store::ec2::VolumeFile;
 use amiforge_types::GIB;
@@ -34,7 +34,7 @@ use serde_json::{Value, json};
 use super::control::{Order, Ordered, listen};
 use super::create::{Filled, fill};
 use super::desk::{Desk, Place, broken};
-use super::folder::{CONSOLE, SCREEN};
+use super::folder::{CONSOLE, ROOT, SCREEN};
 use super::instances::EndRequest;
 use super::run::Started;
 use crate::error::{Contextual, EngineError, ErrorKind};
@@ -159,6 +159,13 @@ impl Engine {
         let mut volumes = Vec::new();
         let mut servers = Vec::new();
         let mut disks = Vec::new();
+        if instance.root_device_type == RootDevice::InstanceStore {
+            disks.push(InstanceDisk {
+                serial: store_serial(&id, "root"),
+                boot_index: Some(0),
+                source: DiskSource::Raw(folder.path().join(ROOT)),
+            });
+        }
         for (number, attached) in instance.volumes.iter().enumerate() {
             let volume = Arc::new(desk.ec2.open_volume(&attached.volume_id).map_err(broken)?);
             let socket = format!("volume{number}.sock");
@@ -179,13 +186,7 @@ impl Engine {
             make_ephemeral(&file, u64::from(ephemeral.size) * GIB)
                 .or_fail(ErrorKind::Failed, context)?;
             disks.push(InstanceDisk {
-                serial: format!(
-                    "AWS{:.17}",
-                    amiforge_types::Digest::of(
-                        format!("{id}{}", ephemeral.virtual_name).as_bytes()
-                    )
-                    .hex()
-                ),
+                serial: store_serial(&id, &ephemeral.virtual_name.to_string()),
                 boot_index: None,
                 source: DiskSource::Raw(file),
             });
@@ -274,6 +275,12 @@ fn bind(name: &str) -> io::Result<UnixListener> {
         _ => {}
     }
     UnixListener::bind(name)
+}
+
+/// The serial number of an instance store volume, as EC2 has them.
+fn store_serial(id: &InstanceId, name: &str) -> String {
+    let digest = amiforge_types::Digest::of(format!("{id}{name}").as_bytes());
+    format!("AWS{:.17}", digest.hex())
 }
 
 /// An instance store volume keeps its content over a reboot, and loses it when the instance stops.

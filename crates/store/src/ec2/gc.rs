@@ -31,6 +31,8 @@ pub struct Collected {
     pub maps: u64,
     /// Folders of volumes that no record named.
     pub volumes: u64,
+    /// Folders of bundles that no image named.
+    pub bundles: u64,
     /// Data keys that no record named.
     pub data_keys: u64,
     /// Bytes that the disk got back.
@@ -65,8 +67,8 @@ struct Live {
 }
 
 impl Ec2 {
-    /// Removes what no record needs: blocks of no map, maps of no snapshot or volume, folders of no volume, data keys of
-    /// neither. Whatever a record in the recycle bin names stays, and so do maps that are being read and volumes that are open.
+    /// Removes what no record needs: blocks of no map, maps of no snapshot or volume, folders of no volume, bundles of no image, data
+    /// keys of neither. Whatever a record in the recycle bin names stays, and so do maps that are being read and volumes that are open.
     /// `None`, and nothing done, while somebody makes something ([`Ec2::hold`]).
     ///
     /// # Errors
@@ -98,6 +100,7 @@ impl Ec2 {
             let addresses = self.live_addresses(&live)?;
             // What needs no change of the database goes first: on a full disk this makes the room that the change needs.
             self.remove(dead_volumes, dead_maps, &mut done)?;
+            self.remove_bundles(self.dead_bundles(&state)?, &mut done)?;
             let slots = self.slots(transaction).map_err(self.db().error("read"))?;
             self.sweep_packs(&slots, &mut done)?;
             done.blocks = forget_blocks(transaction, &addresses).map_err(&fail)?;
@@ -131,6 +134,18 @@ impl Ec2 {
             done.bytes += disk_bytes(&path);
             done.maps += 1;
             std::fs::remove_file(&path).map_err(Ec2Error::io("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Removes bundles that no record names. Nobody reads them: whoever does holds.
+    fn remove_bundles(&self, dead: Vec<PathBuf>, done: &mut Collected) -> Result<(), Ec2Error> {
+        for path in dead {
+            let gone = self.temp_path("bundle");
+            fs_err::rename(&path, &gone).map_err(Ec2Error::io("remove", &path))?;
+            done.bytes += bytes_below(&gone);
+            done.bundles += 1;
+            std::fs::remove_dir_all(&gone).map_err(Ec2Error::io("remove", &gone))?;
         }
         Ok(())
     }

@@ -10,6 +10,8 @@
 //! end  32  SHA-256 of all before: a damaged file is not taken for a wrong key
 //! ```
 //!
+//! `keys/ec2.pem` is the key pair of EC2, which bundles of instance-store images are sealed for, as text.
+//!
 //! A data key is wrapped under the newest material of a key with AES-256-GCM; associated data: `"amiforge data key 1"`, a zero byte, the key
 //! id (36 bytes), the data key id (32 bytes), the version (4 bytes, little-endian).
 
@@ -29,6 +31,10 @@ const MAGIC: &[u8; 8] = b"AMIFKEYS";
 const VERSION: u32 = 1;
 const MAX_VERSIONS: usize = 4096;
 const HEADER: usize = 16;
+/// Name of the file of EC2's key pair; no key id is like it.
+const EC2_PAIR: &str = "ec2.pem";
+/// Most bytes of that file.
+const MAX_PAIR: u64 = 64 << 10;
 
 /// The key store: material of keys, 32 bytes for each version, which never leaves it.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +126,26 @@ impl Keys<'_> {
             std::fs::remove_file(&gone)
         };
         wipe().map_err(Ec2Error::io("overwrite", &gone))
+    }
+
+    /// The key pair of EC2, which bundles are sealed for, as it was kept; `None` while there is none.
+    pub fn ec2_pair(&self) -> Result<Option<Zeroizing<Vec<u8>>>, Ec2Error> {
+        let path = self.ec2.dir("keys").join(EC2_PAIR);
+        Ok(read_limited(&path, MAX_PAIR)?.map(Zeroizing::new))
+    }
+
+    /// Keeps a key pair of EC2, unless there is one. Gives the one that is kept.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn keep_ec2_pair(&self, pair: &[u8]) -> Result<Zeroizing<Vec<u8>>, Ec2Error> {
+        let _lock = self.lock()?;
+        if let Some(there) = self.ec2_pair()? {
+            return Ok(there);
+        }
+        let path = self.ec2.dir("keys").join(EC2_PAIR);
+        write_private(self.ec2.session().dir(), &path, pair)?;
+        Ok(Zeroizing::new(pair.to_vec()))
     }
 
     fn path(&self, key: &KeyId) -> PathBuf {

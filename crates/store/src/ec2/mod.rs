@@ -6,6 +6,8 @@
 //! ec2/maps/<digest>       block maps: what a snapshot consists of
 //! ec2/volumes/<volume>/   volume.json, data-<n>, mask-<n>: what was written over a map
 //! ec2/keys/<key id>       key material
+//! ec2/keys/ec2.pem        the key that bundles are sealed for, and its certificate
+//! ec2/bundles/<image>/    copies of bundles
 //! ec2/hold.lock           shared: something is being made; exclusive: garbage is collected
 //! ```
 //!
@@ -14,6 +16,7 @@
 //! Whatever makes something that a record will name (a map, a volume, a data key) takes a [`Hold`] and drops it when the
 //! record is written: until then the collection of garbage waits.
 
+mod bundles;
 mod crypt;
 mod db;
 mod error;
@@ -33,6 +36,7 @@ use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 
+pub use bundles::NewBundle;
 pub use crypt::{DataKey, random_u128};
 pub use error::Ec2Error;
 pub use gc::{Collected, Usage};
@@ -82,7 +86,7 @@ impl Store {
     /// [`Ec2Error::Version`] for one of a newer release.
     pub fn ec2(&self) -> Result<Ec2, Ec2Error> {
         let root = self.root.join("ec2");
-        for dir in ["", "packs", "maps", "volumes", "keys"] {
+        for dir in ["", "packs", "maps", "volumes", "keys", "bundles"] {
             make_private(&root.join(dir))?;
         }
         for lock in ["hold.lock", "keys.lock"] {

@@ -249,6 +249,9 @@ impl World {
         let facts = BundleFacts {
             architecture: amiforge_types::Arch::X86_64,
             image_bytes: bytes,
+            stored_bytes: 4096,
+            manifest: amiforge_types::Digest::of(b"manifest"),
+            root: None,
             ephemeral: Vec::new(),
         };
         let id = self

@@ -689,6 +689,12 @@ fn the_copy_of_a_bundle_waits_for_its_files() {
         (copy.location().as_str(), copy.bundle_bytes),
         ("/srv/copies/image.manifest.xml", Some(1 << 30))
     );
+    let source = w.record(&id);
+    assert_eq!(
+        (copy.bundle_stored_bytes, copy.bundle_manifest),
+        (Some(4096), source.bundle_manifest)
+    );
+    assert!(source.bundle_manifest.is_some());
     good(&w);
 }
 

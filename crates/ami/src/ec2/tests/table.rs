@@ -516,6 +516,9 @@ fn registering() {
                 let facts = BundleFacts {
                     architecture: amiforge_types::Arch::Arm64,
                     image_bytes: 1,
+                    stored_bytes: 4096,
+                    manifest: amiforge_types::Digest::of(b"manifest"),
+                    root: None,
                     ephemeral: Vec::new(),
                 };
                 done(w.s.register_image(&w.a.clone(), &request, Some(&facts), &mut w.fx))

@@ -4,7 +4,7 @@ use amiforge_testkit::finish;
 
 use super::Cloud;
 
-fn kill(pid: i32) {
+pub(super) fn kill(pid: i32) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }

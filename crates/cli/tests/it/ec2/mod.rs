@@ -2,6 +2,7 @@
 //! What an operating system has to say to it is in [`story`].
 
 mod answers;
+mod bundles;
 mod keys;
 mod lost;
 mod owners;

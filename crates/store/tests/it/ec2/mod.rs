@@ -6,6 +6,7 @@
 )]
 
 mod blocks;
+mod bundles;
 mod crash;
 mod hostile;
 mod keys;
