@@ -12,10 +12,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
-use crate::util::{Missing, cargo, find_program, root, run as run_shown, step, target_dir};
+use crate::util::{
+    Missing, cargo, find_program, output, root, run as run_shown, show, step, target_dir,
+};
 
 /// LLVM's coverage as libFuzzer reads it, and every check that a debug build has.
 const FLAGS: &[&str] = &[
@@ -63,14 +68,29 @@ pub(crate) fn run(only: Option<&str>, seconds: u32) -> Result<()> {
                 .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}")),
         )
     })?;
-    let mut failed = Vec::new();
-    for name in targets.iter().filter(|t| only.is_none_or(|o| o == *t)) {
-        let program = build.join(TRIPLE).join("release").join(name);
-        if let Err(error) = step(name, || one(&program, name, seconds)) {
-            eprintln!("{name}: {error:#}");
-            failed.push(name.as_str());
+    let wanted: Vec<&String> = targets
+        .iter()
+        .filter(|t| only.is_none_or(|o| o == *t))
+        .collect();
+    // A target has one thread: as many at a time as there are processors.
+    let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..workers.min(wanted.len()) {
+            scope.spawn(|| {
+                while let Some(name) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let program = build.join(TRIPLE).join("release").join(name);
+                    if let Err(error) = one(&program, name, seconds) {
+                        eprintln!("{name}: {error:#}");
+                        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                        failed.push(name.as_str());
+                    }
+                }
+            });
         }
-    }
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !failed.is_empty() {
         bail!("fuzz targets that failed: {}", failed.join(", "));
     }
@@ -102,7 +122,20 @@ fn one(program: &Path, name: &str, seconds: u32) -> Result<()> {
     } else {
         command.arg(format!("-max_total_time={seconds}"));
     }
-    run_shown(&mut command).with_context(|| {
+    let start = Instant::now();
+    let done = output(&mut command)?;
+    // In one piece, as others run beside it.
+    let said = [done.stdout, done.stderr].concat();
+    eprintln!(
+        "== {name}: {}, {:.1} s\n{}",
+        done.status,
+        start.elapsed().as_secs_f64(),
+        String::from_utf8_lossy(&said).trim_end()
+    );
+    if done.status.success() {
+        return Ok(());
+    }
+    Err(anyhow!("`{}` failed: {}", show(&command), done.status)).with_context(|| {
         format!(
             "the input is in {}; mended, it belongs into fuzz/regressions/{name}",
             found.display()
