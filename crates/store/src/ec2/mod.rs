@@ -8,6 +8,7 @@
 //! ec2/keys/<key id>       key material
 //! ec2/keys/ec2.pem        the key that bundles are sealed for, and its certificate
 //! ec2/bundles/<image>/    copies of bundles
+//! ec2/making/<id>         locked by who makes an image or snapshot
 //! ec2/hold.lock           shared: something is being made; exclusive: garbage is collected
 //! ```
 //!
@@ -24,6 +25,7 @@ mod files;
 mod gc;
 mod import;
 mod keys;
+mod making;
 mod map;
 mod pack;
 mod reader;
@@ -42,6 +44,7 @@ pub use error::Ec2Error;
 pub use gc::{Collected, Usage};
 pub use import::MapInfo;
 pub use keys::Keys;
+pub use making::Making;
 pub use map::BlockMap;
 pub use reader::{Check, SnapshotReader};
 pub use volume::{VolumeBase, VolumeFile, VolumeInfo, VolumePoint, VolumeSnapshot};
@@ -86,7 +89,7 @@ impl Store {
     /// [`Ec2Error::Version`] for one of a newer release.
     pub fn ec2(&self) -> Result<Ec2, Ec2Error> {
         let root = self.root.join("ec2");
-        for dir in ["", "packs", "maps", "volumes", "keys", "bundles"] {
+        for dir in ["", "packs", "maps", "volumes", "keys", "bundles", "making"] {
             make_private(&root.join(dir))?;
         }
         for lock in ["hold.lock", "keys.lock"] {

@@ -7,7 +7,7 @@ use amiforge_testkit::{finish, run, tool};
 use amiforge_vm::TinyEnding;
 use serde_json::json;
 
-use super::lost::kill;
+use super::kill;
 use super::{Cloud, SECRET};
 
 /// Makes a key and its certificate; gives the options that name them.
