@@ -303,6 +303,12 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
+fn target_of(out: &Path) -> Result<PathBuf, EngineError> {
+    crate::files::target(out).or_fail(ErrorKind::Failed, || {
+        format!("cannot write {}", out.display())
+    })
+}
+
 /// A temporary file in the folder of its final place. It goes with an error, and when the process is
 /// interrupted.
 pub(crate) struct Beside<'e> {
@@ -314,12 +320,14 @@ pub(crate) struct Beside<'e> {
 impl<'e> Beside<'e> {
     pub(crate) fn new(out: &Path, engine: &'e Engine) -> Result<Self, EngineError> {
         use std::os::unix::fs::PermissionsExt;
+        let target = target_of(out)?;
+        let folder = folder_of(&target);
         let file = tempfile::Builder::new()
             .prefix(".amiforge-")
             .permissions(std::fs::Permissions::from_mode(0o644))
-            .tempfile_in(folder_of(out))
+            .tempfile_in(folder)
             .or_fail(ErrorKind::Failed, || {
-                format!("cannot write to {}", folder_of(out).display())
+                format!("cannot write to {}", folder.display())
             })?;
         let watched = file.path().to_owned();
         engine.interruption().watch(&watched);
@@ -342,6 +350,7 @@ impl<'e> Beside<'e> {
 
     /// Brings the data to the disk, then gives the file its name.
     pub(crate) fn persist(self, out: &Path) -> Result<(), EngineError> {
+        let out = &target_of(out)?;
         let context = || format!("cannot write {}", out.display());
         let Self {
             file,

@@ -42,6 +42,30 @@ impl FileError {
     }
 }
 
+/// Where a file that the user names is written: there, or where a link leads. What is no regular file is not replaced.
+pub(crate) fn target(path: &Path) -> Result<PathBuf, FileError> {
+    let io = |source| FileError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let found = match std::fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(path.to_owned()),
+        found => found.map_err(io)?,
+    };
+    let (path, found) = if found.is_symlink() {
+        let end = std::fs::canonicalize(path).map_err(io)?;
+        let found = std::fs::metadata(&end).map_err(io)?;
+        (end, found)
+    } else {
+        (path.to_owned(), found)
+    };
+    if found.is_file() {
+        Ok(path)
+    } else {
+        Err(FileError::NotAFile(path))
+    }
+}
+
 /// The bytes of a regular file of at most `limit` bytes.
 pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let io = |source| FileError::Io {

@@ -248,6 +248,12 @@ impl RunInstancesRequest {
                 "A private address and forwarded ports can be given for one instance only.",
             );
         }
+        if self.ports.iter().any(|p| p.host == 0 || p.guest == 0) {
+            return refuse(
+                ErrorCode::InvalidParameterValue,
+                "Ports are numbers from 1 to 65535.",
+            );
+        }
         let mut hosts = BTreeSet::new();
         if let Some(twice) = self.ports.iter().find(|p| !hosts.insert(p.host)) {
             return refuse(

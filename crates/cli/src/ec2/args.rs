@@ -82,7 +82,7 @@ pub(crate) struct Run {
     /// Lead a port of this host, on 127.0.0.1, into the instance; one to port 22 is always there.
     #[arg(long = "port", value_name = "HOST:GUEST")]
     pub(crate) ports: Vec<String>,
-    /// No way out to other hosts.
+    /// No way out: else it reaches what this host does, services on the host's own 127.0.0.1 among them.
     #[arg(long)]
     pub(crate) isolated: bool,
     /// Whether requests for metadata need a session token [default: as the image says]

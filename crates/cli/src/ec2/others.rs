@@ -201,6 +201,8 @@ pub(crate) fn key(engine: &Engine, args: args::Key) -> Outcome {
                 .map(|k| {
                     let material = if k.material {
                         format!("version {}", k.key.version)
+                    } else if let Some(problem) = &k.problem {
+                        cell(&format!("DAMAGED: {problem}"))
                     } else {
                         "MISSING".to_owned()
                     };

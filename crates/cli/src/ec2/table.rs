@@ -10,8 +10,14 @@ pub(super) fn cell(value: &str) -> String {
     }
     value
         .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
+        .map(|c| if misleads(c) { '?' } else { c })
         .collect()
+}
+
+/// Control characters, and those that turn the direction of text (Unicode Standard Annex #9), so that a row reads as another one.
+fn misleads(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{200E}' | '\u{200F}' | '\u{061C}')
 }
 
 /// Prints rows below a head; nothing when there are none.

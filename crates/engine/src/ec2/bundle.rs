@@ -345,6 +345,7 @@ impl Engine {
                 .unwrap_or(Path::new("."))
                 .to_owned()
         };
+        let out = &crate::files::target(out).or_fail(ErrorKind::Failed, context)?;
         let temp =
             tempfile::NamedTempFile::new_in(parent(out)).or_fail(ErrorKind::Failed, context)?;
         let folder = parent(manifest);

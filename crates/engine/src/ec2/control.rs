@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use amiforge_ami::{ImageId, SnapshotId};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The socket in the folder of an instance.
 const SOCKET: &str = "control.sock";
@@ -59,6 +59,21 @@ pub(super) enum Order {
     Screen,
     /// The tags in the metadata are those of the record now.
     Tags,
+}
+
+impl Order {
+    /// How long an answer may take; `None` for what takes as long as there are blocks to store.
+    fn patience(&self) -> Option<Duration> {
+        let more = Duration::from_secs(60);
+        match self {
+            Self::End { force: true, .. } => Some(Duration::from_secs(30)),
+            Self::End { seconds, .. } | Self::Reboot { seconds, .. } => {
+                Some(Duration::from_secs(*seconds).saturating_add(more))
+            }
+            Self::Screen | Self::Tags => Some(more),
+            _ => None,
+        }
+    }
 }
 
 /// What it answers.
@@ -161,9 +176,32 @@ pub(super) fn connect(folder: &Path, name: &str) -> io::Result<UnixStream> {
 /// When nobody listens there, or the process ends before it has answered.
 pub(super) fn ask(folder: &Path, order: &Order) -> io::Result<Answer> {
     let mut stream = connect(folder, SOCKET)?;
+    stream.set_read_timeout(order.patience())?;
     let mut line = serde_json::to_vec(order)?;
     line.push(b'\n');
     stream.write_all(&line)?;
-    let line = read_line(&stream)?;
+    let line = match read_line(&stream) {
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+            ) =>
+        {
+            if !matches!(order, Order::End { force: true, .. }) {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "its process does not answer: `amiforge instance stop --force` ends it",
+                ));
+            }
+            // Whoever listens there has the folder's lock; its machine goes with it.
+            let process = rustix::net::sockopt::socket_peercred(&stream)?.pid;
+            rustix::process::kill_process(process, rustix::process::Signal::KILL)?;
+            return Ok(Answer {
+                problem: None,
+                result: json!({ "notShutDown": "its process did not answer, and was ended" }),
+            });
+        }
+        line => line?,
+    };
     Ok(serde_json::from_slice(&line)?)
 }

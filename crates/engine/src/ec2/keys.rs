@@ -3,7 +3,7 @@
 use amiforge_ami::ec2::{AccountId, Key, KeyId};
 use serde::Serialize;
 
-use super::desk::{Place, broken};
+use super::desk::Place;
 use crate::error::{EngineError, ErrorKind};
 use crate::settings::Engine;
 
@@ -41,6 +41,9 @@ pub struct KeyReport {
     pub key: Key,
     /// False when its material is not in the key store: nothing that it encrypts can be read.
     pub material: bool,
+    /// What is wrong with its file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 impl Engine {
@@ -55,7 +58,10 @@ impl Engine {
                     || key.grants.iter().any(|g| g.grantee == caller.account))
         });
         seen.map(|key| {
-            let versions = desk.ec2.keys().versions(&key.key_id).map_err(broken)?;
+            let (versions, problem) = match desk.ec2.keys().versions(&key.key_id) {
+                Ok(versions) => (versions, None),
+                Err(error) => (None, Some(crate::error::chain(&error))),
+            };
             Ok(KeyReport {
                 id: key.key_id.clone(),
                 arn: format!(
@@ -64,6 +70,7 @@ impl Engine {
                 ),
                 material: versions.is_some_and(|n| n >= key.version),
                 key: key.clone(),
+                problem,
             })
         })
         .collect()

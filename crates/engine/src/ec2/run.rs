@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -62,20 +63,30 @@ impl Engine {
         wanted.image_id = desk.image_id(&request.image)?;
         // What is made for a launch is not collected before a record names it.
         let hold = desk.ec2.hold().map_err(broken)?;
-        let (run, locks) = desk.transact(|state, fx| {
+        let mut claimed = Vec::new();
+        let begun = desk.transact(|state, fx| {
             let run = state.run_instances(&desk.caller, &wanted, fx)?;
             if !run.repeated {
                 super::govern::enforce(state, &desk.caller, &run, fx.now())?;
             }
             let mut locks = Vec::new();
-            // What is only tried leaves nothing, not even a folder.
-            let real = !run.repeated && !desk.dry_run;
-            for launch in run.launches.iter().filter(|_| real) {
-                locks.push(desk.claim(&launch.instance_id)?);
+            for launch in run.launches.iter().filter(|_| !run.repeated) {
+                // What is only tried leaves nothing, not even a folder.
+                if !desk.dry_run {
+                    claimed.push(launch.instance_id.clone());
+                    locks.push(desk.claim(&launch.instance_id)?);
+                }
                 choose_ports(state, &launch.instance_id)?;
             }
             Ok((run, locks))
-        })?;
+        });
+        if begun.is_err() {
+            for id in &claimed {
+                // There is no such instance.
+                let _ = desk.folder(id).remove();
+            }
+        }
+        let (run, locks) = begun?;
         for device in &run.ignored {
             self.warn(format!(
                 "{device}: the instance type has no such instance store volume"
@@ -280,6 +291,7 @@ impl Desk<'_> {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
+            .mode(0o600)
             .open(&path)
             .or_fail(ErrorKind::Failed, context)?;
         let mut command = Command::new("/proc/self/exe");

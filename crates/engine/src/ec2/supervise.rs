@@ -206,11 +206,16 @@ impl Engine {
         let imds =
             ImdsServer::start(listener, service.clone()).or_fail(ErrorKind::Failed, context)?;
         let program = std::fs::read_link("/proc/self/exe").or_fail(ErrorKind::Failed, context)?;
-        let relay = vec![
-            program.display().to_string(),
-            IMDS_RELAY_ARG.to_owned(),
-            IMDS_SOCKET.to_owned(),
-        ];
+        let program = program.into_os_string().into_string().map_err(|path| {
+            EngineError::new(
+                ErrorKind::Failed,
+                format!(
+                    "{}: QEMU cannot start a program whose path is not UTF-8",
+                    path.display()
+                ),
+            )
+        })?;
+        let relay = vec![program, IMDS_RELAY_ARG.to_owned(), IMDS_SOCKET.to_owned()];
         let private_ip = instance
             .private_ip
             .parse()

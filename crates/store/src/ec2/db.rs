@@ -65,10 +65,37 @@ impl Db {
         let mut connection = db.connect()?;
         let version = db.version(&connection)?;
         if version == 0 {
+            db.refuse_lost()?;
             db.make_tables(&mut connection)?;
         }
         db.give_back(connection);
         Ok(db)
+    }
+
+    /// A database without tables is a new one only where there is nothing yet: beside blocks, volumes or keys it was lost, and a
+    /// collection of garbage would take all of them for dead.
+    fn refuse_lost(&self) -> Result<(), Ec2Error> {
+        let root = self.path.parent().unwrap_or(Path::new("."));
+        for name in ["packs", "maps", "volumes", "keys", "bundles"] {
+            let dir = root.join(name);
+            let mut entries = match std::fs::read_dir(&dir) {
+                Ok(entries) => entries,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(Ec2Error::io("list", dir)(e)),
+            };
+            // Another process may have made the tables meanwhile, and what comes with them.
+            if entries.next().is_some() && self.version(&self.connect()?)? == 0 {
+                return Err(Ec2Error::damaged(
+                    &self.path,
+                    format!(
+                        "it is empty or was lost, while {} is not: bring it back from a copy, or move {} away to begin anew",
+                        dir.display(),
+                        root.display()
+                    ),
+                ));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -108,7 +135,7 @@ impl Db {
         }
         Err(Ec2Error::Version {
             path: self.path.clone(),
-            found: u64::try_from(found).unwrap_or(u64::MAX),
+            found: found.unsigned_abs(),
             known: VERSION.unsigned_abs(),
         })
     }

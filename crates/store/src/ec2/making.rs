@@ -68,7 +68,6 @@ fn remove_unless_set(path: &Path) -> Result<(), Ec2Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::{Home, Store};
 
     #[test]

@@ -115,6 +115,8 @@ pub(super) fn join(
     let (mut asked, mut answered) = (Way::default(), Way::default());
     let socket = service.as_fd();
     let mut until = Instant::now() + idle;
+    // Whether the service has said anything.
+    let mut heard = false;
     loop {
         if asked.ended && asked.buf.is_empty() && !asked.closed {
             asked.closed = true;
@@ -123,6 +125,10 @@ pub(super) fn join(
         if answered.ended && answered.buf.is_empty() && !answered.closed {
             answered.closed = true;
             let _ = rustix::net::shutdown(output, rustix::net::Shutdown::Write);
+            if !heard {
+                // There are too many connections already: this one does not stay for what the guest may still send.
+                return Ok(());
+            }
             until = until.min(Instant::now() + DRAIN_LIMIT);
         }
         if asked.closed && answered.closed {
@@ -168,6 +174,7 @@ pub(super) fn join(
         {
             if service_flags.contains(PollFlags::IN) && r.intersects(came) {
                 answered.fill(socket);
+                heard |= !answered.buf.is_empty();
             }
             if service_flags.contains(PollFlags::OUT) && r.intersects(room) {
                 asked.empty(socket);

@@ -121,13 +121,14 @@ fn node(spec: &InstanceSpec, n: usize, source: &DiskSource) -> Result<Value, Ins
     })
 }
 
-/// A path as QEMU gets it: short where it lies in the folder that QEMU runs in.
+/// A path as QEMU gets it: short where it lies in the folder that QEMU runs in, which is what relative ones begin at.
 fn text(spec: &InstanceSpec, path: &Path) -> Result<String, InstanceError> {
     let wrong = || InstanceError::Path {
         path: path.to_owned(),
     };
     let path = match path.strip_prefix(&spec.folder) {
         Ok(inside) => inside.to_owned(),
+        Err(_) if path.is_relative() => path.to_owned(),
         Err(_) => std::path::absolute(path).map_err(|_| wrong())?,
     };
     path.into_os_string().into_string().map_err(|_| wrong())

@@ -330,13 +330,17 @@ impl RunningInstance {
         })
     }
 
-    /// Writes what the screen shows to a file, which is made or overwritten.
+    /// Writes what the screen shows to a file, which is made or overwritten; a relative path begins at the instance's folder.
     ///
     /// # Errors
     /// When the file cannot be written, QEMU is too old for the format, or it is gone.
     pub fn screendump(&self, path: &Path, format: ScreenFormat) -> Result<(), InstanceError> {
-        let absolute = std::path::absolute(path).map_err(VmError::io("resolve", path))?;
-        let mut arguments = json!({ "filename": absolute });
+        let Some(file) = path.to_str() else {
+            return Err(InstanceError::Path {
+                path: path.to_owned(),
+            });
+        };
+        let mut arguments = json!({ "filename": file });
         if format == ScreenFormat::Png {
             let (major, minor) = (self.version.major, self.version.minor);
             if (major, minor) < (7, 1) {

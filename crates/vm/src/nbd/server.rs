@@ -15,7 +15,7 @@ use crate::listener::Server;
 /// Threads of a connection. QEMU has up to 16 requests on their way, most of which wait for the same disk.
 const THREADS: usize = 4;
 /// Connections at a time; QEMU makes one, `nbdcopy` four.
-const CONNECTIONS_MAX: usize = 32;
+const CONNECTIONS_MAX: usize = 8;
 /// How long a client may take for each word of the handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 

@@ -262,3 +262,84 @@ fn the_serial_line_can_be_attached_to() {
     drop(input);
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn what_is_named_for_output_is_not_replaced_by_a_file() {
+    let cloud = Cloud::new();
+    cloud.image("golden");
+    let dir = cloud.env().path("out");
+    fs_err::create_dir_all(&dir).unwrap();
+    let fifo = dir.join("fifo.raw");
+    amiforge_testkit::run(amiforge_testkit::tool("mkfifo").arg(&fifo));
+    let refused = cloud.refused(
+        &format!("image export golden --out {}", fifo.display()),
+        "not a regular file",
+    );
+    assert!(refused.stderr.contains("fifo.raw"), "{}", refused.stderr);
+    let kind = fs_err::symlink_metadata(&fifo).unwrap().file_type();
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind));
+    // A link is followed: what it names is written.
+    let (real, link) = (dir.join("real.raw"), dir.join("link.raw"));
+    fs_err::write(&real, "old").unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    cloud.ok(&format!("image export golden --out {}", link.display()));
+    assert!(fs_err::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(fs_err::metadata(&real).unwrap().len() > 1 << 20);
+}
+
+#[test]
+fn a_lost_database_is_told_of_and_nothing_is_collected() {
+    let cloud = Cloud::new();
+    cloud.image("golden");
+    let ec2 = cloud.env().state().join("store/v1/ec2");
+    let database = ec2.join("state.sqlite");
+    let kept = fs_err::read(&database).unwrap();
+    let packs = || fs_err::read_dir(ec2.join("packs")).unwrap().count();
+    let before = packs();
+    for lost in [Some(""), None] {
+        match lost {
+            Some(text) => fs_err::write(&database, text).unwrap(),
+            None => fs_err::remove_file(&database).unwrap(),
+        }
+        for line in ["image list", "snapshot gc", "run golden"] {
+            let end = finish(&mut cloud.command(line));
+            assert_eq!(end.code(), 1, "{line}: {}", end.text());
+            assert!(end.stderr.contains("was lost"), "{line}: {}", end.stderr);
+        }
+        assert_eq!(packs(), before);
+    }
+    fs_err::write(&database, kept).unwrap();
+    cloud.ok("snapshot verify");
+}
+
+#[test]
+fn instances_run_below_a_long_path() {
+    let mut cloud = Cloud::new();
+    let long = cloud.env().path("folder-with-a-long-name-".repeat(6));
+    fs_err::create_dir_all(&long).unwrap();
+    cloud.at(long.join("state"));
+    let image = cloud.image("golden");
+    let id = cloud.ok(&format!("run {image} --instance-type t2.micro"));
+    cloud.ok(&format!("instance wait {id} --timeout 120 --console up"));
+    cloud.ok(&format!("instance screenshot {id} --out screen.png"));
+    cloud.ok(&format!("instance terminate --force {id}"));
+}
+
+#[test]
+fn a_process_that_hangs_is_ended_when_told_so() {
+    let cloud = Cloud::new();
+    let image = cloud.image("golden");
+    let id = cloud.ok(&format!("run {image} --instance-type t2.micro"));
+    let processes = cloud.processes(&id);
+    for pid in &processes {
+        let name = fs_err::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+        if !name.starts_with("qemu") {
+            let pid = rustix::process::Pid::from_raw(*pid).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        }
+    }
+    let end = finish(&mut cloud.command(&format!("instance stop --force {id}"))).expect_code(0);
+    assert!(end.stderr.contains("did not answer"), "{}", end.stderr);
+    assert_eq!(cloud.state(&id), "stopped");
+    assert!(cloud.processes(&id).is_empty());
+}

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::Cloud;
 
 /// Kills in a run; `AMIFORGE_TEST_KILLS` says another number.
-const KILLS: usize = 300;
+const KILLS: usize = 240;
 
 /// SplitMix64.
 struct Dice(u64);
@@ -62,6 +62,17 @@ fn cut_short(mut command: Command, after: Duration) -> Option<String> {
         .then(|| String::from_utf8_lossy(&end.stdout).trim().to_owned())
 }
 
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = format!("AMIFORGE_TEST_SEED={}\n", self.0);
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes());
+        }
+    }
+}
+
 #[test]
 fn commands_of_all_kinds_killed_at_any_point_lose_nothing() {
     let kills = std::env::var("AMIFORGE_TEST_KILLS").map_or(KILLS, |n| n.parse().unwrap());
@@ -72,8 +83,8 @@ fn commands_of_all_kinds_killed_at_any_point_lose_nothing() {
             now.unwrap().subsec_nanos().into()
         }
     };
-    // Shown when the test fails.
-    eprintln!("AMIFORGE_TEST_SEED={seed}");
+    // Said when the test fails, so that it can be run again.
+    let _seed = Seed(seed);
     let mut dice = Dice(seed);
     let cloud = Cloud::new();
     let golden = cloud.image("golden");

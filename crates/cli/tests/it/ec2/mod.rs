@@ -24,11 +24,21 @@ pub(crate) const HELLO: &str = "tiny guest is up";
 /// An environment with machines, which are all ended with it.
 pub(crate) struct Cloud {
     env: Env,
+    /// The state, when it is not that of the environment.
+    home: Option<PathBuf>,
 }
 
 impl Cloud {
     pub(crate) fn new() -> Self {
-        Self { env: Env::new() }
+        Self {
+            env: Env::new(),
+            home: None,
+        }
+    }
+
+    /// Has its state elsewhere from now on.
+    pub(crate) fn at(&mut self, home: PathBuf) {
+        self.home = Some(home);
     }
 
     pub(crate) fn env(&self) -> &Env {
@@ -40,6 +50,9 @@ impl Cloud {
         command
             .args(line.split_whitespace())
             .current_dir(self.env.path("tmp"));
+        if let Some(home) = &self.home {
+            command.env("AMIFORGE_HOME", home);
+        }
         command
     }
 
