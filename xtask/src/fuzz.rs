@@ -40,8 +40,17 @@ const LIMITS: (u32, u32) = (20, 1024);
 /// Longest input that the fuzzer makes, in bytes.
 const LONGEST: u32 = 256 << 10;
 
+/// How the targets are compiled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speed {
+    /// To run for long.
+    Run,
+    /// To be compiled soon, for a few seconds of running.
+    Compile,
+}
+
 /// Runs every target (or `only` one) for `seconds`; with 0 only what is kept in the repository.
-pub(crate) fn run(only: Option<&str>, seconds: u32) -> Result<()> {
+pub(crate) fn run(only: Option<&str>, seconds: u32, speed: Speed) -> Result<()> {
     if find_program("g++").is_none() {
         bail!(Missing(
             "libFuzzer is compiled by g++, which is not there: apt-get install g++".to_owned()
@@ -56,10 +65,14 @@ pub(crate) fn run(only: Option<&str>, seconds: u32) -> Result<()> {
             targets.join(", ")
         );
     }
-    let build = target_dir().join("fuzz/build");
+    let (build, level) = match speed {
+        Speed::Run => (target_dir().join("fuzz/build"), "3"),
+        Speed::Compile => (target_dir().join("fuzz/build-quick"), "1"),
+    };
     step("fuzz targets", || {
         run_shown(
             cargo()
+                .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", level)
                 .args(["build", "--release", "--locked", "--target", TRIPLE])
                 .arg("--manifest-path")
                 .arg(root().join("fuzz/Cargo.toml"))

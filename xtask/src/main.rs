@@ -49,13 +49,13 @@ fn main() -> ExitCode {
         ["bench", "build"] => bench::run(bench::What::Build),
         ["bench", "validate"] => bench::run(bench::What::Validate),
         ["bench", "ec2"] => bench::run(bench::What::Ec2),
-        ["fuzz"] => fuzz::run(None, 0),
+        ["fuzz"] => fuzz::run(None, 0, fuzz::Speed::Run),
         ["fuzz", word] => match word.parse() {
-            Ok(seconds) => fuzz::run(None, seconds),
-            Err(_) => fuzz::run(Some(word), 0),
+            Ok(seconds) => fuzz::run(None, seconds, fuzz::Speed::Run),
+            Err(_) => fuzz::run(Some(word), 0, fuzz::Speed::Run),
         },
         ["fuzz", name, seconds] if seconds.parse::<u32>().is_ok() => {
-            fuzz::run(Some(name), seconds.parse().unwrap_or(0))
+            fuzz::run(Some(name), seconds.parse().unwrap_or(0), fuzz::Speed::Run)
         }
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

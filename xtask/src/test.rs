@@ -77,7 +77,9 @@ fn checks_and_tests(set_up: impl FnOnce() -> Result<()>) -> Result<()> {
         run_shown(cargo().args(["build", "--workspace", "--locked"]))
     });
     set_up()?;
-    check("fuzzing", &mut || fuzz::run(None, FUZZ_SECONDS));
+    check("fuzzing", &mut || {
+        fuzz::run(None, FUZZ_SECONDS, fuzz::Speed::Compile)
+    });
     if !failed.is_empty() {
         eprintln!("\nfailed so far: {}", failed.join(", "));
     }

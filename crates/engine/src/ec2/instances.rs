@@ -129,7 +129,18 @@ impl Desk<'_> {
                     )?,
                 };
                 Ok(Some((now, left)))
-            })?;
+            });
+            let left = match left {
+                Ok(left) => left,
+                // On a full disk, say: what is there can be shown all the same.
+                Err(error) => {
+                    self.engine.warn(format!(
+                        "{id}: it is off, which cannot be recorded now: {}",
+                        error.with_causes()
+                    ));
+                    continue;
+                }
+            };
             if let Some((was, left)) = left {
                 let mine = instance.owner == self.caller.account;
                 if mine && matches!(was, InstanceState::Pending | InstanceState::Running) {
