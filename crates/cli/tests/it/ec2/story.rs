@@ -1,9 +1,11 @@
-//! What a course on AMIs teaches, with a real operating system: launch, customise, make an image, launch from that.
-//! Two boots, one under each firmware.
+//! What a course on AMIs teaches, with a real operating system: launch, customise, stop, make an image, copy, encrypt, share, launch from
+//! that, approve, audit, retire. Two boots, one under each firmware.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
+
+use amiforge_testkit::finish;
 
 use super::Cloud;
 use crate::web::Web;
@@ -104,17 +106,44 @@ fn image_of_a_build_is_launched_customised_and_made_an_image_of() {
         "Client.UserInitiatedShutdown"
     );
 
+    // To another region, encrypted on the way under a key of one's own, and shared with another account: image and key.
+    let europe = "--region eu-west-1";
+    let theirs = "--region eu-west-1 --account 111122223333";
+    let plain = cloud.ok(&format!("image copy {image} {europe}"));
+    let key = cloud.ok(&format!("key create --alias golden {europe}"));
+    let sealed = cloud.ok(&format!(
+        "image copy {plain} --name sealed --encrypted --kms-key-id alias/golden {europe}"
+    ));
+    cloud.ok(&format!(
+        "image deregister {plain} --delete-associated-snapshots {europe}"
+    ));
+    cloud.ok(&format!("image share {sealed} --to 111122223333 {europe}"));
+    cloud.refused(
+        &format!("run {sealed} --instance-type t2.micro {theirs}"),
+        "AccessDenied",
+    );
+    cloud.ok(&format!("key grant {key} --to 111122223333 {europe}"));
+    // Only what is approved may be launched there, and is.
+    let policy = cloud.env().write(
+        "approved.json",
+        r#"{"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Action": "ec2:RunInstances", "NotResource": "arn:aws:ec2:*::image/*"},
+            {"Effect": "Allow", "Action": "ec2:RunInstances", "Resource": "arn:aws:ec2:*::image/*",
+             "Condition": {"StringEquals": {"ec2:Owner": "123456789012"}}}]}"#,
+    );
+    cloud.ok(&format!("account --policy {} {theirs}", policy.display()));
+
     // t2: Xen, so BIOS. Its metadata is another instance's, so cloud-init does all of it again.
     let second_data = user_data("second.yaml", "second.html", "SECOND-IS-UP");
     let http = port();
     let second = cloud.ok(&format!(
-        "run {image} --instance-type t2.micro --cpus 2 --user-data {} --port {http}:80 --isolated",
+        "run {sealed} --instance-type t2.micro --cpus 2 --user-data {} --port {http}:80 --isolated {theirs}",
         second_data.display()
     ));
     cloud.ok(&format!(
-        "instance wait {second} --timeout 1500 --console SECOND-IS-UP"
+        "instance wait {second} --timeout 1500 --console SECOND-IS-UP {theirs}"
     ));
-    let console = cloud.ok(&format!("instance console {second}"));
+    let console = cloud.ok(&format!("instance console {second} {theirs}"));
     assert!(
         [
             "recovering journal",
@@ -127,8 +156,28 @@ fn image_of_a_build_is_launched_customised_and_made_an_image_of() {
     );
     assert_eq!(page(http, "second.html").trim(), "SECOND-IS-UP");
     assert_eq!(page(http, "first.html").trim(), "FIRST-IS-UP");
-    cloud.ok(&format!("instance terminate --force {first} {second}"));
+    cloud.ok(&format!("audit --approved-ids {sealed} {theirs}"));
+    let audit = finish(&mut cloud.command(&format!("audit --approved-ids {image} {theirs}")));
+    assert!(audit.code() == 1 && audit.text().contains(&second));
+
+    // Retired: nobody launches it any more, what runs goes on, and its blocks go when nothing needs them.
+    cloud.ok(&format!(
+        "image deprecate {sealed} --at 2030-01-01T00:00:00Z {europe}"
+    ));
+    cloud.ok(&format!("image disable {sealed} {europe}"));
+    cloud.refused(
+        &format!("run {sealed} --instance-type t2.micro {theirs}"),
+        "InvalidAMIID",
+    );
+    cloud.ok(&format!(
+        "image deregister {sealed} --delete-associated-snapshots {europe}"
+    ));
+    assert_eq!(page(http, "first.html").trim(), "FIRST-IS-UP");
+    cloud.ok(&format!("instance terminate --force {first}"));
+    cloud.ok(&format!("instance terminate --force {second} {theirs}"));
     assert!(cloud.processes(&first).is_empty() && cloud.processes(&second).is_empty());
+    cloud.ok("snapshot gc");
+    cloud.ok("snapshot verify");
 
     let lineage = cloud.ok(&format!("image lineage {image}"));
     assert!(
