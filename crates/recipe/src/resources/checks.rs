@@ -111,3 +111,28 @@ pub(crate) fn filter_by_age(fields: &Fields<'_>, cx: &mut Cx<'_>) {
         _ => {}
     }
 }
+
+/// A filter by count belongs to the action `DELETE`.
+///
+/// Source: user guide, `image-lifecycle-rules`: of the three rules, only deletion is by age or by count.
+pub(crate) fn count_deletes(fields: &Fields<'_>, cx: &mut Cx<'_>) {
+    let kind = |of: &str| {
+        let object = fields.peek(of)?;
+        let kind = object.get("type").or_else(|| object.get("Type"))?;
+        Some(kind).filter(|n| !n.is_opaque())
+    };
+    let (Some(action), Some(filter)) = (kind("action"), kind("filter")) else {
+        return;
+    };
+    if let Some(verb @ ("DEPRECATE" | "DISABLE")) = action.as_text()
+        && filter.as_text() == Some("COUNT")
+    {
+        let help = "write a filter of type AGE, with `value` and `unit`";
+        cx.error_help(
+            "conflicting-fields",
+            filter.span,
+            format!("{verb} goes by age: a filter of type COUNT belongs to DELETE"),
+            Some(help.to_owned()),
+        );
+    }
+}

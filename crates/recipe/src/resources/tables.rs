@@ -630,7 +630,7 @@ static POLICY_DETAIL: Object = Object {
         must("filter", Rule::Object(&POLICY_FILTER)),
         may("exclusionRules", Rule::Object(&EXCLUSION_RULES)),
     ],
-    relations: &[],
+    relations: &[Relation::Check(checks::count_deletes)],
 };
 
 static SELECTED_RECIPE: Object = Object {
