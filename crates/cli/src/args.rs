@@ -74,8 +74,10 @@ pub(crate) enum Command {
     Instance(Box<crate::ec2::args::Instance>),
     /// Images: list, register, copy, share, encrypt, retire.
     Image(Box<crate::ec2::args::Image>),
-    /// Snapshots: list, compare, copy, export, share, delete.
+    /// Snapshots: list, create, compare, copy, export, share, delete.
     Snapshot(Box<crate::ec2::args::Snapshot>),
+    /// Volumes: list, create, attach, detach, delete.
+    Volume(Box<crate::ec2::args::Volume>),
     /// Keys that encrypt snapshots and volumes.
     Key(Box<crate::ec2::args::Key>),
     /// IAM policies: what they allow.

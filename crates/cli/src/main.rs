@@ -163,6 +163,7 @@ fn run(
         Command::Instance(args) => ec2::instance(&engine, *args),
         Command::Image(args) => ec2::image(&engine, *args),
         Command::Snapshot(args) => ec2::snapshot(&engine, *args),
+        Command::Volume(args) => ec2::volume(&engine, *args),
         Command::Key(args) => ec2::key(&engine, *args),
         Command::Policy(args) => ec2::policy(&engine, *args),
         Command::Audit(args) => ec2::audit(&engine, *args),

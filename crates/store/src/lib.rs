@@ -56,7 +56,7 @@ pub use error::StoreError;
 pub use harvest::{HarvestError, HarvestOptions, harvest, read_folder};
 pub use home::{Home, HomeEnv};
 pub use layers::{LayerWriter, PutLayerError, RootWriter, StoredLayer};
-pub use lock::{FolderLock, LayerLock};
+pub use lock::{FolderLock, LayerLock, Sign};
 pub use materialise::{MaterialiseError, MaterialiseReport, UNSAID, lower_tree, materialise};
 pub use remove::{RemoveError, remove_tree, remove_tree_at};
 pub use room::free_bytes;

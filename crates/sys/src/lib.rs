@@ -6,11 +6,13 @@
 #![allow(unsafe_code, reason = "this crate exists to hold it")]
 
 mod confine;
+mod lock;
 mod notify;
 
 use std::io;
 
 pub use confine::{Confinement, confine};
+pub use lock::{LockKind, is_locked, try_lock};
 pub use notify::{
     Answer, Asked, Call, Listener, read_memory, stat_bytes, statx_bytes, watch, write_memory,
 };

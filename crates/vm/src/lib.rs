@@ -59,8 +59,9 @@ pub use console::{ConsoleEvent, ConsoleScanner, GuestFailure, Milestone};
 pub use error::{BoxError, VmError};
 pub use initrd::{InitrdEntry, write_initrd};
 pub use instance::{
-    ConsoleServer, DiskSource, Exit, ExitReason, InstanceDisk, InstanceError, InstanceEvent,
-    InstanceNetwork, InstanceSpec, RunningInstance, ScreenFormat, Status, SubnetError,
+    ConsoleReader, ConsoleServer, DiskSource, Exit, ExitReason, InstanceDisk, InstanceError,
+    InstanceEvent, InstanceNetwork, InstanceSpec, RunningInstance, ScreenFormat, Status,
+    SubnetError,
 };
 pub use link::{GuestLink, LinkError, MAX_LINE_BYTES, SessionError, SessionOutcome};
 pub use micro::{MicroDisk, MicroSpec, MicroVm};

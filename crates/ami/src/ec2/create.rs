@@ -2,6 +2,8 @@
 //!
 //! Source: EC2 API reference, `CreateImage`, `CreateSnapshot`; EC2 user guide, `creating-an-ami-ebs`.
 
+use std::collections::BTreeSet;
+
 use amiforge_types::Digest;
 
 use super::check::{
@@ -13,7 +15,7 @@ use super::register::NewImage;
 use super::request::request;
 use super::{
     Caller, Effects, ErrorCode, Image, ImageState, InstanceState, MappingRequest, RootDevice,
-    Snapshot, SnapshotState, State, StateReason, TagSpecification, Tags, Volume,
+    Snapshot, SnapshotState, State, StateReason, TagSpecification, Tags, Volume, VolumeState,
 };
 use crate::{
     BlockDeviceMapping, DeviceName, EbsVolume, ImageId, MappingTarget, SnapshotId, VolumeId,
@@ -90,7 +92,75 @@ pub struct SnapshotContent {
     pub changed_blocks: u64,
 }
 
+/// Something that is being made: by one maker, who ends it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pending {
+    /// An image, with the snapshots that are made for it.
+    Image(ImageId),
+    /// A snapshot that is made by itself.
+    Snapshot(SnapshotId),
+    /// A volume that is made by itself.
+    Volume(VolumeId),
+}
+
+impl Pending {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Image(id) => id.as_str(),
+            Self::Snapshot(id) => id.as_str(),
+            Self::Volume(id) => id.as_str(),
+        }
+    }
+}
+
+/// Why a record failed whose maker is gone.
+const ABANDONED: &str = "The process that made it ended before it was complete";
+
 impl State {
+    /// Everything that is pending, by who makes it.
+    #[must_use]
+    pub fn pending_works(&self) -> Vec<Pending> {
+        let images = self
+            .images
+            .values()
+            .filter(|i| i.state == ImageState::Pending);
+        let mut of_images = BTreeSet::new();
+        let mut works = Vec::new();
+        for image in images {
+            of_images.extend(self.snapshots_of(image).map(|s| &s.snapshot_id));
+            works.push(Pending::Image(image.image_id.clone()));
+        }
+        let alone = self
+            .snapshots
+            .values()
+            .filter(|s| s.state == SnapshotState::Pending && !of_images.contains(&s.snapshot_id));
+        works.extend(alone.map(|s| Pending::Snapshot(s.snapshot_id.clone())));
+        let volumes = self
+            .volumes
+            .values()
+            .filter(|v| v.state == VolumeState::Creating);
+        works.extend(volumes.map(|v| Pending::Volume(v.volume_id.clone())));
+        works
+    }
+
+    /// Ends what is pending and has no maker any more: it failed, with `Server.InternalError`. No change when it has ended.
+    pub fn abandon(&mut self, work: &Pending) {
+        // An error says that it is not pending.
+        let _ = match work {
+            Pending::Image(id) => self.fail_image(
+                id,
+                StateReason {
+                    code: "Server.InternalError".to_owned(),
+                    message: ABANDONED.to_owned(),
+                },
+            ),
+            Pending::Snapshot(id) => self.fail_snapshot(id, ABANDONED),
+            Pending::Volume(id) => self.fail_volume(id),
+        };
+    }
+
     /// `CreateImage` of a running or stopped instance of the caller whose root is an EBS volume: the image, pending, and
     /// the snapshots that are to be taken.
     ///
@@ -144,6 +214,7 @@ impl State {
                 ),
             );
         }
+        instance.needs_root()?;
         let image_id = self.new_image_id(fx);
         let mut mappings = Vec::new();
         for attached in &instance.volumes {
@@ -306,7 +377,8 @@ impl State {
         Ok(())
     }
 
-    /// `CreateSnapshot` of a volume of the caller: pending, to be ended by [`State::complete_snapshot`].
+    /// `CreateSnapshot` of a volume of the caller, attached or not: pending, to be ended by [`State::complete_snapshot`]. `IncorrectState`
+    /// while the volume is being made, or when it came to nothing.
     pub fn create_snapshot(
         &mut self,
         caller: &Caller,
@@ -318,6 +390,9 @@ impl State {
         let [tags] = tag_sets(&request.tag_specifications, ["snapshot"])?;
         dry_run(request.dry_run)?;
         let volume = self.own_volume(caller, &id)?;
+        if !matches!(volume.state, VolumeState::Available | VolumeState::InUse) {
+            return super::volumes::wrong_state(volume);
+        }
         let mut snapshot = self.pending_snapshot(caller, volume.size, fx);
         snapshot.volume_id = Some(id);
         snapshot.description = request.description.clone();

@@ -117,6 +117,21 @@ fn ebs_entry(request: &EbsRequest) -> Api<EbsEntry> {
 
 /// The first rule of its type that the volume breaks, as the API answers it.
 pub(crate) fn check_volume(device: &DeviceName, volume: &EbsVolume, root: bool) -> Api<()> {
+    check_figures(device.as_str(), volume)?;
+    if root && !volume.volume_type.bootable() {
+        return refuse(
+            ErrorCode::BootForVolumeTypeUnsupported,
+            format!(
+                "{device}: a {} volume cannot be a root volume",
+                volume.volume_type
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// The same of size and provisioned figures alone; the message begins with `what` it is about.
+pub(crate) fn check_figures(what: &str, volume: &EbsVolume) -> Api<()> {
     if let Some(error) = volume.check().into_iter().next() {
         let code = match error {
             EbsError::IopsMissing(_) => ErrorCode::MissingParameter,
@@ -128,16 +143,7 @@ pub(crate) fn check_volume(device: &DeviceName, volume: &EbsVolume, root: bool) 
                 ErrorCode::InvalidParameterValue
             }
         };
-        return refuse(code, format!("{device}: {error}"));
-    }
-    if root && !volume.volume_type.bootable() {
-        return refuse(
-            ErrorCode::BootForVolumeTypeUnsupported,
-            format!(
-                "{device}: a {} volume cannot be a root volume",
-                volume.volume_type
-            ),
-        );
+        return refuse(code, format!("{what}: {error}"));
     }
     Ok(())
 }

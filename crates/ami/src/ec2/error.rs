@@ -44,6 +44,7 @@ macro_rules! codes {
 }
 
 codes! {
+    AttachmentLimitExceeded = "AttachmentLimitExceeded",
     AuthFailure = "AuthFailure",
     BootForVolumeTypeUnsupported = "BootForVolumeTypeUnsupported",
     DryRunOperation = "DryRunOperation",
@@ -56,6 +57,7 @@ codes! {
     InvalidAmiIdUnavailable = "InvalidAMIID.Unavailable",
     InvalidAmiNameDuplicate = "InvalidAMIName.Duplicate",
     InvalidAmiNameMalformed = "InvalidAMIName.Malformed",
+    InvalidAttachmentNotFound = "InvalidAttachment.NotFound",
     InvalidBlockDeviceMapping = "InvalidBlockDeviceMapping",
     InvalidFilter = "InvalidFilter",
     InvalidId = "InvalidID",
@@ -82,6 +84,8 @@ codes! {
     InvalidUserIdMalformed = "InvalidUserID.Malformed",
     InvalidVolumeIdMalformed = "InvalidVolumeID.Malformed",
     InvalidVolumeNotFound = "InvalidVolume.NotFound",
+    InvalidVolumeZoneMismatch = "InvalidVolume.ZoneMismatch",
+    InvalidZoneNotFound = "InvalidZone.NotFound",
     KmsAccessDenied = "AccessDeniedException",
     KmsAlreadyExists = "AlreadyExistsException",
     KmsDisabled = "DisabledException",

@@ -196,14 +196,22 @@ impl State {
                     "{id} is stopped, with its root in the instance store"
                 ));
             }
-            if !terminated
-                && !stored
-                && instance
-                    .volumes
-                    .first()
-                    .is_none_or(|v| v.device != instance.root_device_name)
-            {
-                bad.push(format!("{id} has no root"));
+            // Of a stopped one the root may be detached.
+            let rootless = terminated
+                || stored
+                || matches!(
+                    instance.state,
+                    InstanceState::Stopped | InstanceState::ShuttingDown
+                );
+            let root = instance
+                .volumes
+                .iter()
+                .position(|v| v.device == instance.root_device_name);
+            match root {
+                Some(0) => {}
+                Some(_) => bad.push(format!("{id}: its root is not the first volume")),
+                None if rootless => {}
+                None => bad.push(format!("{id} has no root")),
             }
         }
     }

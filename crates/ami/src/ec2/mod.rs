@@ -41,10 +41,12 @@ mod testing;
 mod tests;
 mod transitions;
 mod types;
+mod volumes;
 
 pub use copy::{CopiedImage, CopiedSnapshot, CopyImageRequest, CopySnapshotRequest, SnapshotCopy};
 pub use create::{
-    CreateImageRequest, CreateSnapshotRequest, CreatedImage, SnapshotContent, VolumeSnapshot,
+    CreateImageRequest, CreateSnapshotRequest, CreatedImage, Pending, SnapshotContent,
+    VolumeSnapshot,
 };
 pub use describe::{
     AliasDescription, AttachmentDescription, AttributeText, CpuOptionsDescription,
@@ -86,3 +88,4 @@ pub use share::{
 pub use tags::{CreateTagsRequest, DeleteTag, DeleteTagsRequest};
 pub use transitions::{Expired, InstancesRequest, Leftovers, ModifyInstanceRequest, StateChange};
 pub use types::{DEFAULT_INSTANCE_TYPE, INSTANCE_TYPES, InstanceType};
+pub use volumes::{AttachVolumeRequest, CreateVolumeRequest, DetachVolumeRequest};

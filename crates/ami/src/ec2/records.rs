@@ -210,7 +210,12 @@ pub enum Protection {
     /// Until a day after it is taken off.
     EnabledWithCooldown {
         /// When it was taken off.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(
+            default,
+            rename = "offSince",
+            alias = "off_since",
+            skip_serializing_if = "Option::is_none"
+        )]
         off_since: Option<CreationDate>,
     },
 }
@@ -443,10 +448,14 @@ pub struct Snapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VolumeState {
+    /// Being made.
+    Creating,
     /// Attached to no instance.
     Available,
     /// Attached.
     InUse,
+    /// It came to nothing.
+    Error,
 }
 
 /// To what a volume is attached.
@@ -459,6 +468,9 @@ pub struct Attachment {
     pub device: DeviceName,
     /// Whether the volume goes when the instance does.
     pub delete_on_termination: bool,
+    /// Since when; of a volume that was made with its instance, since it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attach_time: Option<CreationDate>,
 }
 
 /// A volume.
@@ -592,6 +604,9 @@ pub struct PortForward {
     pub host: u16,
     /// Port of the guest.
     pub guest: u16,
+    /// Nobody asked for this port of the host: it may be another one at the next start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any_host: bool,
 }
 
 /// A volume of an instance.

@@ -15,19 +15,18 @@ use super::devices::{
     Entry, EntryTarget, bad_mapping, check_clashes, check_volume, ebs_mut, entries, new_volume,
     overlay, too_small,
 };
-use super::keys::new_encryption;
 use super::register::MAX_BUNDLE_BYTES;
 use super::request::request;
 use super::types::DEFAULT_INSTANCE_TYPE;
+use super::volumes::VolumePlan;
 use super::{
     Attachment, Caller, Effects, Encryption, EphemeralVolume, ErrorCode, HttpTokens, Image,
     ImageState, Instance, InstanceState, InstanceType, InstanceVolume, MappingRequest,
     MetadataOptions, PortForward, RootDevice, ShutdownBehavior, SnapshotState, State,
-    TagSpecification, Tags, Volume, VolumeState,
+    TagSpecification, Tags,
 };
 use crate::{
-    BlockDeviceMapping, DeviceName, EbsVolume, InstanceId, MappingTarget, ReservationId,
-    SnapshotId, VolumeId,
+    BlockDeviceMapping, DeviceName, InstanceId, MappingTarget, ReservationId, SnapshotId, VolumeId,
 };
 
 /// Most bytes of user data, before base64.
@@ -125,8 +124,6 @@ pub enum VolumeSource {
 pub struct NewVolume {
     /// The volume; its record has the encryption that it shall have.
     pub volume_id: VolumeId,
-    /// Its device.
-    pub device: DeviceName,
     /// Size in GiB.
     pub size: u32,
     /// What it is made from.
@@ -162,20 +159,10 @@ pub struct RunInstances {
     pub repeated: bool,
 }
 
-/// A volume as each instance gets it, with a key that was found already.
+/// A volume as each instance gets it.
 struct Planned {
     device: DeviceName,
-    volume: EbsVolume,
-    source: VolumeSource,
-    encryption: Wish,
-}
-
-enum Wish {
-    None,
-    /// Under the snapshot's data key.
-    Inherited(Encryption),
-    /// Under a new data key.
-    New(super::KeyId),
+    plan: VolumePlan,
 }
 
 struct Plain {
@@ -425,8 +412,8 @@ impl State {
                 root_device_name: image.root_device_name.clone(),
                 volumes: volumes
                     .iter()
-                    .map(|v| InstanceVolume {
-                        device: v.device.clone(),
+                    .map(|(device, v)| InstanceVolume {
+                        device: device.clone(),
                         volume_id: v.volume_id.clone(),
                     })
                     .collect(),
@@ -455,7 +442,7 @@ impl State {
             self.instances.insert(instance_id.clone(), instance);
             launches.push(Launch {
                 instance_id,
-                volumes,
+                volumes: volumes.into_iter().map(|(_, v)| v).collect(),
                 bundle: match image.root_device_type {
                     RootDevice::Ebs => None,
                     RootDevice::InstanceStore => image.image_location.clone(),
@@ -666,27 +653,20 @@ impl State {
                 // Of another account: under a key of the caller's.
                 (None, Some(_)) => !own,
             };
-            let encryption = match old {
-                Some(old) if !wished || (key.is_none() && own) => Wish::Inherited(old),
-                None if !wished => Wish::None,
-                old => {
-                    let key = self.wanted_key(caller, key, fx)?;
-                    self.key_usable(&caller.account, &key)?;
-                    match old {
-                        Some(old) if old.key_id == key => Wish::Inherited(old),
-                        _ => Wish::New(key),
-                    }
-                }
-            };
+            let encryption = self.encryption_wish(caller, old, own, wished, key, fx)?;
             planned.push(Planned {
                 device: device.clone(),
-                volume: volume.clone(),
-                source: snapshot.map_or(VolumeSource::Empty, |(s, map)| VolumeSource::Snapshot {
-                    snapshot_id: s.snapshot_id,
-                    map,
-                    encryption: s.encryption,
-                }),
-                encryption,
+                plan: VolumePlan {
+                    volume: volume.clone(),
+                    source: snapshot.map_or(VolumeSource::Empty, |(s, map)| {
+                        VolumeSource::Snapshot {
+                            snapshot_id: s.snapshot_id,
+                            map,
+                            encryption: s.encryption,
+                        }
+                    }),
+                    encryption,
+                },
             });
         }
         Ok(planned)
@@ -699,53 +679,18 @@ impl State {
         planned: &[Planned],
         plain: &Plain,
         fx: &mut dyn Effects,
-    ) -> Vec<NewVolume> {
+    ) -> Vec<(DeviceName, NewVolume)> {
         let mut volumes = Vec::new();
-        for plan in planned {
-            let volume_id = self.new_volume_id(fx);
-            let (encryption, new_data_key) = match &plan.encryption {
-                Wish::None => (None, false),
-                Wish::Inherited(encryption) => (Some(encryption.clone()), false),
-                Wish::New(key) => (Some(new_encryption(key.clone(), fx)), true),
+        for Planned { device, plan } in planned {
+            let attachment = Attachment {
+                instance_id: instance_id.clone(),
+                device: device.clone(),
+                delete_on_termination: plan.volume.delete_on_termination,
+                attach_time: None,
             };
-            let (snapshot_id, base) = match &plan.source {
-                VolumeSource::Empty => (None, None),
-                VolumeSource::Snapshot {
-                    snapshot_id, map, ..
-                } => (Some(snapshot_id.clone()), Some(*map)),
-            };
-            self.volumes.insert(
-                volume_id.clone(),
-                Volume {
-                    volume_id: volume_id.clone(),
-                    owner: caller.account.clone(),
-                    region: caller.region.clone(),
-                    availability_zone: plain.zone.clone(),
-                    size: plan.volume.volume_size,
-                    volume_type: plan.volume.volume_type,
-                    iops: plan.volume.iops,
-                    throughput: plan.volume.throughput,
-                    snapshot_id,
-                    base,
-                    encryption: encryption.clone(),
-                    state: VolumeState::InUse,
-                    attachment: Some(Attachment {
-                        instance_id: instance_id.clone(),
-                        device: plan.device.clone(),
-                        delete_on_termination: plan.volume.delete_on_termination,
-                    }),
-                    create_time: date(fx),
-                    tags: plain.volume_tags.clone(),
-                },
-            );
-            volumes.push(NewVolume {
-                volume_id,
-                device: plan.device.clone(),
-                size: plan.volume.volume_size,
-                source: plan.source.clone(),
-                encryption,
-                new_data_key,
-            });
+            let tags = plain.volume_tags.clone();
+            let new = self.insert_volume(caller, &plain.zone, plan, Some(attachment), tags, fx);
+            volumes.push((device.clone(), new));
         }
         volumes
     }

@@ -12,8 +12,7 @@
 use amiforge_types::Timestamp;
 
 use super::check::{
-    Api, bad_value, base64_len, date, dry_run, instance_id, missing, no_instance, no_volume,
-    refuse, volume_id,
+    Api, bad_value, base64_len, date, dry_run, instance_id, missing, no_instance, refuse,
 };
 use super::request::request;
 use super::{
@@ -191,6 +190,7 @@ impl State {
             );
         }
         if verb == Verb::Start && instance.state == Stopped {
+            instance.needs_root()?;
             for attached in &instance.volumes {
                 if let Some(encryption) = self
                     .volumes
@@ -231,7 +231,8 @@ impl State {
     /// Begins `StartInstances`: stopped ones become pending; end each with [`State::instance_running`] or
     /// [`State::launch_failed`]. Those that run already are left as they are.
     ///
-    /// KMS's codes when a key of a volume cannot be used any more (EC2 stops the instance again).
+    /// `IncorrectInstanceState` for one whose root was detached. KMS's codes when a key of a volume cannot be used any more (EC2 stops the
+    /// instance again).
     pub fn start_instances(
         &mut self,
         caller: &Caller,
@@ -521,25 +522,6 @@ impl State {
             instance.user_data = (!data.is_empty()).then(|| data.clone());
         }
         Ok(())
-    }
-
-    /// `DeleteVolume` of one that is attached to nothing; else `VolumeInUse`.
-    pub fn delete_volume(&mut self, caller: &Caller, id: &str) -> Api<VolumeId> {
-        let id = volume_id(id)?;
-        let volume = self.own_volume(caller, &id)?;
-        if let Some(attachment) = &volume.attachment {
-            return refuse(
-                ErrorCode::VolumeInUse,
-                format!(
-                    "Volume {id} is currently attached to {}",
-                    attachment.instance_id
-                ),
-            );
-        }
-        self.volumes
-            .remove(&id)
-            .ok_or_else(|| no_volume(id.as_str()))?;
-        Ok(id)
     }
 
     /// What time takes away: images and snapshots whose stay in the recycle bin is over, instances that were terminated an

@@ -495,6 +495,8 @@ pub(crate) enum SnapshotWhat {
         #[arg(long = "filter", value_name = "NAME=VALUES")]
         filters: Vec<String>,
     },
+    /// Make a snapshot of a volume as it is.
+    Create(CreateSnapshot),
     /// Which blocks differ between two snapshots.
     Diff {
         /// The old one.
@@ -555,6 +557,91 @@ pub(crate) enum SnapshotWhat {
     },
     /// Give the room of blocks back that nothing refers to.
     Gc,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateSnapshot {
+    /// The volume.
+    pub(crate) volume: String,
+    /// What it is.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
+    /// A tag of the snapshot.
+    #[arg(long = "tag", value_name = "K=V")]
+    pub(crate) tags: Vec<String>,
+}
+
+/// The volumes of this host.
+#[derive(Debug, Args)]
+pub(crate) struct Volume {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(subcommand)]
+    pub(crate) what: VolumeWhat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumeWhat {
+    /// Every volume: id, state, size, what it is attached to.
+    List {
+        /// Volumes of these ids.
+        ids: Vec<String>,
+        /// `Name=status,Values=available`: as in the API.
+        #[arg(long = "filter", value_name = "NAME=VALUES")]
+        filters: Vec<String>,
+    },
+    /// Make a volume, empty or of a snapshot.
+    Create(CreateVolume),
+    /// Delete a volume that is attached to nothing.
+    Delete {
+        /// The volume.
+        id: String,
+    },
+    /// Attach a volume to a stopped instance. It stays when the instance is terminated.
+    Attach {
+        /// The volume.
+        id: String,
+        /// The instance.
+        instance: String,
+        /// The device name, for example /dev/sdf.
+        device: String,
+    },
+    /// Detach a volume from its stopped instance, the root, too.
+    Detach {
+        /// The volume.
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateVolume {
+    /// Size in GiB [default: that of the snapshot]
+    #[arg(long, value_name = "GIB", required_unless_present = "snapshot")]
+    pub(crate) size: Option<u32>,
+    /// The snapshot that it is made from.
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub(crate) snapshot: Option<String>,
+    /// The type.
+    #[arg(long, default_value = "gp3", value_name = "TYPE")]
+    pub(crate) volume_type: String,
+    /// Provisioned I/O operations per second: kept, without effect here.
+    #[arg(long, value_name = "N")]
+    pub(crate) iops: Option<u32>,
+    /// Provisioned throughput in MiB/s: kept, without effect here.
+    #[arg(long, value_name = "N")]
+    pub(crate) throughput: Option<u32>,
+    /// Encrypt it.
+    #[arg(long)]
+    pub(crate) encrypted: bool,
+    /// With this key: its id, ARN or alias.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) kms_key_id: Option<String>,
+    /// The zone [default: the first of the region]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) availability_zone: Option<String>,
+    /// A tag of the volume.
+    #[arg(long = "tag", value_name = "K=V")]
+    pub(crate) tags: Vec<String>,
 }
 
 /// Keys that encrypt snapshots and volumes.

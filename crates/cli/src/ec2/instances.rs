@@ -71,7 +71,11 @@ fn request(args: &args::Run) -> Result<api::RunInstancesRequest, CommandError> {
             .and_then(|(h, g)| Some((h.parse().ok()?, g.parse().ok()?)));
         let (host, guest) =
             pair.ok_or_else(|| usage(format!("--port {text}: write HOST:GUEST")))?;
-        Ok(api::PortForward { host, guest })
+        Ok(api::PortForward {
+            host,
+            guest,
+            any_host: false,
+        })
     });
     let word = |on: bool| if on { "enabled" } else { "disabled" }.to_owned();
     let mappings = match &args.block_device_mappings {

@@ -1,10 +1,11 @@
-//! Instances, images, snapshots, keys, policies: arguments to operations, results to text.
+//! Instances, images, snapshots, volumes, keys, policies: arguments to operations, results to text.
 
 pub(crate) mod args;
 mod images;
 mod instances;
 mod others;
 mod table;
+mod volumes;
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use crate::commands::{Outcome, usage};
 pub(crate) use images::image;
 pub(crate) use instances::{instance, run};
 pub(crate) use others::{account, audit, key, policy, snapshot};
+pub(crate) use volumes::volume;
 
 impl From<&args::Place> for ec2::Place {
     fn from(place: &args::Place) -> Self {

@@ -65,6 +65,9 @@ pub(crate) fn snapshot(engine: &Engine, args: args::Snapshot) -> Outcome {
                 &rows,
             )?;
         }
+        SnapshotWhat::Create(create) => {
+            return super::volumes::create_snapshot(engine, shown, create);
+        }
         SnapshotWhat::Diff { a, b } => {
             let diff = engine.snapshot_diff(&place, &a, &b)?;
             if as_json(shown.json) {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use amiforge_ami::ImageId;
+use amiforge_ami::{ImageId, SnapshotId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -49,6 +49,11 @@ pub(super) enum Order {
         no_reboot: bool,
         /// Seconds that the guest gets.
         seconds: u64,
+    },
+    /// Fill a snapshot of a volume that was begun, and complete it.
+    Snapshot {
+        /// The snapshot.
+        snapshot_id: SnapshotId,
     },
     /// Write the screen as PNG to `screen.png` in the folder of the instance.
     Screen,

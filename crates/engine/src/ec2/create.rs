@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use amiforge_ami::ec2::{CreateImageRequest, InstanceState, SnapshotContent, StateReason};
+use amiforge_ami::ec2::{
+    CreateImageRequest, InstanceState, Pending, Snapshot, SnapshotContent, StateReason,
+};
 use amiforge_ami::{ImageId, SnapshotId, VolumeId};
-use amiforge_store::ec2::{VolumeFile, VolumePoint, VolumeSnapshot};
+use amiforge_store::ec2::{Making, VolumeFile, VolumePoint, VolumeSnapshot};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -65,8 +67,11 @@ impl Engine {
     ) -> Result<CreatedImage, EngineError> {
         let desk = self.desk(place)?;
         let instance = desk.instance(&request.instance_id)?;
-        let created =
-            desk.transact(|state, fx| Ok(state.create_image(&desk.caller, request, fx)?))?;
+        let (created, _making) = desk.transact(|state, fx| {
+            let created = state.create_image(&desk.caller, request, fx)?;
+            let making = desk.ec2.making(created.image_id.as_str())?;
+            Ok((created, making))
+        })?;
         let image_id = created.image_id.clone();
         let live = instance.state == InstanceState::Running;
         let done = if live {
@@ -97,12 +102,8 @@ impl Engine {
                 shut_down: answer["shutDown"].as_bool(),
             }),
             Err(error) => {
-                let reason = StateReason {
-                    code: "Server.InternalError".to_owned(),
-                    message: error.with_causes(),
-                };
                 // Its process may have ended in the middle: the image is not left pending.
-                let _ = desk.transact(|state, _| Ok(state.fail_image(&image_id, reason)?));
+                desk.fail(&Pending::Image(image_id), &error);
                 Err(error)
             }
         }
@@ -121,25 +122,66 @@ impl Engine {
                 Arc::new(desk.ec2.open_volume(id).map_err(broken)?),
             ));
         }
-        Ok(fill(desk, image_id, &volumes, |take| take())?.with(&Value::Null))
+        let work = Pending::Image(image_id.clone());
+        Ok(fill(desk, &work, &volumes, |take| take())?.with(&Value::Null))
     }
 }
 
-/// Fills the pending snapshots of an image from open volumes, and completes it. `around` calls what it is given once: that takes
-/// the point in time of all volumes, and is quick; what is stored afterwards is of that point.
+impl Desk<'_> {
+    /// The process of an instance takes part in making something of it: from now on that does not fail when the command goes that
+    /// asked for it.
+    pub(super) fn join(&self, work: &Pending) -> Result<Making, EngineError> {
+        let making = self.ec2.making(work.id()).map_err(broken)?;
+        if self.read()?.pending_works().contains(work) {
+            return Ok(making);
+        }
+        Err(EngineError::new(
+            ErrorKind::Failed,
+            format!(
+                "{} is not pending any more: the command that asked for it has ended",
+                work.id()
+            ),
+        ))
+    }
+
+    /// Says that something came to nothing, if it is pending still.
+    pub(super) fn fail(&self, work: &Pending, error: &EngineError) {
+        let message = error.with_causes();
+        // What cannot be told now, on a full disk, is found by the next command.
+        let _ = self.record(|state, _| {
+            match work {
+                Pending::Image(id) => {
+                    let code = "Server.InternalError".to_owned();
+                    state.fail_image(id, StateReason { code, message })?;
+                }
+                Pending::Snapshot(id) => state.fail_snapshot(id, &message)?,
+                Pending::Volume(id) => state.fail_volume(id)?,
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Fills what is pending from open volumes, the snapshots of an image or one by itself, and completes it. `around` calls what it is given
+/// once: that takes the point in time of all volumes, and is quick; what is stored afterwards is of that point.
 pub(super) fn fill(
     desk: &Desk<'_>,
-    image_id: &ImageId,
+    work: &Pending,
     volumes: &[(VolumeId, Arc<VolumeFile>)],
     around: impl FnOnce(&mut dyn FnMut()),
 ) -> Result<Filled, EngineError> {
     let hold = desk.ec2.hold().map_err(broken)?;
     let state = desk.read()?;
-    let image = state.images.get(image_id);
-    let image = image
-        .ok_or_else(|| EngineError::new(ErrorKind::Failed, format!("{image_id} is not there")))?;
-    let wanted: BTreeMap<VolumeId, SnapshotId> = state
-        .snapshots_of(image)
+    let gone = || EngineError::new(ErrorKind::Failed, format!("{} is not there", work.id()));
+    let snapshots: Vec<&Snapshot> = match work {
+        Pending::Image(id) => state
+            .snapshots_of(state.images.get(id).ok_or_else(gone)?)
+            .collect(),
+        Pending::Snapshot(id) => vec![state.snapshots.get(id).ok_or_else(gone)?],
+        Pending::Volume(_) => Vec::new(),
+    };
+    let wanted: BTreeMap<VolumeId, SnapshotId> = snapshots
+        .into_iter()
         .filter(|s| s.map.is_none())
         .filter_map(|s| Some((s.volume_id.clone()?, s.snapshot_id.clone())))
         .collect();
@@ -175,7 +217,22 @@ pub(super) fn fill(
         });
         snapshots.push(snapshot);
     }
-    desk.transact(|state, fx| Ok(state.complete_image(image_id, &contents, None, fx)?))?;
+    desk.record(|state, fx| {
+        match (work, contents.as_slice()) {
+            (Pending::Image(id), contents) => state.complete_image(id, contents, None, fx)?,
+            (_, [content]) => state.complete_snapshot(content, fx)?,
+            // Its volume is none of the instance that was asked: it stays pending, and who asked says that it failed.
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?
+    .then_some(())
+    .ok_or_else(|| {
+        EngineError::new(
+            ErrorKind::Failed,
+            format!("{}: its volume is not here", work.id()),
+        )
+    })?;
     for ((_, volume), snapshot) in volumes.iter().zip(&snapshots) {
         // The next snapshot costs more, and nothing else.
         if let Err(error) = volume.rebase(&hold, snapshot) {

@@ -77,6 +77,11 @@ pub(super) enum Refused {
     },
     /// Another process is just starting the instance, or ending it.
     Busy(InstanceId),
+    /// A port of this host that is to lead into the instance is another program's.
+    Port {
+        id: InstanceId,
+        port: u16,
+    },
 }
 
 impl Refused {
@@ -116,6 +121,11 @@ impl From<Refused> for EngineError {
                 format!("{id} is just being started or ended"),
             )
             .with_hint("try again in a moment"),
+            Refused::Port { id, port } => EngineError::new(
+                ErrorKind::Failed,
+                format!("{id} does not start: port {port} of 127.0.0.1, which is to lead into it, is in use"),
+            )
+            .with_hint("end the program that listens there, or launch an instance with another --port"),
         }
     }
 }
@@ -193,22 +203,51 @@ impl Engine {
 }
 
 impl Desk<'_> {
-    /// The state at one point in time.
+    /// The state at one point in time. What nobody makes any more has failed in it; the next transaction writes that down.
     pub(super) fn read(&self) -> Result<State, EngineError> {
-        self.ec2.read().map_err(broken)
+        let mut state = self.ec2.read().map_err(broken)?;
+        self.abandon(&mut state);
+        Ok(state)
     }
 
-    /// One request: what it changes is written whole, or nothing is.
+    /// Fails what is pending and has no maker: its process was killed, or this machine went down.
+    fn abandon(&self, state: &mut State) {
+        for work in state.pending_works() {
+            // Of one that cannot be looked at nobody knows better.
+            if matches!(self.ec2.is_being_made(work.id()), Ok(false)) {
+                state.abandon(&work);
+            }
+        }
+    }
+
+    /// One request: what it changes is written whole, or nothing is; a trial changes nothing.
     pub(super) fn transact<T>(
         &self,
+        request: impl FnOnce(&mut State, &mut Now) -> Result<T, Refused>,
+    ) -> Result<T, EngineError> {
+        self.change(self.dry_run, request)
+    }
+
+    /// What is written whatever was asked for: how things are.
+    pub(super) fn record<T>(
+        &self,
+        change: impl FnOnce(&mut State, &mut Now) -> Result<T, Refused>,
+    ) -> Result<T, EngineError> {
+        self.change(false, change)
+    }
+
+    fn change<T>(
+        &self,
+        trial: bool,
         request: impl FnOnce(&mut State, &mut Now) -> Result<T, Refused>,
     ) -> Result<T, EngineError> {
         let done = self.ec2.transact(|state| {
             let mut fx = Now::new();
             let known: BTreeSet<KeyId> = state.keys.keys().cloned().collect();
             let expired = state.expire(fx.now());
+            self.abandon(state);
             let result = request(state, &mut fx)?;
-            if self.dry_run {
+            if trial {
                 return Err(tried().into());
             }
             // A key is nothing without its material. Of a transaction that fails behind this, a file is left that no record names.

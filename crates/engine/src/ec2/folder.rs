@@ -3,26 +3,31 @@
 //! ```text
 //! ec2/instances/<instance>/lock          held by whoever starts it, then by its process; free: there is no machine
 //!                          control.sock  where its process takes orders
-//!                          console.log   what the guest wrote to its serial line
+//!                          console.log   what the guest wrote to its serial line since the last start; console.log.1: before that
+//!                          console.before.log  the end of that of the start before
 //!                          process.log   what its process and QEMU said
 //!                          …             sockets, UEFI variables, instance store volumes
 //! ```
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use amiforge_ami::InstanceId;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use amiforge_store::Sign;
+use amiforge_vm::ConsoleReader;
 
 use super::control::{Answer, Order, ask};
 use super::desk::Desk;
 
 /// Name of the console in the folder.
 pub(super) const CONSOLE: &str = "console.log";
+/// Name of what a long console was begun with.
+const CONSOLE_OLD: &str = "console.log.1";
+/// Name of the console of the start before.
+const CONSOLE_BEFORE: &str = "console.before.log";
 /// Name of the log of its process.
 pub(super) const PROCESS_LOG: &str = "process.log";
 /// Name of the picture of the screen.
@@ -36,12 +41,12 @@ pub(super) struct Folder {
 
 /// The right to start the machine of an instance, and the sign that there is one.
 #[derive(Debug)]
-pub(super) struct MachineLock(File);
+pub(super) struct MachineLock(Sign);
 
 impl MachineLock {
     /// The open lock, to be handed to the process of the instance: as long as anybody has it open, it is held.
     pub(super) fn into_file(self) -> File {
-        self.0
+        self.0.into_file()
     }
 }
 
@@ -65,26 +70,29 @@ impl Folder {
             .recursive(true)
             .mode(0o700)
             .create(&self.path)?;
-        let file = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(self.path.join("lock"))?;
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Some(MachineLock(file))),
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
+        let sign = Sign::claim(&self.path.join("lock")).map_err(io::Error::other)?;
+        Ok(sign.map(MachineLock))
     }
 
-    /// Whether there is a machine, or somebody is starting one.
-    pub(super) fn is_live(&self) -> bool {
-        self.path.is_dir() && matches!(self.lock(), Ok(None))
+    /// Whether there is a machine, or somebody is starting one. Looking at it does not disturb who starts one.
+    pub(super) fn is_live(&self) -> io::Result<bool> {
+        Sign::is_set(&self.path.join("lock")).map_err(io::Error::other)
+    }
+
+    /// What the guest wrote to its console since the last start, to be read on.
+    pub(super) fn console(&self) -> ConsoleReader {
+        ConsoleReader::new(&self.path.join(CONSOLE))
+    }
+
+    /// Puts the console of the start before away.
+    pub(super) fn begin_console(&self) -> io::Result<()> {
+        let there = |result: io::Result<()>| match result {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        };
+        let (console, before) = (self.path.join(CONSOLE), self.path.join(CONSOLE_BEFORE));
+        there(std::fs::rename(console, before))?;
+        there(std::fs::remove_file(self.path.join(CONSOLE_OLD)))
     }
 
     /// Gives an order to the process of the instance.
@@ -95,7 +103,7 @@ impl Folder {
     /// Waits until there is no machine any more: at most `limit`.
     pub(super) fn wait_until_free(&self, limit: Duration) {
         let until = Instant::now() + limit;
-        while self.is_live() && Instant::now() < until {
+        while self.is_live().unwrap_or(false) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -110,7 +118,7 @@ impl Folder {
         for entry in std::fs::read_dir(&self.path)? {
             let entry = entry?;
             let name = entry.file_name();
-            if ![CONSOLE, PROCESS_LOG, "lock"]
+            if ![CONSOLE, CONSOLE_OLD, CONSOLE_BEFORE, PROCESS_LOG, "lock"]
                 .iter()
                 .any(|kept| name == *kept)
             {

@@ -235,14 +235,15 @@ impl Engine {
         let hold = desk.ec2.hold().map_err(broken)?;
         let text = format!("Imported from {}", request.disk.display());
         let text: String = text.chars().take(255).collect();
-        let (snapshot, encryption) = desk.transact(|state, fx| {
+        let (snapshot, encryption, _making) = desk.transact(|state, fx| {
             let id = state.import_snapshot(&desk.caller, gib, Some(&text), Tags::new(), fx)?;
             // What is wrong with the image is said before a disk is read for it.
             let mut trial = state.clone();
             trial.complete_snapshot(&content_of(&id, None), fx)?;
             trial.register_image(&desk.caller, &request.register(&id), None, fx)?;
             let encryption = state.snapshots.get(&id).and_then(|s| s.encryption.clone());
-            Ok((id, encryption))
+            let making = desk.ec2.making(id.as_str())?;
+            Ok((id, encryption, making))
         })?;
         let made = (|| {
             let key = encryption
@@ -258,7 +259,8 @@ impl Engine {
             Ok(made) => made,
             Err(error) => {
                 let why = error.with_causes();
-                desk.transact(|state, _| Ok(state.fail_snapshot(&snapshot, &why)?))?;
+                // What cannot be told now, on a full disk, is found by the next command.
+                let _ = desk.record(|state, _| Ok(state.fail_snapshot(&snapshot, &why)?));
                 return Err(error);
             }
         };
@@ -302,14 +304,18 @@ impl Engine {
                 .unwrap_or_default();
         }
         let hold = desk.ec2.hold().map_err(broken)?;
-        let (copied, sources) = desk.transact(|state, fx| {
+        let (copied, sources, _making) = desk.transact(|state, fx| {
             let copied = state.copy_image(&desk.caller, &wanted, fx)?;
             let sources: Vec<Snapshot> = copied
                 .snapshots
                 .iter()
                 .filter_map(|c| state.snapshots.get(&c.from).cloned())
                 .collect();
-            Ok((copied, sources))
+            // A repeated request has its maker already.
+            let making = (copied.state == ImageState::Pending && !copied.repeated)
+                .then(|| desk.ec2.making(copied.image_id.as_str()))
+                .transpose()?;
+            Ok((copied, sources, making))
         })?;
         match copied.state {
             ImageState::Failed => {
@@ -324,10 +330,10 @@ impl Engine {
                     format!("{}: the copy failed: {why}", copied.image_id),
                 ));
             }
-            ImageState::Pending => {}
+            ImageState::Pending if !copied.repeated => {}
             _ => return Ok(copied.image_id),
         }
-        let filled: Result<Vec<SnapshotContent>, EngineError> = copied
+        let contents: Result<Vec<SnapshotContent>, EngineError> = copied
             .snapshots
             .iter()
             .filter_map(|copy| Some((copy, copy.reencrypt.as_ref()?)))
@@ -340,28 +346,25 @@ impl Engine {
                 desk.encrypt_anew(&hold, from, &copy.to, encryption)
             })
             .collect();
-        let location = match &copied.bundle {
-            Some(_) => Some(desk.copy_bundle(&copied)?),
-            None => None,
-        };
-        match filled {
-            Ok(contents) => {
-                desk.transact(|state, fx| {
-                    Ok(state.complete_image(
-                        &copied.image_id,
-                        &contents,
-                        location.as_deref(),
-                        fx,
-                    )?)
-                })?;
-                Ok(copied.image_id)
-            }
+        let filled = contents.and_then(|contents| {
+            let bundle = copied.bundle.as_ref();
+            let location = bundle.map(|_| desk.copy_bundle(&copied)).transpose()?;
+            Ok((contents, location))
+        });
+        let done = filled.and_then(|(contents, location)| {
+            desk.record(|state, fx| {
+                Ok(state.complete_image(&copied.image_id, &contents, location.as_deref(), fx)?)
+            })
+        });
+        match done {
+            Ok(()) => Ok(copied.image_id),
             Err(error) => {
                 let reason = StateReason {
                     code: "Client.InvalidKey".to_owned(),
                     message: error.with_causes(),
                 };
-                desk.transact(|state, _| Ok(state.fail_image(&copied.image_id, reason)?))?;
+                // What cannot be told now, on a full disk, is found by the next command.
+                let _ = desk.record(|state, _| Ok(state.fail_image(&copied.image_id, reason)?));
                 Err(error)
             }
         }

@@ -1,7 +1,6 @@
 //! Instances that are there: listed, stopped, rebooted, terminated, looked at.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::control::Order;
 use super::desk::{Desk, Now, Place, refusal, tried};
-use super::folder::{CONSOLE, SCREEN};
+use super::folder::SCREEN;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
 
@@ -95,22 +94,23 @@ impl Desk<'_> {
         let state = self.read()?;
         for instance in state.instances.values().filter(|i| live(i.state)) {
             let id = &instance.instance_id;
-            // Held until the record says the truth, so that nobody starts it in between.
-            let _lock = match self.folder(id).lock() {
-                Ok(Some(lock)) => lock,
-                Ok(None) => continue,
+            let folder = self.folder(id);
+            match folder.is_live() {
+                Ok(true) => continue,
+                Ok(false) => {}
                 Err(error) => {
                     self.engine
                         .warn(format!("{id}: its folder cannot be looked at: {error}"));
                     continue;
                 }
-            };
-            let left = self.transact(|state, fx| {
+            }
+            let left = self.record(|state, fx| {
+                // Machines are started in transactions, too: whose record says that there is one, and has none now, is off.
                 let Some(now) = state
                     .instances
                     .get(id)
                     .map(|i| i.state)
-                    .filter(|s| live(*s))
+                    .filter(|s| live(*s) && matches!(folder.is_live(), Ok(false)))
                 else {
                     return Ok(None);
                 };
@@ -205,7 +205,7 @@ impl Desk<'_> {
                     let (folder, order) = (self.folder(id), &order);
                     scope.spawn(move || {
                         // One that is not live has ended before: `settle` tells.
-                        let live = folder.is_live();
+                        let live = folder.is_live().unwrap_or(true);
                         match folder.ask(order) {
                             Ok(answer) => answer.problem,
                             Err(_) if !live => None,
@@ -341,17 +341,13 @@ impl Engine {
         let desk = self.desk(place)?;
         let instance = desk.instance(id)?;
         let folder = desk.folder(&instance.instance_id);
-        let path = folder.path().join(CONSOLE);
         let context = || format!("cannot read the console of {id}");
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(e).or_fail(ErrorKind::Failed, context),
-        };
+        let mut console = folder.console();
         loop {
-            let live = folder.is_live();
+            let live = folder.is_live().or_fail(ErrorKind::Failed, context)?;
             let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)
+            console
+                .read_more(&mut bytes)
                 .or_fail(ErrorKind::Failed, context)?;
             if out.write_all(&bytes).and_then(|()| out.flush()).is_err() {
                 // Whoever read has seen enough.
@@ -360,14 +356,7 @@ impl Engine {
             if !follow || !live {
                 return Ok(());
             }
-            let at = file.stream_position().or_fail(ErrorKind::Failed, context)?;
             std::thread::sleep(TICK * 2);
-            // A log that was begun anew is read from its start.
-            if std::fs::metadata(&path).is_ok_and(|m| m.len() < at) {
-                file = File::open(&path).or_fail(ErrorKind::Failed, context)?;
-                file.seek(SeekFrom::Start(0))
-                    .or_fail(ErrorKind::Failed, context)?;
-            }
         }
     }
 
@@ -408,9 +397,10 @@ impl Engine {
             loop {
                 let instance = desk.instance(id)?;
                 let seen = request.console.as_ref().is_none_or(|text| {
-                    let log =
-                        std::fs::read(desk.folder(&instance.instance_id).path().join(CONSOLE))
-                            .unwrap_or_default();
+                    let mut log = Vec::new();
+                    let mut console = desk.folder(&instance.instance_id).console();
+                    // One that cannot be read shows nothing.
+                    let _ = console.read_more(&mut log);
                     String::from_utf8_lossy(&log).contains(text)
                 });
                 if instance.state.as_str() == request.state && seen {

@@ -17,6 +17,7 @@ mod keys;
 mod run;
 mod snapshots;
 mod supervise;
+mod volumes;
 
 pub use amiforge_ami::ec2 as api;
 pub use amiforge_vm::imds::imds_relay;

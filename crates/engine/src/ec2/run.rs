@@ -1,15 +1,17 @@
 //! `run` and `instance start`: from a record to a process.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use amiforge_ami::InstanceId;
 use amiforge_ami::ec2::{
-    Effects as _, InstanceState, Launch, NewVolume, PortForward, RunInstancesRequest, State,
-    VolumeSource,
+    Effects as _, InstanceState, InstancesRequest, Launch, NewVolume, PortForward,
+    RunInstancesRequest, State, StateChange, VolumeSource,
 };
 use amiforge_store::ec2::{Hold, VolumeBase};
 use amiforge_types::GIB;
@@ -22,8 +24,15 @@ use super::supervise::INSTANCE_ARG;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
 
+/// How long the process of an instance may take to end once its record says that the machine is off.
+const ENDING_LIMIT: Duration = Duration::from_secs(10);
+/// Where ports of this host lead into instances from.
+const LOCAL: &str = "127.0.0.1";
 /// The port that SSH listens on.
 const SSH: u16 = 22;
+
+/// Starts that are under way: what changed, and the right to start each machine.
+type Begun = (Vec<StateChange>, Vec<(InstanceId, MachineLock)>);
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -62,7 +71,7 @@ impl Engine {
             let mut locks = Vec::new();
             for launch in run.launches.iter().filter(|_| !run.repeated) {
                 locks.push(desk.claim(&launch.instance_id)?);
-                give_ssh_port(state, &launch.instance_id);
+                choose_ports(state, &launch.instance_id)?;
             }
             Ok((run, locks))
         })?;
@@ -104,18 +113,7 @@ impl Engine {
         let desk = self.desk(place)?;
         desk.settle()?;
         let request = desk.instances_request(ids, false);
-        let (changes, locks) = desk.transact(|state, fx| {
-            let changes = state.start_instances(&desk.caller, &request, fx)?;
-            let mut locks = Vec::new();
-            for change in changes
-                .iter()
-                .filter(|c| c.previous_state == InstanceState::Stopped)
-            {
-                locks.push((change.instance_id.clone(), desk.claim(&change.instance_id)?));
-                free_ports(state, &change.instance_id);
-            }
-            Ok((changes, locks))
-        })?;
+        let (changes, locks) = desk.start_when_free(&request)?;
         let mut failed = None;
         for (id, lock) in locks {
             self.stage("start", id.to_string());
@@ -131,45 +129,94 @@ impl Engine {
     }
 }
 
-/// A port of this host that nobody listens on just now.
-fn free_port() -> Option<u16> {
-    Some(
-        TcpListener::bind(("127.0.0.1", 0))
-            .ok()?
-            .local_addr()
-            .ok()?
-            .port(),
-    )
+/// A port of this host that nobody listens on just now, and that is no instance's.
+fn free_port(state: &State) -> Option<u16> {
+    let taken: BTreeSet<u16> = state
+        .instances
+        .values()
+        .flat_map(|i| i.ports.iter().map(|p| p.host))
+        .collect();
+    // Each is held until the next is found, or the kernel gives the same again.
+    let mut held = Vec::new();
+    for _ in 0..=taken.len() {
+        let listener = TcpListener::bind((LOCAL, 0)).ok()?;
+        let port = listener.local_addr().ok()?.port();
+        if !taken.contains(&port) {
+            return Some(port);
+        }
+        held.push(listener);
+    }
+    None
 }
 
 fn is_free(port: u16) -> bool {
-    TcpListener::bind(("127.0.0.1", port)).is_ok()
+    TcpListener::bind((LOCAL, port)).is_ok()
 }
 
-/// There is always a way to the instance's SSH server.
-fn give_ssh_port(state: &mut State, id: &InstanceId) {
-    if let Some(instance) = state.instances.get_mut(id)
-        && !instance.ports.iter().any(|p| p.guest == SSH)
-        && let Some(host) = free_port()
-    {
-        instance.ports.push(PortForward { host, guest: SSH });
+/// Ports that the user chose have to be free. There is always a way to the instance's SSH server: over a port that nobody asked for,
+/// which is another one when a program took it meanwhile.
+fn choose_ports(state: &mut State, id: &InstanceId) -> Result<(), Refused> {
+    let Some(instance) = state.instances.get(id) else {
+        return Ok(());
+    };
+    let mut ports = instance.ports.clone();
+    if let Some(taken) = ports.iter().find(|p| !p.any_host && !is_free(p.host)) {
+        return Err(Refused::Port {
+            id: id.clone(),
+            port: taken.host,
+        });
     }
-}
-
-/// Another program may have taken the port of the SSH server meanwhile; others were the user's choice.
-fn free_ports(state: &mut State, id: &InstanceId) {
+    let way = match ports.iter().position(|p| p.guest == SSH) {
+        // One of the user's is way enough, and one of ours that is free stays.
+        Some(at) if !ports[at].any_host || is_free(ports[at].host) => return Ok(()),
+        Some(at) => Some(at),
+        None => None,
+    };
+    let Some(host) = free_port(state) else {
+        return Ok(());
+    };
+    match way {
+        Some(at) => ports[at].host = host,
+        None => ports.push(PortForward {
+            host,
+            guest: SSH,
+            any_host: true,
+        }),
+    }
     if let Some(instance) = state.instances.get_mut(id) {
-        for port in instance.ports.iter_mut().filter(|p| p.guest == SSH) {
-            if !is_free(port.host)
-                && let Some(host) = free_port()
-            {
-                port.host = host;
-            }
-        }
+        instance.ports = ports;
     }
+    Ok(())
 }
 
 impl Desk<'_> {
+    /// Begins the start of instances. The process of a machine that is off already may need a moment to end.
+    fn start_when_free(&self, request: &InstancesRequest) -> Result<Begun, EngineError> {
+        let until = Instant::now() + ENDING_LIMIT;
+        loop {
+            let mut busy = false;
+            let begun = self.transact(|state, fx| {
+                let changes = state.start_instances(&self.caller, request, fx)?;
+                let mut locks = Vec::new();
+                for change in changes
+                    .iter()
+                    .filter(|c| c.previous_state == InstanceState::Stopped)
+                {
+                    let id = &change.instance_id;
+                    let lock = self.claim(id);
+                    busy = matches!(lock, Err(Refused::Busy(_)));
+                    locks.push((id.clone(), lock?));
+                    choose_ports(state, id)?;
+                }
+                Ok((changes, locks))
+            });
+            if !busy || Instant::now() >= until {
+                return begun;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// The right to start the machine of an instance.
     fn claim(&self, id: &InstanceId) -> Result<MachineLock, Refused> {
         let folder = self.folder(id);

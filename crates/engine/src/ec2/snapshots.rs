@@ -166,14 +166,15 @@ impl Engine {
             ..Default::default()
         };
         let hold = desk.ec2.hold().map_err(broken)?;
-        let (copied, from) = desk.transact(|state, fx| {
+        let (copied, from, _making) = desk.transact(|state, fx| {
             let copied = state.copy_snapshot(&desk.caller, &request, fx)?;
             let from = copied
                 .copy
                 .as_ref()
                 .and_then(|c| state.snapshots.get(&c.from))
                 .cloned();
-            Ok((copied, from))
+            let making = desk.ec2.making(copied.snapshot_id.as_str())?;
+            Ok((copied, from, making))
         })?;
         if let (Some(copy), Some(from)) = (&copied.copy, from)
             && let Some(encryption) = &copy.reencrypt
@@ -185,7 +186,8 @@ impl Engine {
                 }
                 Err(error) => {
                     let why = error.with_causes();
-                    desk.transact(|state, _| Ok(state.fail_snapshot(&copy.to, &why)?))?;
+                    // What cannot be told now, on a full disk, is found by the next command.
+                    let _ = desk.record(|state, _| Ok(state.fail_snapshot(&copy.to, &why)?));
                     return Err(error);
                 }
             }

@@ -19,9 +19,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use amiforge_ami::ec2::{Instance, InstanceState, Leftovers};
+use amiforge_ami::ec2::{Instance, InstanceState, Leftovers, Pending};
 use amiforge_ami::{InstanceId, VolumeId};
-use amiforge_store::ec2::VolumeFile;
+use amiforge_store::ec2::{Making, VolumeFile};
 use amiforge_types::GIB;
 use amiforge_vm::imds::{ImdsServer, Metadata, Service};
 use amiforge_vm::nbd::{BlockDevice, NbdServer};
@@ -231,9 +231,8 @@ impl Engine {
             console_log: folder.path().join(CONSOLE),
             folder: folder.path().to_owned(),
         };
-        // The console is that of this start; the one before is kept beside it.
-        let console = folder.path().join(CONSOLE);
-        let _ = std::fs::rename(&console, console.with_extension("log.1"));
+        // The console is that of this start; the one before is kept beside it, without what was put away of it.
+        folder.begin_console().or_fail(ErrorKind::Failed, context)?;
         let orders = listen().or_fail(ErrorKind::Failed, context)?;
         let supervisor = Supervisor {
             desk,
@@ -451,8 +450,16 @@ impl Supervisor<'_> {
                     image_id,
                     ..
                 } => {
+                    let work = Pending::Image(image_id);
+                    let _making = match self.join(&work) {
+                        Ok(making) => making,
+                        Err(error) => {
+                            ordered.answer(Err(error.with_causes()));
+                            continue;
+                        }
+                    };
                     let mut frozen = Err(InstanceError::Gone);
-                    let filled = fill(&self.desk, &image_id, &self.volumes, |take| {
+                    let filled = self.fill(&work, |take| {
                         frozen = machine.fs_freeze(Duration::from_secs(10));
                         take();
                         // One that answers late may have frozen them all the same.
@@ -480,9 +487,17 @@ impl Supervisor<'_> {
                     image_id,
                     seconds,
                 } => {
+                    let work = Pending::Image(image_id);
+                    let _making = match self.join(&work) {
+                        Ok(making) => making,
+                        Err(error) => {
+                            ordered.answer(Err(error.with_causes()));
+                            continue;
+                        }
+                    };
                     let (clean, ends) = self.off(&machine, false, seconds);
                     let how = json!({ "shutDown": clean });
-                    let filled = fill(&self.desk, &image_id, &self.volumes, |take| take());
+                    let filled = self.fill(&work, |take| take());
                     if !ends.is_empty() {
                         ordered.answer(filled.map(|f| f.with(&how)).map_err(|e| e.with_causes()));
                         return End::Told(ends);
@@ -494,6 +509,17 @@ impl Supervisor<'_> {
                         Ok(again) => (machine, events) = again,
                         Err(error) => return End::Lost(error.with_causes()),
                     }
+                }
+                Order::Snapshot { snapshot_id } => {
+                    let work = Pending::Snapshot(snapshot_id);
+                    let filled = self
+                        .join(&work)
+                        .and_then(|_making| self.fill(&work, |take| take()));
+                    ordered.answer(
+                        filled
+                            .map(|f| f.with(&Value::Null))
+                            .map_err(|e| e.with_causes()),
+                    );
                 }
                 Order::Screen => {
                     let screen = machine.screendump(Path::new(SCREEN), ScreenFormat::Png);
@@ -513,6 +539,26 @@ impl Supervisor<'_> {
                 }
             }
         }
+    }
+
+    /// Takes part in making something of the instance.
+    fn join(&self, work: &Pending) -> Result<Making, EngineError> {
+        let making = self.desk.join(work)?;
+        note(&format!("making {}", work.id()));
+        Ok(making)
+    }
+
+    /// Fills what is pending, or says that it failed: who asked may be gone.
+    fn fill(
+        &self,
+        work: &Pending,
+        around: impl FnOnce(&mut dyn FnMut()),
+    ) -> Result<Filled, EngineError> {
+        let filled = fill(&self.desk, work, &self.volumes, around);
+        if let Err(error) = &filled {
+            self.desk.fail(work, error);
+        }
+        filled
     }
 
     /// Switches the machine off: the guest gets so much time, or none. Orders to end it that come meanwhile are given

@@ -78,6 +78,7 @@ impl Ec2 {
         let mut done = Collected::default();
         let fail = self.db().error("write");
         self.packs().forget();
+        self.sweep_makers()?;
         self.db().write(|transaction| {
             let (state, _) = self.load(transaction)?;
             let mut live = named(&state);

@@ -6,6 +6,7 @@
 //! ec2/maps/<digest>       block maps: what a snapshot consists of
 //! ec2/volumes/<volume>/   volume.json, data-<n>, mask-<n>: what was written over a map
 //! ec2/keys/<key id>       key material
+//! ec2/making/<id>         locked by who makes an image or snapshot
 //! ec2/hold.lock           shared: something is being made; exclusive: garbage is collected
 //! ```
 //!
@@ -21,6 +22,7 @@ mod files;
 mod gc;
 mod import;
 mod keys;
+mod making;
 mod map;
 mod pack;
 mod reader;
@@ -38,6 +40,7 @@ pub use error::Ec2Error;
 pub use gc::{Collected, Usage};
 pub use import::MapInfo;
 pub use keys::Keys;
+pub use making::Making;
 pub use map::BlockMap;
 pub use reader::{Check, SnapshotReader};
 pub use volume::{VolumeBase, VolumeFile, VolumeInfo, VolumePoint, VolumeSnapshot};
@@ -82,7 +85,7 @@ impl Store {
     /// [`Ec2Error::Version`] for one of a newer release.
     pub fn ec2(&self) -> Result<Ec2, Ec2Error> {
         let root = self.root.join("ec2");
-        for dir in ["", "packs", "maps", "volumes", "keys"] {
+        for dir in ["", "packs", "maps", "volumes", "keys", "making"] {
             make_private(&root.join(dir))?;
         }
         for lock in ["hold.lock", "keys.lock"] {

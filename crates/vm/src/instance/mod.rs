@@ -21,7 +21,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use console::ConsoleServer;
+pub use console::{ConsoleReader, ConsoleServer};
 pub use error::InstanceError;
 pub use run::{Exit, ExitReason, InstanceEvent, RunningInstance, ScreenFormat, Status};
 pub use spec::{DiskSource, InstanceDisk, InstanceNetwork, InstanceSpec, SubnetError};

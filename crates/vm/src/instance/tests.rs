@@ -45,6 +45,7 @@ fn spec() -> InstanceSpec {
             forwards: vec![PortForward {
                 host: 2222,
                 guest: 22,
+                any_host: false,
             }],
             outbound: true,
         },

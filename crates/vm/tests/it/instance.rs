@@ -93,6 +93,7 @@ fn start(guest: &TinyGuest) -> Tiny {
             forwards: vec![PortForward {
                 host: free_port(),
                 guest: 22,
+                any_host: false,
             }],
             outbound: false,
         },

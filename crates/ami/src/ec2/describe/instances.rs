@@ -374,7 +374,7 @@ impl State {
                         Some(InstanceMappingDescription {
                             device_name: Some(attachment.device.to_string()),
                             ebs: Some(EbsInstanceDescription {
-                                attach_time: Some(time(volume.create_time)),
+                                attach_time: Some(time(volume.attached_since(attachment))),
                                 delete_on_termination: Some(attachment.delete_on_termination),
                                 status: Some("attached".to_owned()),
                                 volume_id: Some(volume.volume_id.to_string()),

@@ -5,11 +5,11 @@ use super::super::filter::{check, page, passes};
 use super::super::keys::no_tags;
 use super::super::request::request;
 use super::super::{
-    Caller, Encryption, Filter, Snapshot, SnapshotPermission, SnapshotState, State, Volume,
-    VolumeState,
+    Attachment, Caller, Encryption, Filter, Snapshot, SnapshotPermission, SnapshotState, State,
+    Volume, VolumeState,
 };
 use super::{TagDescription, check_accounts, maybe, one, owned_by, shape, tags, time};
-use crate::{SnapshotId, VolumeId, VolumeType};
+use crate::{CreationDate, SnapshotId, VolumeId, VolumeType};
 
 request! {
     /// `DescribeSnapshots`.
@@ -96,7 +96,7 @@ shape! {
 }
 
 shape! {
-    /// `VolumeAttachment`.
+    /// `VolumeAttachment`: also the answer of `AttachVolume` and `DetachVolume`.
     pub struct AttachmentDescription {
         /// Whether the volume goes with the instance.
         pub delete_on_termination: bool,
@@ -175,8 +175,10 @@ impl VolumeState {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Creating => "creating",
             Self::Available => "available",
             Self::InUse => "in-use",
+            Self::Error => "error",
         }
     }
 }
@@ -366,18 +368,35 @@ impl State {
                 volume
                     .attachment
                     .iter()
-                    .map(|a| AttachmentDescription {
-                        delete_on_termination: Some(a.delete_on_termination),
-                        volume_id: Some(volume.volume_id.to_string()),
-                        instance_id: Some(a.instance_id.to_string()),
-                        device: Some(a.device.to_string()),
-                        state: Some("attached".to_owned()),
-                        attach_time: Some(time(volume.create_time)),
-                    })
+                    .map(|a| volume.describe_attachment(a, "attached"))
                     .collect(),
             ),
             encrypted: Some(volume.encryption.is_some()),
             kms_key_id: self.encryption_key(caller, volume.encryption.as_ref()),
+        }
+    }
+}
+
+impl Volume {
+    /// Since when it is attached.
+    pub(super) fn attached_since(&self, attachment: &Attachment) -> CreationDate {
+        attachment.attach_time.unwrap_or(self.create_time)
+    }
+
+    /// An attachment of it, in a state: `attached`, or `detached` when it was just ended.
+    #[must_use]
+    pub fn describe_attachment(
+        &self,
+        attachment: &Attachment,
+        state: &str,
+    ) -> AttachmentDescription {
+        AttachmentDescription {
+            delete_on_termination: Some(attachment.delete_on_termination),
+            volume_id: Some(self.volume_id.to_string()),
+            instance_id: Some(attachment.instance_id.to_string()),
+            device: Some(attachment.device.to_string()),
+            state: Some(state.to_owned()),
+            attach_time: Some(time(self.attached_since(attachment))),
         }
     }
 }
@@ -424,7 +443,7 @@ fn snapshot_filter(snapshot: &Snapshot, name: &str) -> Option<Vec<String>> {
 fn volume_filter(volume: &Volume, name: &str) -> Option<Vec<String>> {
     let attachment = volume.attachment.as_ref();
     match name {
-        "attachment.attach-time" => maybe(attachment.map(|_| volume.create_time)),
+        "attachment.attach-time" => maybe(attachment.map(|a| volume.attached_since(a))),
         "attachment.delete-on-termination" => maybe(attachment.map(|a| a.delete_on_termination)),
         "attachment.device" => maybe(attachment.map(|a| &a.device)),
         "attachment.instance-id" => maybe(attachment.map(|a| &a.instance_id)),

@@ -162,7 +162,7 @@ fn filters_and_exclusions() {
             delete(count(3), json!({})),
             five(only(
                 1,
-                json!({"deregistrationProtection": {"enabled-with-cooldown": {"offSince": "2026-11-27T13:00:00Z", "off_since": "2026-11-27T13:00:00Z"}}}),
+                json!({"deregistrationProtection": {"enabled-with-cooldown": {"offSince": "2026-11-27T13:00:00Z"}}}),
             )),
             &all[1..2],
         ),
@@ -171,7 +171,7 @@ fn filters_and_exclusions() {
             delete(count(3), json!({})),
             five(only(
                 1,
-                json!({"deregistrationProtection": {"enabled-with-cooldown": {"offSince": "2026-11-27T12:00:00Z", "off_since": "2026-11-27T12:00:00Z"}}}),
+                json!({"deregistrationProtection": {"enabled-with-cooldown": {"offSince": "2026-11-27T12:00:00Z"}}}),
             )),
             &all[..2],
         ),

@@ -173,6 +173,14 @@ fn full() -> World {
     w.s.instance_terminated(&gone.parse().unwrap(), &w.fx)
         .unwrap();
     w.bundle(&a, "bundle", 1 << 30).unwrap();
+    let new = CreateVolumeRequest {
+        availability_zone: Some(a.region.zone()),
+        size: Some(1),
+        ..CreateVolumeRequest::default()
+    };
+    w.s.create_volume(&a, &new, &mut w.fx).unwrap();
+    let failed = w.s.create_volume(&a, &new, &mut w.fx).unwrap();
+    w.s.fail_volume(&failed.volume_id).unwrap();
     w.copy(&a, &id, HERE, |r| {
         r.encrypted = Some(true);
         r.kms_key_id = Some("alias/none".to_owned());
@@ -407,6 +415,35 @@ fn answers_have_the_members_types_and_order_of_the_model() {
             &w.s.describe_volumes(&a, &request).unwrap(),
         );
     }
+    // What attaching and detaching answer.
+    let instance =
+        w.s.instances
+            .values()
+            .find(|i| i.state == InstanceState::Stopped)
+            .unwrap()
+            .clone();
+    let request = DetachVolumeRequest {
+        volume_id: instance.volumes[1].volume_id.to_string(),
+        ..Default::default()
+    };
+    let was = w.s.detach_volume(&a, &request).unwrap();
+    let volume = &w.s.volumes[&instance.volumes[1].volume_id];
+    walk.answer(
+        "VolumeAttachment",
+        &volume.describe_attachment(&was, "detached"),
+    );
+    let request = AttachVolumeRequest {
+        volume_id: request.volume_id,
+        instance_id: instance.instance_id.to_string(),
+        device: was.device.to_string(),
+        dry_run: false,
+    };
+    let now = w.s.attach_volume(&a, &request, &w.fx).unwrap();
+    let volume = &w.s.volumes[&instance.volumes[1].volume_id];
+    walk.answer(
+        "VolumeAttachment",
+        &volume.describe_attachment(&now, "attached"),
+    );
     let image =
         w.s.images
             .values()

@@ -57,7 +57,11 @@ impl Walk {
             1 => Some(false),
             _ => None,
         };
-        let verb = self.dice(31);
+        let volume = {
+            let ids = self.w.s.volumes.keys().cloned().collect();
+            self.pick(ids)
+        };
+        let verb = self.dice(36);
         let w = &mut self.w;
         let request = super::image(&image);
         let result = match verb {
@@ -169,6 +173,44 @@ impl Walk {
                 settings.copy_shared_encrypted_images = flag;
                 Ok(())
             }
+            30 => {
+                let request = CreateVolumeRequest {
+                    availability_zone: Some(who.region.zone()),
+                    snapshot_id: flag.then_some(snapshot.clone()),
+                    size: Some(2),
+                    encrypted,
+                    kms_key_id: named,
+                    ..Default::default()
+                };
+                done(w.s.create_volume(&who, &request, &mut w.fx))
+            }
+            31 => {
+                for work in w.s.pending_works() {
+                    match (&work, flag) {
+                        (Pending::Volume(id), true) => w.s.volume_created(id).unwrap(),
+                        _ => w.s.abandon(&work),
+                    }
+                }
+                Ok(())
+            }
+            32 => {
+                let device = if flag { "/dev/xvda" } else { "/dev/sdf" };
+                let request = AttachVolumeRequest {
+                    volume_id: volume.clone(),
+                    instance_id: instance.clone(),
+                    device: device.into(),
+                    dry_run: false,
+                };
+                done(w.s.attach_volume(&who, &request, &w.fx))
+            }
+            33 => {
+                let request = DetachVolumeRequest {
+                    volume_id: volume.clone(),
+                    ..Default::default()
+                };
+                done(w.s.detach_volume(&who, &request))
+            }
+            34 => done(w.s.delete_volume(&who, &volume)),
             _ => {
                 if flag {
                     done(w.s.create_key(&who, "", &[], &mut w.fx))

@@ -12,6 +12,7 @@ mod table_keys;
 mod table_life;
 mod table_run;
 mod table_share;
+mod table_volumes;
 
 use amiforge_types::{Digest, Timestamp};
 

@@ -88,3 +88,16 @@ fn records_come_back_as_they_were_written() {
         w.s.settings
     );
 }
+
+#[test]
+fn the_end_of_a_protection_is_read_in_both_spellings_and_written_in_one() {
+    let at = |member: &str| json!({"enabled-with-cooldown": {member: "2026-01-01T00:00:00.000Z"}});
+    let read = |value| serde_json::from_value::<Protection>(value).unwrap();
+    let old = read(at("off_since"));
+    assert!(matches!(
+        old,
+        Protection::EnabledWithCooldown { off_since: Some(_) }
+    ));
+    assert_eq!(old, read(at("offSince")));
+    assert_eq!(serde_json::to_value(old).unwrap(), at("offSince"));
+}

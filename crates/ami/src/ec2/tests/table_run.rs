@@ -193,21 +193,14 @@ fn running() {
             |w| {
                 run(w, |r| {
                     r.max_count = Some(2);
-                    r.ports = vec![PortForward { host: 1, guest: 1 }];
+                    r.ports = vec![port(1, 1)];
                 })
             },
             InvalidParameterCombination,
         ),
         (
             "ports of the host are different",
-            |w| {
-                run(w, |r| {
-                    r.ports = vec![
-                        PortForward { host: 1, guest: 1 },
-                        PortForward { host: 1, guest: 2 },
-                    ]
-                })
-            },
+            |w| run(w, |r| r.ports = vec![port(1, 1), port(1, 2)]),
             InvalidParameterValue,
         ),
         (
@@ -531,6 +524,14 @@ fn running() {
         ),
     ];
     check_rows(rows);
+}
+
+fn port(host: u16, guest: u16) -> PortForward {
+    PortForward {
+        host,
+        guest,
+        any_host: false,
+    }
 }
 
 /// A running instance of an image.

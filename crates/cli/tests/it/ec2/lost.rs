@@ -2,12 +2,7 @@
 
 use amiforge_testkit::finish;
 
-use super::Cloud;
-
-fn kill(pid: i32) {
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-}
+use super::{Cloud, kill};
 
 #[test]
 fn whatever_is_killed_the_picture_is_true() {

@@ -1,10 +1,14 @@
 //! Instances, images, snapshots and keys, with a guest of a boot sector: it prints a line, and writes one sector of its disk.
 //! What an operating system has to say to it is in [`story`].
 
+mod abandoned;
 mod keys;
+mod kills;
 mod lost;
 mod owners;
+mod side_by_side;
 mod story;
+mod volumes;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -110,6 +114,12 @@ impl Cloud {
         found.sort_unstable();
         found
     }
+}
+
+/// Kills a process.
+pub(crate) fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
 /// What the disk of the guest holds beside its program.
