@@ -2,6 +2,7 @@
 //! same command works afterwards.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -73,7 +74,7 @@ fn commands_of_all_kinds_killed_at_any_point_lose_nothing() {
         }
     };
     // Shown when the test fails.
-    println!("AMIFORGE_TEST_SEED={seed}");
+    writeln!(std::io::stderr(), "AMIFORGE_TEST_SEED={seed}").unwrap();
     let mut dice = Dice(seed);
     let cloud = Cloud::new();
     let golden = cloud.image("golden");
