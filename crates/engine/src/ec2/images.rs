@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use amiforge_ami::ec2::{
     CopyImageRequest, CreateTagsRequest, DeleteTag, DeleteTagsRequest, DeprecateImageRequest,
-    DeregisterImageRequest, DescribeImagesRequest, DescribeImagesResult, EbsRequest, Effects as _,
-    Image, ImageRequest, ImageState, LaunchPermissionRequest, MappingRequest,
+    DeregisterImageRequest, Deregistered, DescribeImagesRequest, DescribeImagesResult, EbsRequest,
+    Effects as _, Image, ImageRequest, ImageState, LaunchPermissionRequest, MappingRequest,
     ModifySnapshotRequest, ProtectImageRequest, Region, RegisterImageRequest, Snapshot,
     SnapshotContent, StateReason, Tag, Tags, VolumePermissionChanges, VolumePermissionRequest,
 };
@@ -156,6 +156,26 @@ impl Desk<'_> {
         Ok(home.unwrap_or_else(|| Region::local().to_string()))
     }
 
+    /// Deregisters an image, and forgets the build it came of: by its name that would be made an image again. Its folder stays, and the
+    /// room of its snapshots until the next [`Desk::collect`].
+    pub(super) fn deregister(
+        &self,
+        image_id: &str,
+        snapshots: bool,
+    ) -> Result<Deregistered, EngineError> {
+        let request = DeregisterImageRequest {
+            image_id: image_id.to_owned(),
+            delete_associated_snapshots: snapshots,
+            ..Default::default()
+        };
+        let done =
+            self.transact(|state, fx| Ok(state.deregister_image(&self.caller, &request, fx)?))?;
+        self.store
+            .remove_image(image_id)
+            .or_fail(ErrorKind::Failed, || "the catalog".to_owned())?;
+        Ok(done)
+    }
+
     pub(super) fn image(&self, text: &str) -> Result<Image, EngineError> {
         let id = self.image_id(text)?;
         let state = self.read()?;
@@ -188,9 +208,7 @@ impl Engine {
                 ..Default::default()
             });
         }
-        for image in desk.not_adopted(&state)? {
-            state.images.insert(image.image_id.clone(), image);
-        }
+        desk.add_builds(&mut state)?;
         state
             .describe_images(&desk.caller, &request.describe, &fx)
             .map_err(refusal)
@@ -375,17 +393,7 @@ impl Engine {
         snapshots: bool,
     ) -> Result<DeregisteredImage, EngineError> {
         let desk = self.desk(place)?;
-        let request = DeregisterImageRequest {
-            image_id: desk.image_id(image)?,
-            delete_associated_snapshots: snapshots,
-            ..Default::default()
-        };
-        let done =
-            desk.transact(|state, fx| Ok(state.deregister_image(&desk.caller, &request, fx)?))?;
-        // The build of this id is not in lists any more, either; its folder stays.
-        desk.store
-            .remove_image(request.image_id.as_str())
-            .or_fail(ErrorKind::Failed, || "the catalog".to_owned())?;
+        let done = desk.deregister(&desk.image_id(image)?, snapshots)?;
         if snapshots {
             desk.collect();
         }

@@ -1,6 +1,7 @@
 //! Instances, images, snapshots and keys, with a guest of a boot sector: it prints a line, and writes one sector of its disk.
 //! What an operating system has to say to it is in [`story`].
 
+mod governance;
 mod keys;
 mod lost;
 mod owners;
