@@ -183,10 +183,15 @@ pub struct Evaluation {
     pub reason: String,
 }
 
-/// Evaluates one rule over all instances of an account in a region, in the order of their ids.
+/// Evaluates one rule over all instances of an account in a region, in the order of their ids. Terminated ones are not among them: their
+/// records stay for a while, but to Config they are deleted resources, which have no results.
 #[must_use]
 pub fn audit(state: &State, caller: &Caller, rule: &Rule<'_>, scope: Scope) -> Vec<Evaluation> {
-    let own = |i: &&Instance| i.owner == caller.account && i.region == caller.region;
+    let own = |i: &&Instance| {
+        i.owner == caller.account
+            && i.region == caller.region
+            && i.state != InstanceState::Terminated
+    };
     let instances = state.instances.values().filter(own);
     instances
         .map(|instance| {

@@ -80,7 +80,10 @@ pub use run::{
     Launch, MAX_USER_DATA, MetadataOptionsRequest, NewVolume, Placement, RunInstances,
     RunInstancesRequest, VolumeSource,
 };
-pub use settings::{AllowedImages, AllowedImagesState, ImageCriterion, RegionSettings};
+pub use settings::{
+    AllowedImages, AllowedImagesState, CreationDateCondition, DeprecationTimeCondition,
+    ImageCriterion, ImageCriterionRequest, RegionSettings, retention,
+};
 pub use share::{
     AttributeValue, LaunchPermissionChanges, LaunchPermissionRequest, ModifyImageRequest,
     ModifySnapshotRequest, VolumePermissionChanges, VolumePermissionRequest,

@@ -1,13 +1,16 @@
 //! Settings of an account in a region, and which images of others it may use.
 //!
-//! Source: EC2 user guide, `block-public-access-to-amis`, `ec2-allowed-amis`; EBS user guide, encryption by default and
-//! recycle bin.
+//! Source: EC2 user guide, `block-public-access-to-amis`, `ec2-allowed-amis`; EC2 API reference,
+//! `ReplaceImageCriteriaInAllowedImagesSettings`; EBS user guide, encryption by default and recycle bin.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Image, KeyId};
+use super::check::{Api, bad_value, refuse};
+use super::request::request;
+use super::share::organization_arn;
+use super::{AccountId, ErrorCode, Image, KeyId};
 use amiforge_types::Timestamp;
 
 /// Settings of an account in a region.
@@ -47,6 +50,179 @@ pub struct RegionSettings {
     /// IAM policies that launches are checked against, by name. None: everything is allowed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub policies: BTreeMap<String, String>,
+}
+
+/// Days that something can stay in the recycle bin.
+const BIN_DAYS: std::ops::RangeInclusive<u16> = 1..=365;
+
+/// Days in the recycle bin as they are kept: 0 is none.
+///
+/// # Errors
+/// `InvalidParameterValue` of more than a year.
+pub fn retention(days: u16) -> Api<Option<u16>> {
+    match days {
+        0 => Ok(None),
+        days if BIN_DAYS.contains(&days) => Ok(Some(days)),
+        days => refuse(
+            ErrorCode::InvalidParameterValue,
+            format!("{days} days: the recycle bin keeps 1 to 365"),
+        ),
+    }
+}
+
+impl RegionSettings {
+    /// Puts the account into an organization, by its ARN; an empty text takes it out.
+    ///
+    /// # Errors
+    /// `InvalidParameterValue` of what is no such ARN.
+    pub fn set_organization(&mut self, arn: &str) -> Api<()> {
+        if !arn.is_empty() && !organization_arn(arn, "organization", &["o-"]) {
+            return Err(bad_value("OrganizationArn", arn));
+        }
+        self.organization = Some(arn.to_owned()).filter(|arn| !arn.is_empty());
+        Ok(())
+    }
+
+    /// Puts the account into organizational units, and out of all others; one empty text is no unit.
+    ///
+    /// # Errors
+    /// `InvalidParameterValue` of what is no ARN of a unit.
+    pub fn set_organizational_units(&mut self, arns: &[String]) -> Api<()> {
+        let arns = match arns {
+            [one] if one.is_empty() => &[],
+            arns => arns,
+        };
+        if let Some(bad) = arns
+            .iter()
+            .find(|arn| !organization_arn(arn, "ou", &["o-", "ou-"]))
+        {
+            return Err(bad_value("OrganizationalUnitArn", bad));
+        }
+        self.organizational_units = arns.to_vec();
+        Ok(())
+    }
+
+    /// Forgets a policy.
+    ///
+    /// # Errors
+    /// `InvalidParameterValue` when there is none of that name, with those that there are.
+    pub fn remove_policy(&mut self, name: &str) -> Api<()> {
+        if self.policies.remove(name).is_some() {
+            return Ok(());
+        }
+        let shown: String = name.chars().take(60).collect();
+        let names: Vec<&str> = self.policies.keys().map(String::as_str).collect();
+        let known = match names.is_empty() {
+            true => "there is none".to_owned(),
+            false => format!("there are {}", names.join(", ")),
+        };
+        refuse(
+            ErrorCode::InvalidParameterValue,
+            format!("the account has no policy {shown:?} in this region: {known}"),
+        )
+    }
+}
+
+request! {
+    /// `ImageCriterionRequest`: all members that are given must fit.
+    pub struct ImageCriterionRequest {
+        /// Owners: account ids, `amazon`, `aws-marketplace`, `aws-backup-vault`; or `none` alone.
+        pub image_providers: Vec<String>,
+        /// Names, with `*` and `?`.
+        pub image_names: Vec<String>,
+        /// Product codes of the marketplace.
+        pub marketplace_product_codes: Vec<String>,
+        /// How old it may be.
+        pub creation_date_condition: Option<CreationDateCondition>,
+        /// For how long it may have been deprecated.
+        pub deprecation_time_condition: Option<DeprecationTimeCondition>,
+    }
+}
+
+request! {
+    /// `CreationDateConditionRequest`.
+    pub struct CreationDateCondition {
+        /// Days since it was made, at most.
+        pub maximum_days_since_created: Option<u32>,
+    }
+}
+
+request! {
+    /// `DeprecationTimeConditionRequest`.
+    pub struct DeprecationTimeCondition {
+        /// Days since it was deprecated, at most; 0: it is not.
+        pub maximum_days_since_deprecated: Option<u32>,
+    }
+}
+
+/// Most criteria.
+const MAX_CRITERIA: usize = 10;
+/// Most owners of a criterion.
+const MAX_PROVIDERS: usize = 200;
+/// Most names, and most product codes, of a criterion.
+const MAX_NAMES: usize = 50;
+
+impl ImageCriterionRequest {
+    fn read(&self) -> Api<ImageCriterion> {
+        let Self {
+            image_providers,
+            image_names,
+            marketplace_product_codes,
+            ..
+        } = self;
+        for (what, list, most) in [
+            ("ImageProvider", image_providers, MAX_PROVIDERS),
+            ("ImageName", image_names, MAX_NAMES),
+            (
+                "MarketplaceProductCode",
+                marketplace_product_codes,
+                MAX_NAMES,
+            ),
+        ] {
+            if list.len() > most {
+                let count = list.len();
+                return refuse(
+                    ErrorCode::InvalidParameterValue,
+                    format!("a criterion has at most {most} {what}s, this one {count}"),
+                );
+            }
+            if let Some(empty) = list.iter().find(|text| text.is_empty()) {
+                return Err(bad_value(what, empty));
+            }
+        }
+        let known = |p: &String| {
+            let alias = ["amazon", "aws-marketplace", "aws-backup-vault"].contains(&p.as_str());
+            alias || p.parse::<AccountId>().is_ok() || (p == "none" && image_providers.len() == 1)
+        };
+        if let Some(bad) = image_providers.iter().find(|p| !known(p)) {
+            return Err(bad_value("ImageProvider", bad));
+        }
+        let code = |c: &String| c.len() <= 25 && c.bytes().all(|b| b.is_ascii_alphanumeric());
+        if let Some(bad) = marketplace_product_codes.iter().find(|c| !code(c)) {
+            return Err(bad_value("MarketplaceProductCode", bad));
+        }
+        let found = ImageCriterion {
+            image_providers: image_providers.clone(),
+            image_names: image_names.clone(),
+            marketplace_product_codes: marketplace_product_codes.clone(),
+            maximum_days_since_created: self
+                .creation_date_condition
+                .as_ref()
+                .and_then(|c| c.maximum_days_since_created),
+            maximum_days_since_deprecated: self
+                .deprecation_time_condition
+                .as_ref()
+                .and_then(|c| c.maximum_days_since_deprecated),
+        };
+        if found == ImageCriterion::default() {
+            // It would fit every image.
+            return refuse(
+                ErrorCode::InvalidParameterValue,
+                "a criterion of allowed images says something: it has at least one member",
+            );
+        }
+        Ok(found)
+    }
 }
 
 /// `AllowedImagesSettings`: which images of other accounts can be used. An account's own images always can.
@@ -126,9 +302,102 @@ impl AllowedImages {
         *self == Self::default()
     }
 
+    /// `ReplaceImageCriteriaInAllowedImagesSettings`: these criteria instead of all that there were.
+    ///
+    /// # Errors
+    /// `InvalidParameterValue` of more than ten, and of what the API does not take in one.
+    pub fn replace_criteria(&mut self, criteria: &[ImageCriterionRequest]) -> Api<()> {
+        if criteria.len() > MAX_CRITERIA {
+            let count = criteria.len();
+            return refuse(
+                ErrorCode::InvalidParameterValue,
+                format!("there are at most {MAX_CRITERIA} criteria, these are {count}"),
+            );
+        }
+        self.image_criteria = criteria
+            .iter()
+            .map(ImageCriterionRequest::read)
+            .collect::<Api<_>>()?;
+        Ok(())
+    }
+
     /// Whether an image of another account fits, whatever the state of the setting.
     #[must_use]
     pub fn fits(&self, image: &Image, now: Timestamp) -> bool {
         self.image_criteria.iter().any(|c| c.fits(image, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn organizations_and_units_are_arns_and_can_be_cleared() {
+        let mut settings = RegionSettings::default();
+        let organization = "arn:aws:organizations::111122223333:organization/o-abcd1234";
+        let unit = "arn:aws:organizations::111122223333:ou/o-abcd1234/ou-ab12-cd34ef56";
+        settings.set_organization(organization).unwrap();
+        settings
+            .set_organizational_units(&[unit.to_owned()])
+            .unwrap();
+        for bad in ["foo", unit, "arn:aws:organizations::1:organization/o-abcd"] {
+            let error = settings.set_organization(bad).unwrap_err();
+            assert_eq!(error.code, ErrorCode::InvalidParameterValue, "{bad}");
+        }
+        for bad in [vec!["bar"], vec![unit, ""], vec![organization]] {
+            let bad: Vec<String> = bad.into_iter().map(str::to_owned).collect();
+            settings.set_organizational_units(&bad).unwrap_err();
+        }
+        assert_eq!(settings.organization.as_deref(), Some(organization));
+        assert_eq!(settings.organizational_units, [unit]);
+        settings.set_organization("").unwrap();
+        settings.set_organizational_units(&[String::new()]).unwrap();
+        assert_eq!(settings, RegionSettings::default());
+    }
+
+    #[test]
+    fn a_policy_that_is_not_there_is_not_removed() {
+        let mut settings = RegionSettings::default();
+        settings.policies.insert("a.json".into(), "{}".into());
+        let error = settings.remove_policy("p").unwrap_err();
+        assert!(error.message.contains("a.json"), "{error}");
+        settings.remove_policy("a.json").unwrap();
+        let error = settings.remove_policy("a.json").unwrap_err();
+        assert!(error.message.contains("there is none"), "{error}");
+    }
+
+    #[test]
+    fn criteria_are_those_of_the_api() {
+        let read = |json: serde_json::Value| {
+            let criteria: Vec<ImageCriterionRequest> = serde_json::from_value(json).unwrap();
+            let mut allowed = AllowedImages::default();
+            allowed.replace_criteria(&criteria).map(|()| allowed)
+        };
+        let good = serde_json::json!([
+            {"ImageProviders": ["amazon", "111122223333"], "ImageNames": ["web-*"]},
+            {"MarketplaceProductCodes": ["abc123"], "CreationDateCondition": {"MaximumDaysSinceCreated": 30},
+             "DeprecationTimeCondition": {"MaximumDaysSinceDeprecated": 0}},
+            {"ImageProviders": ["none"]},
+        ]);
+        let allowed = read(good).unwrap();
+        assert_eq!(
+            allowed.image_criteria[1].maximum_days_since_created,
+            Some(30)
+        );
+        assert_eq!(allowed.image_criteria.len(), 3);
+        let many = vec![serde_json::json!({"ImageNames": ["x"]}); 11];
+        for bad in [
+            serde_json::json!([{}]),
+            serde_json::json!([{"ImageProviders": ["somebody"]}]),
+            serde_json::json!([{"ImageProviders": ["none", "amazon"]}]),
+            serde_json::json!([{"ImageNames": [""]}]),
+            serde_json::json!([{"ImageNames": vec!["x"; 51]}]),
+            serde_json::json!([{"MarketplaceProductCodes": ["a-b"]}]),
+            serde_json::Value::Array(many),
+        ] {
+            let error = read(bad.clone()).unwrap_err();
+            assert_eq!(error.code, ErrorCode::InvalidParameterValue, "{bad}");
+        }
     }
 }

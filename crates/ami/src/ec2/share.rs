@@ -135,8 +135,8 @@ fn bad_item(kind: &str, text: &str) -> ApiError {
     )
 }
 
-/// `arn:aws:organizations::<12 digits>:<kind>/o-…`, with `parts` ids after the kind.
-fn organization_arn(text: &str, kind: &str, prefixes: &[&str]) -> bool {
+/// `arn:aws:organizations::<12 digits>:<kind>/o-…`, with an id after the kind for each of `prefixes`.
+pub(super) fn organization_arn(text: &str, kind: &str, prefixes: &[&str]) -> bool {
     let Some(rest) = text.strip_prefix("arn:aws:organizations::") else {
         return false;
     };

@@ -45,6 +45,27 @@ impl Switch {
     }
 }
 
+/// `AllowedImagesSettingsState`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AllowedImagesArg {
+    /// Images that fit no criterion are as if they did not exist.
+    Enabled,
+    /// All can be used; `image show` and `audit` tell which fit.
+    AuditMode,
+    /// All can be used.
+    Disabled,
+}
+
+impl From<AllowedImagesArg> for amiforge_engine::ec2::api::AllowedImagesState {
+    fn from(state: AllowedImagesArg) -> Self {
+        match state {
+            AllowedImagesArg::Enabled => Self::Enabled,
+            AllowedImagesArg::AuditMode => Self::AuditMode,
+            AllowedImagesArg::Disabled => Self::Disabled,
+        }
+    }
+}
+
 /// Starts instances of an image in QEMU, in the background. Prints their ids.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
@@ -740,10 +761,9 @@ pub(crate) struct Policy {
 pub(crate) enum PolicyWhat {
     /// Say whether policies allow an action on an image, and which statement decided. Ends with 1 when they do not.
     Check {
-        /// The policies, JSON.
-        #[arg(long = "policy", required = true, value_name = "FILE")]
-        policies: Vec<PathBuf>,
-        /// The action.
+        #[command(flatten)]
+        files: PolicyFiles,
+        /// The action; without a service, EC2's.
         #[arg(long, default_value = "ec2:RunInstances")]
         action: String,
         /// The image.
@@ -758,6 +778,23 @@ pub(crate) enum PolicyWhat {
     },
 }
 
+/// The policies that take part, JSON.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyFiles {
+    /// A policy of who asks.
+    #[arg(long = "policy", required = true, value_name = "FILE")]
+    pub(crate) policies: Vec<PathBuf>,
+    /// A permissions boundary of who asks.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) permissions_boundary: Vec<PathBuf>,
+    /// A policy of the session of who asks.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) session_policy: Vec<PathBuf>,
+    /// Service control policies of one level of the organization: the root's first, then of each unit, then of the account.
+    #[arg(long, value_name = "FILE[,FILE]")]
+    pub(crate) scp: Vec<String>,
+}
+
 /// Find instances that were launched from images that are not approved. Ends with 1 when there are any.
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
@@ -769,6 +806,9 @@ pub(crate) struct Audit {
     /// Tags of approved images, `KEY` or `KEY:VALUE`, as the rule approved-amis-by-tag takes them.
     #[arg(long, value_delimiter = ',', value_name = "KEY[:VALUE]")]
     pub(crate) approved_tags: Vec<String>,
+    /// Images that the account's own settings allow, as the rule ec2-instance-launched-with-allowed-ami has it.
+    #[arg(long)]
+    pub(crate) allowed_images: bool,
     /// Stopped instances, too.
     #[arg(long)]
     pub(crate) include_stopped: bool,
@@ -782,22 +822,34 @@ pub(crate) struct Account {
     /// Encrypt new volumes and copies.
     #[arg(long, value_enum)]
     pub(crate) encryption_by_default: Option<Switch>,
-    /// The key for that: id, ARN or alias.
+    /// The key for that: id, ARN or alias; empty: aws/ebs.
     #[arg(long, value_name = "KEY")]
     pub(crate) default_key: Option<String>,
     /// Whether images can be made public.
     #[arg(long, value_enum)]
     pub(crate) public_images: Option<Switch>,
+    /// Whether snapshots cannot be made public.
+    #[arg(long, value_enum)]
+    pub(crate) block_public_snapshots: Option<Switch>,
+    /// Whether shared images with encrypted snapshots can be copied, rather than their snapshots alone.
+    #[arg(long, value_enum)]
+    pub(crate) copy_shared_encrypted_images: Option<Switch>,
+    /// Whether images of others that meet no criterion are hidden, or only marked.
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub(crate) allowed_images: Option<AllowedImagesArg>,
+    /// The criteria for that, all of them: a file, or JSON text, as `--image-criteria` of the AWS command line takes it.
+    #[arg(long, value_name = "FILE|JSON")]
+    pub(crate) allowed_images_criteria: Option<String>,
     /// Days that deregistered images stay in the recycle bin; 0: none.
     #[arg(long, value_name = "DAYS")]
     pub(crate) image_retention: Option<u16>,
     /// Days that deleted snapshots stay in the recycle bin; 0: none.
     #[arg(long, value_name = "DAYS")]
     pub(crate) snapshot_retention: Option<u16>,
-    /// The organization that the account belongs to, its ARN.
+    /// The organization that the account belongs to, its ARN; empty: none.
     #[arg(long, value_name = "ARN")]
     pub(crate) organization: Option<String>,
-    /// An organizational unit that it is in, its ARN.
+    /// An organizational unit that it is in, its ARN; those that are given replace all. Empty: none.
     #[arg(long, value_name = "ARN")]
     pub(crate) organizational_unit: Vec<String>,
     /// An IAM policy that launches are checked against from now on, kept under the name of its file.

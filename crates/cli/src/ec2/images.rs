@@ -258,31 +258,7 @@ pub(crate) fn image(engine: &Engine, args: args::Image) -> Outcome {
             }
         }
         ImageWhat::Lifecycle { policy, apply } => {
-            let report = engine.image_lifecycle(&place, &policy, apply)?;
-            if as_json(shown.json) {
-                print_json(&report)?;
-            } else {
-                for step in &report.plan.steps {
-                    let verb = step.action.as_str().to_lowercase();
-                    print_line(&cell(&format!(
-                        "{verb} {} {} ({})",
-                        step.image, step.name, step.reason
-                    )))?;
-                    for note in &step.notes {
-                        print_line(&cell(&format!("  {note}")))?;
-                    }
-                }
-                for kept in &report.plan.kept {
-                    print_line(&cell(&format!(
-                        "keep {} {} ({})",
-                        kept.image, kept.name, kept.reason
-                    )))?;
-                }
-            }
-            for failure in &report.failed {
-                crate::eprint_line(&format!("error: {failure}"));
-            }
-            return Ok(ExitCode::from(u8::from(!report.failed.is_empty())));
+            return super::others::lifecycle(engine, shown, &policy, apply);
         }
         ImageWhat::Bundle(bundle) => return super::others::bundle(engine, shown, &bundle),
         ImageWhat::Unbundle {

@@ -1,16 +1,18 @@
 //! `snapshot`, `key`, `policy`, `audit`, `account`, and bundles.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use amiforge_engine::Engine;
+use amiforge_engine::ec2::api::policy::PolicyKind;
 use amiforge_engine::ec2::{self, api};
 use amiforge_types::ByteSize;
 use serde_json::Value;
 
 use super::args::{self, KeyWhat, PolicyWhat, SnapshotWhat};
 use super::table::{self, cell};
-use super::{done, filters, granted, said, tags};
+use super::{done, filters, granted, json, said, tags};
+use crate::CommandError;
 use crate::commands::{Outcome, usage};
 use crate::out::{as_json, print_json, print_line};
 
@@ -247,18 +249,41 @@ pub(crate) fn key(engine: &Engine, args: args::Key) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The policies of a check with what each is attached to.
+fn attached(args: &args::PolicyFiles) -> Result<Vec<(PolicyKind, PathBuf)>, CommandError> {
+    let of = |kind: PolicyKind, paths: &[PathBuf]| -> Vec<(PolicyKind, PathBuf)> {
+        paths.iter().map(|path| (kind, path.clone())).collect()
+    };
+    let mut found = of(PolicyKind::Identity, &args.policies);
+    found.extend(of(PolicyKind::Boundary, &args.permissions_boundary));
+    found.extend(of(PolicyKind::Session, &args.session_policy));
+    for (level, files) in args.scp.iter().enumerate() {
+        let level =
+            u8::try_from(level).map_err(|_| usage("--scp: more than 256 levels".to_owned()))?;
+        let files = files.split(',').filter(|file| !file.is_empty());
+        let files: Vec<PathBuf> = files.map(PathBuf::from).collect();
+        if files.is_empty() {
+            return Err(usage(format!("--scp: level {level} names no file")));
+        }
+        found.extend(of(PolicyKind::ServiceControl(level), &files));
+    }
+    Ok(found)
+}
+
 pub(crate) fn policy(engine: &Engine, args: args::Policy) -> Outcome {
     let (shown, place) = (&args.place, ec2::Place::from(&args.place));
     let PolicyWhat::Check {
-        policies,
+        files,
         action,
         image,
         instance_type,
         tags: texts,
     } = args.what;
     let request = ec2::PolicyRequest {
-        policies,
-        action,
+        policies: attached(&files)?,
+        action: action
+            .parse()
+            .map_err(|e| usage(format!("--action: {e}")))?,
         image,
         instance_type,
         tags: tags(&texts),
@@ -279,6 +304,12 @@ pub(crate) fn policy(engine: &Engine, args: args::Policy) -> Outcome {
         for statement in &check.decision.deciding {
             print_line(&cell(&format!("    by {statement}")))?;
         }
+        if let Some(kind) = check.decision.lacking {
+            print_line(&format!(
+                "    no statement allows it in any {}",
+                kind.words()
+            ))?;
+        }
         for miss in &check.decision.misses {
             print_line(&cell(&format!(
                 "    not by {}: {}",
@@ -291,9 +322,27 @@ pub(crate) fn policy(engine: &Engine, args: args::Policy) -> Outcome {
 
 pub(crate) fn audit(engine: &Engine, args: args::Audit) -> Outcome {
     let place = ec2::Place::from(&args.place);
+    let mut rules = Vec::new();
+    if !args.approved_ids.is_empty() {
+        let ids = args.approved_ids.join(",").parse();
+        let ids = ids.map_err(|e| usage(format!("--approved-ids: {e}")))?;
+        rules.push(ec2::AuditRule::Ids(ids));
+    }
+    if !args.approved_tags.is_empty() {
+        let tags = args.approved_tags.join(",").parse();
+        let tags = tags.map_err(|e| usage(format!("--approved-tags: {e}")))?;
+        rules.push(ec2::AuditRule::Tags(tags));
+    }
+    if args.allowed_images {
+        rules.push(ec2::AuditRule::AllowedImages);
+    }
+    if rules.is_empty() {
+        return Err(usage(
+            "say what is approved: --approved-ids, --approved-tags or --allowed-images".to_owned(),
+        ));
+    }
     let request = ec2::AuditRequest {
-        ids: args.approved_ids,
-        tags: args.approved_tags,
+        rules,
         stopped: args.include_stopped,
     };
     let reports = engine.audit(&place, &request)?;
@@ -323,28 +372,94 @@ pub(crate) fn audit(engine: &Engine, args: args::Audit) -> Outcome {
 
 pub(crate) fn account(engine: &Engine, args: args::Account) -> Outcome {
     let place = ec2::Place::from(&args.place);
+    let on = |switch: Option<args::Switch>| switch.map(args::Switch::is_on);
+    let criteria = args.allowed_images_criteria.as_deref();
     let change = ec2::AccountChange {
-        encryption_by_default: args.encryption_by_default.map(args::Switch::is_on),
+        encryption_by_default: on(args.encryption_by_default),
         default_key: args.default_key,
-        public_images: args.public_images.map(args::Switch::is_on),
+        public_images: on(args.public_images),
+        block_public_snapshots: on(args.block_public_snapshots),
+        copy_shared_encrypted_images: on(args.copy_shared_encrypted_images),
+        allowed_images: args.allowed_images.map(Into::into),
+        image_criteria: criteria
+            .map(|text| json("--allowed-images-criteria", text))
+            .transpose()?,
         image_retention: args.image_retention,
         snapshot_retention: args.snapshot_retention,
         organization: args.organization,
-        organizational_units: args.organizational_unit,
+        organizational_units: (!args.organizational_unit.is_empty())
+            .then_some(args.organizational_unit),
         add_policies: args.policy,
         remove_policies: args.remove_policy,
         add_signers: args.signing_certificate,
         remove_signers: args.remove_signing_certificate,
+    };
+    // Showing asks for nothing that a dry run could be of.
+    let settings = if change == ec2::AccountChange::default() {
+        Some(engine.account_settings(&place)?)
+    } else {
+        granted(engine.change_account(&place, &change), &args.place)?
     };
     if let Some(file) = args.ec2_certificate
         && !args.place.dry_run
     {
         engine.write_ec2_certificate(&place, &file)?;
     }
-    if let Some(settings) = granted(engine.account_settings(&place, &change), &args.place)? {
+    if let Some(settings) = settings {
         print_json(&settings)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn lifecycle(
+    engine: &Engine,
+    shown: &args::Place,
+    policy: &Path,
+    apply: bool,
+) -> Outcome {
+    let report = engine.image_lifecycle(&shown.into(), policy, apply)?;
+    if as_json(shown.json) {
+        print_json(&report)?;
+    } else {
+        // What failed is told below.
+        let told = |image| !report.applied || report.done.contains(image);
+        for step in report.plan.steps.iter().filter(|s| told(&s.image)) {
+            let verb = step.action.as_str().to_lowercase();
+            let verb = match report.applied {
+                false => verb,
+                true => format!("{verb}d"),
+            };
+            print_line(&cell(&format!(
+                "{verb} {} {} ({})",
+                step.image, step.name, step.reason
+            )))?;
+            for note in &step.notes {
+                print_line(&cell(&format!("  {note}")))?;
+            }
+        }
+        for kept in &report.plan.kept {
+            print_line(&cell(&format!(
+                "keep {} {} ({})",
+                kept.image, kept.name, kept.reason
+            )))?;
+        }
+        let steps = match report.plan.steps.len() {
+            1 => "1 step".to_owned(),
+            count => format!("{count} steps"),
+        };
+        print_line(&match (report.plan.steps.len(), report.applied) {
+            (0, _) => "nothing to do".to_owned(),
+            (_, false) => format!("planned: {steps}; --apply does it"),
+            (_, true) => format!("done: {} of {steps}", report.done.len()),
+        })?;
+    }
+    for warning in &report.warnings {
+        crate::eprint_line(&format!("warning: {warning}"));
+    }
+    for failure in &report.failed {
+        crate::eprint_line(&format!("error: {failure}"));
+    }
+    Ok(ExitCode::from(u8::from(!report.failed.is_empty())))
 }
 
 pub(super) fn bundle(engine: &Engine, shown: &args::Place, args: &args::Bundle) -> Outcome {

@@ -209,14 +209,14 @@ impl Desk<'_> {
         Ok(Built { manifest, dir })
     }
 
-    /// Builds of the catalog that the state does not have, as images of the default account and region: for lists.
-    pub(super) fn not_adopted(&self, state: &State) -> Result<Vec<Image>, EngineError> {
+    /// Adds the builds of the catalog that the state does not have, as images of the default account and region with their snapshots,
+    /// whose blocks are nowhere yet: for lists and plans.
+    pub(super) fn add_builds(&self, state: &mut State) -> Result<(), EngineError> {
         let images = self
             .store
             .images()
             .or_fail(ErrorKind::Failed, || "cannot read the catalog".to_owned())?;
         let mut shadow = State::default();
-        let mut found = Vec::new();
         for image in images {
             let Ok(manifest) = manifest_of(&image.manifest) else {
                 continue;
@@ -238,10 +238,14 @@ impl Desk<'_> {
             };
             let mut fx = Now::new();
             if let Ok(adopted) = shadow.adopt_image(&caller, &request, &mut fx) {
-                found.extend(shadow.images.remove(&adopted.image_id));
+                let image = shadow.images.remove(&adopted.image_id);
+                state.images.extend(image.map(|i| (adopted.image_id, i)));
             }
         }
-        Ok(found)
+        for (id, snapshot) in shadow.snapshots {
+            state.snapshots.entry(id).or_insert(snapshot);
+        }
+        Ok(())
     }
 
     fn adopt(&self, built: &Built) -> Result<ImageId, EngineError> {

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use amiforge_ami::ec2::{
     CopyImageRequest, CreateTagsRequest, DeleteTag, DeleteTagsRequest, DeprecateImageRequest,
-    DeregisterImageRequest, DescribeImagesRequest, DescribeImagesResult, EbsRequest, Effects as _,
-    Image, ImageRequest, ImageState, LaunchPermission, LaunchPermissionRequest, MappingRequest,
-    ModifySnapshotRequest, ProtectImageRequest, Region, RegisterImageRequest, RootDevice, Snapshot,
-    SnapshotContent, SnapshotPermission, StateReason, Tag, Tags, VolumePermissionChanges,
-    VolumePermissionRequest,
+    DeregisterImageRequest, Deregistered, DescribeImagesRequest, DescribeImagesResult, EbsRequest,
+    Effects as _, Image, ImageRequest, ImageState, LaunchPermission, LaunchPermissionRequest,
+    MappingRequest, ModifySnapshotRequest, ProtectImageRequest, Region, RegisterImageRequest,
+    RootDevice, Snapshot, SnapshotContent, SnapshotPermission, StateReason, Tag, Tags,
+    VolumePermissionChanges, VolumePermissionRequest,
 };
 use amiforge_ami::{ImageId, MappingTarget, SnapshotId};
 use amiforge_store::ec2::{BLOCK_BYTES, BlockMap, MapInfo};
@@ -164,6 +164,26 @@ impl Desk<'_> {
         Ok(home.unwrap_or_else(|| Region::local().to_string()))
     }
 
+    /// Deregisters an image, and forgets the build it came of: by its name that would be made an image again. Its folder stays, and the
+    /// room of its snapshots until the next [`Desk::collect`].
+    pub(super) fn deregister(
+        &self,
+        image_id: &str,
+        snapshots: bool,
+    ) -> Result<Deregistered, EngineError> {
+        let request = DeregisterImageRequest {
+            image_id: image_id.to_owned(),
+            delete_associated_snapshots: snapshots,
+            ..Default::default()
+        };
+        let done =
+            self.transact(|state, fx| Ok(state.deregister_image(&self.caller, &request, fx)?))?;
+        self.store
+            .remove_image(image_id)
+            .or_fail(ErrorKind::Failed, || "the catalog".to_owned())?;
+        Ok(done)
+    }
+
     pub(super) fn image(&self, text: &str) -> Result<Image, EngineError> {
         let id = self.image_id(text)?;
         let state = self.read()?;
@@ -196,9 +216,7 @@ impl Engine {
                 ..Default::default()
             });
         }
-        for image in desk.not_adopted(&state)? {
-            state.images.insert(image.image_id.clone(), image);
-        }
+        desk.add_builds(&mut state)?;
         state
             .describe_images(&desk.caller, &request.describe, &fx)
             .map_err(refusal)
@@ -413,20 +431,11 @@ impl Engine {
         snapshots: bool,
     ) -> Result<DeregisteredImage, EngineError> {
         let desk = self.desk(place)?;
-        let request = DeregisterImageRequest {
-            image_id: desk.image_id(image)?,
-            delete_associated_snapshots: snapshots,
-            ..Default::default()
-        };
+        let image_id = desk.image_id(image)?;
         let of_bundle = desk
-            .image(&request.image_id)
+            .image(&image_id)
             .is_ok_and(|i| i.root_device_type == RootDevice::InstanceStore);
-        let done =
-            desk.transact(|state, fx| Ok(state.deregister_image(&desk.caller, &request, fx)?))?;
-        // The build of this id is not in lists any more, either; its folder stays.
-        desk.store
-            .remove_image(request.image_id.as_str())
-            .or_fail(ErrorKind::Failed, || "the catalog".to_owned())?;
+        let done = desk.deregister(&image_id, snapshots)?;
         // A copy of a bundle is nobody's any more; one that its owner has stays.
         if snapshots || of_bundle {
             desk.collect();
@@ -435,7 +444,7 @@ impl Engine {
         let results =
             results.map(|(id, code)| json!({ "SnapshotId": id, "ReturnCode": code.as_str() }));
         Ok(DeregisteredImage {
-            image_id: request.image_id,
+            image_id,
             r#return: true,
             delete_snapshot_results: results.collect(),
         })

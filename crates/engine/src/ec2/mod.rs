@@ -4,6 +4,7 @@
 //! processes started. A request changes the state in one transaction. What takes longer is begun by one transaction (a
 //! pending image), done, and ended by another.
 
+mod account;
 mod adopt;
 mod bundle;
 mod control;
@@ -15,22 +16,24 @@ mod images;
 mod instance_store;
 mod instances;
 mod keys;
+mod lifecycle;
 mod run;
 mod snapshots;
+mod spanned;
 mod supervise;
 mod volumes;
 
+pub use account::AccountChange;
 pub use amiforge_ami::ec2 as api;
 pub use amiforge_vm::imds::imds_relay;
 pub use bundle::BundleRequest;
 pub use create::CreatedImage;
 pub use desk::Place;
-pub use govern::{
-    AccountChange, AuditReport, AuditRequest, LifecycleReport, PolicyCheck, PolicyRequest,
-};
+pub use govern::{AuditReport, AuditRequest, AuditRule, PolicyCheck, PolicyRequest};
 pub use images::{DeregisteredImage, ImageChange, ImagesRequest, RegisterDisk, ShareRequest};
 pub use instances::{EndRequest, SshAccess, WaitRequest};
 pub use keys::{KeyChange, KeyReport};
+pub use lifecycle::LifecycleReport;
 pub use run::RunRequest;
 pub use snapshots::{SnapshotCheck, SnapshotDiff};
 pub use supervise::{IMDS_RELAY_ARG, INSTANCE_ARG};

@@ -363,7 +363,12 @@ impl LifecyclePolicy {
         found
     }
 
-    fn check(&self) -> Result<(), PolicyError> {
+    /// Checks the rules of the API that are not in the shape of the document. Who decodes it by other means than [`Self::from_json`]
+    /// calls this, too.
+    ///
+    /// # Errors
+    /// The first rule that it breaks, with the member.
+    pub fn check(&self) -> Result<(), PolicyError> {
         let rule = |good: bool, place: &str, message: &str| match good {
             true => Ok(()),
             false => Err(PolicyError::Rule {

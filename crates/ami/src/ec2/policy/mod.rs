@@ -23,6 +23,7 @@ mod context;
 mod document;
 mod evaluate;
 mod json;
+mod operation;
 mod pattern;
 mod requests;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod tests;
 pub use context::{Context, Principal, Request};
 pub use document::{Effect, Policy, PolicyKind};
 pub use evaluate::{Decision, Miss, StatementRef, Verdict, authorize, evaluate};
+pub use operation::{ImageOperation, UnknownAction};
 pub use requests::{
     ImageCall, LaunchTags, LaunchWishes, LocalNetwork, image_arn, image_requests, launch_requests,
     snapshot_arn,

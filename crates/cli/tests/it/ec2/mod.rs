@@ -4,6 +4,7 @@
 mod abandoned;
 mod answers;
 mod bundles;
+mod governance;
 mod keys;
 mod kills;
 mod lost;
