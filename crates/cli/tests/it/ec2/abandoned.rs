@@ -130,7 +130,7 @@ fn copies_whose_process_was_killed_have_failed() {
 
 /// Of a running instance it is its own process that makes the image: a command that goes does not end that.
 #[test]
-fn an_image_goes_on_without_the_command_that_asked_for_it() {
+fn what_is_made_of_an_instance_goes_on_without_the_command_that_asked() {
     let cloud = Cloud::new();
     let image = large(&cloud);
     cloud.ok(&format!("image copy {image} --name sealed --encrypted"));
