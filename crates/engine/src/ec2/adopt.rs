@@ -14,7 +14,7 @@ use amiforge_ami::{
     VolumeInfo,
 };
 use amiforge_store::ec2::Hold;
-use amiforge_types::GIB;
+use amiforge_types::{Digest, GIB};
 
 use super::desk::{Desk, Now, broken};
 use crate::error::{Contextual, EngineError, ErrorKind};
@@ -226,7 +226,11 @@ impl Desk<'_> {
             {
                 continue;
             }
-            let snapshots = records(&manifest);
+            let mut snapshots = records(&manifest);
+            for (_, snapshot) in &mut snapshots {
+                // An image is only of snapshots that are complete, as these will be.
+                snapshot.map = Some(Digest::of(b""));
+            }
             let request = AdoptImage {
                 manifest: &manifest,
                 snapshots,
@@ -242,7 +246,8 @@ impl Desk<'_> {
                 state.images.extend(image.map(|i| (adopted.image_id, i)));
             }
         }
-        for (id, snapshot) in shadow.snapshots {
+        for (id, mut snapshot) in shadow.snapshots {
+            snapshot.map = None;
             state.snapshots.entry(id).or_insert(snapshot);
         }
         Ok(())

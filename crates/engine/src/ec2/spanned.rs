@@ -262,7 +262,7 @@ resourceSelection:
             ("isPublic: true", "isPublic: maybe", (11, 19), "true"),
             ("unit: MONTHS", "unit: [MONTHS]", (8, 13), "found a list"),
             ("name: old", "name: [old]", (1, 7), "found a list"),
-            ("name: old", "name:", (1, 6), "found nothing"),
+            ("name: old", "name:", (1, 5), "found nothing"),
             ("name: old", "name: !Ref old", (1, 7), "tag"),
             (
                 "  tagMap: {approved: yes}",

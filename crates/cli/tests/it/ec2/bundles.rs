@@ -97,7 +97,7 @@ fn the_root_of_an_instance_store_image_goes_with_its_instance() {
     );
 
     let started = cloud.json(&format!("run {image} {RUN} --json"));
-    let instance = &started["Reservations"][0]["Instances"][0];
+    let instance = &started["Instances"][0];
     assert_eq!(instance["RootDeviceType"], "instance-store");
     let id = instance["InstanceId"].as_str().unwrap().to_owned();
     cloud.ok(&format!("instance wait {id} --timeout 120 --console up"));

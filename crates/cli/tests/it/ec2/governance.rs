@@ -244,7 +244,7 @@ fn builds_that_a_life_cycle_deletes_stay_deleted() {
 fn problems_of_a_life_cycle_policy_have_their_line() {
     let cloud = Cloud::new();
     for (from, to, place, said) in [
-        ("value: 30", "value: soon", ":7:31", "invalid digit"),
+        ("value: 30", "value: soon", ":7:32", "invalid digit"),
         ("type: DELETE", "type: BURN", ":5:13", "BURN"),
         ("recipes:", "recipies:", ":9:3", "recipies"),
         (
