@@ -10,11 +10,11 @@ use amiforge_ami::ec2::{
     AccountId, AdoptImage, Caller, Image, ImageState, Region, Snapshot, State, Tags,
 };
 use amiforge_ami::{
-    ArtifactFormat, BlockDeviceMapping, DeviceName, ImageId, Manifest, MappingTarget, SnapshotId,
-    VolumeInfo,
+    ArtifactFormat, BlockDeviceMapping, CreationDate, DeviceName, ImageId, Manifest, MappingTarget,
+    SnapshotId, VolumeInfo,
 };
 use amiforge_store::ec2::Hold;
-use amiforge_types::{Digest, GIB};
+use amiforge_types::{Digest, GIB, Timestamp};
 
 use super::desk::{Desk, Now, broken};
 use crate::error::{Contextual, EngineError, ErrorKind};
@@ -221,8 +221,8 @@ impl Desk<'_> {
             let Ok(manifest) = manifest_of(&image.manifest) else {
                 continue;
             };
-            if state.images.contains_key(&manifest.image_id)
-                || !image.path.join("manifest.json").is_file()
+            let dir = image.path;
+            if state.images.contains_key(&manifest.image_id) || !dir.join("manifest.json").is_file()
             {
                 continue;
             }
@@ -241,9 +241,13 @@ impl Desk<'_> {
                 region: Region::local(),
             };
             let mut fx = Now::new();
-            if let Ok(adopted) = shadow.adopt_image(&caller, &request, &mut fx) {
-                let image = shadow.images.remove(&adopted.image_id);
-                state.images.extend(image.map(|i| (adopted.image_id, i)));
+            if let Ok(adopted) = shadow.adopt_image(&caller, &request, &mut fx)
+                && let Some(mut image) = shadow.images.remove(&adopted.image_id)
+            {
+                if let Some(date) = built_at(&dir) {
+                    image.creation_date = date;
+                }
+                state.images.insert(adopted.image_id, image);
             }
         }
         for (id, mut snapshot) in shadow.snapshots {
@@ -273,7 +277,14 @@ impl Desk<'_> {
                 snapshots: snapshots.clone(),
                 tags: Tags::new(),
             };
-            Ok(state.adopt_image(&self.caller, &request, fx)?)
+            let adopted = state.adopt_image(&self.caller, &request, fx)?;
+            if adopted.created
+                && let Some(image) = state.images.get_mut(&adopted.image_id)
+                && let Some(date) = built_at(&built.dir)
+            {
+                image.creation_date = date;
+            }
+            Ok(adopted)
         })?;
         drop(hold);
         Ok(adopted.image_id)
@@ -342,6 +353,16 @@ impl Desk<'_> {
         snapshot.changed_blocks = made.changed;
         Ok(())
     }
+}
+
+/// When a build was made: the time of its folder's manifest. The date in it is the same whenever it is built, and says nothing of its age.
+fn built_at(dir: &Path) -> Option<CreationDate> {
+    let time = std::fs::metadata(dir.join("manifest.json"))
+        .and_then(|file| file.modified())
+        .ok()?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+    let secs = i64::try_from(since.as_secs()).ok()?;
+    Some(CreationDate::new(Timestamp::from_secs(secs)))
 }
 
 fn manifest_of(value: &serde_json::Value) -> Result<Manifest, EngineError> {
