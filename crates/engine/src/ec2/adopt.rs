@@ -362,6 +362,8 @@ fn built_at(dir: &Path) -> Option<CreationDate> {
         .ok()?;
     let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
     let secs = i64::try_from(since.as_secs()).ok()?;
+    // Not of a time to come, whatever the clock was.
+    let secs = secs.min(crate::settings::Engine::wall_clock().secs);
     Some(CreationDate::new(Timestamp::from_secs(secs)))
 }
 
