@@ -4,6 +4,8 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::error::{Contextual, EngineError, ErrorKind};
+
 /// Longest JSON file of an output folder that is read, in bytes.
 pub(crate) const MAX_JSON: u64 = 64 << 20;
 
@@ -64,6 +66,13 @@ pub(crate) fn target(path: &Path) -> Result<PathBuf, FileError> {
     } else {
         Err(FileError::NotAFile(path))
     }
+}
+
+/// Writes a small file that the user names, whole or not at all.
+pub(crate) fn write_target(path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
+    let context = || format!("cannot write {}", path.display());
+    let target = target(path).or_fail(ErrorKind::Failed, context)?;
+    amiforge_store::write_atomic(&target, bytes).or_fail(ErrorKind::Failed, context)
 }
 
 /// The bytes of a regular file of at most `limit` bytes.

@@ -97,6 +97,8 @@ pub struct AdoptImage<'a> {
     pub snapshots: Vec<(DeviceName, Snapshot)>,
     /// Tags beside those of the manifest.
     pub tags: Tags,
+    /// When it was built, which is when the image was made; the date in the manifest is a build clock. Absent, or to come: now.
+    pub built: Option<CreationDate>,
 }
 
 /// What became of an [`AdoptImage`].
@@ -603,7 +605,9 @@ impl State {
             root_device_type: RootDevice::Ebs,
             root_device_name: manifest.root_device_name.clone(),
             block_device_mappings: mappings,
-            creation_date: date(fx),
+            creation_date: request
+                .built
+                .map_or_else(|| date(fx), |built| built.min(date(fx))),
         }
         .of(caller);
         image.boot_mode = Some(manifest.boot_mode);

@@ -145,14 +145,10 @@ fn said(place: &args::Place, json: &serde_json::Value, line: &str) -> Outcome {
 
 /// Prints what a request gave, unless it was a dry run.
 fn done(result: Result<(), EngineError>, place: &args::Place, line: &str) -> Outcome {
-    if granted(result, place)?.is_some() && !line.is_empty() {
-        if crate::out::as_json(place.json) {
-            crate::out::print_json(&serde_json::json!({ "Return": true }))?;
-        } else {
-            crate::out::print_line(line)?;
-        }
+    match granted(result, place)? {
+        Some(()) => said(place, &serde_json::json!({ "Return": true }), line),
+        None => Ok(std::process::ExitCode::SUCCESS),
     }
-    Ok(std::process::ExitCode::SUCCESS)
 }
 
 /// The process of an instance, started by `run`; ends with it.

@@ -165,9 +165,6 @@ impl Engine {
     /// Writes the certificate of EC2 here, PEM: bundles that are to be launched here are made for it.
     pub fn write_ec2_certificate(&self, place: &Place, out: &Path) -> Result<(), EngineError> {
         let pair = self.desk(place)?.ec2_pair()?;
-        let context = || format!("cannot write {}", out.display());
-        let out = crate::files::target(out).or_fail(ErrorKind::Failed, context)?;
-        amiforge_store::write_atomic(&out, pair.certificate_pem().as_bytes())
-            .or_fail(ErrorKind::Failed, context)
+        crate::files::write_target(out, pair.certificate_pem().as_bytes())
     }
 }

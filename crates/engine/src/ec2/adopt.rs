@@ -235,19 +235,23 @@ impl Desk<'_> {
                 manifest: &manifest,
                 snapshots,
                 tags: Tags::new(),
+                built: built_at(&dir),
             };
             let caller = Caller {
                 account: AccountId::local(),
                 region: Region::local(),
             };
             let mut fx = Now::new();
-            if let Ok(adopted) = shadow.adopt_image(&caller, &request, &mut fx)
-                && let Some(mut image) = shadow.images.remove(&adopted.image_id)
-            {
-                if let Some(date) = built_at(&dir) {
-                    image.creation_date = date;
+            match shadow.adopt_image(&caller, &request, &mut fx) {
+                Ok(adopted) => {
+                    let image = shadow.images.remove(&adopted.image_id);
+                    state.images.extend(image.map(|i| (adopted.image_id, i)));
                 }
-                state.images.insert(adopted.image_id, image);
+                Err(error) => self.engine.warn(format!(
+                    "the build {} in {} cannot be an image: {error}",
+                    manifest.image_id,
+                    dir.display()
+                )),
             }
         }
         for (id, mut snapshot) in shadow.snapshots {
@@ -276,15 +280,9 @@ impl Desk<'_> {
                 manifest,
                 snapshots: snapshots.clone(),
                 tags: Tags::new(),
+                built: built_at(&built.dir),
             };
-            let adopted = state.adopt_image(&self.caller, &request, fx)?;
-            if adopted.created
-                && let Some(image) = state.images.get_mut(&adopted.image_id)
-                && let Some(date) = built_at(&built.dir)
-            {
-                image.creation_date = date;
-            }
-            Ok(adopted)
+            Ok(state.adopt_image(&self.caller, &request, fx)?)
         })?;
         drop(hold);
         Ok(adopted.image_id)
@@ -362,8 +360,6 @@ fn built_at(dir: &Path) -> Option<CreationDate> {
         .ok()?;
     let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
     let secs = i64::try_from(since.as_secs()).ok()?;
-    // Not of a time to come, whatever the clock was.
-    let secs = secs.min(crate::settings::Engine::wall_clock().secs);
     Some(CreationDate::new(Timestamp::from_secs(secs)))
 }
 

@@ -12,7 +12,7 @@ use amiforge_ami::ec2::{
 };
 use amiforge_ami::{ImageId, MappingTarget, SnapshotId};
 use amiforge_store::ec2::{BLOCK_BYTES, BlockMap, MapInfo};
-use amiforge_types::{Digest, GIB, Hasher, Timestamp};
+use amiforge_types::{Digest, GIB, Hasher, ReadAt, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -649,12 +649,9 @@ impl Engine {
         let image = desk.image(image)?;
         let state = desk.read()?;
         let mut written = Vec::new();
-        let mut disks = Vec::new();
+        let mut disks: Vec<(Box<dyn ReadAt>, PathBuf)> = Vec::new();
         if image.root_device_type == RootDevice::InstanceStore {
-            let root = desk.root_of(&image, out)?;
-            desk.no_dry_run()?;
-            self.write_disk(root, &OutputRequest::plain(out))?;
-            written.push(out.to_owned());
+            disks.push((desk.root_of(&image, out)?, out.to_owned()));
         }
         for mapping in &image.block_device_mappings {
             let MappingTarget::Ebs(ebs) = &mapping.target else {
@@ -681,11 +678,11 @@ impl Engine {
                 );
                 out.with_file_name(name)
             };
-            disks.push((desk.reader(&state, snapshot)?, file));
+            disks.push((Box::new(desk.reader(&state, snapshot)?), file));
         }
         desk.no_dry_run()?;
         for (reader, file) in disks {
-            self.write_disk(Box::new(reader), &OutputRequest::plain(&file))?;
+            self.write_disk(reader, &OutputRequest::plain(&file))?;
             written.push(file);
         }
         Ok(written)

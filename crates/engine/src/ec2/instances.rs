@@ -416,9 +416,7 @@ impl Engine {
         let screen = desk.folder(&instance.instance_id).path().join(SCREEN);
         let bytes =
             std::fs::read(&screen).or_fail(ErrorKind::Failed, || format!("no picture of {id}"))?;
-        let context = || format!("cannot write {}", out.display());
-        let target = crate::files::target(out).or_fail(ErrorKind::Failed, context)?;
-        amiforge_store::write_atomic(&target, &bytes).or_fail(ErrorKind::Failed, context)
+        crate::files::write_target(out, &bytes)
     }
 
     /// Waits until instances have a state and, if asked for, have printed a text.

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use amiforge_ami::ec2::{Instance, InstanceState, Leftovers, Pending, RootDevice};
-use amiforge_ami::{InstanceId, VolumeId};
+use amiforge_ami::{ImageId, InstanceId, VolumeId};
 use amiforge_store::ec2::{Making, VolumeFile};
 use amiforge_types::GIB;
 use amiforge_vm::imds::{ImdsServer, Metadata, Service};
@@ -487,40 +487,7 @@ impl Supervisor<'_> {
                     no_reboot: true,
                     image_id,
                     ..
-                } => {
-                    let work = Pending::Image(image_id);
-                    let _making = match self.join(&work) {
-                        Ok(making) => making,
-                        Err(error) => {
-                            ordered.answer(Err(error.with_causes()));
-                            continue;
-                        }
-                    };
-                    let mut frozen = Err(InstanceError::Gone);
-                    let mut still = None;
-                    let filled = self.fill(&work, |take| {
-                        frozen = machine.fs_freeze(Duration::from_secs(10));
-                        take();
-                        // One that answers late may have frozen them all the same.
-                        if !matches!(frozen, Err(InstanceError::NoAgent)) {
-                            still = thaw(&machine);
-                        }
-                    });
-                    let mut how = match &frozen {
-                        Ok(n) => json!({ "frozenFileSystems": n }),
-                        Err(error) => {
-                            json!({ "frozenFileSystems": 0, "notFrozen": error.to_string() })
-                        }
-                    };
-                    if let Some(why) = still {
-                        how["stillFrozen"] = why.into();
-                    }
-                    ordered.answer(
-                        filled
-                            .map(|f: Filled| f.with(&how))
-                            .map_err(|e| e.with_causes()),
-                    );
-                }
+                } => ordered.answer(self.image_as_it_runs(&machine, image_id)),
                 Order::Image {
                     no_reboot: false,
                     image_id,
@@ -578,6 +545,30 @@ impl Supervisor<'_> {
                 }
             }
         }
+    }
+
+    /// Makes an image of the running machine, whose file systems are frozen for the moment that it is of, when its agent can.
+    fn image_as_it_runs(&self, machine: &RunningInstance, id: ImageId) -> Result<Value, String> {
+        let work = Pending::Image(id);
+        let _making = self.join(&work).map_err(|e| e.with_causes())?;
+        let mut frozen = Err(InstanceError::Gone);
+        let mut still = None;
+        let filled = self.fill(&work, |take| {
+            frozen = machine.fs_freeze(Duration::from_secs(10));
+            take();
+            // One that answers late may have frozen them all the same.
+            if !matches!(frozen, Err(InstanceError::NoAgent)) {
+                still = thaw(machine);
+            }
+        });
+        let mut how = match &frozen {
+            Ok(n) => json!({ "frozenFileSystems": n }),
+            Err(error) => json!({ "frozenFileSystems": 0, "notFrozen": error.to_string() }),
+        };
+        if let Some(why) = still {
+            how["stillFrozen"] = why.into();
+        }
+        filled.map(|f| f.with(&how)).map_err(|e| e.with_causes())
     }
 
     /// Takes part in making something of the instance.

@@ -1,7 +1,7 @@
 //! Images that were built here.
 
 use super::*;
-use crate::{DeviceName, Manifest};
+use crate::{CreationDate, DeviceName, Manifest};
 
 fn manifest(change: impl FnOnce(&mut crate::ManifestSpec)) -> Manifest {
     let mut spec = crate::tests::spec();
@@ -25,6 +25,7 @@ fn adopt(w: &mut World, caller: &Caller, manifest: &Manifest) -> Result<Adopted,
         manifest,
         snapshots: records(manifest),
         tags,
+        built: None,
     };
     w.s.adopt_image(caller, &request, &mut w.fx)
 }
@@ -151,11 +152,36 @@ fn what_a_build_lacks_is_refused() {
             manifest: &built,
             snapshots,
             tags: Tags::new(),
+            built: None,
         };
         let error =
             w.s.adopt_image(&w.a.clone(), &request, &mut w.fx)
                 .unwrap_err();
         assert_eq!(error.code, code, "{what}");
         assert_eq!(w.s, State::default(), "{what}");
+    }
+}
+
+#[test]
+fn an_image_is_as_old_as_its_build() {
+    let mut w = World::new();
+    let now = CreationDate::new(w.fx.now());
+    let past = CreationDate::new(Timestamp::from_secs(1_700_000_000));
+    let to_come = CreationDate::new(Timestamp::from_secs(w.fx.now().secs + 3600));
+    for (version, built, expected) in [
+        ("1.0.1", None, now),
+        ("1.0.2", Some(past), past),
+        ("1.0.3", Some(to_come), now),
+    ] {
+        let manifest = manifest(|spec| spec.version = version.into());
+        let request = AdoptImage {
+            manifest: &manifest,
+            snapshots: records(&manifest),
+            tags: Tags::new(),
+            built,
+        };
+        let caller = w.a.clone();
+        let adopted = w.s.adopt_image(&caller, &request, &mut w.fx).unwrap();
+        assert_eq!(w.s.images[&adopted.image_id].creation_date, expected);
     }
 }
