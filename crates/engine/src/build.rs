@@ -11,7 +11,7 @@ use amiforge_ami::{
     ManifestSpec, ParentImage, PartitionInfo, VolumeInfo, register_image_request,
     run_instances_mappings,
 };
-use amiforge_exec::{DocumentSpec, Download, Pins};
+use amiforge_exec::DocumentSpec;
 use amiforge_plan::Plan;
 use amiforge_recipe::{Hygiene, ImageRecipe, RootFilesystem};
 use amiforge_store::{CatalogImage, Store};
@@ -26,7 +26,7 @@ use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
 use crate::layers::{CHANGES_FILE, Made, Ran, ShellAccess, Work, store_context};
 use crate::load::{LoadedRecipe, RecipeRequest};
-use crate::lock::LOCK_FILE;
+use crate::lock::{Besides, LOCK_FILE, LockPins};
 use crate::look::threads;
 use crate::output::OutFolder;
 use crate::parent::Parent;
@@ -215,7 +215,7 @@ impl Engine {
         request: &BuildRequest,
         recipe: &LoadedRecipe,
         store: &Store,
-        (parent, pins): (&Parent, Option<&Pins>),
+        (parent, pins): (&Parent, Option<&LockPins>),
         plan: &Plan,
         version: &str,
         folder: &OutFolder,
@@ -227,13 +227,13 @@ impl Engine {
                 .or_fail(ErrorKind::Internal, internal("plan.json"))?
                 .as_bytes(),
         )?;
-        let lock = |downloads: &[Download]| {
-            let lock = crate::lock::lock_json(&recipe.recipe.parent, parent, downloads)
+        let lock = |besides: &Besides| {
+            let lock = crate::lock::lock_json(&recipe.recipe.parent, parent, besides)
                 .or_fail(ErrorKind::Internal, internal("lock.json"))?;
             folder.write(LOCK_FILE, &lock)
         };
         // Of a build that fails, too.
-        lock(&[])?;
+        lock(&Besides::default())?;
         let logs = folder.path("logs");
         fs_err::create_dir(&logs).or_fail(ErrorKind::Failed, internal("logs"))?;
         let documents: Vec<DocumentSpec> = recipe
@@ -268,7 +268,7 @@ impl Engine {
             shared: None,
         };
         let made = self.make_shared_layers(request, &work)?;
-        lock(&crate::lock::downloads(store, plan)?)?;
+        lock(&crate::lock::besides(store, plan)?)?;
         let tree = crate::assemble::image_tree(&made)?;
         self.hygiene(&work, &made, &tree, recipe.recipe.container.is_some())?;
         let packages = crate::parent::installed_packages(&tree, &made.blobs)?;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use amiforge_recipe::{Findings, Hygiene};
 use amiforge_tree::{Content, Kind, LayerDiff, LayerEntry, Tree};
 use amiforge_types::{BlobTable, Hasher};
-use regex::bytes::{Captures, Regex, RegexBuilder, RegexSet};
+use regex::bytes::{Captures, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 use crate::assemble;
 use crate::error::{Contextual, EngineError, ErrorKind};
@@ -235,6 +235,11 @@ pub(crate) fn key(hygiene: &Hygiene) -> String {
     hasher.finish().hex()
 }
 
+/// Keys and tokens are ASCII. A `\b` of Unicode would leave the fast automata at the first other byte of a file.
+fn of_bytes(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern).unicode(false).build()
+}
+
 struct Rules {
     texts: Vec<(Regex, &'static str)>,
     any_text: RegexSet,
@@ -247,13 +252,15 @@ impl Rules {
     fn new() -> Result<Self, regex::Error> {
         let texts = TEXTS
             .iter()
-            .map(|(pattern, what)| Ok((Regex::new(pattern)?, *what)));
+            .map(|(pattern, what)| Ok((of_bytes(pattern)?, *what)));
         let files = FILES
             .iter()
-            .map(|(name, what, holds)| Ok((*name, *what, Regex::new(holds)?)));
+            .map(|(name, what, holds)| Ok((*name, *what, of_bytes(holds)?)));
         Ok(Self {
             texts: texts.collect::<Result<_, regex::Error>>()?,
-            any_text: RegexSet::new(TEXTS.iter().map(|(pattern, _)| pattern))?,
+            any_text: RegexSetBuilder::new(TEXTS.iter().map(|(pattern, _)| pattern))
+                .unicode(false)
+                .build()?,
             files: files.collect::<Result<_, regex::Error>>()?,
             lent: Vec::new(),
         })

@@ -19,7 +19,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use amiforge_exec::{ChildEvent, Pins, RootSpec, Sandbox, ScriptSpec, Way};
+use amiforge_exec::{ChildEvent, RootSpec, Sandbox, ScriptSpec, Way};
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
 use amiforge_store::{LayerLock, Store, StoreError, StoredLayer};
 use amiforge_tree::layer::LayerInfo;
@@ -28,6 +28,7 @@ use amiforge_types::{BlobTable, LayerId, Timestamp};
 use crate::error::{Contextual, EngineError, ErrorKind, chain};
 use crate::event::Event;
 use crate::load::LoadedRecipe;
+use crate::lock::LockPins;
 use crate::parent::{self, Parent};
 use crate::settings::Engine;
 use crate::shared::Shared;
@@ -40,7 +41,9 @@ pub(crate) use self::failed::{CHANGES_FILE, FailedState, shell_environment};
 pub(crate) use self::on_tree::on_tree;
 pub(crate) use self::overlay::{Scratch, component_shims, root_spec};
 use self::phase::{BUILD, Phase};
-pub(crate) use self::phase::{BUILD_RESULTS, layer_downloads};
+pub(crate) use self::phase::{
+    BUILD_RESULTS, keep_boot_packages, layer_boot_packages, layer_downloads,
+};
 pub(crate) use self::ran::{RAN, Ran};
 use self::sandbox::with_tail;
 pub(crate) use self::sandbox::{describe, sandbox_error};
@@ -65,8 +68,8 @@ pub(crate) struct Work<'a> {
     pub(crate) epoch: Option<i64>,
     /// Folder for the `TOE_…` log folders.
     pub(crate) logs: PathBuf,
-    /// What the downloads of build phases must be.
-    pub(crate) pins: Option<&'a Pins>,
+    /// What the downloads of build phases and the packages for a boot must be.
+    pub(crate) pins: Option<&'a LockPins>,
     /// Opens a shell where a phase fails.
     pub(crate) shell: Option<&'a ShellAccess>,
     /// Caches that are asked before a layer is made, and get it after.
@@ -162,7 +165,9 @@ impl Engine {
                         }
                         None => {
                             let shared = work.shared.filter(|_| !asked);
-                            if self.fetch_layer(shared, work.store, planned) {
+                            if self.fetch_layer(shared, work.store, planned)
+                                && self.fits_lock(work, planned)?
+                            {
                                 made.fetched += 1;
                             } else {
                                 self.make_layer(work, at, &made, &mut sandbox)?;
@@ -203,6 +208,24 @@ impl Engine {
             }
         }
         Ok(made)
+    }
+
+    /// Whether a layer that came from elsewhere holds what the lock says; one that does not is taken out.
+    fn fits_lock(&self, work: &Work<'_>, planned: &LayerPlan) -> Result<bool, EngineError> {
+        let Some(pins) = work.pins else {
+            return Ok(true);
+        };
+        match crate::lock::pinned_layer(work.store, planned, pins) {
+            Ok(()) => Ok(true),
+            Err(error) if error.exit_code() == 2 => {
+                self.warn(format!("{error}; it is made here"));
+                work.store
+                    .remove_layer(planned.id)
+                    .or_fail(ErrorKind::Failed, store_context)?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether this run has made the layer again; once is enough for all of its recipes.

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use amiforge_exec::{Download, Pins};
-use amiforge_plan::Plan;
+use amiforge_plan::{LayerPlan, Plan};
 use amiforge_recipe::ParentImage;
 use amiforge_source::{MAX_LOCK_BYTES, ResolvedDebian};
 use amiforge_store::Store;
@@ -20,9 +20,9 @@ use serde_json::Value;
 
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::files::read_file;
-use crate::layers::layer_downloads;
+use crate::layers::{layer_boot_packages, layer_downloads};
 use crate::load::LoadedRecipe;
-use crate::parent::{LockedParent, Parent};
+use crate::parent::{BootPackage, LockedParent, Parent};
 use crate::settings::Engine;
 
 pub use self::update::{LockReport, LockRequest, LockedInput, LockedPackage, PackageFate};
@@ -47,13 +47,31 @@ struct ParentLock {
     #[serde(default, skip_serializing)]
     #[allow(dead_code, reason = "here so that other unknown members are refused")]
     downloads: serde::de::IgnoredAny,
+    /// What an imported parent was given for a boot; read by itself.
+    #[serde(default, skip_serializing)]
+    #[allow(dead_code, reason = "here so that other unknown members are refused")]
+    boot_packages: serde::de::IgnoredAny,
 }
 
-/// What both forms have.
-#[derive(Deserialize)]
-struct Downloads {
-    #[serde(default)]
-    downloads: Vec<Download>,
+/// What a lock has besides the parent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Besides {
+    /// What steps brought in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) downloads: Vec<Download>,
+    /// What an imported parent was given for a boot; `None` where no such layer is, or nothing is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) boot_packages: Option<Vec<BootPackage>>,
+}
+
+/// What a build must take, by its lock.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LockPins {
+    /// What steps bring in.
+    pub(crate) downloads: Pins,
+    /// The packages for a boot; `None` when the lock has none.
+    pub(crate) boot: Option<Vec<BootPackage>>,
 }
 
 /// Longest address of a download in a lock, in bytes.
@@ -62,7 +80,7 @@ const MAX_SOURCE_BYTES: usize = 64 << 10;
 /// What a lock says.
 pub(crate) struct Locked {
     pub(crate) parent: Parent,
-    pub(crate) pins: Pins,
+    pub(crate) pins: LockPins,
 }
 
 /// Which of the forms a lock has.
@@ -71,18 +89,18 @@ struct Head {
     format: u64,
 }
 
-/// The lock of a resolved parent and of what steps brought in.
+/// The lock of a resolved parent and of what came to it.
 pub(crate) fn lock_json(
     asked: &ParentImage,
     parent: &Parent,
-    downloads: &[Download],
+    besides: &Besides,
 ) -> serde_json::Result<Vec<u8>> {
     #[derive(Serialize)]
     struct With<'a, T> {
         #[serde(flatten)]
         parent: T,
-        #[serde(skip_serializing_if = "<[_]>::is_empty")]
-        downloads: &'a [Download],
+        #[serde(flatten)]
+        besides: &'a Besides,
     }
     let value = match (parent.locked(), parent.packages()) {
         (Some(resolved), _) => serde_json::to_vec_pretty(&With {
@@ -91,42 +109,81 @@ pub(crate) fn lock_json(
                 parent: asked.to_string(),
                 resolved,
                 downloads: serde::de::IgnoredAny,
+                boot_packages: serde::de::IgnoredAny,
             },
-            downloads,
+            besides,
         }),
-        (None, parent) => serde_json::to_vec_pretty(&With { parent, downloads }),
+        (None, parent) => serde_json::to_vec_pretty(&With { parent, besides }),
     };
     let mut bytes = value?;
     bytes.push(b'\n');
     Ok(bytes)
 }
 
-/// What the steps of a plan's layers brought in, in a fixed order; of layers that are not made yet, nothing.
-pub(crate) fn downloads(store: &Store, plan: &Plan) -> Result<Vec<Download>, EngineError> {
-    let mut all = BTreeSet::new();
+/// What came into a plan's layers, in a fixed order; of layers that are not made yet, nothing.
+pub(crate) fn besides(store: &Store, plan: &Plan) -> Result<Besides, EngineError> {
+    let mut downloads = BTreeSet::new();
+    let mut boot: Option<BTreeSet<BootPackage>> = None;
     for layer in &plan.layers {
-        all.extend(layer_downloads(store, layer.id)?);
+        downloads.extend(layer_downloads(store, layer.id)?);
+        if let Some(packages) = layer_boot_packages(store, layer.id)? {
+            boot.get_or_insert_default().extend(packages);
+        }
     }
-    Ok(all.into_iter().collect())
+    Ok(Besides {
+        downloads: downloads.into_iter().collect(),
+        boot_packages: boot.map(|packages| packages.into_iter().collect()),
+    })
 }
 
-/// Refuses layers of the store that hold other downloads than the lock.
-pub(crate) fn pinned_layers(store: &Store, plan: &Plan, pins: &Pins) -> Result<(), EngineError> {
+/// Refuses layers of the store that hold other downloads or other packages for a boot than the lock.
+pub(crate) fn pinned_layers(
+    store: &Store,
+    plan: &Plan,
+    pins: &LockPins,
+) -> Result<(), EngineError> {
     for layer in plan.layers.iter().filter(|layer| store.has_layer(layer.id)) {
-        for download in layer_downloads(store, layer.id)? {
-            let has = match pins.get(&download.source) {
-                Some(pinned) if pinned.contains(&download.sha256) => continue,
-                Some(pinned) => or(pinned),
-                None if download.checked => continue,
-                None => "nothing of it".to_owned(),
-            };
-            let message = format!(
-                "--locked: the layer {} of the store holds {} with sha256 {}, the lock has {has}",
-                layer.title, download.source, download.sha256,
-            );
-            return Err(EngineError::new(ErrorKind::Invalid, message).with_hint(
-                "--rebuild makes the layers again from what the lock has; `amiforge lock update` takes what there is now",
-            ));
+        pinned_layer(store, layer, pins)?;
+    }
+    Ok(())
+}
+
+/// Refuses a layer of the store that holds other downloads or other packages for a boot than the lock.
+pub(crate) fn pinned_layer(
+    store: &Store,
+    layer: &LayerPlan,
+    pins: &LockPins,
+) -> Result<(), EngineError> {
+    let refused = |holds: String, has: &str| {
+        let message = format!(
+            "--locked: the layer {} of the store holds {holds}, the lock has {has}",
+            layer.title
+        );
+        EngineError::new(ErrorKind::Invalid, message).with_hint(
+            "--rebuild makes the layers again from what the lock has; `amiforge lock update` takes what there is now",
+        )
+    };
+    for download in layer_downloads(store, layer.id)? {
+        let has = match pins.downloads.get(&download.source) {
+            Some(pinned) if pinned.contains(&download.sha256) => continue,
+            Some(pinned) => or(pinned),
+            None if download.checked => continue,
+            None => "nothing of it".to_owned(),
+        };
+        let holds = format!("{} with sha256 {}", download.source, download.sha256);
+        return Err(refused(holds, &has));
+    }
+    let shown = |package: &BootPackage| {
+        let BootPackage { name, version, .. } = package;
+        format!("{name} {version} with sha256 {}", package.sha256)
+    };
+    for package in layer_boot_packages(store, layer.id)?.unwrap_or_default() {
+        let locked = pins.boot.iter().flatten();
+        let mut same = locked.filter(|locked| locked.name == package.name);
+        match same.next() {
+            Some(locked) if locked.sha256 == package.sha256 => {}
+            Some(locked) => return Err(refused(shown(&package), &shown(locked))),
+            None => return Err(refused(shown(&package), "nothing of it")),
         }
     }
     Ok(())
@@ -137,10 +194,10 @@ fn or(digests: &BTreeSet<Digest>) -> String {
     digests.join(" or ")
 }
 
-/// The downloads of a lock, checked.
-fn downloads_of(bytes: &[u8]) -> Result<Vec<Download>, String> {
-    let Downloads { downloads } = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-    for (at, download) in downloads.iter().enumerate() {
+/// What a lock has besides the parent, checked.
+fn besides_of(bytes: &[u8]) -> Result<Besides, String> {
+    let besides: Besides = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    for (at, download) in besides.downloads.iter().enumerate() {
         let source = &download.source;
         if source.is_empty() || source.len() > MAX_SOURCE_BYTES || source.contains(char::is_control)
         {
@@ -149,7 +206,11 @@ fn downloads_of(bytes: &[u8]) -> Result<Vec<Download>, String> {
             ));
         }
     }
-    Ok(downloads)
+    for (at, package) in besides.boot_packages.iter().flatten().enumerate() {
+        let checked = package.check();
+        checked.map_err(|reason| format!("bootPackages[{at}]: {reason}"))?;
+    }
+    Ok(besides)
 }
 
 fn pins(downloads: Vec<Download>) -> Pins {
@@ -179,7 +240,7 @@ impl Engine {
         let context = || format!("--locked: {} cannot be used", path.display());
         let bytes = read_file(&path, MAX_LOCK_BYTES).or_fail(ErrorKind::Invalid, context)?;
         let parent = self.locked_parent(recipe, store, offline, &path, &bytes)?;
-        let downloads = downloads_of(&bytes).map_err(|reason| {
+        let besides = besides_of(&bytes).map_err(|reason| {
             renew(EngineError::new(
                 ErrorKind::Invalid,
                 format!("{}: {reason}", context()),
@@ -187,7 +248,10 @@ impl Engine {
         })?;
         Ok(Locked {
             parent,
-            pins: pins(downloads),
+            pins: LockPins {
+                downloads: pins(besides.downloads),
+                boot: besides.boot_packages,
+            },
         })
     }
 

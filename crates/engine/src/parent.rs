@@ -33,6 +33,7 @@ use crate::layers::Work;
 use crate::load::LoadedRecipe;
 use crate::settings::Engine;
 
+pub(crate) use self::boot::BootPackage;
 pub(crate) use self::debian::{configure_script, debian_request, describe_host, shims};
 pub(crate) use self::installed::{InstalledPackage, installed_packages};
 

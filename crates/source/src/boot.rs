@@ -32,11 +32,18 @@ pub struct BootArchive {
 /// The two halves of the work. Both are for `/bin/bash`, and end with a status other than 0 as soon as anything fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootScripts {
-    /// Installs the packages; needs the network.
+    /// Has the tree's apt choose the packages and fetch them into [`BOOT_PACKAGES`], with their [`BOOT_LIST`]; needs the
+    /// network. Nothing else that it leaves is of use.
+    pub download: String,
+    /// Installs what is in [`BOOT_PACKAGES`], makes the initrds, sets up the network, cleans up; without the network.
     pub install: String,
-    /// Makes the initrds, sets up the network, cleans up; without the network.
-    pub finish: String,
 }
+
+/// Folder of a tree with the packages that are to be installed; a name in it is that of apt's own archive of packages,
+/// `<name>_<version>_<architecture>.deb`.
+pub const BOOT_PACKAGES: &str = "amiforge-packages";
+/// File in [`BOOT_PACKAGES`] with what `apt-get --print-uris` says of each: `'URI' name size digest` (apt-get(8)).
+pub const BOOT_LIST: &str = "list";
 
 /// Where the sources of a [`BootArchive`] lie while the packages are installed.
 const SOURCES: &str = "/tmp/amiforge-later/sources.list";
@@ -57,9 +64,12 @@ pub fn boot_scripts(wanted: &BootPackages, arch: Arch, source_date_epoch: i64) -
     };
     let packages = wanted.packages.clone().unwrap_or_else(defaults);
     let packages: Vec<String> = packages.into_iter().chain(wanted.include.clone()).collect();
-    let mut install = head.clone();
-    install.push_str(&format!("wanted={}\n", quoted(&packages.join(" "))));
-    install.push_str("sources=\n");
+    let head = format!(
+        "{head}wanted={}\nplace=/{BOOT_PACKAGES}\n",
+        quoted(&packages.join(" "))
+    );
+    let mut download = head.clone();
+    download.push_str("sources=\n");
     if let Some(archive) = &wanted.archive {
         let signed = match &archive.keys {
             Some(_) => format!("[signed-by={KEYS}] "),
@@ -73,21 +83,22 @@ pub fn boot_scripts(wanted: &BootPackages, arch: Arch, source_date_epoch: i64) -
                 format!("deb {signed}{} {suite} {components}\n", archive.mirror)
             })
             .collect();
-        install.push_str("mkdir -p /tmp/amiforge-later\n");
-        install.push_str(&format!("printf %s {} >{SOURCES}\n", quoted(&lines)));
+        download.push_str("mkdir -p /tmp/amiforge-later\n");
+        download.push_str(&format!("printf %s {} >{SOURCES}\n", quoted(&lines)));
         if let Some(keys) = &archive.keys {
-            install.push_str(&format!("printf %s {} >{KEYS}\n", quoted(keys)));
+            download.push_str(&format!("printf %s {} >{KEYS}\n", quoted(keys)));
         }
-        install.push_str(&format!(
+        download.push_str(&format!(
             "sources='-o Dir::Etc::SourceList={SOURCES} -o Dir::Etc::SourceParts=/dev/null'\n"
         ));
     }
+    download.push_str(include_str!("boot/download.sh"));
+    let mut install = head;
     install.push_str(include_str!("boot/packages.sh"));
-    let mut finish = head;
-    finish.push_str(include_str!("boot/finish.sh"));
-    finish.push_str(include_str!("configure/system.sh"));
-    finish.push_str(include_str!("boot/cleanup.sh"));
-    BootScripts { install, finish }
+    install.push_str(include_str!("boot/finish.sh"));
+    install.push_str(include_str!("configure/system.sh"));
+    install.push_str(include_str!("boot/cleanup.sh"));
+    BootScripts { download, install }
 }
 
 /// A word that no shell reads anything into.
@@ -112,15 +123,13 @@ mod tests {
             }),
         };
         let scripts = boot_scripts(&wanted, Arch::X86_64, 7);
-        assert!(
-            scripts
-                .install
-                .contains("\nwanted='a'\\''b; reboot $(c)'\n")
-        );
-        assert!(scripts.install.contains(
+        for script in [&scripts.download, &scripts.install] {
+            assert!(script.contains("\nwanted='a'\\''b; reboot $(c)'\n"));
+        }
+        assert!(scripts.download.contains(
             "'deb [signed-by=/tmp/amiforge-later/keys.asc] http://example.org/'\\''x tiny main\n'"
         ));
-        assert!(!scripts.finish.contains("reboot"));
+        assert!(!scripts.install.contains("example.org"));
     }
 
     #[test]

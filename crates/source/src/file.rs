@@ -1,8 +1,9 @@
 //! One file of a server, by its digest.
 
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 
-use amiforge_types::Digest;
+use amiforge_types::{Digest, Hasher};
 
 use crate::apt::config::AptConfig;
 use crate::apt::http::{Client, Length, Patience, hash};
@@ -16,6 +17,32 @@ const MOST_BYTES: u64 = 64 << 30;
 /// name only after its digest is the one asked for.
 pub fn fetch_file(uri: &str, sha256: Digest, ctx: &Context<'_>) -> Result<PathBuf, SourceError> {
     fetch_with(uri, sha256, ctx, Patience::NORMAL)
+}
+
+/// Puts what `content` gives into `<cache>/files/<sha256>`, where [`fetch_file`] finds it; its digest and its bytes.
+pub fn keep_file(cache: &Path, content: &mut dyn Read) -> Result<(Digest, u64), SourceError> {
+    let dir = cache.join("files");
+    fs_err::create_dir_all(&dir).map_err(|e| SourceError::io(&dir, e))?;
+    let io = |e| SourceError::io(&dir, e);
+    let mut file = tempfile::Builder::new()
+        .suffix(".partial")
+        .tempfile_in(&dir)
+        .map_err(io)?;
+    let (mut hasher, mut size) = (Hasher::new(), 0);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let n = content.read(&mut buffer).map_err(io)?;
+        if n == 0 {
+            break;
+        }
+        hasher.update(&buffer[..n]);
+        file.write_all(&buffer[..n]).map_err(io)?;
+        size += n as u64;
+    }
+    let digest = hasher.finish();
+    file.persist(dir.join(digest.hex()))
+        .map_err(|e| SourceError::io(&dir, e.error))?;
+    Ok((digest, size))
 }
 
 pub(crate) fn fetch_with(

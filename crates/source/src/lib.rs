@@ -43,13 +43,13 @@ mod tests;
 mod transfer;
 
 pub use apt::version::compare as compare_versions;
-pub use boot::{BootArchive, BootPackages, BootScripts, boot_scripts};
+pub use boot::{BOOT_LIST, BOOT_PACKAGES, BootArchive, BootPackages, BootScripts, boot_scripts};
 pub use configure::{SHIMS, Shim, configure_script};
 pub use deb::{DebError, unpack};
 pub use error::SourceError;
 pub use event::SourceEvent;
 pub use fetch::fetch;
-pub use file::fetch_file;
+pub use file::{fetch_file, keep_file};
 pub use kernel::{KERNEL_SUITE, Kernel, fetch_kernel, read_kernel};
 pub use lock::{Asked, LockError, MAX_LOCK_BYTES};
 pub use model::{

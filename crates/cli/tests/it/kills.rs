@@ -47,14 +47,14 @@ phases:
         inputs: [{path: /file, content: 'round {{ Round }}'}]
 ";
 
-fn recipe(env: &Env) -> PathBuf {
+pub(crate) fn recipe(env: &Env) -> PathBuf {
     let tiny = Tiny::with_shell(env, &[("tiny-a", "1.0", "a")]);
     env.write("steps.yaml", STEPS);
     env.write("files.yaml", FILES);
     tiny.container("tiny", &["steps.yaml", "files.yaml"], "")
 }
 
-fn build(env: &Env, home: &Path, recipe: &Path, out: &str, round: usize) -> Command {
+pub(crate) fn build(env: &Env, home: &Path, recipe: &Path, out: &str, round: usize) -> Command {
     let mut command = env.amiforge();
     command
         .env("AMIFORGE_HOME", home)
@@ -66,14 +66,14 @@ fn build(env: &Env, home: &Path, recipe: &Path, out: &str, round: usize) -> Comm
 }
 
 /// The image's bytes, file by file.
-fn image(env: &Env, out: &str) -> Vec<String> {
+pub(crate) fn image(env: &Env, out: &str) -> Vec<String> {
     let sums = fs_err::read_to_string(env.path(out).join("SHA256SUMS")).unwrap();
     let lines = sums.lines().filter(|line| !line.contains("  logs/"));
     lines.map(str::to_owned).collect()
 }
 
 /// The ids in events of a kind; the last line may be cut.
-fn told(events: &Path, kind: &str) -> BTreeSet<String> {
+pub(crate) fn told(events: &Path, kind: &str) -> BTreeSet<String> {
     let text = std::fs::read_to_string(events).unwrap_or_default();
     let lines = text
         .lines()
@@ -101,6 +101,16 @@ fn listed(env: &Env, home: &Path) -> BTreeSet<String> {
 /// Nothing of a process that is gone: no temporary file, no layer unpacked without its file, no output half done.
 #[track_caller]
 fn nothing_is_left(env: &Env, home: &Path) {
+    nothing_is_left_in(home);
+    let beside = names(&env.path(""))
+        .into_iter()
+        .filter(|n| n.contains("tmp-"));
+    assert_eq!(beside.collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+/// The same of a store alone.
+#[track_caller]
+pub(crate) fn nothing_is_left_in(home: &Path) {
     let store = home.join("store/v1");
     assert_eq!(names(&store.join("tmp")), Vec::<String>::new());
     let new = run(tool("find")
@@ -114,14 +124,10 @@ fn nothing_is_left(env: &Env, home: &Path) {
             "{root} of {layers:?}"
         );
     }
-    let beside = names(&env.path(""))
-        .into_iter()
-        .filter(|n| n.contains("tmp-"));
-    assert_eq!(beside.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
 /// xorshift64*: the same points in each run.
-fn random(state: &mut u64) -> u64 {
+pub(crate) fn random(state: &mut u64) -> u64 {
     *state ^= *state >> 12;
     *state ^= *state << 25;
     *state ^= *state >> 27;

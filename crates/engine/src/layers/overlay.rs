@@ -9,7 +9,7 @@ use amiforge_recipe::{StepLimits, StepNetwork};
 use amiforge_store::{LayerWriter, Store, StoredLayer};
 use amiforge_tree::layer::LayerInfo;
 use amiforge_tree::{ApplyError, LayerDiff, Stat, Tree};
-use amiforge_types::{GIB, Timestamp};
+use amiforge_types::{BlobTable, GIB, Timestamp};
 
 use super::sandbox::verify;
 use super::sandbox_error;
@@ -117,6 +117,19 @@ impl Engine {
         below: &Made,
         job: impl FnOnce(&RootSpec, &AtomicBool) -> Result<Timestamp, EngineError>,
     ) -> Result<LayerInfo, EngineError> {
+        self.in_overlay_with(work, sandbox, at, below, None, job)
+    }
+
+    /// The same with a lower directory over the layers, which `job` only reads.
+    pub(crate) fn in_overlay_with(
+        &self,
+        work: &Work<'_>,
+        sandbox: &Sandbox,
+        at: FailedAt<'_>,
+        below: &Made,
+        lent: Option<&Path>,
+        job: impl FnOnce(&RootSpec, &AtomicBool) -> Result<Timestamp, EngineError>,
+    ) -> Result<LayerInfo, EngineError> {
         let planned = at.layer();
         if below.layers.is_empty() {
             let message = format!(
@@ -136,7 +149,10 @@ impl Engine {
             LayerKind::BootPackages => Purpose::Packages,
             _ => Purpose::Parent,
         };
-        let (_scratch, root) = self.overlay(work, sandbox, below.layers.len(), purpose)?;
+        let (_scratch, mut root) = self.overlay(work, sandbox, below.layers.len(), purpose)?;
+        if let Some(lent) = lent {
+            root.lowers.insert(0, lent.to_owned());
+        }
         let since = match job(&root, cancel) {
             Ok(since) => since,
             Err(error) => {
@@ -170,6 +186,40 @@ impl Engine {
         };
         Ran::commands(sandbox, &root).keep(work.store, planned.id)?;
         Ok(info)
+    }
+
+    /// Runs `job` on an overlay over the layers below, as packages are added to them: what it changed, which is kept
+    /// nowhere.
+    pub(crate) fn changes(
+        &self,
+        work: &Work<'_>,
+        sandbox: &Sandbox,
+        planned: &LayerPlan,
+        below: &Made,
+        blobs: &mut BlobTable,
+        job: impl FnOnce(&RootSpec, &AtomicBool) -> Result<Timestamp, EngineError>,
+    ) -> Result<LayerDiff, EngineError> {
+        let running = self.interruption.job();
+        let cancel = running.cancel();
+        let (_scratch, root) =
+            self.overlay(work, sandbox, below.layers.len(), Purpose::Packages)?;
+        let since = job(&root, cancel)?;
+        let writer = work
+            .store
+            .layer_writer(planned.id)
+            .or_fail(ErrorKind::Failed, store_context)?;
+        sandbox
+            .harvest(
+                &root.upper,
+                writer.path(),
+                below.clock,
+                Some(since),
+                EPHEMERAL,
+                cancel,
+            )
+            .map_err(sandbox_error)?;
+        verify(sandbox, &writer)?;
+        writer.read(blobs).or_fail(ErrorKind::Failed, store_context)
     }
 
     /// Keeps a layer that was made without an overlay.

@@ -14,6 +14,7 @@ use super::sandbox::sandbox_error;
 use super::{Work, shell_environment, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::load::LoadedComponent;
+use crate::parent::BootPackage;
 use crate::settings::Engine;
 use crate::sources::Sources;
 use crate::steps::{Telling, failure_text};
@@ -103,7 +104,7 @@ impl Engine {
             .clone_from(work.recipe.step_secrets.values()?);
         // What other phases bring in reaches no image.
         if of.phase == BUILD {
-            outside.pins = work.pins.cloned();
+            outside.pins = work.pins.map(|pins| pins.downloads.clone());
         }
         self.told_phase(work, of, |on_event| {
             sandbox
@@ -239,6 +240,35 @@ pub(crate) fn layer_downloads(
         .filter(|record| record["version"] == BUILD_RESULTS_VERSION);
     let downloads = record.map(|record| serde_json::from_value(record["downloads"].clone()));
     Ok(downloads.and_then(Result::ok).unwrap_or_default())
+}
+
+/// The packages that a layer for a boot was made of; `None` when nothing is known of it.
+pub(crate) fn layer_boot_packages(
+    store: &Store,
+    layer: LayerId,
+) -> Result<Option<Vec<BootPackage>>, EngineError> {
+    let record = store
+        .get_record(BUILD_RESULTS, &layer.to_string())
+        .or_fail(ErrorKind::Failed, store_context)?
+        .filter(|record| record["version"] == BUILD_RESULTS_VERSION);
+    let packages = record.map(|record| serde_json::from_value(record["bootPackages"].clone()));
+    Ok(packages.and_then(Result::ok))
+}
+
+/// Keeps what a layer for a boot is made of.
+pub(crate) fn keep_boot_packages(
+    store: &Store,
+    layer: LayerId,
+    packages: &[BootPackage],
+) -> Result<(), EngineError> {
+    let record = serde_json::json!({
+        "version": BUILD_RESULTS_VERSION,
+        "phases": [],
+        "bootPackages": packages,
+    });
+    store
+        .put_record(BUILD_RESULTS, &layer.to_string(), &record)
+        .or_fail(ErrorKind::Failed, store_context)
 }
 
 fn keep_build_results(

@@ -9,10 +9,11 @@ use amiforge_recipe::actions::{ActionKind, WebUrl};
 use amiforge_recipe::{ActionInputs, Scope, Step};
 use amiforge_source::{MAX_LOCK_BYTES, ResolvedArchive, ResolvedDebian, compare_versions};
 use amiforge_store::write_atomic;
+use amiforge_types::Digest;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{FORMAT, Head, LOCK_FILE, ParentLock, downloads_of, find_lock, lock_json};
+use super::{Besides, FORMAT, Head, LOCK_FILE, ParentLock, besides_of, find_lock, lock_json};
 use crate::build::default_target;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::files::read_file;
@@ -175,7 +176,7 @@ struct Old {
     bytes: Vec<u8>,
     debian: Option<Box<ResolvedDebian>>,
     other: Option<ParentLock>,
-    downloads: Vec<Download>,
+    besides: Besides,
 }
 
 impl Engine {
@@ -196,23 +197,40 @@ impl Engine {
         let parent = self.resolve_parent(&recipe, &store, offline, None)?;
         let recipe = self.over_parent(recipe, &parent)?;
         let plan = self.compile(&recipe, &parent)?;
-        let before = old.as_ref().map(|old| old.downloads.as_slice());
+        let before = old.as_ref().map(|old| old.besides.clone());
         let before = before.unwrap_or_default();
         let mut steps = step_downloads(&recipe);
         if !steps.unknown.is_empty() {
             // Whatever is known of these, from the lock or from a build.
-            let built = super::downloads(&store, &plan)?;
-            for download in before.iter().chain(&built) {
+            let built = super::besides(&store, &plan)?.downloads;
+            for download in before.downloads.iter().chain(&built) {
                 steps.earlier(download);
             }
         }
-        let (downloads, kept) = self.ask(steps.known, offline)?;
-        let bytes = lock_json(&recipe.recipe.parent, &parent, &downloads)
+        let (downloads, mut kept) = self.ask(steps.known, offline)?;
+        let boot_packages = match offline {
+            false => self.boot_packages_now(&store, &recipe, &parent, &plan)?,
+            true => {
+                let known = match &before.boot_packages {
+                    Some(packages) => Some(packages.clone()),
+                    None => super::besides(&store, &plan)?.boot_packages,
+                };
+                kept.extend(known.is_some().then(|| "packages for a boot".to_owned()));
+                known
+            }
+        };
+        let now = Besides {
+            downloads,
+            boot_packages,
+        };
+        let bytes = lock_json(&recipe.recipe.parent, &parent, &now)
             .or_fail(ErrorKind::Internal, || {
                 "the lock cannot be written".to_owned()
             })?;
         let asked = recipe.recipe.parent.to_string();
-        let (packages, inputs) = parent_changes(old.as_ref(), &parent, &asked);
+        let inputs = parent_changes(old.as_ref(), &parent, &asked);
+        let was = old.as_ref().and_then(|old| old.debian.as_deref());
+        let packages = package_changes(&rows(was, &before), &rows(parent.packages(), &now));
         let differs = match &old {
             Some(old) if old.path == path => old.bytes != bytes,
             _ => true,
@@ -230,7 +248,7 @@ impl Engine {
             written,
             packages,
             inputs,
-            downloads: download_changes(before, &downloads),
+            downloads: download_changes(&before.downloads, &now.downloads),
             kept,
             unknown: steps.unknown,
         })
@@ -249,13 +267,13 @@ impl Engine {
                 let lock = ResolvedDebian::from_lock(&bytes).map_err(|e| e.to_string())?;
                 debian = Some(Box::new(lock));
             }
-            let downloads = downloads_of(&bytes)?;
+            let besides = besides_of(&bytes)?;
             Ok(Old {
                 path: path.clone(),
                 bytes,
                 debian,
                 other,
-                downloads,
+                besides,
             })
         };
         match read() {
@@ -395,11 +413,7 @@ fn step_urls(
     Some(known.collect())
 }
 
-fn parent_changes(
-    old: Option<&Old>,
-    parent: &Parent,
-    asked: &str,
-) -> (Vec<LockedPackage>, Vec<LockedInput>) {
+fn parent_changes(old: Option<&Old>, parent: &Parent, asked: &str) -> Vec<LockedInput> {
     let mut inputs = Vec::new();
     let was = old.map(|old| match (&old.debian, &old.other) {
         (Some(debian), _) => format!("debian:{}", debian.suite),
@@ -414,7 +428,6 @@ fn parent_changes(
         });
     }
     let debian = old.and_then(|old| old.debian.as_deref());
-    let packages = package_changes(debian, parent.packages());
     inputs.extend(changes(archives(debian), archives(parent.packages())));
     let members = |value: Option<Value>| -> BTreeMap<String, String> {
         let members = value.as_ref().and_then(Value::as_object);
@@ -434,7 +447,7 @@ fn parent_changes(
     let now = parent.locked();
     let now = now.and_then(|locked| serde_json::to_value(locked).ok());
     inputs.extend(changes(members(before), members(now)));
-    (packages, inputs)
+    inputs
 }
 
 /// The date of each archive, which its signature covers.
@@ -448,19 +461,29 @@ fn archives(debian: Option<&ResolvedDebian>) -> BTreeMap<String, String> {
     archives.map(row).collect()
 }
 
-fn package_changes(
-    old: Option<&ResolvedDebian>,
-    new: Option<&ResolvedDebian>,
-) -> Vec<LockedPackage> {
-    let by_name = |debian: Option<&ResolvedDebian>| -> BTreeMap<_, _> {
-        let packages = debian
-            .into_iter()
-            .flat_map(|debian| debian.packages.clone());
-        packages
-            .map(|p| ((p.name, p.arch), (p.version, p.sha256)))
-            .collect()
-    };
-    let (old, new) = (by_name(old), by_name(new));
+/// Version and digest of each package, by name and architecture.
+type Rows = BTreeMap<(String, String), (String, Digest)>;
+
+/// The packages that a lock names: of the parent, and those that it was given for a boot.
+fn rows(debian: Option<&ResolvedDebian>, besides: &Besides) -> Rows {
+    let debian = debian.into_iter().flat_map(|debian| &debian.packages);
+    let debian = debian.map(|p| {
+        (
+            (p.name.clone(), p.arch.clone()),
+            (p.version.clone(), p.sha256),
+        )
+    });
+    let boot = besides.boot_packages.iter().flatten();
+    let boot = boot.map(|p| {
+        (
+            (p.name.clone(), p.arch.clone()),
+            (p.version.clone(), p.sha256),
+        )
+    });
+    debian.chain(boot).collect()
+}
+
+fn package_changes(old: &Rows, new: &Rows) -> Vec<LockedPackage> {
     let names: BTreeSet<_> = old.keys().chain(new.keys()).collect();
     let mut all = Vec::new();
     for name in names {

@@ -1,19 +1,25 @@
 //! What an imported parent lacks for a boot: the layer of the packages that a machine image needs besides.
 
+mod packages;
+
 use std::collections::BTreeMap;
 
-use amiforge_exec::{RootSpec, Sandbox};
-use amiforge_plan::LayerPlan;
+use amiforge_exec::Sandbox;
+use amiforge_plan::{LayerKind, LayerPlan, Plan};
 use amiforge_recipe::BootMode;
 use amiforge_source::{BootArchive, BootPackages, BootScripts, boot_scripts};
+use amiforge_store::Store;
 use amiforge_tree::layer::LayerInfo;
 use amiforge_tree::{Kind, LayerDiff, Tree};
 use amiforge_types::{Arch, BlobTable, Digest};
 
+pub(crate) use self::packages::BootPackage;
 use super::Boot;
 use crate::error::{Contextual, EngineError, ErrorKind};
-use crate::layers::{FailedAt, Made, Work};
+use crate::layers::{FailedAt, Made, Work, keep_boot_packages, layer_boot_packages, store_context};
 use crate::load::LoadedRecipe;
+use crate::look::threads;
+use crate::parent::Parent;
 use crate::settings::Engine;
 
 /// Largest file that says what distribution a tree is of, in bytes.
@@ -28,8 +34,8 @@ pub(crate) fn inputs(recipe: &LoadedRecipe) -> Result<Boot, EngineError> {
         return Ok(None);
     }
     // The clock is an input of its own.
-    let BootScripts { install, finish } = scripts(recipe, 0)?;
-    let digest = Digest::of(format!("{install}\0{finish}").as_bytes());
+    let BootScripts { download, install } = scripts(recipe, 0)?;
+    let digest = Digest::of(format!("{download}\0{install}").as_bytes());
     let mode = recipe.recipe.amiforge.boot_mode.name();
     Ok(Some(BTreeMap::from([
         ("bootMode".to_owned(), mode.to_owned()),
@@ -91,52 +97,127 @@ impl Engine {
         made: &Made,
         sandbox: &mut Option<Sandbox>,
     ) -> Result<LayerInfo, EngineError> {
-        let tree = made.tree().or_fail(ErrorKind::Failed, || {
-            "the layers of the parent do not fit on one another".to_owned()
-        })?;
-        let missing = missing(&tree, work.recipe.recipe.amiforge.boot_mode);
-        if missing.is_empty() {
+        let Some(lacking) = lacking(work, made)? else {
             return self.put_diff(work, planned, made, &LayerDiff::default());
-        }
+        };
         let parent = &work.plan.parent_image;
-        let what = missing.join(", ");
-        let release = Release::of(&tree, &made.blobs);
-        if !release.is_of_debian() {
-            let message = format!(
-                "{parent} ({}) does not boot as a machine: it has no {what}",
-                release.name
-            );
-            return Err(EngineError::new(ErrorKind::Failed, message).with_hint(
-                "they are added to Debian, Ubuntu and their like alone: start from a disk or archive that has kernel, initrd, init and GRUB where Debian has them, or make a container of it (a container recipe)",
-            ));
-        }
-        if work.offline {
-            let message = format!(
-                "{parent} ({}) has no {what}, and the packages for a boot cannot be installed offline",
-                release.name
-            );
-            return Err(EngineError::new(ErrorKind::Environment, message)
-                .with_hint("build once without --offline: the layer is then in the store"));
-        }
+        let Lacking { what, release } = lacking;
         self.stage("boot", format!("{parent} has no {what}"));
-        let BootScripts { install, finish } = scripts(work.recipe, made.clock.secs)?;
+        let BootScripts { download, install } = scripts(work.recipe, made.clock.secs)?;
         let sandbox = self.sandbox(work.store, sandbox)?;
-        self.in_overlay(
+        let packages = match work.pins.map(|pins| &pins.boot) {
+            Some(Some(packages)) => packages.clone(),
+            Some(None) => {
+                let message = format!(
+                    "--locked: the lock has no packages for a boot, and {parent} ({release}) has no {what}"
+                );
+                return Err(EngineError::new(ErrorKind::Invalid, message)
+                    .with_hint("build without --locked to get a new lock, in the output folder"));
+            }
+            None if work.offline => {
+                let message = format!(
+                    "{parent} ({release}) has no {what}, and the packages for a boot cannot be installed offline: no lock names them"
+                );
+                return Err(EngineError::new(ErrorKind::Environment, message).with_hint(
+                    "build once without --offline: the layer is then in the store, and its packages in lock.json, which --locked --offline repeats",
+                ));
+            }
+            None => self.download_boot_packages(work, planned, made, sandbox, download)?,
+        };
+        let lent = self.lend_boot_packages(work, planned, made, sandbox, &packages)?;
+        keep_boot_packages(work.store, planned.id, &packages)?;
+        self.in_overlay_with(
             work,
             sandbox,
             FailedAt::Layer(planned),
             made,
+            Some(&lent.lower),
             |root, cancel| {
-                let run = |root: &RootSpec, script, what: &str| {
-                    let what = format!("{what} {parent}");
-                    self.run_script(sandbox, root, cancel, planned, made, (script, what))
-                };
-                let start = run(root, install, "installing the packages for a boot of")?;
-                run(&root.cut_off(), finish, "preparing the boot of")?;
-                Ok(start)
+                let what = format!("installing the packages for a boot of {parent}");
+                let script = (install, what);
+                self.run_script(sandbox, &root.cut_off(), cancel, planned, made, script)
             },
         )
     }
+}
+
+impl Engine {
+    /// The packages for a boot that the parent's apt chooses now: those of the layer where it is one of an image that is
+    /// continued; `None` when nothing has to be added.
+    pub(crate) fn boot_packages_now(
+        &self,
+        store: &Store,
+        recipe: &LoadedRecipe,
+        parent: &Parent,
+        plan: &Plan,
+    ) -> Result<Option<Vec<BootPackage>>, EngineError> {
+        let mut layers = plan.layers.iter();
+        let Some(at) = layers.position(|layer| layer.kind == LayerKind::BootPackages) else {
+            return Ok(None);
+        };
+        if at < parent.continued() {
+            return layer_boot_packages(store, plan.layers[at].id);
+        }
+        let logs = store
+            .temp_dir("lock-logs")
+            .or_fail(ErrorKind::Failed, store_context)?;
+        let work = Work {
+            store,
+            recipe,
+            parent,
+            plan,
+            rebuild: false,
+            offline: false,
+            jobs: threads(),
+            epoch: self.settings.source_date_epoch,
+            logs,
+            pins: None,
+            shell: None,
+            shared: None,
+        };
+        let made = self.make_layers_below(&work, at)?;
+        if lacking(&work, &made)?.is_none() {
+            return Ok(None);
+        }
+        let script = scripts(recipe, made.clock.secs)?.download;
+        let sandbox = self.chosen_sandbox(store)?;
+        let packages =
+            self.download_boot_packages(&work, &plan.layers[at], &made, &sandbox, script)?;
+        Ok(Some(packages))
+    }
+}
+
+/// What a parent is without, and its distribution, for people.
+struct Lacking {
+    what: String,
+    release: String,
+}
+
+/// What packages have to be added for; `None` when the layers made so far boot by themselves.
+fn lacking(work: &Work<'_>, made: &Made) -> Result<Option<Lacking>, EngineError> {
+    let tree = made.tree().or_fail(ErrorKind::Failed, || {
+        "the layers of the parent do not fit on one another".to_owned()
+    })?;
+    let missing = missing(&tree, work.recipe.recipe.amiforge.boot_mode);
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let parent = &work.plan.parent_image;
+    let what = missing.join(", ");
+    let release = Release::of(&tree, &made.blobs);
+    if !release.is_of_debian() {
+        let message = format!(
+            "{parent} ({}) does not boot as a machine: it has no {what}",
+            release.name
+        );
+        return Err(EngineError::new(ErrorKind::Failed, message).with_hint(
+            "they are added to Debian, Ubuntu and their like alone: start from a disk or archive that has kernel, initrd, init and GRUB where Debian has them, or make a container of it (a container recipe)",
+        ));
+    }
+    Ok(Some(Lacking {
+        what,
+        release: release.name,
+    }))
 }
 
 /// What a boot needs and the tree does not have.
