@@ -205,6 +205,12 @@ pub(crate) struct Plan {
     /// Name the input that changed since the last build.
     #[arg(long)]
     pub(crate) why: bool,
+    /// Plan what `build --locked` would: with the parent of `lock.json`, beside the recipe or else in the output folder.
+    #[arg(long)]
+    pub(crate) locked: bool,
+    /// The output folder whose lock is taken where none is beside the recipe [default: ./out/NAME-VERSION]
+    #[arg(long, value_name = "DIR", requires = "locked")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -151,10 +151,14 @@ fn checked(
 }
 
 pub(crate) fn plan(engine: &Engine, args: &args::Plan) -> Outcome {
-    let report = engine.plan(&recipe_request(args::RecipeArgs {
-        recipe: args.recipe.recipe.clone(),
-        options: args.recipe.options.clone(),
-    })?)?;
+    let report = engine.plan(&engine::PlanQuery {
+        recipe: recipe_request(args::RecipeArgs {
+            recipe: args.recipe.recipe.clone(),
+            options: args.recipe.options.clone(),
+        })?,
+        locked: args.locked,
+        out: args.out.clone(),
+    })?;
     if as_json(args.json) {
         print_json(&report)?;
         return Ok(ExitCode::SUCCESS);
@@ -432,7 +436,15 @@ pub(crate) fn cache(engine: &Engine, command: args::Cache) -> Outcome {
         args::Cache::Key(command) => return crate::shared::key(engine, &command),
         args::Cache::Why { recipe, json } => {
             let why = true;
-            return plan(engine, &args::Plan { recipe, json, why });
+            let (locked, out) = (false, None);
+            let args = args::Plan {
+                recipe,
+                json,
+                why,
+                locked,
+                out,
+            };
+            return plan(engine, &args);
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -73,7 +73,7 @@ pub use load::RecipeRequest;
 pub use lock::{LockReport, LockRequest, LockedInput, LockedPackage, PackageFate};
 pub use look::DiskReport;
 pub use many::Built;
-pub use plans::{PlanReport, PlannedLayer, TOOL_VERSION};
+pub use plans::{PlanQuery, PlanReport, PlannedLayer, TOOL_VERSION};
 pub use prove::{FirmwareChoice, TestReport, TestRequest};
 pub use schemas::{schema, schemas};
 pub use settings::{Engine, Interruption, Settings};

@@ -1,12 +1,14 @@
 //! `plan`: what a build would make or take from the store, and why.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use amiforge_plan::{InputChange, Plan, PlanRequest, Reason, ResolvedComponent, compile, why};
 use amiforge_store::Store;
 use amiforge_types::{Arch, Digest, LayerId};
 use serde::Serialize;
 
+use crate::build::default_target;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::layers::EXECUTOR_VERSION;
 use crate::load::{LoadedRecipe, RecipeRequest};
@@ -18,6 +20,17 @@ pub const TOOL_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Kind of the records that hold the plan of the last build, by recipe name.
 const LAST_PLAN: &str = "last-plan";
+
+/// What to plan.
+#[derive(Clone, Debug)]
+pub struct PlanQuery {
+    /// The recipe.
+    pub recipe: RecipeRequest,
+    /// Take the parent of `lock.json`, beside the recipe or in the output folder.
+    pub locked: bool,
+    /// The output folder that may have the lock; `./out/<name>-<version>` when absent.
+    pub out: Option<PathBuf>,
+}
 
 /// What `plan` tells.
 #[derive(Clone, Debug, Serialize)]
@@ -47,10 +60,19 @@ pub struct PlannedLayer {
 
 impl Engine {
     /// Says what a build would do.
-    pub fn plan(&self, request: &RecipeRequest) -> Result<PlanReport, EngineError> {
-        let recipe = self.load(request)?;
+    pub fn plan(&self, query: &PlanQuery) -> Result<PlanReport, EngineError> {
+        let recipe = self.load(&query.recipe)?;
         let store = self.open_store()?;
-        let parent = self.resolve_parent(&recipe, &store, request.offline, None)?;
+        let offline = query.recipe.offline;
+        let parent = if query.locked {
+            let out = match &query.out {
+                Some(out) => out.clone(),
+                None => default_target(Path::new("out"), &recipe),
+            };
+            self.locked(&recipe, &store, (None, &out), offline)?.parent
+        } else {
+            self.resolve_parent(&recipe, &store, offline, None)?
+        };
         let recipe = self.over_parent(recipe, &parent)?;
         let plan = self.compile(&recipe, &parent)?;
         let last = self.last_plan(&store, &plan.recipe.name);

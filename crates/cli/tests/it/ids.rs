@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use amiforge_testkit::{Env, finish, run, tool};
+use amiforge_testkit::{Env, finish, run, tool, workspace_root};
 use serde_json::Value;
 
 use crate::tiny::{Tiny, planned_layers};
@@ -732,4 +732,49 @@ fn what_is_made_of_layers_is_no_input_of_them() {
     pack("a.tar", "two");
     let two = layers("a.tar");
     assert!(one.iter().zip(&two).all(|(a, b)| a != b), "{one:?} {two:?}");
+}
+
+/// The ids that everybody gets who builds the shipped recipes from the same lock: neither the machine nor its sources of
+/// packages, its store, its folders or its user have a part in them.
+#[test]
+fn plans_of_the_shipped_recipes_have_the_same_ids_everywhere() {
+    let root = workspace_root();
+    let golden = root.join("fixtures/recipes/plans/ids.txt");
+    let env = Env::new();
+    let mut ids = String::new();
+    let mut recipes: Vec<_> = fs_err::read_dir(root.join("recipes"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("recipe.yaml").is_file())
+        .collect();
+    recipes.sort();
+    assert!(recipes.len() >= 2, "{recipes:?}");
+    for recipe in recipes {
+        let name = recipe.file_name().unwrap().to_str().unwrap();
+        run(tool("cp").arg("-r").arg(&recipe).arg(env.path("")));
+        let lock = root.join("fixtures/recipes/locks/bookworm.json");
+        fs_err::copy(lock, env.path(name).join("lock.json")).unwrap();
+        let mut command = env.amiforge();
+        command
+            .args(["plan", "--locked", "--offline", "--json"])
+            .arg(env.path(name));
+        let plan = finish(&mut command).expect_code(0).json();
+        ids.push_str(&format!("{name} {}\n", plan["planId"].as_str().unwrap()));
+        for layer in plan["layers"].as_array().unwrap() {
+            let (id, title) = (&layer["id"], &layer["title"]);
+            ids.push_str(&format!(
+                "  {} {}\n",
+                id.as_str().unwrap(),
+                title.as_str().unwrap()
+            ));
+        }
+    }
+    if std::env::var_os("AMIFORGE_BLESS").is_some() {
+        fs_err::write(&golden, &ids).unwrap();
+    }
+    assert_eq!(
+        ids,
+        fs_err::read_to_string(&golden).unwrap_or_default(),
+        "if the change is meant, run with AMIFORGE_BLESS=1"
+    );
 }

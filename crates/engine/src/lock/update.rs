@@ -502,8 +502,8 @@ fn package_changes(old: &Rows, new: &Rows) -> Vec<LockedPackage> {
             name: name.0.clone(),
             architecture: name.1.clone(),
             change,
-            old: version(&old),
-            new: version(&new),
+            old: version(old),
+            new: version(new),
         });
     }
     all
