@@ -265,27 +265,6 @@ impl Way {
     }
 }
 
-/// Left by what is lent in place of a program that needs `/proc` where there is none, with its name.
-pub(crate) const NO_PROC: &str = "/run/amiforge-no-proc";
-
-impl Way {
-    /// Files that a root is lent beside others because steps run in this way. In a changed root, what would do less
-    /// than elsewhere without a word, since it finds no `/proc`, ends the job instead; its path comes before that of the program.
-    #[must_use]
-    pub fn shims(self) -> Vec<Shim> {
-        match self {
-            Self::MappedIds | Self::SingleId | Self::MicroVm => Vec::new(),
-            Self::Chroot => vec![Shim {
-                path: "/usr/local/sbin/systemd-tmpfiles".to_owned(),
-                text: format!(
-                    "#!/bin/sh\nfor dir in /usr/bin /bin; do\n    [ ! -x $dir/systemd-tmpfiles ] || {{ echo systemd-tmpfiles > {NO_PROC}; exit 1; }}\ndone\nexit 127\n"
-                ),
-                mode: 0o755,
-            }],
-        }
-    }
-}
-
 impl std::fmt::Display for Way {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())

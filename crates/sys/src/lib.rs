@@ -5,16 +5,20 @@
 //! it is sound (SAFETY). No other crate may contain unsafe code.
 #![allow(unsafe_code, reason = "this crate exists to hold it")]
 
+mod answers;
 mod confine;
 mod lock;
 mod notify;
+pub mod trace;
 
 use std::io;
 
+pub use answers::{child_signals, statfs_bytes, uname_bytes, with_file_ids};
 pub use confine::{Confinement, confine};
 pub use lock::{LockKind, is_locked, try_lock};
 pub use notify::{
-    Answer, Asked, Call, Listener, read_memory, stat_bytes, statx_bytes, watch, write_memory,
+    Answer, Asked, Call, Listener, Watched, read_memory, stat_bytes, statx_bytes, watch,
+    write_memory,
 };
 pub use rustix::process::{Pid, Resource, Rlimit};
 pub use rustix::thread::UnshareFlags as Namespaces;
@@ -144,7 +148,22 @@ pub fn new_session(command: &mut std::process::Command, umask: u16) {
     }
 }
 
-/// The same, where standard input is a terminal that becomes the session's own (tty_ioctl(2), `TIOCSCTTY`).
+/// Lets the program that `command` starts, and the process that becomes it, be looked into by who may trace them, although the
+/// caller itself is hidden (prctl(2), `PR_SET_DUMPABLE`).
+pub fn shown(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    // JUSTIFICATION: the caller stays hidden, so it is set between fork and exec.
+    // SAFETY: the closure makes one system call and allocates nothing, so it is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            let shown = rustix::process::DumpableBehavior::Dumpable;
+            rustix::process::set_dumpable_behavior(shown)?;
+            Ok(())
+        });
+    }
+}
+
+/// As [`new_session`], where standard input is a terminal that becomes the session's own (tty_ioctl(2), `TIOCSCTTY`).
 pub fn new_session_on_terminal(command: &mut std::process::Command, umask: u16) {
     use std::os::unix::process::CommandExt as _;
     new_session(command, umask);

@@ -32,7 +32,7 @@ macro_rules! calls {
         }
 
         impl Call {
-            const ALL: &'static [(libc::c_long, Call)] = &[
+            pub(crate) const ALL: &'static [(libc::c_long, Call)] = &[
                 $($(#[$on])? (libc::$number, Call::$name),)*
             ];
         }
@@ -86,9 +86,58 @@ calls! {
     Removexattr = SYS_removexattr,
     Lremovexattr = SYS_lremovexattr,
     Fremovexattr = SYS_fremovexattr,
+    Execve = SYS_execve,
+    Execveat = SYS_execveat,
+    Uname = SYS_uname,
+    Openat2 = SYS_openat2,
+    #[cfg(target_arch = "x86_64")] Access = SYS_access,
+    Faccessat = SYS_faccessat,
+    Faccessat2 = SYS_faccessat2,
+    #[cfg(target_arch = "x86_64")] Chmod = SYS_chmod,
+    Fchmodat = SYS_fchmodat,
+    Fchmodat2 = SYS_fchmodat2,
+    #[cfg(target_arch = "x86_64")] Readlink = SYS_readlink,
+    Readlinkat = SYS_readlinkat,
+    Utimensat = SYS_utimensat,
+    Statfs = SYS_statfs,
+    Fstatfs = SYS_fstatfs,
+}
+
+/// Which calls are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// Those about owners of files and ids of processes.
+    Owners,
+    /// Those that start a program or ask for the name of the machine.
+    Programs,
 }
 
 impl Call {
+    /// Who watches it. `None`: nobody; it is known for programs that are [traced](crate::trace).
+    fn watched(self) -> Option<Watched> {
+        match self {
+            Self::Execve | Self::Execveat | Self::Uname => Some(Watched::Programs),
+            #[cfg(target_arch = "x86_64")]
+            Self::Access | Self::Chmod | Self::Readlink => None,
+            Self::Openat2
+            | Self::Faccessat
+            | Self::Faccessat2
+            | Self::Fchmodat
+            | Self::Fchmodat2
+            | Self::Readlinkat
+            | Self::Utimensat
+            | Self::Statfs
+            | Self::Fstatfs => None,
+            _ => Some(Watched::Owners),
+        }
+    }
+
+    /// The call of a number, if it is one of these.
+    pub(crate) fn of(number: libc::c_long) -> Option<Self> {
+        let found = Self::ALL.iter().find(|(n, _)| *n == number);
+        found.map(|(_, call)| *call)
+    }
+
     /// The argument with the flags of a call that is watched only when it may make a file.
     fn makes_by(self) -> Option<u32> {
         match self {
@@ -161,7 +210,7 @@ pub(crate) const fn arg_offset(n: u32) -> u32 {
 }
 
 /// The program that the kernel runs for every call (seccomp(2)).
-fn program() -> Vec<libc::sock_filter> {
+fn program(watched: Watched) -> Vec<libc::sock_filter> {
     let load = |offset| jump(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0);
     let give = |what| jump(libc::BPF_RET | libc::BPF_K, what, 0, 0);
     let equal = |k, jt, jf| jump(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, k, jt, jf);
@@ -171,7 +220,8 @@ fn program() -> Vec<libc::sock_filter> {
         give(libc::SECCOMP_RET_ALLOW),
         load(0),
     ];
-    for (number, call) in Call::ALL {
+    let calls = Call::ALL.iter();
+    for (number, call) in calls.filter(|(_, call)| call.watched() == Some(watched)) {
         let number = u32::try_from(*number).unwrap_or(u32::MAX);
         match call.makes_by() {
             None => program.extend([equal(number, 0, 1), give(libc::SECCOMP_RET_USER_NOTIF)]),
@@ -192,13 +242,13 @@ fn program() -> Vec<libc::sock_filter> {
 /// this one waits for its answers from now on.
 ///
 /// # Errors
-/// When the process has more than one thread, lacks `CAP_SYS_ADMIN` in its user namespace, or the kernel refuses
-/// (it is older than 5.9, or another watch is on already).
-pub fn watch() -> io::Result<Listener> {
+/// When the process has more than one thread, lacks `CAP_SYS_ADMIN` in its user namespace and can still gain privileges, or
+/// the kernel refuses (it is older than 5.9, or another watch is on already).
+pub fn watch(watched: Watched) -> io::Result<Listener> {
     super::single_threaded()?;
     // `WAIT_KILLABLE_RECV` (Linux 5.19): signals other than fatal ones do not make a call that is being answered start anew.
     const WAIT_KILLABLE: libc::c_ulong = 1 << 5;
-    let mut program = program();
+    let mut program = program(watched);
     let filter = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(io::Error::other)?,
         filter: program.as_mut_ptr(),
@@ -246,12 +296,11 @@ impl Listener {
             }
             Err(e) => return Err(e),
         }
-        let number = libc::c_long::from(notification.data.nr);
-        let call = Call::ALL.iter().find(|(n, _)| *n == number);
-        let asked = call.map(|(_, call)| Asked {
+        let call = Call::of(libc::c_long::from(notification.data.nr));
+        let asked = call.map(|call| Asked {
             id: notification.id,
             thread: notification.pid,
-            call: *call,
+            call,
             args: notification.data.args,
         });
         if asked.is_none() {
@@ -378,11 +427,11 @@ fn remote(address: u64, len: usize) -> libc::iovec {
     }
 }
 
-/// The bytes of the kernel's `struct stat` of a file (stat(2)), with another owner.
+/// The bytes of the kernel's `struct stat` of a file (stat(2)), with another owner if there is one.
 ///
 /// # Errors
 /// Those of the call.
-pub fn stat_bytes(path: &CStr, follow: bool, owner: (u32, u32)) -> io::Result<Vec<u8>> {
+pub fn stat_bytes(path: &CStr, follow: bool, owner: Option<(u32, u32)>) -> io::Result<Vec<u8>> {
     let flags = if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
     // JUSTIFICATION: rustix converts the structure; a process that waits wants its bytes.
     // SAFETY: an all-zero `stat` is a valid value of this plain C structure.
@@ -393,7 +442,9 @@ pub fn stat_bytes(path: &CStr, follow: bool, owner: (u32, u32)) -> io::Result<Ve
     if ret != 0 {
         return Err(io::Error::last_os_error());
     }
-    (stat.st_uid, stat.st_gid) = owner;
+    if let Some(owner) = owner {
+        (stat.st_uid, stat.st_gid) = owner;
+    }
     // JUSTIFICATION: as above.
     // SAFETY: the structure was zeroed with its padding, so all its bytes are initialised; on the architectures
     // that this compiles for the C library's is the kernel's.
@@ -403,7 +454,7 @@ pub fn stat_bytes(path: &CStr, follow: bool, owner: (u32, u32)) -> io::Result<Ve
     Ok(bytes.to_vec())
 }
 
-/// The bytes of `struct statx` of a file (statx(2)), with another owner.
+/// The bytes of `struct statx` of a file (statx(2)), with another owner if there is one.
 ///
 /// # Errors
 /// Those of the call.
@@ -411,7 +462,7 @@ pub fn statx_bytes(
     path: &CStr,
     flags: i32,
     mask: u32,
-    (uid, gid): (u32, u32),
+    owner: Option<(u32, u32)>,
 ) -> io::Result<Vec<u8>> {
     // JUSTIFICATION: as in `stat_bytes`.
     // SAFETY: an all-zero `statx` is a valid value of this plain C structure.
@@ -430,8 +481,9 @@ pub fn statx_bytes(
     if ret != 0 {
         return Err(io::Error::last_os_error());
     }
-    stat.stx_uid = uid;
-    stat.stx_gid = gid;
+    if let Some(owner) = owner {
+        (stat.stx_uid, stat.stx_gid) = owner;
+    }
     // JUSTIFICATION: as above.
     // SAFETY: zeroed with its padding, so all its bytes are initialised.
     let bytes = unsafe {

@@ -48,10 +48,10 @@ kill -9 HOST_PID 2>/dev/null && reached a process of the host
 for p in /proc/[0-9]*; do grep -qa HOST_COMMAND $p/cmdline 2>/dev/null && reached seeing a process of the host; done
 # Clock, swap, modules, kernel log, accounting, quota; perl gives plain system calls
 perl -e 'exit(0 == syscall(164, pack("qq", 1, 0), 0) ? 0 : 1)' && reached settimeofday
-perl -e 'exit(0 == syscall(167, "/tmp/x", 0) ? 0 : 1)' && reached swapon
-perl -e 'exit(0 == syscall(175, "", 0, "") ? 0 : 1)' && reached init_module
+perl -e 'my $p = "/tmp/x"; exit(0 == syscall(167, $p, 0) ? 0 : 1)' && reached swapon
+perl -e 'my ($m, $p) = ("", ""); exit(0 == syscall(175, $m, 0, $p) ? 0 : 1)' && reached init_module
 perl -e 'my $b = "\0" x 64; exit(syscall(103, 5, $b, 0) == 0 ? 0 : 1)' && reached clearing the kernel log
-perl -e 'exit(0 == syscall(163, "/tmp/acct") ? 0 : 1)' && reached acct
+perl -e 'my $p = "/tmp/acct"; exit(0 == syscall(163, $p) ? 0 : 1)' && reached acct
 # Inside, the name of the host is ours
 hostname sandboxed || reached a host name that cannot change
 # A mount of our own is fine and stays ours

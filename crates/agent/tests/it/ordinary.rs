@@ -48,8 +48,6 @@ const OTHERWISE: &[&str] = &[
     "without_network_there_is_only_loopback",
     // The kernel does not count the processes of root: they are ended when they are seen to be too many.
     "a_fork_bomb",
-    // The name of the machine is not the job's own.
-    "a_component_runs_and_leaves_its_logs",
     // Devices are the job's own and can be changed, and `/tmp` is no mount of its own: what is moved from it is renamed.
     "steps_by_lot_do_the_same_on_a_tree",
     // It asks `ps`, which finds no `/proc`.

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use amiforge_testkit::{Env, Finished, Running, finish, in_container, run, tool};
+use amiforge_testkit::{Env, Finished, Running, finish, in_container, run, tool, workspace_root};
 
 use crate::tiny::Tiny;
+use crate::web::Web;
 
 /// The ways that take no time to start; the first is what the others are compared with.
 const WAYS: [&str; 3] = ["mapped-ids", "single-id", "chroot"];
@@ -296,18 +297,7 @@ fn a_container_without_namespaces_builds_the_same() {
         finish(&mut command).expect_code(0)
     };
     build(env.amiforge(), "host");
-    let inside = |program: &std::process::Command| {
-        let mut command = in_container(program.get_program());
-        command.env_clear();
-        for (name, value) in program.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command
-    };
-    let end = build(inside(&env.amiforge()), "container");
+    let end = build(contained(&env.amiforge()), "container");
     let told = "steps run in a changed root directory";
     assert!(end.stderr.contains(told), "{end}");
     assert!(
@@ -320,13 +310,74 @@ fn a_container_without_namespaces_builds_the_same() {
     assert_eq!(manifest["layers"][2]["ran"]["sandbox"], "chroot", "{text}");
     let blobs = |name: &str| files(&env.path(format!("out-{name}/oci/blobs/sha256")));
     assert!(blobs("host") == blobs("container"), "other bytes");
-    let mut doctor = inside(&env.amiforge());
+    let mut doctor = contained(&env.amiforge());
     doctor.arg("doctor");
     let end = finish(&mut doctor);
     assert!(
         end.text().contains(told) || end.stderr.contains(told),
         "{end}"
     );
+}
+
+/// A command that has no arguments yet, in a container that allows neither namespaces nor mounts.
+fn contained(program: &std::process::Command) -> std::process::Command {
+    let mut command = in_container(program.get_program());
+    command.env_clear();
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
+/// The scripts of systemd's packages call systemd-tmpfiles, which needs the `/proc` that a changed root directory has not. The parent's
+/// packages are unpacked already; everything that runs steps is made again.
+#[test]
+fn image_a_debian_is_the_same_in_a_container_without_namespaces() {
+    let web = Web::get();
+    let env = web.env();
+    let manifest = |out: &Path| -> serde_json::Value {
+        let text = fs_err::read_to_string(out.join("manifest.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    let first = manifest(&web.out());
+    let made: Vec<String> = first["layers"].as_array().unwrap()[1..]
+        .iter()
+        .map(|layer| layer["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(made.len() > 1, "{first}");
+    for id in &made {
+        fs_err::remove_file(env.state().join(format!("store/v1/layers/{id}.layer"))).unwrap();
+    }
+    let out = env.path("out");
+    let mut command = contained(&env.amiforge());
+    command
+        .args(["build", "--offline", "--no-test", "recipes/debian-web", "--out"])
+        .arg(&out)
+        .current_dir(workspace_root());
+    let end = Running::spawn(&mut command)
+        .wait(MACHINES)
+        .expect_code(0);
+    let second = manifest(&out);
+    for layer in &second["layers"].as_array().unwrap()[1..] {
+        assert_eq!(layer["ran"]["sandbox"], "chroot", "{end}");
+    }
+    let digests = |manifest: &serde_json::Value| {
+        let layers = manifest["layers"].as_array().unwrap();
+        let digest = |layer: &serde_json::Value| layer["digest"].as_str().unwrap().to_owned();
+        layers.iter().map(digest).collect::<Vec<_>>()
+    };
+    assert_eq!(digests(&first), digests(&second), "{end}");
+    let sum = |out: &Path| {
+        let text = fs_err::read_to_string(out.join("SHA256SUMS")).unwrap();
+        let disk = text.lines().find(|line| line.ends_with("  disk.raw"));
+        disk.unwrap().to_owned()
+    };
+    assert_eq!(sum(&web.out()), sum(&out), "{end}");
+    // Nothing was asked for in vain.
+    assert!(!end.stderr.contains("systemd-tmpfiles asked for"), "{end}");
 }
 
 #[test]

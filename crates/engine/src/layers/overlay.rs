@@ -346,10 +346,9 @@ pub(crate) fn root_spec(
     sandbox: &Sandbox,
     lowers: Vec<PathBuf>,
     dir: &Path,
-    mut shims: Vec<Shim>,
+    shims: Vec<Shim>,
     limits: Limits,
 ) -> RootSpec {
-    shims.extend(sandbox.way().shims());
     RootSpec {
         lowers,
         upper: dir.join("fs"),

@@ -13,6 +13,7 @@ mod chrooted;
 mod dirs;
 mod init;
 mod layers;
+mod memory;
 mod mounts;
 mod recorded;
 mod shims;
@@ -24,7 +25,6 @@ use std::io::{self, BufRead, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
-use amiforge_store::Seen;
 use amiforge_sys::{Fork, Namespaces, Pid};
 use rustix::process::{Signal, WaitOptions};
 use rustix::thread::{Gid, Uid};
@@ -216,7 +216,7 @@ fn supervise(
         Fork::Parent(pid) => {
             drop(opened);
             let mut recorder = watched::listen(pair, recorder)?;
-            let given_up = attend(pid, recorder.as_mut(), None)?;
+            let given_up = attend(pid, recorder.as_mut())?;
             let status = loop {
                 match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
                     Ok(Some((_, status))) => break status,
@@ -247,12 +247,7 @@ fn supervise(
 
 /// Returns when `pid` has ended, answering its calls until then; ends it when the parent closes our standard input, and says so.
 /// Ending the first process of a pid namespace takes every process of the job along, and waiting for it waits for them all.
-/// With `seen`, notes which files are used meanwhile.
-fn attend(
-    pid: Pid,
-    mut recorder: Option<&mut Recorder>,
-    mut seen: Option<&mut Seen>,
-) -> Result<bool, ChildError> {
+fn attend(pid: Pid, mut recorder: Option<&mut Recorder>) -> Result<bool, ChildError> {
     use rustix::event::{PollFd, PollFlags};
     let init = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
         .map_err(|e| refused("watch the first process", e))?;
@@ -267,20 +262,12 @@ fn attend(
         if let Some(recorder) = recorder.as_deref().filter(|_| asks) {
             fds.push(PollFd::new(recorder, PollFlags::IN));
         }
-        if let Some(queue) = seen.as_deref().and_then(Seen::queue) {
-            fds.push(PollFd::from_borrowed_fd(queue, PollFlags::IN));
-        }
         match rustix::event::poll(&mut fds, None) {
             Err(rustix::io::Errno::INTR) => continue,
             Err(e) => return Err(refused("watch the first process", e)),
             Ok(_) if !fds[0].revents().is_empty() => return Ok(false),
             Ok(_) if fds[1].revents().is_empty() => {
                 let asked = fds.get(2).map(PollFd::revents);
-                // One who is watched by a recorder is not seen.
-                if let Some(seen) = seen.as_deref_mut() {
-                    seen.note();
-                    continue;
-                }
                 asks = asked.is_some_and(|events| events.contains(PollFlags::IN));
                 if let Some(recorder) = recorder.as_deref_mut().filter(|_| asks) {
                     let served = recorder.serve();

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use amiforge_sys::{Fork, Listener};
+use amiforge_sys::{Fork, Listener, Watched};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{DumpableBehavior, Signal, WaitOptions};
 use rustix::thread::CapabilitySet;
@@ -46,16 +46,18 @@ pub(super) fn prepare(way: Way, job: &Job) -> Result<Option<Prepared>, ChildErro
 
 /// To be called before the fork.
 pub(super) fn pair(wanted: bool) -> Result<Pair, ChildError> {
-    if !wanted {
-        return Ok(None);
-    }
+    wanted.then(socket_pair).transpose()
+}
+
+/// A socket that takes descriptors.
+pub(super) fn socket_pair() -> Result<(OwnedFd, OwnedFd), ChildError> {
     let made = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
         SocketFlags::CLOEXEC,
         None,
     );
-    made.map(Some).map_err(|e| refused("make a socket", e))
+    made.map_err(|e| refused("make a socket", e))
 }
 
 /// In the process that works: from here on its calls are answered by the other one.
@@ -67,7 +69,7 @@ pub(super) fn begin(to: OwnedFd) -> Result<(), ChildError> {
     // (ptrace(2)), so they cannot look into us; into one another they can.
     rustix::thread::remove_capability_from_bounding_set(CapabilitySet::SYS_PTRACE)
         .map_err(failed)?;
-    let listener: OwnedFd = amiforge_sys::watch()
+    let listener: OwnedFd = amiforge_sys::watch(Watched::Owners)
         .map_err(|e| refused("have the owners of files recorded", e))?
         .into();
     handed::send(&to, &[listener.as_fd()])
@@ -117,7 +119,7 @@ pub(super) fn trusted(job: Job, prepared: Prepared) -> Result<(), ChildError> {
         Fork::Parent(pid) => {
             drop(tell);
             let mut recorder = listen(pair, Some(prepared))?;
-            attend(pid, recorder.as_mut(), None)?;
+            attend(pid, recorder.as_mut())?;
             let status = rustix::process::waitpid(Some(pid), WaitOptions::empty())
                 .map_err(|e| refused("wait for a process", e))?;
             let mut text = Vec::new();

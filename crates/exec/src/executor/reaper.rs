@@ -22,6 +22,10 @@ fn is_first() -> bool {
 /// Starts a command, which [`wait`] has to be called for.
 pub(super) fn spawn(command: &mut Command) -> io::Result<Child> {
     reap();
+    if processes::adopts() {
+        // Who answers its calls reads which program it is to become. We stay hidden.
+        amiforge_sys::shown(command);
+    }
     // Also for the program that cannot be started: the standard library waits for that child itself.
     let mut ours = OURS.lock().unwrap_or_else(PoisonError::into_inner);
     let child = command.spawn()?;

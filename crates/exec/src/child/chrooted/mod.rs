@@ -9,6 +9,8 @@
 //! (`amiforge_store::put_over`). The upper directory of afterwards has the form that overlayfs gives it, so that nobody
 //! else needs to know.
 
+mod play;
+mod proc;
 mod root;
 
 use std::fs::File;
@@ -23,9 +25,10 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, WaitOptions, WaitStatus};
 use rustix::thread::CapabilitySet;
 
+use self::play::Player;
 use super::dirs::Dirs;
 use super::mounts::open_at;
-use super::{ChildError, Out, attend, init, refused, trusted};
+use super::{ChildError, Out, init, refused, trusted, watched};
 use crate::event::ChildEvent;
 use crate::executor::{Held, open_terminal, processes};
 use crate::spec::{RootSpec, Way};
@@ -100,10 +103,11 @@ fn run(job: Job, out: &mut Out) -> Result<(), ChildError> {
     let told =
         rustix::fs::memfd_create("result", MemfdFlags::CLOEXEC).map_err(|e| refused(what, e))?;
     let mut told = File::from(told);
+    let (ours, theirs) = watched::socket_pair()?;
     match amiforge_sys::fork().map_err(|e| refused(what, e))? {
         Fork::Child => {
-            drop(our_end);
-            let ended = match inside(job, places, &alive, out) {
+            drop((our_end, ours));
+            let ended = match inside(job, places, (&alive, theirs), out) {
                 Ok(result) => FromChild::Done(result),
                 Err(ChildError { what, refused }) => FromChild::Failed { what, refused },
             };
@@ -113,20 +117,28 @@ fn run(job: Job, out: &mut Out) -> Result<(), ChildError> {
             amiforge_sys::exit_now(0)
         }
         Fork::Parent(pid) => {
-            let attended = attend(pid, None, Some(&mut seen));
+            // Else we would wait for ourselves.
+            drop(theirs);
+            let mut player = Player::new(&places.root, &ours)
+                .map_err(|e| refused("have calls of steps answered", e));
+            let attended = match &mut player {
+                Ok(player) => play::attend(pid, player, &mut seen),
+                Err(_) => Ok(false),
+            };
             let status = end(pid);
+            let player = player?;
             drop(our_end);
             if attended? {
                 return Ok(());
             }
             seen.note();
             let mut ended = message(&mut told, status)?;
-            if let Some(program) = root::missed_proc(&places) {
-                let what = format!(
-                    "a step called {program}, which does its work only where /proc is mounted; a changed root directory has none, so this takes another way of running steps"
-                );
+            if let Some(what) = player.missed() {
                 let refused = None;
                 ended = FromChild::Failed { what, refused };
+            }
+            if let Some(text) = player.notes() {
+                out.send(&FromChild::Event(ChildEvent::Note { text }));
             }
             let unknown = finish(&spec, places, &seen)?;
             if unknown > 0 {
@@ -149,7 +161,7 @@ fn run(job: Job, out: &mut Out) -> Result<(), ChildError> {
 fn inside(
     job: Job,
     places: Places,
-    alive: &OwnedFd,
+    (alive, answers): (&OwnedFd, OwnedFd),
     out: &mut Out,
 ) -> Result<JobResult, ChildError> {
     init::die_with_parent(alive)?;
@@ -172,6 +184,8 @@ fn inside(
     processes::adopt().map_err(|e| refused("adopt processes", e))?;
     // While there is a `/proc` to see that we have one thread.
     give_up(&Confinement { network, protected })?;
+    play::begin(&answers)?;
+    drop(answers);
     root::enter(places)?;
     let held = Held::of(&limits);
     init::carry_out(job, &held, terminal, out)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /dev       device nodes of our own: null zero full random urandom tty; empty pts; shm; links
-//! /proc      empty: programs that ask for processes, or for /dev/fd, find nothing
+//! /proc      empty: programs that ask for processes, or for /dev/fd, find nothing, but for one (`play`)
 //! /sys       empty
 //! /run       a directory on disk
 //! /tmp       the job's own directory on disk, gone with it
@@ -19,7 +19,7 @@ use super::super::mounts::{copy_root, mkdir_mode, open_at};
 use super::super::shims::{self, Lent};
 use super::super::{ChildError, refused};
 use super::{Places, ROOT, open_dir};
-use crate::spec::{DEVICE_LINKS, DEVICES, MOUNT_POINTS, NO_PROC, RootSpec};
+use crate::spec::{DEVICE_LINKS, DEVICES, MOUNT_POINTS, RootSpec};
 
 /// [`MOUNT_POINTS`] as paths in a root: what is in them is the job's own, and never the image's.
 pub(super) const CLOSED: &[&[u8]] = &[b"dev", b"proc", b"sys", b"run", b"tmp"];
@@ -123,39 +123,6 @@ pub(super) fn enter(places: Places) -> Result<(), ChildError> {
     drop(places);
     rustix::process::chroot(".").map_err(failed)?;
     rustix::process::chdir("/").map_err(failed)
-}
-
-/// The program that a step called in vain, since there is no `/proc` for it (see [`Way::shims`](crate::Way::shims)). Only where
-/// there is nothing that says so none was called.
-pub(super) fn missed_proc(places: &Places) -> Option<String> {
-    const LONGEST: usize = 64;
-    let name = NO_PROC.strip_prefix("/run/")?;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut text = [0; LONGEST];
-    let read = rustix::fs::openat(
-        &places.root,
-        "run",
-        flags | OFlags::DIRECTORY,
-        Mode::empty(),
-    )
-    .and_then(|run| rustix::fs::openat(&run, name, flags | OFlags::NONBLOCK, Mode::empty()))
-    .and_then(|file| rustix::io::read(&file, &mut text));
-    let read = match read {
-        Err(Errno::NOENT) => return None,
-        // Whose name it was, nobody knows.
-        Err(_) => 0,
-        Ok(read) => read,
-    };
-    // Others may have written it, too.
-    let text = String::from_utf8_lossy(&text[..read]);
-    let name: String = text
-        .chars()
-        .take_while(|c| c.is_ascii_alphanumeric() || *c == '-')
-        .collect();
-    Some(match name.is_empty() {
-        true => "a program".to_owned(),
-        false => name,
-    })
 }
 
 /// Puts `/tmp` where a shell after the job finds it.

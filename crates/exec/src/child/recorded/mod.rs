@@ -212,7 +212,7 @@ impl Recorder {
     ) -> Answered {
         let place = place(&self.callers)?;
         let owner = self.marks.owner(&place)?.ok_or(Kernel)?;
-        let bytes = amiforge_sys::stat_bytes(&place.path, place.follow, owner)?;
+        let bytes = amiforge_sys::stat_bytes(&place.path, place.follow, Some(owner))?;
         self.give(asked, to, &bytes)
     }
 
@@ -226,7 +226,7 @@ impl Recorder {
             flags |= nofollow;
         }
         let flags = i32::try_from(flags).map_err(|_| Kernel)?;
-        let bytes = amiforge_sys::statx_bytes(&place.path, flags, low(a[3]), owner)?;
+        let bytes = amiforge_sys::statx_bytes(&place.path, flags, low(a[3]), Some(owner))?;
         self.give(asked, a[4], &bytes)
     }
 

@@ -12,13 +12,8 @@ use amiforge_sys::Asked;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 
+use super::super::memory::{self, MAX_PATH};
 use super::low;
-
-/// Bytes of a path with its end (path_resolution(7)).
-const MAX_PATH: usize = 4096;
-
-/// The size of a page is at least this; memory is read up to the end of one at a time.
-const PAGE: u64 = 4096;
 
 /// A file as the process that answers can name it now.
 pub(super) struct Place {
@@ -236,28 +231,9 @@ impl Callers {
 
     /// The same of at most so many bytes with its end.
     pub(super) fn text_of(&self, asked: &Asked, at: u64, max: usize) -> io::Result<CString> {
-        let mut text = Vec::new();
-        while text.len() < max {
-            let at = at
-                .checked_add(text.len() as u64)
-                .ok_or(io::ErrorKind::InvalidInput)?;
-            // Up to the end of the page: what is behind it may not be there.
-            let there = usize::try_from(PAGE - at % PAGE).unwrap_or(1);
-            let mut part = [0; 4096];
-            let part = &mut part[..there.min(max - text.len()).min(256)];
-            let read = amiforge_sys::read_memory(asked.thread, at, part)?;
-            if read == 0 {
-                break;
-            }
-            match part[..read].iter().position(|b| *b == 0) {
-                Some(end) => {
-                    text.extend_from_slice(&part[..end]);
-                    return Ok(CString::new(text)?);
-                }
-                None => text.extend_from_slice(&part[..read]),
-            }
-        }
-        Err(Errno::NAMETOOLONG.into())
+        memory::text(at, max, |at, part| {
+            amiforge_sys::read_memory(asked.thread, at, part)
+        })
     }
 
     /// Exactly so many bytes of the memory of the caller.
