@@ -32,6 +32,7 @@ mod atomic;
 mod blob;
 mod catalog;
 mod dirfd;
+#[cfg(feature = "ec2")]
 pub mod ec2;
 mod error;
 mod harvest;
