@@ -55,10 +55,6 @@ stat "/proc/self/fd/99"; print "$!\n";
 
 #[test]
 fn systemd_tmpfiles_finds_proc_however_it_is_called() {
-    if way() == Way::SingleId {
-        // Who owns what is told by records there; the rest is the kernel's own `/proc`.
-        return;
-    }
     let bench = bench(ASKS);
     let read = |path: &str| fs_err::read_to_string(path).unwrap();
     let ways = [
@@ -228,6 +224,26 @@ fn a_program_that_cannot_be_played_for_ends_the_job() {
         );
         assert!(!error.is_environment(), "{told}");
     }
+}
+
+#[test]
+fn one_that_hangs_ends_with_its_step() {
+    let bench = bench("my $kept = handle('/srv/keep'); print content(openat(-100, \"/proc/self/fd/$kept\", 0)); fork; sleep 99;");
+    let spec = ScriptSpec {
+        timeout_seconds: Some(1),
+        ..script("export LC_ALL=C; systemd-tmpfiles")
+    };
+    let mut lines = Vec::new();
+    let result = bench
+        .sandbox
+        .run_script(&bench.root(), &spec, &never(), &mut |event| {
+            if let amiforge_exec::ChildEvent::Stdout { line } = event {
+                lines.push(line);
+            }
+        })
+        .unwrap();
+    assert!(result.timed_out, "{result:?}");
+    assert_eq!(lines, ["keep"]);
 }
 
 #[test]

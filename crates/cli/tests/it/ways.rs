@@ -354,12 +354,16 @@ fn image_a_debian_is_the_same_in_a_container_without_namespaces() {
     let out = env.path("out");
     let mut command = contained(&env.amiforge());
     command
-        .args(["build", "--offline", "--no-test", "recipes/debian-web", "--out"])
+        .args([
+            "build",
+            "--offline",
+            "--no-test",
+            "recipes/debian-web",
+            "--out",
+        ])
         .arg(&out)
         .current_dir(workspace_root());
-    let end = Running::spawn(&mut command)
-        .wait(MACHINES)
-        .expect_code(0);
+    let end = Running::spawn(&mut command).wait(MACHINES).expect_code(0);
     let second = manifest(&out);
     for layer in &second["layers"].as_array().unwrap()[1..] {
         assert_eq!(layer["ran"]["sandbox"], "chroot", "{end}");

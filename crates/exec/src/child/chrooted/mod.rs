@@ -90,6 +90,7 @@ fn run(job: Job, out: &mut Out) -> Result<(), ChildError> {
         upper: open_dir(&spec.upper)?,
         work,
     };
+    play::try_look()?;
     let failed = |e| ChildError::job("cannot prepare the root directory", &e);
     let mut seen = Seen::of(&places.root, root::CLOSED).map_err(failed)?;
     let put = put_over(&places.upper, &places.root, root::CLOSED, false).map_err(failed)?;

@@ -19,11 +19,12 @@ use std::os::unix::fs::FileExt as _;
 
 use amiforge_store::Seen;
 use amiforge_sys::trace::{self, Arguments, Resume, Stop};
-use amiforge_sys::{Answer, Asked, Call, Listener, Watched};
+use amiforge_sys::{Answer, Asked, Call, Fork, Listener, Watched};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::super::memory::{self, MAX_PATH};
 use super::super::{ChildError, refused};
@@ -44,6 +45,27 @@ pub(super) fn begin(to: &OwnedFd) -> Result<(), ChildError> {
         .map_err(failed)?
         .into();
     handed::send(to, &[listener.as_fd()]).map_err(failed)
+}
+
+/// Whether we may look into what we start. Without that nobody would see what steps execute.
+pub(super) fn try_look() -> Result<(), ChildError> {
+    let failed = |e: io::Error| refused("look into the memory of steps", e);
+    let (wait, go) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+    match amiforge_sys::fork().map_err(failed)? {
+        Fork::Child => {
+            drop(go);
+            // Until the other end is closed.
+            let _closed = rustix::io::read(&wait, &mut [0]);
+            amiforge_sys::exit_now(0)
+        }
+        Fork::Parent(pid) => {
+            let memory = File::open(format!("/proc/{}/mem", pid.as_raw_nonzero()));
+            drop(go);
+            rustix::process::waitpid(Some(pid), WaitOptions::empty())
+                .map_err(|e| failed(e.into()))?;
+            memory.map(drop).map_err(failed)
+        }
+    }
 }
 
 /// Answers the calls of a job.
