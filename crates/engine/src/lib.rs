@@ -24,6 +24,7 @@ mod export;
 mod files;
 mod hygiene;
 mod inspect;
+mod kept;
 mod layers;
 mod lent;
 mod library;

@@ -24,6 +24,7 @@ mod ids;
 mod image;
 mod inspect;
 mod kills;
+mod kept;
 mod library;
 mod lock;
 mod locked;

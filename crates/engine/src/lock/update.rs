@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use amiforge_exec::{Download, Outside, download_of};
+use amiforge_exec::{Download, Origin, Outside, download_of};
 use amiforge_recipe::actions::{ActionKind, WebUrl};
 use amiforge_recipe::{ActionInputs, Scope, Step};
 use amiforge_source::{MAX_LOCK_BYTES, ResolvedArchive, ResolvedDebian, compare_versions};
@@ -17,6 +17,7 @@ use crate::build::default_target;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::files::read_file;
 use crate::load::{LoadedComponent, LoadedRecipe, RecipeRequest};
+use crate::kept::{has_secret, known_inputs, known_values};
 use crate::parent::Parent;
 use crate::settings::Engine;
 use crate::shown::shown;
@@ -206,7 +207,7 @@ impl Engine {
                 steps.earlier(download);
             }
         }
-        let (downloads, kept) = self.ask(steps.known, offline)?;
+        let (downloads, kept) = self.ask(steps.known, (offline, !request.dry_run))?;
         let bytes = lock_json(&recipe.recipe.parent, &parent, &downloads)
             .or_fail(ErrorKind::Internal, || {
                 "the lock cannot be written".to_owned()
@@ -268,11 +269,11 @@ impl Engine {
         }
     }
 
-    /// What is at the addresses now, and the sources of what could not be asked for.
+    /// What is at the addresses now, which the cache gets if it is to `keep` it, and the sources of what could not be asked for.
     fn ask(
         &self,
         known: BTreeMap<String, Known>,
-        offline: bool,
+        (offline, keep): (bool, bool),
     ) -> Result<(Vec<Download>, Vec<String>), EngineError> {
         let mut outside = Outside::default();
         outside.offline = offline;
@@ -285,7 +286,13 @@ impl Engine {
                 continue;
             };
             self.stage("download", source.clone());
-            let found = download_of(&url, known.insecure, &outside).map_err(|reason| {
+            let found = if keep {
+                let insecure = known.insecure;
+                self.keep_now(&Origin::Web { url, insecure }, &outside)?
+            } else {
+                download_of(&url, known.insecure, &outside)
+            };
+            let found = found.map_err(|reason| {
                 EngineError::new(ErrorKind::Failed, format!("{source}: {reason}"))
             })?;
             all.insert(Download {
@@ -337,11 +344,7 @@ fn step_downloads(recipe: &LoadedRecipe) -> StepDownloads {
         let Some(phase) = component.component.phase(BUILD) else {
             continue;
         };
-        let mut scope = Scope::new(component.component.variables(&component.parameters));
-        let external = component.external.iter();
-        scope.external = external
-            .map(|(name, value)| (name.clone(), value.value.clone()))
-            .collect();
+        let scope = known_values(component);
         for step in &phase.steps {
             if !matches!(
                 step.action,
@@ -369,8 +372,7 @@ fn step_urls(
     if step.repeat.is_some() || step.condition.is_some() {
         return None;
     }
-    let resolved = scope.resolve(step.inputs.as_ref()?).ok()?;
-    let (Some(ActionInputs::WebDownload(inputs)), _) = step.decode_inputs(Some(&resolved)) else {
+    let Some(ActionInputs::WebDownload(inputs)) = known_inputs(step, scope) else {
         return None;
     };
     // Where a secret is masked, only the step knows what the address is.
@@ -379,7 +381,9 @@ fn step_urls(
         secrets.any(|s| !s.value.is_empty() && text.contains(&s.value))
     };
     let texts: Vec<String> = inputs.iter().map(|i| i.source.to_string()).collect();
-    if texts.iter().any(|text| text.contains('*') || secret(text)) {
+    // Where a secret is masked, only the step knows what the address is.
+    let is_masked = |text: &String| text.contains('*') || has_secret(component, text);
+    if texts.iter().any(is_masked) {
         return None;
     }
     let known = inputs.iter().zip(texts).map(|(input, text)| {
