@@ -71,7 +71,7 @@ pub use inspect::{InspectEntry, InspectXattr, TreeLine};
 pub use layers::ShellAccess;
 pub use library::{LibraryDocument, library, library_document};
 pub use load::RecipeRequest;
-pub use lock::{LockReport, LockRequest, LockedInput, LockedPackage, PackageFate};
+pub use lock::{LockReport, LockRequest, LockedChangelog, LockedInput, LockedPackage, PackageFate};
 pub use look::DiskReport;
 pub use many::Built;
 pub use plans::{PlanReport, PlannedLayer, TOOL_VERSION};

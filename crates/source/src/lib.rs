@@ -22,6 +22,7 @@
 
 mod apt;
 mod boot;
+mod changelog;
 mod configure;
 mod deb;
 mod defaults;
@@ -45,6 +46,7 @@ mod transfer;
 pub use apt::version::compare as compare_versions;
 pub use boot::{BootArchive, BootPackages, BootScripts, boot_scripts};
 pub use configure::{SHIMS, Shim, configure_script};
+pub use changelog::{Changelog, ChangelogEntry, ChangelogError, PackageFile, PackageSource};
 pub use deb::{DebError, unpack};
 pub use error::SourceError;
 pub use event::SourceEvent;

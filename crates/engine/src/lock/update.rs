@@ -12,12 +12,13 @@ use amiforge_store::write_atomic;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::changelog::LockedChangelog;
 use super::{FORMAT, Head, LOCK_FILE, ParentLock, downloads_of, find_lock, lock_json};
 use crate::build::default_target;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::files::read_file;
-use crate::load::{LoadedComponent, LoadedRecipe, RecipeRequest};
 use crate::kept::{has_secret, known_inputs, known_values};
+use crate::load::{LoadedComponent, LoadedRecipe, RecipeRequest};
 use crate::parent::Parent;
 use crate::settings::Engine;
 use crate::shown::shown;
@@ -36,6 +37,8 @@ pub struct LockRequest {
     pub out: Option<PathBuf>,
     /// Write nothing.
     pub dry_run: bool,
+    /// Tell what the changelogs of upgraded packages say, which are brought into the cache for that.
+    pub changelog: bool,
 }
 
 /// What came of it.
@@ -76,6 +79,9 @@ pub struct LockedPackage {
     pub old: Option<String>,
     /// The version now.
     pub new: Option<String>,
+    /// What changed since, if that was asked for and the package was upgraded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changelog: Option<LockedChangelog>,
 }
 
 /// What became of a package.
@@ -131,6 +137,9 @@ impl LockReport {
             };
             let word = package.change.word();
             let _ = writeln!(text, "{word:<10} {} {versions}", package.name);
+            if let Some(log) = &package.changelog {
+                log.write(&mut text);
+            }
         }
         for input in self.inputs.iter().chain(&self.downloads) {
             let (word, values) = match (&input.old, &input.new) {
@@ -213,7 +222,11 @@ impl Engine {
                 "the lock cannot be written".to_owned()
             })?;
         let asked = recipe.recipe.parent.to_string();
-        let (packages, inputs) = parent_changes(old.as_ref(), &parent, &asked);
+        let (mut packages, inputs) = parent_changes(old.as_ref(), &parent, &asked);
+        if let (true, Some(new)) = (request.changelog, parent.packages()) {
+            let old = old.as_ref().and_then(|old| old.debian.as_deref());
+            self.add_changelogs(&mut packages, old, new, offline)?;
+        }
         let differs = match &old {
             Some(old) if old.path == path => old.bytes != bytes,
             _ => true,
@@ -369,16 +382,11 @@ fn step_urls(
     step: &Step,
     scope: &Scope,
 ) -> Option<Vec<(String, Known)>> {
-    if step.repeat.is_some() || step.condition.is_some() {
+    if step.condition.is_some() {
         return None;
     }
     let Some(ActionInputs::WebDownload(inputs)) = known_inputs(step, scope) else {
         return None;
-    };
-    // Where a secret is masked, only the step knows what the address is.
-    let secret = |text: &str| {
-        let mut secrets = component.external.values().filter(|value| value.secret);
-        secrets.any(|s| !s.value.is_empty() && text.contains(&s.value))
     };
     let texts: Vec<String> = inputs.iter().map(|i| i.source.to_string()).collect();
     // Where a secret is masked, only the step knows what the address is.
@@ -485,6 +493,7 @@ fn package_changes(
             change,
             old: version(&old),
             new: version(&new),
+            changelog: None,
         });
     }
     all

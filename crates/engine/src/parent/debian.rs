@@ -36,7 +36,7 @@ impl Engine {
     }
 
     /// Brings the packages into the cache.
-    fn fetch_packages(
+    pub(crate) fn fetch_packages(
         &self,
         resolved: &ResolvedDebian,
         offline: bool,
