@@ -8,6 +8,7 @@ mod again;
 mod archives;
 mod cache;
 mod check;
+mod container_parents;
 mod containers;
 mod convert;
 mod diff;

@@ -157,7 +157,7 @@ pub(crate) fn debian_request(recipe: &LoadedRecipe) -> Result<DebianRequest, Eng
     Ok(request)
 }
 
-pub(super) fn source_error(error: SourceError, context: String) -> EngineError {
+pub(crate) fn source_error(error: SourceError, context: String) -> EngineError {
     // Of a package, why it cannot be had decides what to do.
     let reason = match &error {
         SourceError::Package { source, .. } => &**source,
