@@ -33,6 +33,8 @@ mod many;
 mod oci_parents;
 mod parents;
 mod progress;
+mod proxies;
+mod rebuilds;
 mod secrets;
 mod shared_cache;
 mod shell;

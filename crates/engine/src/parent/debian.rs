@@ -74,7 +74,7 @@ impl Engine {
             now: self.settings.now,
             offline,
             jobs,
-            proxy: self.settings.proxy.as_deref(),
+            proxies: &self.settings.source_proxies,
             events,
         }
     }
