@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use amiforge_exec::aws::AwsEnvironment;
@@ -181,6 +181,8 @@ pub struct Engine {
     pub(crate) boots: Arc<Mutex<()>>,
     /// Layers that this run was asked to make again, and has.
     pub(crate) rebuilt: Arc<Mutex<BTreeSet<LayerId>>>,
+    /// Held while layers are made again, by the lowest of them: recipes of one run share it.
+    pub(crate) rebuilding: Arc<Mutex<BTreeMap<LayerId, Weak<LayerLock>>>>,
     /// The sandbox that was chosen, once one was needed.
     pub(crate) sandbox: Arc<Mutex<Option<Sandbox>>>,
     /// Whether the operation may not use the network.
@@ -314,6 +316,7 @@ impl Engine {
             interruption: Interruption::default(),
             boots: Arc::default(),
             rebuilt: Arc::default(),
+            rebuilding: Arc::default(),
             sandbox: Arc::default(),
             offline: Arc::default(),
         }
@@ -339,6 +342,7 @@ impl Engine {
             interruption: self.interruption.clone(),
             boots: self.boots.clone(),
             rebuilt: self.rebuilt.clone(),
+            rebuilding: self.rebuilding.clone(),
             sandbox: self.sandbox.clone(),
             offline: self.offline.clone(),
         }
