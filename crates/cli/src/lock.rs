@@ -30,6 +30,10 @@ pub(crate) struct Update {
     /// Write nothing, and end with 1 when the lock is not what there is now.
     #[arg(long)]
     check: bool,
+    /// Tell of each upgraded package the entries of its Debian changelog since the version before. Brings these packages into
+    /// the cache, as the next build would.
+    #[arg(long)]
+    changelog: bool,
     /// Print as JSON.
     #[arg(long)]
     json: bool,
@@ -41,6 +45,7 @@ pub(crate) fn lock(engine: &Engine, command: Lock) -> Outcome {
         recipe: recipe_request(args.recipe)?,
         out: args.out,
         dry_run: args.dry_run || args.check,
+        changelog: args.changelog,
     })?;
     match as_json(args.json) {
         true => print_json(&report)?,

@@ -34,15 +34,16 @@ pub use self::compare::{CheckedFile, CheckedLayer, Difference};
 pub const AGAIN_ARG: &str = "__again";
 
 /// What the second build has in another way than the first.
-const PERTURBED: [&str; 8] = [
+const PERTURBED: [&str; 9] = [
     "clock",
     "time zone",
     "locale",
     "file mode mask",
     "home folder",
     "temporary folder",
-    "store and output paths, with the order of their folders",
+    "store and output paths",
     "processors and jobs",
+    "process ids of steps",
 ];
 /// Differences of a layer that the text shows.
 const SHOWN: usize = 10;
@@ -284,6 +285,7 @@ fn again(agent: &'static [u8]) -> Result<(), EngineError> {
         cache: job.cache,
     };
     settings.config_file = job.config;
+    settings.perturbed = true;
     let engine = Engine::new(settings);
     engine.build(&BuildRequest {
         recipe: RecipeRequest {

@@ -15,8 +15,8 @@ mod validated;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Instant;
 
 use amiforge_exec::{ChildEvent, RootSpec, Sandbox, ScriptSpec, Way};
@@ -98,6 +98,8 @@ pub(crate) struct Made {
     pub(crate) built: usize,
     /// Layers that came from a shared cache.
     pub(crate) fetched: usize,
+    /// Held until nothing more is done with layers that were made again.
+    _rebuilding: Option<Arc<LayerLock>>,
 }
 
 impl Engine {
@@ -123,6 +125,7 @@ impl Engine {
             clock: Timestamp::default(),
             built: 0,
             fetched: 0,
+            _rebuilding: self.rebuilding(work, count)?,
         };
         let clock = match work.epoch {
             Some(secs) => Some(Timestamp::from_secs(secs)),
@@ -226,6 +229,45 @@ impl Engine {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The right to make the layers of a plan again, where that is asked for: a second one who makes them again meanwhile would
+    /// replace them under the first, whose upper layers would then lie on others than they were made on.
+    fn rebuilding(
+        &self,
+        work: &Work<'_>,
+        count: usize,
+    ) -> Result<Option<Arc<LayerLock>>, EngineError> {
+        let mut own = work.plan.layers.iter().take(count);
+        let lowest = own.nth(work.parent.continued());
+        let Some(lowest) = lowest.filter(|_| work.rebuild) else {
+            return Ok(None);
+        };
+        let mut held = self
+            .rebuilding
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = held.get(&lowest.id).and_then(Weak::upgrade) {
+            return Ok(Some(lock));
+        }
+        let take = |wait| {
+            let lock = work.store.lock_rebuild(lowest.id, wait);
+            lock.or_fail(ErrorKind::Failed, store_context)
+        };
+        let mut lock = take(false)?;
+        if lock.is_none() {
+            let title = &lowest.title;
+            self.stage(
+                "wait",
+                format!("for another build that makes {title} and what is over it again"),
+            );
+        }
+        while lock.is_none() {
+            lock = take(true)?;
+        }
+        let lock = lock.map(Arc::new);
+        held.extend(lock.iter().map(|lock| (lowest.id, Arc::downgrade(lock))));
+        Ok(lock)
     }
 
     /// Whether this run has made the layer again; once is enough for all of its recipes.

@@ -3,6 +3,7 @@
 //! Of packages the lock is their resolution, of any other parent its [`ParentLock`]; both may have downloads.
 //! The forms are in `docs/formats/lock.md`.
 
+mod changelog;
 mod update;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ use crate::load::LoadedRecipe;
 use crate::parent::{BootPackage, LockedParent, Parent};
 use crate::settings::Engine;
 
+pub use self::changelog::LockedChangelog;
 pub use self::update::{LockReport, LockRequest, LockedInput, LockedPackage, PackageFate};
 
 /// Name of a lock, in an output folder and beside a recipe.

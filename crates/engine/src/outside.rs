@@ -7,12 +7,18 @@ use amiforge_recipe::{Component, parse_component};
 
 use crate::settings::Engine;
 
+/// Process ids that the steps of a perturbed build do not get: no multiple of what a shell uses for a command.
+const SKIPPED_PIDS: u32 = 97;
+
 impl Engine {
     /// For one phase of a component in the sandbox.
     pub(crate) fn outside(&self, component: &Component, phase: &str, offline: bool) -> Outside {
         let mut outside = Outside::default();
         outside.offline = offline;
         outside.proxies.clone_from(&self.settings.proxies);
+        if self.settings.perturbed {
+            outside.skipped_pids = SKIPPED_PIDS;
+        }
         if uses_s3(component, phase) {
             outside.aws = Some(self.settings.aws.find(offline));
         }

@@ -34,7 +34,9 @@ use crate::load::LoadedRecipe;
 use crate::settings::Engine;
 
 pub(crate) use self::boot::BootPackage;
-pub(crate) use self::debian::{configure_script, debian_request, describe_host, shims};
+pub(crate) use self::debian::{
+    configure_script, debian_request, describe_host, shims, source_error,
+};
 pub(crate) use self::installed::{InstalledPackage, installed_packages};
 
 /// What a parent resolved to.

@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use amiforge_exec::aws::AwsEnvironment;
 use amiforge_exec::{Helper, Sandbox, Way};
-use amiforge_store::{Home, HomeEnv};
+use amiforge_source::Proxies;
+use amiforge_store::{Home, HomeEnv, LayerLock};
 use amiforge_types::{LayerId, Timestamp};
 
 use crate::error::{Contextual, DocumentReport, EngineError, ErrorKind};
@@ -29,10 +30,12 @@ pub struct Settings {
     pub source_date_epoch: Option<i64>,
     /// Wall clock at the start of the operation.
     pub now: Timestamp,
-    /// `http_proxy`, when set.
-    pub proxy: Option<String>,
-    /// `http_proxy`, `https_proxy` and `no_proxy`, for the downloads of steps.
+    /// `http_proxy`, `https_proxy` and `no_proxy`, for archives and registries.
+    pub source_proxies: Proxies,
+    /// The same, for the downloads of steps.
     pub proxies: BTreeMap<String, String>,
+    /// Whether steps get other surroundings than usual, where that must make no difference.
+    pub perturbed: bool,
     /// Where credentials for AWS are looked for, once a step needs them.
     pub aws: AwsEnvironment,
     /// Files with logins of registries, in the order in which they are looked at.
@@ -93,7 +96,8 @@ impl Settings {
             host_root: PathBuf::from("/"),
             source_date_epoch,
             now: Engine::wall_clock(),
-            proxy: std::env::var("http_proxy").ok().filter(|p| !p.is_empty()),
+            source_proxies: Proxies::of(&proxies()),
+            perturbed: false,
             proxies: proxies(),
             aws: AwsEnvironment::new(std::env::vars_os().filter_map(|(name, value)| {
                 Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -177,6 +181,8 @@ pub struct Engine {
     pub(crate) boots: Arc<Mutex<()>>,
     /// Layers that this run was asked to make again, and has.
     pub(crate) rebuilt: Arc<Mutex<BTreeSet<LayerId>>>,
+    /// Held while layers are made again, by the lowest of them: recipes of one run share it.
+    pub(crate) rebuilding: Arc<Mutex<BTreeMap<LayerId, Weak<LayerLock>>>>,
     /// The sandbox that was chosen, once one was needed.
     pub(crate) sandbox: Arc<Mutex<Option<Sandbox>>>,
     /// Whether the operation may not use the network.
@@ -310,6 +316,7 @@ impl Engine {
             interruption: Interruption::default(),
             boots: Arc::default(),
             rebuilt: Arc::default(),
+            rebuilding: Arc::default(),
             sandbox: Arc::default(),
             offline: Arc::default(),
         }
@@ -335,6 +342,7 @@ impl Engine {
             interruption: self.interruption.clone(),
             boots: self.boots.clone(),
             rebuilt: self.rebuilt.clone(),
+            rebuilding: self.rebuilding.clone(),
             sandbox: self.sandbox.clone(),
             offline: self.offline.clone(),
         }

@@ -24,6 +24,7 @@ mod executor;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod handed;
+mod kept;
 mod logs;
 mod net;
 mod outside;
@@ -45,6 +46,7 @@ pub use event::{
 pub use executor::{
     Executed, Journal, run as run_here, run_on_tree, run_until_restart, works_on_files,
 };
+pub use kept::{KeptName, LentDownload, MOST_LENT, Origin, fetch_download};
 pub use logs::ToeLog;
 pub use outside::{Outside, Pins};
 pub use root::{TreeRoot, TreeRootError};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aws::AwsAccess;
 use crate::aws::s3::Sizes;
+use crate::kept::{Lent, LentDownload};
 use crate::net::Patience;
 
 /// The digests that the file at an address may have, by the address as [`Download`](crate::Download) has it.
@@ -32,14 +33,27 @@ pub struct Outside {
     /// its own. `None`: they may be anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pins: Option<Pins>,
+    /// Files that downloads are taken from instead of being fetched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lent: Vec<LentDownload>,
     /// Secrets by their names, which are names of files: there in `/run/secrets` while the run takes, and masked in all
     /// it tells.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, Vec<u8>>,
+    /// [`lent`](Self::lent), opened.
+    /// Process ids that are used up before the first step starts, so that it gets others than it would.
+    #[serde(default, skip_serializing_if = "no")]
+    pub skipped_pids: u32,
+    #[serde(skip)]
+    pub(crate) opened: Lent,
     #[serde(skip)]
     pub(crate) patience: Patience,
     #[serde(skip)]
     pub(crate) sizes: Sizes,
+}
+
+fn no(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Proxies may hold passwords, the rest is a secret anyway.

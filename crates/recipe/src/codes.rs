@@ -374,6 +374,10 @@ const CODES: &[(&str, &str)] = &[
         "A checksum is compared only when its algorithm is given too, and the other way round.",
     ),
     (
+        "unused-setting",
+        "A setting of `amiforge.apt` says nothing about this parent. A `debian:` parent is made by all of them; of an archive, a disk, an image of a registry or of the catalog, a machine image gets only what a boot lacks, by `packages`, `include`, and `mirror` with `suites`, `components` and `keyring`; a container gets nothing. Remove the setting, or install what is meant in a component.",
+    ),
+    (
         "unusual-parent",
         "The service takes this name, and no public image is known that has it.",
     ),

@@ -7,7 +7,7 @@ use crate::apt::release::Release;
 use crate::apt::{deb822, relation};
 use crate::solver::{self, Goal};
 
-/// Reads a text as every kind of control file there is: paragraphs, a Release file, an index. Of an
+/// Reads a text as every kind of control file there is: paragraphs, a changelog, a Release file, an index. Of an
 /// index that is read, its first package is resolved and put in order.
 pub fn deb822(text: &str) {
     for paragraph in deb822::Paragraphs::new(text) {
@@ -17,6 +17,7 @@ pub fn deb822(text: &str) {
             let _ = deb822::value_lines(value).count();
         }
     }
+    let _ = crate::changelog::parse(text);
     let _ = Release::parse(text, "fuzz");
     let mut entries = Vec::new();
     if index::parse(text, "fuzz", "amd64", 0, &mut entries).is_err() {

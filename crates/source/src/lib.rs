@@ -22,6 +22,7 @@
 
 mod apt;
 mod boot;
+mod changelog;
 mod configure;
 mod deb;
 mod defaults;
@@ -35,6 +36,7 @@ mod kernel;
 mod lock;
 mod model;
 pub mod oci;
+mod proxy;
 mod resolve;
 mod shared;
 mod solver;
@@ -44,6 +46,7 @@ mod transfer;
 
 pub use apt::version::compare as compare_versions;
 pub use boot::{BOOT_LIST, BOOT_PACKAGES, BootArchive, BootPackages, BootScripts, boot_scripts};
+pub use changelog::{Changelog, ChangelogEntry, ChangelogError, PackageFile, PackageSource};
 pub use configure::{SHIMS, Shim, configure_script};
 pub use deb::{DebError, unpack};
 pub use error::SourceError;
@@ -56,6 +59,7 @@ pub use model::{
     AptSettings, Context, DebianRequest, FetchedDebian, GeneratedFile, ResolvedArchive,
     ResolvedDebian, ResolvedIndex, ResolvedPackage, Variant,
 };
+pub use proxy::Proxies;
 pub use resolve::resolve;
 pub use shared::{MAX_ENTRY, SharedBlob, SharedCache, SharedEntry, SharedPlace, with_shared};
 pub use solver::Unresolvable;

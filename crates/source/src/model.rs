@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use amiforge_types::{Arch, Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Asked, SourceEvent};
+use crate::{Asked, Proxies, SourceEvent};
 
 /// A Debian parent as the recipe asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,8 +93,8 @@ pub struct Context<'a> {
     pub offline: bool,
     /// Downloads and decompressions under way at once; at least 1.
     pub jobs: usize,
-    /// Proxy for `http` and `https` where the apt configuration names none (`http_proxy` of the environment).
-    pub proxy: Option<&'a str>,
+    /// Proxies of archives for which the apt configuration names none, and of registries.
+    pub proxies: &'a Proxies,
     /// Receives progress and warnings, from any thread.
     pub events: &'a (dyn Fn(SourceEvent) + Sync),
 }

@@ -10,8 +10,10 @@ use std::time::Duration;
 use amiforge_types::{Digest, Hasher};
 use ureq::http::Response;
 use ureq::tls::{PemItem, RootCerts};
+use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 use ureq::{Agent, Body};
 
+use crate::proxy::{AtProxy, Forward, Route};
 use crate::{Context, SourceError, SourceEvent};
 
 /// How long is waited, and how often tried.
@@ -371,13 +373,18 @@ impl<'a> Transfer<'a> {
     }
 
     /// An agent that follows at most `redirects`, and hands out the last answer whatever its status.
-    pub(crate) fn agent(&self, proxy: Option<ureq::Proxy>, redirects: u32, tls: bool) -> Agent {
+    pub(crate) fn agent(&self, route: Route, redirects: u32, tls: bool) -> Agent {
+        let (tunnel, forward) = match route {
+            Route::Direct => (None, None),
+            Route::Tunnel(proxy) => (Some(proxy), None),
+            Route::Forward { proxy, .. } => (None, Some(proxy)),
+        };
         let mut builder = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(redirects)
             .max_redirects_will_error(redirects > 0)
             .user_agent("amiforge")
-            .proxy(proxy)
+            .proxy(tunnel)
             .max_idle_connections_per_host(8)
             .timeout_connect(Some(self.patience.answer))
             .timeout_recv_response(Some(self.patience.answer))
@@ -386,7 +393,14 @@ impl<'a> Transfer<'a> {
             let tls = ureq::tls::TlsConfig::builder().root_certs(roots).build();
             builder = builder.tls_config(tls);
         }
-        builder.build().into()
+        let config = builder.build();
+        match forward {
+            None => config.into(),
+            Some(proxy) => {
+                let connector = DefaultConnector::new().chain(Forward);
+                Agent::with_parts(config, connector, AtProxy(proxy))
+            }
+        }
     }
 }
 

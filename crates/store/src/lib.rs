@@ -9,7 +9,7 @@
 //! ```text
 //! <home>/store/version                   "amiforge-store 1"
 //! <home>/store/v1/layers/<id>.layer      one file each, complete or absent
-//! <home>/store/v1/roots/<id>/            the same layer as an overlay directory; may be removed
+//! <home>/store/v1/roots/<id>/            the same layer as an overlay directory; may be removed when nobody has a lock on it
 //! <home>/store/v1/records/<kind>/<key>.json
 //! <home>/store/v1/catalog/images/<image id>.json
 //! <home>/store/v1/locks/                 flock(2) files, never removed
@@ -43,6 +43,7 @@ mod materialise;
 mod records;
 mod remove;
 mod room;
+mod roots;
 mod session;
 mod stack;
 mod store;
@@ -61,6 +62,7 @@ pub use lock::{FolderLock, LayerLock, Sign};
 pub use materialise::{MaterialiseError, MaterialiseReport, UNSAID, lower_tree, materialise};
 pub use remove::{RemoveError, remove_tree, remove_tree_at};
 pub use room::free_bytes;
+pub use roots::{GoneRoot, RootUse};
 pub use stack::{Seen, StackError, put_over, take_off};
 pub use store::Store;
 pub use target::FileTarget;

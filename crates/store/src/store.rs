@@ -86,6 +86,13 @@ impl Store {
         }
     }
 
+    /// The right to make this layer, and those over it, again: until its holder is done with them, nobody else replaces them
+    /// under it. `None` while another process has it and `wait` is false.
+    pub fn lock_rebuild(&self, id: LayerId, wait: bool) -> Result<Option<LayerLock>, StoreError> {
+        let path = self.root.join("locks").join(format!("rebuild-{id}.lock"));
+        lock::lock(&path, wait)
+    }
+
     /// Waits until nobody else replaces what a failed run of `key` left, or takes it.
     pub fn lock_failed(&self, key: &str) -> Result<LayerLock, StoreError> {
         check_key(key)?;

@@ -1,6 +1,6 @@
 //! What the tests of all crates share: a hermetic environment, running programs with a time limit,
 //! typed wrappers of the outside checkers, an expensive fixture built once, an HTTP server that can
-//! misbehave, foreign web, S3 and registry servers, a disk that is too small, the restrictions of a container.
+//! misbehave, a proxy, foreign web, S3 and registry servers, a disk that is too small, the restrictions of a container.
 //!
 //! Dev only: nothing that ships depends on it, and it depends on no other crate of the workspace,
 //! so that every one of them can use it in unit tests too.
@@ -27,6 +27,7 @@ pub mod disk;
 mod env;
 mod http;
 mod process;
+mod proxy;
 mod registry;
 mod shared;
 mod small_disk;
@@ -36,6 +37,7 @@ pub use container::in_container;
 pub use env::{Env, amiforge_binary, target_dir, workspace_root};
 pub use http::{Fault, FileServer};
 pub use process::{Finished, Running, finish, run, tool};
+pub use proxy::ProxyServer;
 pub use registry::{Answer, Asked, RegistryServer, RegistrySettings, ScriptServer, self_signed};
 pub use shared::shared;
 pub use small_disk::SmallDisk;

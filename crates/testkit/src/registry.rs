@@ -127,7 +127,7 @@ impl Drop for RegistryServer {
     }
 }
 
-/// A self-signed certificate for `localhost` and 127.0.0.1 and its key, in a folder: `cert.pem`, `key.pem`.
+/// A self-signed certificate for `localhost`, 127.0.0.1 and the made-up `registry.test`, and its key, in a folder: `cert.pem`, `key.pem`.
 #[track_caller]
 pub fn self_signed(dir: &Path) -> (PathBuf, PathBuf) {
     let (certificate, key) = (dir.join("cert.pem"), dir.join("key.pem"));
@@ -136,7 +136,10 @@ pub fn self_signed(dir: &Path) -> (PathBuf, PathBuf) {
             "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-sha256",
         ])
         .args(["-subj", "/CN=localhost", "-addext"])
-        .args(["subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext"])
+        .args([
+            "subjectAltName=DNS:localhost,IP:127.0.0.1,DNS:registry.test",
+            "-addext",
+        ])
         .args(["basicConstraints=critical,CA:FALSE", "-keyout"])
         .arg(&key)
         .arg("-out")

@@ -44,7 +44,7 @@ phases:
           commands: [echo \"made at $(date +%s.%N)\" >/srv/made, head -c 16 /dev/urandom >/srv/dice]
       - name: After
         action: ExecuteBash
-        inputs: {commands: [sleep 0.1, echo same >/srv/after]}
+        inputs: {commands: [sleep 0.1, echo same >/srv/after, echo $$ >/srv/pid]}
 ";
 
 fn check(env: &Env, recipe: &Path, more: &[&str]) -> Finished {
@@ -100,6 +100,7 @@ fn a_build_that_does_not_is_told_by_layer_step_and_path() {
         "of component unsteady",
         "/srv/dice (step Roll-dice): content from byte 0",
         "/srv/made (step Roll-dice): content from byte ",
+        "/srv/pid (step After): content from byte ",
         "file oci/index.json: differs",
     ] {
         assert!(end.stderr.contains(text), "no `{text}` in\n{end}");
@@ -119,5 +120,5 @@ fn a_build_that_does_not_is_told_by_layer_step_and_path() {
         .iter()
         .map(|d| d["path"].as_str().unwrap())
         .collect();
-    assert_eq!(paths, ["/srv/dice", "/srv/made"], "{report:#}");
+    assert_eq!(paths, ["/srv/dice", "/srv/made", "/srv/pid"], "{report:#}");
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use amiforge_testkit::{Env, FileServer, Finished, finish};
+use amiforge_testkit::{Env, FileServer, Finished, finish, run, tool};
 use serde_json::{Value, json};
 
 use crate::tiny::Tiny;
@@ -198,6 +198,115 @@ fn a_download_of_a_step_is_pinned_and_a_locked_build_refuses_another() {
     let end = build(&["--locked"], 2);
     assert!(
         end.stderr.contains("downloads[0].source: not the address"),
+        "{end}"
+    );
+}
+
+#[test]
+fn an_update_tells_the_changelogs_of_upgraded_packages() {
+    let env = Env::new();
+    let both = |version: &'static str| {
+        [
+            ("tiny-a", version, "a"),
+            ("tiny-b", version, "b"),
+            ("tiny-c", "1.0", "c"),
+        ]
+    };
+    let tiny = Tiny::with_shell(&env, &both("1.0-1"));
+    let recipe = tiny.container("plain", &["nothing.yaml"], "");
+    env.write(
+        "nothing.yaml",
+        "name: nothing\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      \
+         - name: Nothing\n        action: ExecuteBash\n        inputs: {commands: [\"true\"]}\n",
+    );
+    amiforge(&env, &["lock", "update"], &recipe).expect_code(0);
+    let entry = |version: &str, text: &str| {
+        format!(
+            "tiny ({version}) sid; urgency=low\n\n  * {text}\n\n -- A B <a@example.org>  Mon, 02 Mar 2026 10:00:00 +0000\n\n"
+        )
+    };
+    let log = [
+        entry("1.10-1", "Newest \u{1b}[31mred\u{1b}[0m."),
+        entry("1.9-1", "Between."),
+        entry("1.0-1", "Known."),
+        entry("0.9-1", "Old."),
+    ]
+    .concat();
+    for name in ["tiny-a", "tiny-b"] {
+        env.write(format!("build/{name}-1.10-1.source"), "Source: tiny\n");
+        let docs = format!("build/{name}-1.10-1/usr/share/doc/{name}");
+        let log = env.write(format!("{docs}/changelog.Debian"), &log);
+        run(tool("gzip").arg("-n").arg(log));
+    }
+    tiny.publish(&both("1.10-1"));
+    forget_releases(&env);
+    let archives = env.state().join("cache/v1/archives");
+    let cached = || fs_err::read_dir(&archives).map_or(0, Iterator::count);
+    // Without the option nothing is brought.
+    let before = cached();
+    let end = amiforge(&env, &["lock", "update", "--check"], &recipe).expect_code(1);
+    assert!(!end.text().contains("Newest"), "{end}");
+    assert_eq!(cached(), before);
+    let args = ["lock", "update", "--check", "--changelog", "--json"];
+    let report = amiforge(&env, &args, &recipe).expect_code(1).json();
+    let packages = report["packages"].as_array().unwrap();
+    let first = &packages[0]["changelog"];
+    let told: Vec<&Value> = first["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| &entry["version"])
+        .collect();
+    assert_eq!(told, ["1.10-1", "1.9-1"], "{report:#}");
+    assert_eq!(first["source"], "tiny");
+    assert_eq!(
+        first["entries"][0],
+        json!({
+            "source": "tiny", "version": "1.10-1", "distributions": "sid", "urgency": "low",
+            "changes": ["  * Newest \u{fffd}[31mred\u{fffd}[0m."],
+            "maintainer": "A B <a@example.org>", "date": "Mon, 02 Mar 2026 10:00:00 +0000",
+        })
+    );
+    assert_eq!(
+        packages[1]["changelog"],
+        json!({"source": "tiny", "sameAs": "tiny-a"})
+    );
+    assert_eq!(cached(), before + 2);
+    let end = amiforge(
+        &env,
+        &["lock", "update", "--changelog", "--offline"],
+        &recipe,
+    )
+    .expect_code(0);
+    let text = end.text();
+    for line in [
+        "upgraded   tiny-a 1.0-1 -> 1.10-1\n    tiny (1.10-1) sid; urgency=low\n      * Newest",
+        "\n     -- A B <a@example.org>  Mon, 02 Mar 2026 10:00:00 +0000\n    tiny (1.9-1)",
+        "upgraded   tiny-b 1.0-1 -> 1.10-1\n    as tiny-a\n",
+    ] {
+        assert!(text.contains(line), "no {line:?} in\n{end}");
+    }
+    assert!(
+        !text.contains("Known.") && !text.contains('\u{1b}'),
+        "{text}"
+    );
+
+    // A package that cannot be had offline, and one without a changelog.
+    fs_err::remove_dir_all(&archives).unwrap();
+    tiny.publish(&[("tiny-a", "1.11-1", "a"), ("tiny-c", "1.0", "c")]);
+    forget_releases(&env);
+    let end = amiforge(&env, &["lock", "update", "--check", "--changelog"], &recipe).expect_code(1);
+    assert!(
+        end.text()
+            .contains("no changelog: the package has no changelog"),
+        "{end}"
+    );
+    fs_err::remove_dir_all(&archives).unwrap();
+    let args = ["lock", "update", "--check", "--changelog", "--offline"];
+    let end = amiforge(&env, &args, &recipe).expect_code(1);
+    assert!(
+        end.text()
+            .contains("no changelog: the package is not in the cache"),
         "{end}"
     );
 }

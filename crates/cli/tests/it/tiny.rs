@@ -101,8 +101,11 @@ impl<'e> Tiny<'e> {
         let texts = packages.iter().map(|p| (p.0, p.1, Some(p.2)));
         let roots = self.more.iter().map(|(name, _)| (*name, "1.0", None));
         for (name, version, content) in texts.chain(roots) {
+            // A test may have said what it is built from.
+            let source = self.env.path(format!("build/{name}-{version}.source"));
+            let source = fs_err::read_to_string(source).unwrap_or_default();
             let control = format!(
-                "Package: {name}\nVersion: {version}\nArchitecture: all\nEssential: yes\n\
+                "Package: {name}\n{source}Version: {version}\nArchitecture: all\nEssential: yes\n\
                  Maintainer: Nobody <nobody@example.org>\nDescription: tiny\n"
             );
             let root = self.env.path(format!("build/{name}-{version}"));

@@ -1,10 +1,12 @@
 //! `diff`: what changed between two images.
 //!
-//! Both disks are opened and their file systems read at the same time; the comparison itself is
+//! Both disks are opened and their file systems read at the same time; of a container the layers are applied over one
+//! another. The comparison itself is
 //! [`amiforge_tree::compare`]. File data is compared byte by byte only where name and size agree and
 //! the runs are not the same; digests are computed only of what differs. Everything of an image that
 //! becomes text is escaped ([`crate::shown`]).
 
+mod container;
 mod content;
 mod layers;
 mod owner;
@@ -19,7 +21,7 @@ use amiforge_disk::PartitionInfo;
 use amiforge_store::Store;
 use amiforge_tree::compare::{self, Aspect, Change, Fate};
 use amiforge_tree::{Ino, Kind};
-use amiforge_types::{BlobTable, Digest};
+use amiforge_types::{BlobId, BlobTable, Digest};
 
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::look::threads;
@@ -28,10 +30,10 @@ use crate::settings::Engine;
 use crate::shown::{hex, path, shown};
 use owner::Owners;
 use report::{
-    BootChange, Bytes, Counts, FileChange, FileInfo, FileSystemChange, Happened, ImageInfo,
-    PackageChange, PartitionChange, SCHEMA_VERSION, Summary,
+    BootChange, Bytes, ConfigChange, Counts, FileChange, FileInfo, FileSystemChange, Happened,
+    ImageInfo, PackageChange, PartitionChange, SCHEMA_VERSION, Summary,
 };
-use side::{Disk, Side};
+use side::{Opened, Side};
 
 pub use report::DiffReport;
 use report::Field;
@@ -39,7 +41,7 @@ use report::Field;
 /// What to compare.
 #[derive(Clone, Debug)]
 pub struct DiffRequest {
-    /// The old image: an output folder or a disk image.
+    /// The old image: an output folder, of a container too, or a disk image.
     pub a: PathBuf,
     /// The new image.
     pub b: PathBuf,
@@ -50,20 +52,28 @@ pub struct DiffRequest {
 impl Engine {
     /// Compares two images.
     pub fn diff(&self, request: &DiffRequest) -> Result<DiffReport, EngineError> {
-        let disks = [Disk::open(&request.a)?, Disk::open(&request.b)?];
+        let opened = [Opened::open(&request.a)?, Opened::open(&request.b)?];
         let mut blobs = BlobTable::new();
-        let ids = [0, 1].map(|i| blobs.add(disks[i].source.clone()));
-        let sizes = disks.iter().map(|disk| disk.source.size());
-        // All data of both disks, twice over: files may share blocks, but not without end.
-        let budget = sizes.fold(0, u64::saturating_add).saturating_mul(2);
         self.stage(
             "read",
             format!("{}, {}", request.a.display(), request.b.display()),
         );
-        let [first, second] = disks;
+        let [first, second] = opened.map(|image| self.opened(image, &mut blobs));
+        let [(first, x), (second, y)] = [first?, second?];
+        // All data of both, twice over: files may share blocks, but not without end.
+        let bytes = first.bytes().saturating_add(second.bytes());
+        let budget = bytes.saturating_mul(2);
+        let read = |image: Opened, blob: Option<BlobId>| match (image, blob) {
+            (Opened::Disk(disk), Some(blob)) => Side::read(disk, blob, &blobs),
+            (Opened::Container(container), _) => Side::of(*container, &blobs),
+            _ => Err(EngineError::new(
+                ErrorKind::Internal,
+                "an image was not opened",
+            )),
+        };
         let (a, b) = std::thread::scope(|scope| {
-            let other = scope.spawn(|| Side::read(second, ids[1], &blobs));
-            let a = Side::read(first, ids[0], &blobs);
+            let other = scope.spawn(|| read(second, y));
+            let a = read(first, x);
             let b = other.join().unwrap_or_else(|_| {
                 Err(EngineError::new(ErrorKind::Internal, "a thread panicked"))
             });
@@ -86,14 +96,16 @@ impl Engine {
             ("size", size_of_disk(&a), size_of_disk(&b)),
             ("guid", disk_guid(&a), disk_guid(&b)),
         ]);
-        let partitions = partition_changes(&a.info.partitions, &b.info.partitions);
+        let partitions = partition_changes(a.partitions(), b.partitions());
         let file_systems = file_system_changes(&a, &b);
+        let config = config_changes(&a.settings, &b.settings);
         let layers = layers::layer_changes(&a, &b, &files);
         let summary = Summary {
             disk: disk.len(),
             partitions: partitions.len(),
             file_systems: file_systems.len(),
             boot: boot.len(),
+            config: config.len(),
             packages: count(packages.iter().map(|p| p.change)),
             files: count(files.iter().map(|f| f.change)),
         };
@@ -108,8 +120,28 @@ impl Engine {
             partitions,
             file_systems,
             boot,
+            config,
             packages,
             files,
+        })
+    }
+
+    /// Adds what an image has to `blobs`: a disk as it is, of a container the files.
+    fn opened(
+        &self,
+        image: Opened,
+        blobs: &mut BlobTable,
+    ) -> Result<(Opened, Option<BlobId>), EngineError> {
+        Ok(match image {
+            Opened::Disk(disk) => {
+                let blob = blobs.add(disk.source.clone());
+                (Opened::Disk(disk), Some(blob))
+            }
+            Opened::Folder(folder) => {
+                let container = Box::new(self.read_container(*folder, blobs)?);
+                (Opened::Container(container), None)
+            }
+            container @ Opened::Container(_) => (container, None),
         })
     }
 
@@ -125,7 +157,7 @@ fn image_info(side: &Side) -> ImageInfo {
         path: side.asked.clone(),
         file: side.file.clone(),
         format: side.format,
-        virtual_bytes: side.info.virtual_bytes,
+        virtual_bytes: side.info.as_ref().map(|info| info.virtual_bytes),
         root_slot: side.root.slot,
         packages_from: side.packages_from,
     }
@@ -152,11 +184,13 @@ fn fields<const N: usize>(all: [(&'static str, Option<String>, Option<String>); 
 }
 
 fn size_of_disk(side: &Side) -> Option<String> {
-    Some(side.info.virtual_bytes.to_string())
+    let info = side.info.as_ref()?;
+    Some(info.virtual_bytes.to_string())
 }
 
 fn disk_guid(side: &Side) -> Option<String> {
-    side.info.disk_guid.map(|guid| guid.to_string())
+    let guid = side.info.as_ref()?.disk_guid?;
+    Some(guid.to_string())
 }
 
 fn partition_changes(old: &[PartitionInfo], new: &[PartitionInfo]) -> Vec<PartitionChange> {
@@ -207,8 +241,9 @@ fn happened(a: bool, b: bool) -> Happened {
 fn file_system_changes(a: &Side, b: &Side) -> Vec<FileSystemChange> {
     let parameters = |side: &Side| {
         let mut all = side.root.parameters.clone();
-        let whole = side.info.file_system.iter().map(|fs| (None, fs));
-        let parts = side.info.partitions.iter();
+        let info = side.info.iter();
+        let whole = info.flat_map(|info| &info.file_system).map(|fs| (None, fs));
+        let parts = side.partitions().iter();
         let parts = parts.filter_map(|p| Some((Some(p.slot), p.file_system.as_ref()?)));
         for (slot, fs) in whole.chain(parts) {
             all.entry(slot).or_insert_with(|| {
@@ -245,6 +280,24 @@ fn file_system_changes(a: &Side, b: &Side) -> Vec<FileSystemChange> {
         }
     }
     changes
+}
+
+/// Settings of containers that differ.
+fn config_changes(
+    old: &BTreeMap<String, String>,
+    new: &BTreeMap<String, String>,
+) -> Vec<ConfigChange> {
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let names = names
+        .into_iter()
+        .filter(|name| old.get(*name) != new.get(*name));
+    names
+        .map(|name| ConfigChange {
+            field: name.clone(),
+            a: old.get(name).cloned(),
+            b: new.get(name).cloned(),
+        })
+        .collect()
 }
 
 fn package_changes(old: &[InstalledPackage], new: &[InstalledPackage]) -> Vec<PackageChange> {

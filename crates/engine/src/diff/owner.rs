@@ -121,24 +121,24 @@ impl Owners {
     }
 
     fn read_layers(&mut self, side: &Side, paths: &BTreeSet<&[u8]>, store: &Store) {
-        let Some(manifest) = &side.manifest else {
+        let Some(origin) = &side.origin else {
             return;
         };
         // The uppermost layer that has a path made it what it is.
-        for record in manifest.layers.iter().rev() {
-            let Ok(Some(layer)) = store.layer(record.id, &mut BlobTable::new()) else {
+        for at in origin.layers.iter().rev() {
+            let Ok(Some(layer)) = store.layer(*at, &mut BlobTable::new()) else {
                 continue;
             };
-            let component = manifest
+            let component = origin
                 .components
                 .iter()
-                .find(|c| c.layer == Some(record.id))
+                .find(|c| c.layer == Some(*at))
                 .map(|c| shown(c.name.as_bytes()));
             for path in paths {
                 if layer.diff.entries.contains_key(*path) && !self.layers.contains_key(*path) {
-                    let id = record.id.0.hex();
+                    let id = at.0.hex();
                     let steps = self.steps.entry(id.clone());
-                    steps.or_insert_with(|| Touched::read(store, record.id));
+                    steps.or_insert_with(|| Touched::read(store, *at));
                     let owner = (id, component.clone());
                     self.layers.insert(path.to_vec(), owner);
                 }

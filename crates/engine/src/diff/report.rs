@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use amiforge_disk::Format;
 use amiforge_plan::InputChange;
 use amiforge_types::Digest;
 use serde::Serialize;
@@ -35,6 +34,8 @@ pub struct DiffReport {
     pub file_systems: Vec<FileSystemChange>,
     /// What a boot reads.
     pub boot: Vec<BootChange>,
+    /// How a container is run, by name.
+    pub config: Vec<ConfigChange>,
     /// Packages, by name.
     pub packages: Vec<PackageChange>,
     /// Files of the root file system, in the order of a walk.
@@ -47,12 +48,13 @@ pub struct DiffReport {
 pub struct ImageInfo {
     /// What was asked for.
     pub path: PathBuf,
-    /// The disk file that was read.
+    /// The disk file that was read, or the layout of a container.
     pub file: PathBuf,
-    /// Its format.
-    pub format: Format,
+    /// Its format: that of a disk, or `oci`.
+    pub format: &'static str,
     /// Size of the disk.
-    pub virtual_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub virtual_bytes: Option<u64>,
     /// Slot of the partition with the root file system; absent when it fills the disk or is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_slot: Option<u32>,
@@ -73,6 +75,8 @@ pub struct Summary {
     pub file_systems: usize,
     /// Things that a boot reads.
     pub boot: usize,
+    /// Settings of a container.
+    pub config: usize,
     /// Packages.
     pub packages: Counts,
     /// Files.
@@ -197,6 +201,18 @@ pub struct BootChange {
     /// In the new image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub b: Option<Bytes>,
+}
+
+/// A setting of a container that is not the same.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigChange {
+    /// Its name: a member of `config` of the OCI configuration, of variables and labels with their own.
+    pub field: String,
+    /// In the old image.
+    pub a: Option<String>,
+    /// In the new image.
+    pub b: Option<String>,
 }
 
 /// Size and digest.

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use amiforge_ami::Manifest;
-use amiforge_disk::{DiskInfo, FileSystemKind, Format, gpt};
+use amiforge_ami::ComponentRecord;
+use amiforge_disk::{DiskInfo, FileSystemKind, Format, PartitionInfo, gpt};
 use amiforge_fs::{ext4, fat};
 use amiforge_tree::{Content, Ino, Kind, Stat, Tree};
-use amiforge_types::{BlobId, BlobTable, Digest, ReadAt, SECTOR, Timestamp, Uuid};
+use amiforge_types::{BlobId, BlobTable, Digest, LayerId, ReadAt, SECTOR, Timestamp, Uuid};
 
+use super::container::{Container, Folder};
 use super::report::Bytes;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::files::{MAX_JSON, read_file};
@@ -30,17 +31,28 @@ const MAX_ESP_NAMES: usize = 20_000;
 pub(super) struct Side {
     /// As it was asked for.
     pub(super) asked: PathBuf,
-    /// The disk file.
+    /// The disk file, or the layout of a container.
     pub(super) file: PathBuf,
-    pub(super) format: Format,
-    pub(super) info: DiskInfo,
+    /// The name of its format.
+    pub(super) format: &'static str,
+    /// `None` of a container.
+    pub(super) info: Option<DiskInfo>,
     pub(super) root: Root,
     /// What a boot reads besides files of the root file system: by place and path.
     pub(super) boot: BTreeMap<(&'static str, Option<String>), Bytes>,
     pub(super) packages: Vec<InstalledPackage>,
     pub(super) packages_from: Option<&'static str>,
+    /// Settings of a container, by name.
+    pub(super) settings: BTreeMap<String, String>,
     /// Of an output folder.
-    pub(super) manifest: Option<Manifest>,
+    pub(super) origin: Option<Origin>,
+}
+
+/// What an image was built from.
+pub(super) struct Origin {
+    /// The lowest first.
+    pub(super) layers: Vec<LayerId>,
+    pub(super) components: Vec<ComponentRecord>,
 }
 
 /// The root file system, empty where there is none that we read.
@@ -52,6 +64,31 @@ pub(super) struct Root {
     pub(super) parameters: BTreeMap<Option<u32>, Vec<(&'static str, String)>>,
     /// Why there are no files.
     pub(super) missing: Option<String>,
+}
+
+/// One of the two images, as far as it is opened.
+pub(super) enum Opened {
+    Disk(Disk),
+    Folder(Box<Folder>),
+    Container(Box<Container>),
+}
+
+impl Opened {
+    pub(super) fn open(image: &Path) -> Result<Self, EngineError> {
+        Ok(match Folder::find(image) {
+            Some(folder) => Self::Folder(Box::new(folder)),
+            None => Self::Disk(Disk::open(image)?),
+        })
+    }
+
+    /// Bytes of all that is in it.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Disk(disk) => disk.source.size(),
+            Self::Folder(_) => 0,
+            Self::Container(container) => container.bytes,
+        }
+    }
 }
 
 /// A disk that was opened; the file systems are read on it.
@@ -86,27 +123,82 @@ impl Side {
             true => Some(read_manifest(&disk.asked).or_fail(ErrorKind::Invalid, context)?),
             false => None,
         };
-        let mut packages = installed_packages(&root.tree, blobs)?;
-        let mut packages_from = (!packages.is_empty()).then_some("dpkg");
-        let list = disk.asked.join("packages.json");
-        if packages.is_empty() && disk.asked.is_dir() && list.is_file() {
-            let bytes = read_file(&list, MAX_JSON).or_fail(ErrorKind::Failed, context)?;
-            packages = serde_json::from_slice(&bytes)
-                .or_fail(ErrorKind::Failed, || format!("{}", list.display()))?;
-            packages_from = Some("packages.json");
-        }
+        let (packages, packages_from) = packages(&root.tree, &disk.asked, blobs)?;
         Ok(Self {
             asked: disk.asked,
             file: disk.file,
-            format: disk.format,
-            info,
+            format: disk.format.name(),
+            info: Some(info),
             root,
             boot,
             packages,
             packages_from,
-            manifest,
+            settings: BTreeMap::new(),
+            origin: manifest.map(|manifest| Origin {
+                layers: manifest.layers.iter().map(|layer| layer.id).collect(),
+                components: manifest.components,
+            }),
         })
     }
+
+    /// The same of a container, which has no disk.
+    pub(super) fn of(container: Container, blobs: &BlobTable) -> Result<Self, EngineError> {
+        let Container {
+            folder,
+            layout,
+            tree,
+            ..
+        } = container;
+        let (packages, packages_from) = packages(&tree, &folder.asked, blobs)?;
+        Ok(Self {
+            asked: folder.asked,
+            file: layout,
+            format: "oci",
+            info: None,
+            root: Root {
+                slot: None,
+                tree,
+                parameters: BTreeMap::new(),
+                missing: None,
+            },
+            boot: Boot::new(),
+            packages,
+            packages_from,
+            settings: container.settings,
+            origin: Some(Origin {
+                layers: folder
+                    .manifest
+                    .layers
+                    .iter()
+                    .map(|layer| layer.id)
+                    .collect(),
+                components: folder.manifest.components,
+            }),
+        })
+    }
+
+    /// Its partitions.
+    pub(super) fn partitions(&self) -> &[PartitionInfo] {
+        self.info.as_ref().map_or(&[], |info| &info.partitions)
+    }
+}
+
+/// The packages of a root file system, else those that its folder lists.
+fn packages(
+    tree: &Tree,
+    asked: &Path,
+    blobs: &BlobTable,
+) -> Result<(Vec<InstalledPackage>, Option<&'static str>), EngineError> {
+    let packages = installed_packages(tree, blobs)?;
+    let list = asked.join("packages.json");
+    if !packages.is_empty() || !asked.is_dir() || !list.is_file() {
+        let from = (!packages.is_empty()).then_some("dpkg");
+        return Ok((packages, from));
+    }
+    let context = || format!("{}", list.display());
+    let bytes = read_file(&list, MAX_JSON).or_fail(ErrorKind::Failed, context)?;
+    let packages = serde_json::from_slice(&bytes).or_fail(ErrorKind::Failed, context)?;
+    Ok((packages, Some("packages.json")))
 }
 
 fn read_root(disk: &Disk, info: &DiskInfo, blob: BlobId) -> Result<Root, EngineError> {

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use amiforge_types::ByteSize;
 
 use super::report::{
-    BootChange, Counts, DiffReport, Field, FileChange, FileInfo, Happened, LayerChange,
-    PackageChange,
+    BootChange, ConfigChange, Counts, DiffReport, Field, FileChange, FileInfo, Happened,
+    LayerChange, PackageChange,
 };
 
 impl DiffReport {
@@ -15,13 +15,10 @@ impl DiffReport {
     pub fn text(&self, limit: usize) -> String {
         let mut out = String::new();
         for (name, image) in [("a", &self.a), ("b", &self.b)] {
-            let _ = writeln!(
-                out,
-                "{name}  {} ({}, {})",
-                image.path.display(),
-                image.format.name(),
-                ByteSize(image.virtual_bytes)
-            );
+            let size = image.virtual_bytes.map(ByteSize);
+            let size = size.map_or(String::new(), |size| format!(", {size}"));
+            let path = image.path.display();
+            let _ = writeln!(out, "{name}  {path} ({}{size})", image.format);
         }
         group(&mut out, "layers", self.layers.iter().map(layer_text), 0);
         let disk = self
@@ -46,6 +43,8 @@ impl DiffReport {
         });
         group(&mut out, "file systems", file_systems, 0);
         group(&mut out, "boot", self.boot.iter().map(boot_text), limit);
+        let config = self.config.iter().map(config_text);
+        group(&mut out, "configuration", config, 0);
         group(
             &mut out,
             "packages",
@@ -69,14 +68,20 @@ impl DiffReport {
                 c.added, c.removed, c.changed
             )
         };
-        format!(
-            "{}; {}; {} boot, {} partition, {} file system and {} disk differences",
+        let both = format!(
+            "{}; {}",
             counts("packages:", s.packages),
-            counts("files:", s.files),
-            s.boot,
-            s.partitions,
-            s.file_systems,
-            s.disk
+            counts("files:", s.files)
+        );
+        if [&self.a, &self.b]
+            .iter()
+            .all(|image| image.virtual_bytes.is_none())
+        {
+            return format!("{both}; {} settings", s.config);
+        }
+        format!(
+            "{both}; {} boot, {} partition, {} file system and {} disk differences",
+            s.boot, s.partitions, s.file_systems, s.disk
         )
     }
 }
@@ -115,6 +120,17 @@ fn or_none(value: Option<&str>) -> &str {
 fn field_text(field: &Field) -> String {
     let (a, b) = (or_none(field.a.as_deref()), or_none(field.b.as_deref()));
     format!("{} {a} → {b}", field.field)
+}
+
+fn config_text(change: &ConfigChange) -> String {
+    let sign = match (&change.a, &change.b) {
+        (None, _) => '+',
+        (_, None) => '-',
+        _ => '~',
+    };
+    let both = [&change.a, &change.b].map(|value| value.as_deref());
+    let values: Vec<&str> = both.into_iter().flatten().collect();
+    format!("{sign} {} {}", change.field, values.join(" → "))
 }
 
 fn layer_text(layer: &LayerChange) -> String {

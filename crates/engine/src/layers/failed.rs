@@ -231,8 +231,9 @@ impl Engine {
         argv: Vec<String>,
         access: &ShellAccess,
     ) -> Result<Option<i32>, EngineError> {
-        let mut lowers = self.lowers_of(store, sandbox, &state.below)?;
-        let scratch = Scratch::new(store, sandbox, "shell")?;
+        let (mut lowers, uses) = self.lowers_of(store, sandbox, &state.below)?;
+        let mut scratch = Scratch::new(store, sandbox, "shell")?;
+        scratch.uses = uses;
         let changes = scratch.dir.join("changes");
         let kept = store
             .failed_path(&record_key(recipe))

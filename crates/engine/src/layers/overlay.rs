@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use amiforge_exec::{Limits, RootSpec, Sandbox, Shim, Way};
 use amiforge_plan::{LayerKind, LayerPlan};
 use amiforge_recipe::{StepLimits, StepNetwork};
-use amiforge_store::{LayerWriter, Store, StoredLayer};
+use amiforge_store::{LayerWriter, RootUse, Store, StoredLayer};
 use amiforge_tree::layer::LayerInfo;
 use amiforge_tree::{ApplyError, LayerDiff, Stat, Tree};
 use amiforge_types::{BlobTable, GIB, Timestamp};
@@ -78,8 +78,9 @@ impl Engine {
         layers: usize,
         purpose: Purpose,
     ) -> Result<(Scratch, RootSpec), EngineError> {
-        let lowers = self.lowers(work, sandbox, layers)?;
-        let scratch = Scratch::new(work.store, sandbox, "overlay")?;
+        let (lowers, uses) = self.lowers(work, sandbox, layers)?;
+        let mut scratch = Scratch::new(work.store, sandbox, "overlay")?;
+        scratch.uses = uses;
         let (shims, limits) = match purpose {
             Purpose::Steps => (
                 component_shims(),
@@ -179,7 +180,7 @@ impl Engine {
             .map_err(sandbox_error)?;
         verify(sandbox, &writer)?;
         let info = keep(work.store, planned, below, &root, writer)?;
-        self.remove_root(work.store, planned)?;
+        self.remove_root(work.store, planned.id)?;
         let root = match purpose {
             Purpose::Steps => root,
             Purpose::Parent | Purpose::Packages => root.cut_off(),
@@ -234,16 +235,8 @@ impl Engine {
             .store
             .put_layer(planned.id, diff, &below.blobs)
             .or_fail(ErrorKind::Failed, || keep_context(planned))?;
-        self.remove_root(work.store, planned)?;
+        self.remove_root(work.store, planned.id)?;
         Ok(info)
-    }
-
-    /// Removes the root of a layer's name, which was made from another file.
-    fn remove_root(&self, store: &Store, planned: &LayerPlan) -> Result<(), EngineError> {
-        match store.root(planned.id) {
-            Some(root) => self.remove_trees(store, &[root]),
-            None => Ok(()),
-        }
     }
 }
 
@@ -298,6 +291,8 @@ fn keep(
 pub(crate) struct Scratch {
     pub(crate) sandbox: Sandbox,
     pub(crate) dir: PathBuf,
+    /// Roots that lie below what is changed in it.
+    pub(super) uses: Vec<RootUse>,
 }
 
 impl Scratch {
@@ -313,6 +308,7 @@ impl Scratch {
         Ok(Self {
             sandbox: sandbox.clone(),
             dir,
+            uses: Vec::new(),
         })
     }
 }

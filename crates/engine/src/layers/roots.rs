@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use amiforge_exec::Sandbox;
-use amiforge_store::Store;
+use amiforge_store::{RootUse, Store};
 use amiforge_types::LayerId;
 
 use super::sandbox::sandbox_error;
@@ -12,13 +12,14 @@ use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
 
 impl Engine {
-    /// The directories of the layers below number `at`, topmost first; made where they are missing.
+    /// The directories of the layers below number `at`, topmost first; made where they are missing. They stay as long as their
+    /// uses are held, also when another process makes a layer again.
     pub(super) fn lowers(
         &self,
         work: &Work<'_>,
         sandbox: &Sandbox,
         at: usize,
-    ) -> Result<Vec<PathBuf>, EngineError> {
+    ) -> Result<(Vec<PathBuf>, Vec<RootUse>), EngineError> {
         let layers = &work.plan.layers[..at];
         let layers: Vec<_> = layers.iter().map(|l| (l.id, l.title.clone())).collect();
         self.lowers_of(work.store, sandbox, &layers)
@@ -30,13 +31,15 @@ impl Engine {
         store: &Store,
         sandbox: &Sandbox,
         layers: &[(LayerId, String)],
-    ) -> Result<Vec<PathBuf>, EngineError> {
-        let mut lowers = Vec::new();
+    ) -> Result<(Vec<PathBuf>, Vec<RootUse>), EngineError> {
+        let (mut lowers, mut uses) = (Vec::new(), Vec::new());
         for (id, title) in layers {
-            lowers.push(self.root(store, sandbox, *id, title)?);
+            let (root, used) = self.root(store, sandbox, *id, title)?;
+            lowers.push(root);
+            uses.push(used);
         }
         lowers.reverse();
-        Ok(lowers)
+        Ok((lowers, uses))
     }
 
     /// The directory of a layer.
@@ -46,21 +49,24 @@ impl Engine {
         sandbox: &Sandbox,
         id: LayerId,
         title: &str,
-    ) -> Result<PathBuf, EngineError> {
-        let there = || store.root(id).filter(|root| is_usable(root, sandbox));
-        if let Some(root) = there() {
-            return Ok(root.join("fs"));
+    ) -> Result<(PathBuf, RootUse), EngineError> {
+        let there = || -> Result<Option<(PathBuf, RootUse)>, EngineError> {
+            let root = store.use_root(id);
+            let root = root.or_fail(ErrorKind::Failed, store_context)?;
+            let usable = root.filter(|(root, _)| is_usable(root, sandbox));
+            Ok(usable.map(|(root, used)| (root.join("fs"), used)))
+        };
+        if let Some(root) = there()? {
+            return Ok(root);
         }
         // Whoever makes it holds the lock of its layer; locks are taken from higher layers to lower ones alone.
         let _lock = self.lock_layer(store, id, title)?;
-        if let Some(root) = there() {
-            return Ok(root.join("fs"));
+        if let Some(root) = there()? {
+            return Ok(root);
         }
         self.stage("layer", format!("materialise {title}"));
-        let stale = store.root_path(id);
-        if stale.exists() {
-            self.remove_trees(store, &[stale])?;
-        }
+        // One of another way or boot.
+        self.remove_root(store, id)?;
         let place = store
             .root_writer(id)
             .or_fail(ErrorKind::Failed, store_context)?;
@@ -74,8 +80,24 @@ impl Engine {
             )
             .map_err(sandbox_error)?;
         mark(place.path(), sandbox)?;
-        let root = place.commit().or_fail(ErrorKind::Failed, store_context)?;
-        Ok(root.join("fs"))
+        place.commit().or_fail(ErrorKind::Failed, store_context)?;
+        there()?.ok_or_else(|| {
+            EngineError::new(ErrorKind::Failed, format!("the root of {title} is gone"))
+        })
+    }
+
+    /// Takes the root of a layer away, which was made from another file. What another process uses of it goes when a later
+    /// one finds it unused.
+    pub(crate) fn remove_root(&self, store: &Store, id: LayerId) -> Result<(), EngineError> {
+        // A machine that has it as a disk ends by that name.
+        let mut dirs = vec![store.root_path(id)];
+        if !dirs[0].exists() {
+            return Ok(());
+        }
+        let gone = store.retire_root(id);
+        let gone = gone.or_fail(ErrorKind::Failed, store_context)?;
+        dirs.extend(gone.iter().map(|gone| gone.path().to_owned()));
+        self.remove_trees(store, &dirs)
     }
 }
 

@@ -65,15 +65,20 @@ impl Engine {
         Err(sandbox_error(error))
     }
 
-    /// Removes what dead processes left in the store under mapped ids.
+    /// Removes what dead processes left in the store under mapped ids, and roots that were in use when their layers were made
+    /// again.
     pub(crate) fn clear_leftovers(&self, store: &Store) {
-        if store.leftovers().is_empty() {
+        // What cannot be listed is for another time.
+        let gone = store.gone_roots().unwrap_or_default();
+        let gone = gone.iter().map(|gone| gone.path().to_owned());
+        let dirs: Vec<PathBuf> = store.leftovers().iter().cloned().chain(gone).collect();
+        if dirs.is_empty() {
             return;
         }
-        if let Err(error) = self.remove_trees(store, store.leftovers()) {
+        if let Err(error) = self.remove_trees(store, &dirs) {
             self.warn(format!(
                 "{} unfinished folders of earlier runs stay in the store: {}",
-                store.leftovers().len(),
+                dirs.len(),
                 chain(&error)
             ));
         }

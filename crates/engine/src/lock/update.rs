@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use amiforge_exec::{Download, Outside, download_of};
+use amiforge_exec::{Download, Origin, Outside, download_of};
 use amiforge_recipe::actions::{ActionKind, WebUrl};
 use amiforge_recipe::{ActionInputs, Scope, Step};
 use amiforge_source::{MAX_LOCK_BYTES, ResolvedArchive, ResolvedDebian, compare_versions};
@@ -13,10 +13,12 @@ use amiforge_types::Digest;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::changelog::LockedChangelog;
 use super::{Besides, FORMAT, Head, LOCK_FILE, ParentLock, besides_of, find_lock, lock_json};
 use crate::build::default_target;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::files::read_file;
+use crate::kept::{has_secret, known_inputs, known_values};
 use crate::load::{LoadedComponent, LoadedRecipe, RecipeRequest};
 use crate::parent::Parent;
 use crate::settings::Engine;
@@ -36,6 +38,8 @@ pub struct LockRequest {
     pub out: Option<PathBuf>,
     /// Write nothing.
     pub dry_run: bool,
+    /// Tell what the changelogs of upgraded packages say, which are brought into the cache for that.
+    pub changelog: bool,
 }
 
 /// What came of it.
@@ -76,6 +80,9 @@ pub struct LockedPackage {
     pub old: Option<String>,
     /// The version now.
     pub new: Option<String>,
+    /// What changed since, if that was asked for and the package was upgraded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changelog: Option<LockedChangelog>,
 }
 
 /// What became of a package.
@@ -131,6 +138,9 @@ impl LockReport {
             };
             let word = package.change.word();
             let _ = writeln!(text, "{word:<10} {} {versions}", package.name);
+            if let Some(log) = &package.changelog {
+                log.write(&mut text);
+            }
         }
         for input in self.inputs.iter().chain(&self.downloads) {
             let (word, values) = match (&input.old, &input.new) {
@@ -207,7 +217,7 @@ impl Engine {
                 steps.earlier(download);
             }
         }
-        let (downloads, mut kept) = self.ask(steps.known, offline)?;
+        let (downloads, mut kept) = self.ask(steps.known, (offline, !request.dry_run))?;
         let boot_packages = match offline {
             false => self.boot_packages_now(&store, &recipe, &parent, &plan)?,
             true => {
@@ -230,7 +240,10 @@ impl Engine {
         let asked = recipe.recipe.parent.to_string();
         let inputs = parent_changes(old.as_ref(), &parent, &asked);
         let was = old.as_ref().and_then(|old| old.debian.as_deref());
-        let packages = package_changes(&rows(was, &before), &rows(parent.packages(), &now));
+        let mut packages = package_changes(&rows(was, &before), &rows(parent.packages(), &now));
+        if let (true, Some(new)) = (request.changelog, parent.packages()) {
+            self.add_changelogs(&mut packages, was, new, offline)?;
+        }
         let differs = match &old {
             Some(old) if old.path == path => old.bytes != bytes,
             _ => true,
@@ -286,11 +299,11 @@ impl Engine {
         }
     }
 
-    /// What is at the addresses now, and the sources of what could not be asked for.
+    /// What is at the addresses now, which the cache gets if it is to `keep` it, and the sources of what could not be asked for.
     fn ask(
         &self,
         known: BTreeMap<String, Known>,
-        offline: bool,
+        (offline, keep): (bool, bool),
     ) -> Result<(Vec<Download>, Vec<String>), EngineError> {
         let mut outside = Outside::default();
         outside.offline = offline;
@@ -303,7 +316,13 @@ impl Engine {
                 continue;
             };
             self.stage("download", source.clone());
-            let found = download_of(&url, known.insecure, &outside).map_err(|reason| {
+            let found = if keep {
+                let insecure = known.insecure;
+                self.keep_now(&Origin::Web { url, insecure }, &outside)?
+            } else {
+                download_of(&url, known.insecure, &outside)
+            };
+            let found = found.map_err(|reason| {
                 EngineError::new(ErrorKind::Failed, format!("{source}: {reason}"))
             })?;
             all.insert(Download {
@@ -355,11 +374,7 @@ fn step_downloads(recipe: &LoadedRecipe) -> StepDownloads {
         let Some(phase) = component.component.phase(BUILD) else {
             continue;
         };
-        let mut scope = Scope::new(component.component.variables(&component.parameters));
-        let external = component.external.iter();
-        scope.external = external
-            .map(|(name, value)| (name.clone(), value.value.clone()))
-            .collect();
+        let scope = known_values(component);
         for step in &phase.steps {
             if !matches!(
                 step.action,
@@ -384,20 +399,16 @@ fn step_urls(
     step: &Step,
     scope: &Scope,
 ) -> Option<Vec<(String, Known)>> {
-    if step.repeat.is_some() || step.condition.is_some() {
+    if step.condition.is_some() {
         return None;
     }
-    let resolved = scope.resolve(step.inputs.as_ref()?).ok()?;
-    let (Some(ActionInputs::WebDownload(inputs)), _) = step.decode_inputs(Some(&resolved)) else {
+    let Some(ActionInputs::WebDownload(inputs)) = known_inputs(step, scope) else {
         return None;
     };
-    // Where a secret is masked, only the step knows what the address is.
-    let secret = |text: &str| {
-        let mut secrets = component.external.values().filter(|value| value.secret);
-        secrets.any(|s| !s.value.is_empty() && text.contains(&s.value))
-    };
     let texts: Vec<String> = inputs.iter().map(|i| i.source.to_string()).collect();
-    if texts.iter().any(|text| text.contains('*') || secret(text)) {
+    // Where a secret is masked, only the step knows what the address is.
+    let is_masked = |text: &String| text.contains('*') || has_secret(component, text);
+    if texts.iter().any(is_masked) {
         return None;
     }
     let known = inputs.iter().zip(texts).map(|(input, text)| {
@@ -504,6 +515,7 @@ fn package_changes(old: &Rows, new: &Rows) -> Vec<LockedPackage> {
             change,
             old: version(old),
             new: version(new),
+            changelog: None,
         });
     }
     all

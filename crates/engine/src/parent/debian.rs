@@ -36,7 +36,7 @@ impl Engine {
     }
 
     /// Brings the packages into the cache.
-    fn fetch_packages(
+    pub(crate) fn fetch_packages(
         &self,
         resolved: &ResolvedDebian,
         offline: bool,
@@ -74,7 +74,7 @@ impl Engine {
             now: self.settings.now,
             offline,
             jobs,
-            proxy: self.settings.proxy.as_deref(),
+            proxies: &self.settings.source_proxies,
             events,
         }
     }

@@ -1,15 +1,20 @@
 //! The parent `image:`: an image of the catalog. Its own layers are continued where the store has them; else the
 //! root file system of its disk is imported.
 
+use std::path::{Path, PathBuf};
+
 use amiforge_ami::{ContainerManifest, Manifest};
 use amiforge_plan::{LayerPlan, Plan, ResolvedParent};
 use amiforge_recipe::{Version, VersionPattern, did_you_mean};
 use amiforge_store::{CatalogImage, Store};
 use amiforge_types::{Digest, LayerId};
+use serde_json::Value;
 
 use super::disk::{DiskRequest, ResolvedDisk};
 use super::{Boot, LockedParent};
+use crate::container::LAYOUT_DIR;
 use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::files::{MAX_JSON, read_file};
 use crate::layers::store_context;
 use crate::look::disk_file;
 use crate::settings::Engine;
@@ -22,7 +27,18 @@ pub(crate) struct ResolvedImage {
     name: String,
     /// Whether it boots by itself.
     is_machine: bool,
+    /// Of a container, the file with its configuration.
+    config: Option<ConfigFile>,
     pub(super) from: From,
+}
+
+/// The configuration of a container that was built here, in its output folder.
+#[derive(Debug)]
+struct ConfigFile {
+    path: PathBuf,
+    digest: Digest,
+    /// What to do when it is not there.
+    again: String,
 }
 
 /// What the image's files come from.
@@ -41,6 +57,8 @@ struct Facts {
     layers: Vec<(LayerId, Option<Digest>)>,
     /// Content digest of the root volume; containers have none.
     disk: Option<Digest>,
+    /// Digest of a container's configuration.
+    config: Option<Digest>,
 }
 
 impl ResolvedImage {
@@ -73,6 +91,28 @@ impl ResolvedImage {
 
     pub(super) fn shown(&self) -> String {
         format!("image:{}/{}@{}", self.name, self.version, self.image_id)
+    }
+
+    /// How the container is run, as its configuration says it; `None` of a machine.
+    pub(super) fn run(&self) -> Result<Option<Value>, EngineError> {
+        let Some(file) = &self.config else {
+            return Ok(None);
+        };
+        let context = || format!("the configuration of {} cannot be read", self.shown());
+        let bytes = read_file(&file.path, MAX_JSON).map_err(|error| {
+            let hint = Some(file.again.clone());
+            EngineError::wrap(ErrorKind::Failed, context(), error, hint)
+        })?;
+        if Digest::of(&bytes) != file.digest {
+            let message = format!(
+                "{}: {} is not as it was built",
+                context(),
+                file.path.display()
+            );
+            return Err(EngineError::new(ErrorKind::Failed, message).with_hint(file.again.clone()));
+        }
+        let config: Value = serde_json::from_slice(&bytes).or_fail(ErrorKind::Failed, context)?;
+        Ok(Some(config["config"].clone()))
     }
 }
 
@@ -125,6 +165,11 @@ impl Engine {
             version: image.version.clone(),
             name: image.name.clone(),
             is_machine: facts.disk.is_some(),
+            config: facts.config.map(|digest| ConfigFile {
+                path: config_path(&image.path, digest),
+                digest,
+                again: again(image),
+            }),
             from,
         })
     }
@@ -187,6 +232,11 @@ fn whole(
     whole.then_some(plan.layers)
 }
 
+/// The configuration of a container in its output folder.
+fn config_path(out: &Path, digest: Digest) -> PathBuf {
+    out.join(LAYOUT_DIR).join("blobs/sha256").join(digest.hex())
+}
+
 fn again(image: &CatalogImage) -> String {
     format!("build {} {} again", image.name, image.version)
 }
@@ -199,6 +249,7 @@ fn facts(image: &CatalogImage) -> Option<Facts> {
         return Some(Facts {
             plan_id: manifest.plan_id,
             disk: Some(volume.content_digest),
+            config: None,
             layers: manifest
                 .layers
                 .iter()
@@ -211,6 +262,7 @@ fn facts(image: &CatalogImage) -> Option<Facts> {
         plan_id: manifest.plan_id,
         layers: manifest.layers.iter().map(|l| (l.id, None)).collect(),
         disk: None,
+        config: Some(manifest.config_digest),
     })
 }
 

@@ -109,21 +109,25 @@ impl Engine {
         parent: &Parent,
     ) -> Result<LoadedRecipe, EngineError> {
         let container = recipe.recipe.container.as_mut();
-        let (Parent::Oci(resolved), Some(file)) =
-            (parent, container.and_then(|c| c.dockerfile.as_mut()))
-        else {
+        let Some(file) = container.and_then(|c| c.dockerfile.as_mut()) else {
+            return Ok(recipe);
+        };
+        let (run, shown) = match parent {
+            Parent::Oci(resolved) => (Some(resolved.run.clone()), resolved.pinned()),
+            Parent::Image(image) => (image.run()?, image.shown()),
+            Parent::Debian(_) | Parent::Tar(_) | Parent::Disk(_) | Parent::Scratch => {
+                (None, String::new())
+            }
+        };
+        let Some(run) = run else {
             return Ok(recipe);
         };
         let fail = |reason: String| EngineError::new(ErrorKind::Invalid, reason);
-        let run = RunConfig::from_json(&resolved.run)
-            .map_err(|reason| fail(format!("{}: {reason}", resolved.pinned())))?;
+        let run =
+            RunConfig::from_json(&run).map_err(|reason| fail(format!("{shown}: {reason}")))?;
         *file = file.over(container_config(run)).map_err(|problems| {
             let texts: Vec<&str> = problems.iter().map(|p| p.message.as_str()).collect();
-            fail(format!(
-                "the Dockerfile over {}: {}",
-                resolved.pinned(),
-                texts.join("; ")
-            ))
+            fail(format!("the Dockerfile over {shown}: {}", texts.join("; ")))
         })?;
         Ok(recipe)
     }

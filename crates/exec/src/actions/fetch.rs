@@ -26,6 +26,13 @@ pub(crate) struct Wanted<'a> {
     pub(crate) deadline: Option<Instant>,
 }
 
+impl Wanted<'_> {
+    /// Whether its time is over.
+    pub(crate) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|at| Instant::now() >= at)
+    }
+}
+
 /// Why a try failed: at the far end, or at this one, where another try does not help.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TryError {
@@ -247,7 +254,7 @@ pub(crate) fn body(
     let mut piece = vec![0; 64 << 10];
     let mut got = 0;
     loop {
-        if wanted.deadline.is_some_and(|at| Instant::now() >= at) {
+        if wanted.is_late() {
             return Err(StepError::TimedOut.into());
         }
         let count = match source.read(&mut piece) {

@@ -39,7 +39,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::Instant;
 
-use amiforge_recipe::actions::{ExecuteDocument, Reboot};
+use amiforge_recipe::actions::{Checksum, ExecuteDocument, Reboot};
 use amiforge_recipe::{ActionInputs, ActionKind};
 use amiforge_types::Digest;
 
@@ -47,12 +47,14 @@ use crate::aws::s3::S3Error;
 use crate::event::{ChildEvent, Download};
 use crate::executor::accounts::AccountError;
 use crate::executor::{Held, Machine, Secrets, Sink, process};
+use crate::kept::{Kept, KeptName};
 use crate::net::NetError;
 use crate::outside::Outside;
 use crate::root::Root;
 
 pub(crate) use assert::holds;
 pub use fetch::download_of;
+pub(crate) use fetch::{Receiver, TryError, Wanted, body, retrying, web};
 pub(crate) use s3_download::object_bytes;
 pub(crate) use temp_script::TempScript;
 
@@ -217,6 +219,48 @@ impl<'a> StepCx<'a> {
         }
     }
 
+    /// The address of a download as it is told.
+    fn source(&self, address: &str) -> String {
+        let mut source = Download::shown_source(address, self.loud);
+        if let Some(secrets) = self.secrets {
+            secrets.text(&mut source);
+        }
+        source
+    }
+
+    /// The lent file that is the download of an address: by its checksum, else by its pin.
+    fn kept(&self, address: &str, checksum: Option<&Checksum>) -> Option<Kept> {
+        let pins = self.outside.pins.as_ref();
+        let pinned = pins.and_then(|pins| pins.get(&self.source(address)));
+        let pinned = pinned.into_iter().flatten();
+        let names: Vec<KeptName> = checksum
+            .map(KeptName::of)
+            .into_iter()
+            .chain(pinned.map(|sha256| KeptName::of_digest(*sha256)))
+            .collect();
+        self.outside.opened.any(&names)
+    }
+
+    /// Takes a download from a lent file, if there is one and it is whole; says so.
+    fn take_kept(
+        &mut self,
+        address: &str,
+        wanted: &Wanted<'_>,
+        receiver: &mut impl Receiver,
+    ) -> Result<bool, StepError> {
+        let Some(kept) = self.kept(address, wanted.checksum) else {
+            return Ok(false);
+        };
+        let taken = kept.copy(wanted, receiver)?;
+        if self.loud {
+            self.note(match taken {
+                true => format!("{address} comes from the cache"),
+                false => format!("{address}: the file in the cache is damaged"),
+            });
+        }
+        Ok(taken)
+    }
+
     /// Tells of a file from elsewhere before it is used, and holds it against its pin. `checked`: its document has
     /// a checksum, which it has met.
     fn fetched(
@@ -226,10 +270,7 @@ impl<'a> StepCx<'a> {
         bytes: u64,
         checked: bool,
     ) -> Result<(), StepError> {
-        let mut source = Download::shown_source(address, self.loud);
-        if let Some(secrets) = self.secrets {
-            secrets.text(&mut source);
-        }
+        let source = self.source(address);
         if let Some(pins) = &self.outside.pins {
             match pins.get(&source) {
                 Some(pinned) if pinned.contains(&sha256) => {}

@@ -76,6 +76,9 @@ fn get(
         limit,
         deadline: cx.deadline,
     };
+    if cx.take_kept(&uri.to_string(), &wanted, receiver)? {
+        return Ok(());
+    }
     let frame = Frame {
         place: &place,
         owner,
@@ -141,7 +144,11 @@ fn prefix(
     cx.about(&format!("{uri}* to {folder}"));
     cx.root.existing_folder("write into", folder)?;
     let place = place(uri, cx);
-    let keys = keys(entry, uri, &place, s3, cx)?;
+    let keys = match pinned_keys(uri, cx) {
+        // What the lock has of the prefix is what there was of it.
+        Some(keys) if cx.outside.offline => keys,
+        _ => keys(entry, uri, &place, s3, cx)?,
+    };
     if keys.is_empty() {
         return Err(StepError::NoObject { place });
     }
@@ -166,6 +173,15 @@ fn prefix(
         object(entry, &object_uri, &target, s3, cx)?;
     }
     Ok(())
+}
+
+/// The keys below a prefix whose objects are pinned; `None` when nothing is.
+fn pinned_keys(uri: &S3Uri, cx: &StepCx<'_>) -> Option<Vec<String>> {
+    let pins = cx.outside.pins.as_ref()?;
+    let whole = uri.to_string();
+    let below = pins.keys().filter_map(|source| source.strip_prefix(&whole));
+    let keys: Vec<String> = below.map(|rest| format!("{}{rest}", uri.key)).collect();
+    (!keys.is_empty() && keys.len() <= MAX_OBJECTS).then_some(keys)
 }
 
 /// All keys below a prefix.

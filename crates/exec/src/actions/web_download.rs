@@ -66,6 +66,10 @@ fn download(
         limit: cx.held.file_size().unwrap_or(http.patience().bytes),
         deadline: cx.deadline,
     };
+    let address = entry.source.to_string();
+    if cx.take_kept(&address, &wanted, &mut landing)? {
+        return landed(entry, landing, target, cx);
+    }
     let loud = cx.loud;
     let show = |url: &WebUrl| match loud {
         true => url.to_string(),
@@ -84,6 +88,16 @@ fn download(
             &mut landing,
         )
     })?;
+    landed(entry, landing, target, cx)
+}
+
+/// Tells what came, and puts it in place.
+fn landed(
+    entry: &WebDownload,
+    mut landing: Landing,
+    target: String,
+    cx: &mut StepCx<'_>,
+) -> Result<String, StepError> {
     let (sha256, bytes) = landing.content();
     let checked = entry.checksum.is_some();
     cx.fetched(&entry.source.to_string(), sha256, bytes, checked)?;

@@ -3,8 +3,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use amiforge_sys::Fork;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{DumpableBehavior, Signal};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Signal, WaitOptions};
 
 use super::dirs::Opened;
 use super::{ChildError, Out, mounts, refused};
@@ -76,14 +78,35 @@ pub(super) fn carry_out(
             outside,
             journal,
             ..
-        } => JobResult::Run(Box::new(executor::execute(
-            &run,
-            Machine::live(&outside, held),
-            journal,
-            &mut sink,
-        ))),
+        } => {
+            skip_pids(outside.skipped_pids)?;
+            JobResult::Run(Box::new(executor::execute(
+                &run,
+                Machine::live(&outside, held),
+                journal,
+                &mut sink,
+            )))
+        }
         _ => return Err(ChildError::plain("this job is a trusted one")),
     })
+}
+
+/// Uses up process ids: nobody gets them again soon.
+fn skip_pids(count: u32) -> Result<(), ChildError> {
+    let failed = |e| refused("use up process ids", e);
+    for _ in 0..count {
+        match amiforge_sys::fork().map_err(failed)? {
+            Fork::Child => amiforge_sys::exit_now(0),
+            Fork::Parent(pid) => loop {
+                match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
+                    Ok(_) => break,
+                    Err(Errno::INTR) => {}
+                    Err(e) => return Err(failed(e.into())),
+                }
+            },
+        }
+    }
+    Ok(())
 }
 
 /// Has the calling process die with the one that holds the other end of `alive`.

@@ -30,6 +30,7 @@ use rustix::process::{Signal, WaitOptions};
 use rustix::thread::{Gid, Uid};
 
 use self::recorded::{Prepared, Recorder};
+use crate::kept::Lent;
 use crate::spec::Way;
 use crate::wire::{FromChild, Job, JobResult, ToChild};
 
@@ -126,9 +127,18 @@ fn serve(out: &mut Out) -> Result<(), ChildError> {
     let Some(line) = read_line(&mut stdin)? else {
         return Ok(());
     };
-    let ToChild { parent, way, job } = serde_json::from_slice(&line)
+    let ToChild {
+        parent,
+        way,
+        mut job,
+    } = serde_json::from_slice(&line)
         .map_err(|e| ChildError::job("the job is not understood", &e))?;
 
+    if let Job::Component { outside, .. } = &mut job {
+        // As the caller, whose files they are.
+        outside.opened = Lent::open(&outside.lent)
+            .map_err(|e| ChildError::job("a download cannot be lent", &e))?;
+    }
     let dirs = dirs::Dirs::of(&job)?;
     if way == Way::Chroot {
         return chrooted::serve(job, &dirs, parent, out);

@@ -6,8 +6,8 @@
 
 use amiforge_types::{Diagnostics, Span};
 
-use super::{AmiforgeSettings, ImageRecipe, decode as recipe, parents, settings};
-use crate::decode::{self, Cx};
+use super::{AmiforgeSettings, ImageRecipe, decode as recipe, parents, settings, unused};
+use crate::decode::{self, Cx, Fields};
 use crate::dockerfile::Dockerfile;
 use crate::inline::Inline;
 use crate::node::Node;
@@ -51,6 +51,18 @@ pub(crate) fn template_container(
     fields(properties, dockerfile, true, diags)
 }
 
+/// Tells of settings that have no effect.
+pub(crate) fn warn_of_container(fields: &Fields<'_>, cx: &mut Cx<'_>) {
+    // What is wrong with the parent is told elsewhere.
+    let mut quiet = Diagnostics::new();
+    let parent = fields
+        .peek("parentImage")
+        .and_then(|node| parents::container_parent(node, &mut Cx::new(&mut quiet)));
+    if let Some(parent) = parent {
+        unused::warn(fields.peek("amiforge"), &parent, false, cx);
+    }
+}
+
 fn fields(
     document: Node,
     dockerfile: Option<Dockerfile>,
@@ -85,6 +97,7 @@ fn fields(
     let amiforge = fields
         .peek("amiforge")
         .map(|n| settings::container_settings(n, cx));
+    warn_of_container(&fields, cx);
     let repository = fields.peek("targetRepository").and_then(|n| {
         let name = n
             .get("repositoryName")

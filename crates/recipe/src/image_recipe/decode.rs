@@ -3,7 +3,7 @@
 use amiforge_types::Diagnostics;
 
 use super::{
-    AmiforgeSettings, BlockDeviceMapping, ImageRecipe, devices, parents, settings, sources,
+    AmiforgeSettings, BlockDeviceMapping, ImageRecipe, devices, parents, settings, sources, unused,
 };
 use crate::decode::{self, Cx, Fields};
 use crate::node::Node;
@@ -119,6 +119,9 @@ pub(crate) fn fields(document: Node, cx: &mut Cx<'_>) -> Option<ImageRecipe> {
 
     if let Some(Some(mappings)) = &mappings {
         check_root(mappings, cx);
+    }
+    if let Some((parent, _)) = &parent {
+        unused::warn(document.get("amiforge"), parent, true, cx);
     }
     let ((parent, parent_span), amiforge) =
         (parent?, amiforge?.unwrap_or_else(AmiforgeSettings::default));

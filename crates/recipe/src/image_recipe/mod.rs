@@ -10,6 +10,7 @@ mod limits;
 mod parents;
 mod settings;
 mod sources;
+mod unused;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ use crate::node::Node;
 use crate::version::VersionPattern;
 
 pub(crate) use container::template_container;
+pub(crate) use container::warn_of_container;
 pub use container::{Container, parse_container_recipe};
 pub use decode::{RecipeSources, parse_recipe, recipe_sources};
 pub(crate) use decode::{fields, recipe, template_recipe};

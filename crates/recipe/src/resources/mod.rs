@@ -258,7 +258,9 @@ pub(crate) fn check(
         if let Some(table) = kind.table() {
             let mut cx = Cx::new(diags);
             cx.pascal = pascal;
-            schema::check(node, table, &mut cx);
+            if let Some(fields) = schema::check(node, table, &mut cx) {
+                crate::image_recipe::warn_of_container(&fields, &mut cx);
+            }
         }
         let dockerfile = inline.and_then(|i| dockerfile(i, Some(Severity::Warning), diags));
         return Inner {

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use amiforge_types::Digest;
-use ureq::Agent;
+use ureq::http::{Response, Uri};
+use ureq::{Agent, Body};
 
 use super::config::AptConfig;
+use crate::proxy::Route;
 use crate::transfer::{Failure, Part, Transfer, Wanted, header, part, refused, whole};
 pub(crate) use crate::transfer::{Length, Patience, has_size, hash};
 use crate::{Context, SourceError};
@@ -72,19 +74,12 @@ impl<'a> Client<'a> {
             };
         }
         let small = self.transfer.retrying(uri, false, || {
-            let mut request = self
-                .agent(uri)?
-                .get(uri)
-                .header("Cache-Control", "max-age=0");
-            if let Some(etag) = &known.etag {
-                request = request.header("If-None-Match", etag);
-            }
-            if let Some(time) = &known.last_modified {
-                request = request.header("If-Modified-Since", time);
-            }
-            let mut response = request
-                .call()
-                .map_err(|e| Failure::Passing(e.to_string(), 0))?;
+            let mut headers = vec![("Cache-Control", "max-age=0")];
+            let etag = known.etag.as_deref();
+            headers.extend(etag.map(|etag| ("If-None-Match", etag)));
+            let time = known.last_modified.as_deref();
+            headers.extend(time.map(|time| ("If-Modified-Since", time)));
+            let mut response = self.get(uri, &headers)?;
             match response.status().as_u16() {
                 304 if *known != Validators::default() => return Ok(Small::NotModified),
                 404 | 410 => return Ok(Small::NotFound),
@@ -123,13 +118,9 @@ impl<'a> Client<'a> {
     /// A file from the offset `have` on.
     fn open(&self, uri: &str, have: u64) -> Result<Part, Failure> {
         let Some(path) = local(uri) else {
-            let mut request = self.agent(uri)?.get(uri);
-            if have > 0 {
-                request = request.header("Range", format!("bytes={have}-"));
-            }
-            let response = request
-                .call()
-                .map_err(|e| Failure::Passing(e.to_string(), 0))?;
+            let range = format!("bytes={have}-");
+            let headers = (have > 0).then_some(("Range", range.as_str()));
+            let response = self.get(uri, headers.as_slice())?;
             return part(uri, response, have);
         };
         let mut source = match File::open(&path) {
@@ -147,56 +138,104 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// The agent for an address: its proxy as apt would choose it.
-    fn agent(&self, uri: &str) -> Result<Agent, Failure> {
-        let scheme = if uri.starts_with("https:") {
-            "https"
-        } else {
-            "http"
+    /// The answer at an address, behind its redirects: each may be asked through another proxy.
+    fn get(&self, uri: &str, headers: &[(&str, &str)]) -> Result<Response<Body>, Failure> {
+        let failed = |reason: String| {
+            Failure::Final(SourceError::Download {
+                uri: uri.to_owned(),
+                reason,
+            })
         };
-        let host = uri
-            .split("://")
-            .nth(1)
-            .and_then(|r| r.split('/').next())
-            .unwrap_or_default();
-        let host = host.split(':').next().unwrap_or_default();
+        let mut at: Uri = uri
+            .parse()
+            .map_err(|_| failed("it is no address".to_owned()))?;
+        for _ in 0..=MAX_REDIRECTS {
+            let (agent, login) = self.agent(&at).map_err(failed)?;
+            let mut request = agent.get(&at);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            if let Some(login) = login {
+                request = request.header("Proxy-Authorization", login);
+            }
+            let response = request
+                .call()
+                .map_err(|e| Failure::Passing(e.to_string(), 0))?;
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(response);
+            }
+            let to = header(&response, "location").unwrap_or_default();
+            at = redirected(&at, to)
+                .ok_or_else(|| failed(format!("it leads to {to:?}, which is no address")))?;
+        }
+        Err(failed("there are too many redirects".to_owned()))
+    }
+
+    /// The agent for an address, and who we are to its proxy, which is the one that apt would choose.
+    fn agent(&self, uri: &Uri) -> Result<(Agent, Option<String>), String> {
+        let secure = uri.scheme_str() == Some("https");
+        let scheme = if secure { "https" } else { "http" };
+        let host = uri.host().unwrap_or_default();
         let get = |name: String| self.config.get(&name).map(str::to_owned);
+        let proxies = self.transfer.ctx.proxies;
+        let of_http = || {
+            secure
+                .then(|| get("Acquire::http::Proxy".to_owned()))
+                .flatten()
+        };
         let proxy = get(format!("Acquire::{scheme}::Proxy::{host}"))
             .or_else(|| get(format!("Acquire::{scheme}::Proxy")))
-            .or_else(|| {
-                if scheme == "https" {
-                    get("Acquire::http::Proxy".to_owned())
-                } else {
-                    None
-                }
-            })
-            .or_else(|| self.transfer.ctx.proxy.map(str::to_owned))
+            .or_else(of_http)
+            .or_else(|| proxies.find(uri).map(str::to_owned))
             .filter(|p| {
                 !p.is_empty()
                     && !p.eq_ignore_ascii_case("DIRECT")
                     && !p.eq_ignore_ascii_case("false")
-            });
-        let key = format!("{scheme} {}", proxy.as_deref().unwrap_or_default());
+            })
+            // Of apt's own proxies, too, as apt has it.
+            .filter(|_| !proxies.excepts(uri));
+        let route = match &proxy {
+            Some(proxy) => Route::through(proxy, secure)?,
+            None => Route::Direct,
+        };
+        let login = match &route {
+            Route::Forward { login, .. } => login.clone(),
+            Route::Direct | Route::Tunnel(_) => None,
+        };
+        let key = format!("{scheme} {}", proxy.unwrap_or_default());
         let mut agents = self
             .agents
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((_, agent)) = agents.iter().find(|(k, _)| *k == key) {
-            return Ok(agent.clone());
+            return Ok((agent.clone(), login));
         }
-        let proxy = match proxy {
-            Some(proxy) => Some(ureq::Proxy::new(&proxy).map_err(|e| {
-                Failure::Final(SourceError::Download {
-                    uri: uri.to_owned(),
-                    reason: format!("proxy {proxy}: {e}"),
-                })
-            })?),
-            None => None,
-        };
-        let agent = self.transfer.agent(proxy, 8, scheme == "https");
+        let agent = self.transfer.agent(route, 0, secure);
         agents.push((key, agent.clone()));
-        Ok(agent)
+        Ok((agent, login))
     }
+}
+
+/// Redirects followed in one request.
+const MAX_REDIRECTS: u32 = 8;
+
+/// The address that `Location` names (RFC 9110, 10.2.2); of `http` and `https` alone.
+fn redirected(from: &Uri, to: &str) -> Option<Uri> {
+    let scheme = from.scheme_str()?;
+    let authority = from.authority()?;
+    let absolute = match to {
+        "" => return None,
+        _ if to.starts_with("//") => format!("{scheme}:{to}"),
+        _ if to.starts_with('/') => format!("{scheme}://{authority}{to}"),
+        _ if to.contains("://") => to.to_owned(),
+        _ => {
+            let (folder, _) = from.path().rsplit_once('/')?;
+            format!("{scheme}://{authority}{folder}/{to}")
+        }
+    };
+    let absolute = absolute.split('#').next().unwrap_or_default();
+    let uri: Uri = absolute.parse().ok()?;
+    matches!(uri.scheme_str(), Some("http" | "https")).then_some(uri)
 }
 
 /// The path of a `file:` address.
@@ -218,5 +257,27 @@ fn read_limited(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
             format!("larger than {limit} bytes"),
         )),
         false => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_lead_to_the_web_alone() {
+        let from: Uri = "http://a.test:81/x/y?q".parse().unwrap();
+        let to = |to: &str| redirected(&from, to).map(|uri| uri.to_string());
+        for (location, expected) in [
+            ("https://b.test/z", Some("https://b.test/z")),
+            ("//b.test/z", Some("http://b.test/z")),
+            ("/z", Some("http://a.test:81/z")),
+            ("z/w#part", Some("http://a.test:81/x/z/w")),
+            ("file:///etc/passwd", None),
+            ("", None),
+            ("http://", None),
+        ] {
+            assert_eq!(to(location).as_deref(), expected, "{location}");
+        }
     }
 }

@@ -33,6 +33,7 @@ pub use model::{
     FetchedOci, FindCredential, OciContext, OciPlace, OciRequest, PlacedBlob, ResolvedBlob,
     ResolvedOci, ResolvedOciLayer,
 };
+pub(crate) use reference::is_loopback;
 pub use reference::{Reference, ReferenceError};
 pub(crate) use repository::Repository;
 pub use resolve::resolve;

@@ -313,7 +313,7 @@ fn check_repository(repository: &str) -> Result<(), Problem> {
 }
 
 /// Whether a host (brackets of IPv6 may stay) is this machine by its name alone.
-pub(super) fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host == "[::1]"
         || host == "::1"

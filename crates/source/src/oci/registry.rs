@@ -16,6 +16,7 @@ use super::challenge::{self, Challenge};
 use super::credentials::Credential;
 use super::reference::{Reference, is_loopback};
 use super::{OciContext, OciError, document};
+use crate::proxy::Route;
 use crate::transfer::{Failure, Length, Part, Transfer, Wanted, header, part, refused, whole};
 use crate::{SourceError, SourceEvent};
 
@@ -142,20 +143,20 @@ impl<'a> Registry<'a> {
         ctx: &'a OciContext<'a>,
         reference: &'a Reference,
     ) -> Result<Self, SourceError> {
-        let proxy = match ctx.base.proxy {
-            Some(text) => Some(ureq::Proxy::new(text).map_err(|e| SourceError::Download {
-                uri: reference.to_string(),
-                reason: format!("the proxy's address: {e}"),
-            })?),
-            None => None,
-        };
+        // Servers beside this machine are asked over TLS alone.
+        let proxy = ctx.base.proxies.https();
+        let proxied = proxy.map(|text| Route::through(text, true)).transpose();
+        let proxied = proxied.map_err(|reason| SourceError::Download {
+            uri: reference.to_string(),
+            reason,
+        })?;
         Ok(Self {
             transfer,
             ctx,
             reference,
             scheme: OnceLock::new(),
-            direct: transfer.agent(None, 0, true),
-            proxied: proxy.map(|proxy| transfer.agent(Some(proxy), 0, true)),
+            direct: transfer.agent(Route::Direct, 0, true),
+            proxied: proxied.map(|route| transfer.agent(route, 0, true)),
             authorization: Mutex::new(None),
             actions: "pull",
         })
@@ -257,9 +258,9 @@ impl<'a> Registry<'a> {
         })
     }
 
-    fn agent(&self, host: &str) -> &Agent {
+    fn agent(&self, uri: &Uri) -> &Agent {
         match &self.proxied {
-            Some(proxied) if !is_loopback(host) => proxied,
+            Some(proxied) if self.ctx.base.proxies.find(uri).is_some() => proxied,
             _ => &self.direct,
         }
     }
@@ -329,7 +330,7 @@ impl<'a> Registry<'a> {
                 Origin::of(&at, self.local()).map_err(|why| self.address(uri, &text, why))?;
             let authorization = authorization.filter(|_| origin == own);
             let response = ask
-                .send(self.agent(&origin.host), &at, authorization)
+                .send(self.agent(&at), &at, authorization)
                 .map_err(|e| Failure::Passing(e.to_string(), 0))?;
             let leads_on = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             if !leads_on || !matches!(ask.payload, Payload::Nothing) {
@@ -444,7 +445,7 @@ impl<'a> Registry<'a> {
             ));
         }
         let service = bearer.param("service").unwrap_or_default();
-        let agent = self.agent(&origin.host);
+        let agent = self.agent(&uri);
         let sent = match &credential {
             Some(Credential::Identity(token)) => agent
                 .post(&uri)

@@ -21,7 +21,7 @@ use super::{
     Credential, FetchedOci, OciContext, OciPlace, OciRequest, Reference, ResolvedOci, unpack,
 };
 use crate::transfer::Patience;
-use crate::{Context, SourceError, SourceEvent};
+use crate::{Context, Proxies, SourceError, SourceEvent};
 
 /// Short pauses, so that failures are tried again at once.
 const HASTY: Patience = Patience {
@@ -38,6 +38,7 @@ struct Here {
     login: Option<Credential>,
     offline: bool,
     max_bytes: u64,
+    proxies: Proxies,
 }
 
 impl Here {
@@ -48,6 +49,7 @@ impl Here {
             login: None,
             offline: false,
             max_bytes: 1 << 30,
+            proxies: Proxies::default(),
         }
     }
 
@@ -65,7 +67,7 @@ impl Here {
                 now: Timestamp::from_secs(0),
                 offline: self.offline,
                 jobs: 2,
-                proxy: None,
+                proxies: &self.proxies,
                 events: &events,
             },
             credentials: &credentials,

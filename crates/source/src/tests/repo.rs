@@ -330,7 +330,7 @@ impl Place {
             now: Timestamp::from_secs(now),
             offline,
             jobs: 2,
-            proxy: None,
+            proxies: &crate::Proxies::default(),
             events: &events,
         })
     }

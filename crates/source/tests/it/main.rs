@@ -120,7 +120,7 @@ fn ours(dir: &Path, request: &DebianRequest, now: Timestamp) -> ResolvedDebian {
         now,
         offline: false,
         jobs: 2,
-        proxy: None,
+        proxies: &amiforge_source::Proxies::default(),
         events: &events,
     };
     resolve(request, &ctx)

@@ -9,14 +9,14 @@ use std::sync::atomic::AtomicBool;
 use amiforge_exec::{RootSpec, Sandbox};
 use amiforge_plan::LayerPlan;
 use amiforge_source::{BOOT_LIST, BOOT_PACKAGES, fetch_file, keep_file};
-use amiforge_store::{FileBlob, LayerUse, Store};
+use amiforge_store::{FileBlob, LayerUse, RootUse, Store};
 use amiforge_tree::{Content, Inode, Kind, LayerDiff, LayerEntry, Stat};
 use amiforge_types::{BlobTable, Digest, Hasher, LayerId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::layers::{Made, Work, store_context};
-use crate::parent::debian::source_error;
+use crate::parent::source_error;
 use crate::settings::Engine;
 
 /// Most packages, and most bytes of the list of them.
@@ -101,6 +101,7 @@ pub(super) struct Lent<'a> {
     engine: &'a Engine,
     store: &'a Store,
     id: LayerId,
+    uses: Vec<RootUse>,
     _used: LayerUse,
     /// The directory.
     pub(super) lower: PathBuf,
@@ -109,9 +110,8 @@ pub(super) struct Lent<'a> {
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
         // What cannot be removed belongs to no build, and goes when the store is collected.
-        if let Some(root) = self.store.root(self.id) {
-            let _ = self.engine.remove_trees(self.store, &[root]);
-        }
+        self.uses.clear();
+        let _ = self.engine.remove_root(self.store, self.id);
         let _ = self.store.remove_layer(self.id);
     }
 }
@@ -240,11 +240,13 @@ impl Engine {
             engine: self,
             store: work.store,
             id,
+            uses: Vec::new(),
             _used: used,
             lower: PathBuf::new(),
         };
         let title = "the packages for a boot".to_owned();
-        let lowers = self.lowers_of(work.store, sandbox, &[(id, title)])?;
+        let (lowers, uses) = self.lowers_of(work.store, sandbox, &[(id, title)])?;
+        lent.uses = uses;
         lent.lower = lowers.into_iter().next().unwrap_or_default();
         Ok(lent)
     }

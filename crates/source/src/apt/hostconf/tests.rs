@@ -22,7 +22,7 @@ fn ask(
         now: Timestamp::from_secs(0),
         offline: true,
         jobs: 1,
-        proxy: None,
+        proxies: &crate::Proxies::default(),
         events: &|_| {},
     };
     archives(suite, "amd64", settings, &AptConfig::default(), &ctx)

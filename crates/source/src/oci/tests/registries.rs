@@ -1,9 +1,9 @@
 //! Images that skopeo pushed to Debian's registry, and layouts.
 
-use amiforge_testkit::{RegistryServer, RegistrySettings, self_signed};
+use amiforge_testkit::{ProxyServer, RegistryServer, RegistrySettings, self_signed};
 
 use super::*;
-use crate::LockError;
+use crate::{LockError, Proxies};
 
 /// What decides the layer of an image.
 fn archives(image: &ResolvedOci) -> (Vec<Digest>, Timestamp) {
@@ -329,4 +329,51 @@ fn a_layer_damaged_in_the_cache_is_brought_anew_and_one_cut_off_is_resumed() {
     let fetched = here.fetch(&request, &resolved).unwrap();
     assert_eq!(fetched.downloaded, (whole.len() - half) as u64);
     here.unpack(&resolved, &fetched).unwrap();
+}
+
+/// The proxy knows where `registry.test` is, and nobody else.
+#[test]
+fn a_registry_is_asked_through_the_proxy_of_the_environment() {
+    let mut here = Here::new();
+    let layout = make_layout(here.dir.path());
+    let tls = self_signed(here.dir.path());
+    std::fs::create_dir_all(here.path("etc/ssl/certs")).unwrap();
+    std::fs::copy(&tls.0, here.path("etc/ssl/certs/ca-certificates.crt")).unwrap();
+    let server = RegistryServer::start(&RegistrySettings {
+        tls: Some(tls),
+        ..RegistrySettings::default()
+    });
+    server.push(&format!("oci:{}", image_of(&layout, "app")), "app:1", &[]);
+    let proxy = ProxyServer::start(&server.host());
+    let set = |here: &mut Here, except: &str| {
+        let variables = [
+            (
+                "https_proxy",
+                format!("http://user:word@{}", proxy.address()),
+            ),
+            ("no_proxy", except.to_owned()),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value));
+        here.proxies = Proxies::of(&variables.into());
+    };
+    set(&mut here, "other.test");
+    let (_, tree, blobs) = here.image(&registry("registry.test/app:1")).unwrap();
+    same_as_umoci(&layout, "app", &tree, &blobs);
+    let asked = proxy.requests();
+    assert!(
+        asked
+            .iter()
+            .all(|r| r == "CONNECT registry.test:443 Basic dXNlcjp3b3Jk"),
+        "{asked:?}"
+    );
+    assert!(!asked.is_empty());
+
+    // What is excepted, and this machine, are asked without it.
+    set(&mut here, ".test");
+    assert!(here.resolve(&registry("registry.test/app:1")).is_err());
+    let port = server.host().split(':').nth(1).unwrap().to_owned();
+    let local = registry(&format!("localhost:{port}/app:1"));
+    set(&mut here, "");
+    here.resolve(&local).unwrap();
+    assert_eq!(proxy.requests().len(), asked.len());
 }
