@@ -47,7 +47,7 @@ fuzz_target!(|data: &[u8]| {
         now: Timestamp::default(),
         offline: true,
         jobs: 1,
-        proxy: None,
+        proxies: &amiforge_source::Proxies::default(),
         events: &|_| {},
     };
     let spool = tempfile::tempfile().expect("a temporary file");

@@ -4,7 +4,7 @@ use super::ParentImage;
 use crate::decode::Cx;
 use crate::node::{Node, NodeKind};
 
-/// What a machine image of files from elsewhere is completed with ([`docs/parents.md`], "Machines from what was made for
+/// What a machine image of files from elsewhere is completed with (`docs/parents.md`, "Machines from what was made for
 /// containers").
 const OF_BOOT: &[&str] = &[
     "mirror",
