@@ -238,6 +238,14 @@ fn lend(store: &Store, second: &Store, plan: &Plan) -> Result<(), EngineError> {
         if !own && store.has_layer(layer.id) {
             let (from, to) = (store.layer_path(layer.id), second.layer_path(layer.id));
             fs_err::copy(from, to).or_fail(ErrorKind::Failed, context)?;
+            let key = layer.id.to_string();
+            for kind in crate::shared::WITH_LAYERS {
+                let record = store.get_record(kind, &key);
+                if let Some(record) = record.or_fail(ErrorKind::Failed, context)? {
+                    let put = second.put_record(kind, &key, &record);
+                    put.or_fail(ErrorKind::Failed, context)?;
+                }
+            }
         }
     }
     Ok(())

@@ -139,7 +139,7 @@ impl Engine {
             let found = if rebuild() {
                 None
             } else {
-                self.load_layer(work.store, planned.id, &mut made.blobs)?
+                self.usable_layer(work, at, &mut made.blobs)?
             };
             let mut fresh = false;
             let layer = match found {
@@ -156,7 +156,7 @@ impl Engine {
                     let found = if rebuild() {
                         None
                     } else {
-                        self.load_layer(work.store, planned.id, &mut made.blobs)?
+                        self.usable_layer(work, at, &mut made.blobs)?
                     };
                     match found {
                         Some(layer) => {
@@ -295,6 +295,31 @@ impl Engine {
                     .or_fail(ErrorKind::Failed, store_context)
             }
         }
+    }
+
+    /// The layer `at` of the store, if the lock allows it. One for a boot of which it is not known what it was made of is
+    /// made again: its lock would be silent.
+    fn usable_layer(
+        &self,
+        work: &Work<'_>,
+        at: usize,
+        blobs: &mut BlobTable,
+    ) -> Result<Option<StoredLayer>, EngineError> {
+        let planned = &work.plan.layers[at];
+        let Some(layer) = self.load_layer(work.store, planned.id, blobs)? else {
+            return Ok(None);
+        };
+        let is_own = planned.kind == LayerKind::BootPackages && at >= work.parent.continued();
+        if is_own
+            && !layer.diff.entries.is_empty()
+            && layer_boot_packages(work.store, planned.id)?.is_none()
+        {
+            return Ok(None);
+        }
+        if let Some(pins) = work.pins.filter(|_| !work.rebuild) {
+            crate::lock::pinned_layer(work.store, planned, pins)?;
+        }
+        Ok(Some(layer))
     }
 
     /// A layer of the store, its data compared with its digests. A damaged one is taken out, so that it

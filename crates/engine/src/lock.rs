@@ -6,12 +6,12 @@
 mod changelog;
 mod update;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use std::path::{Path, PathBuf};
 
 use amiforge_exec::{Download, Pins};
-use amiforge_plan::{LayerPlan, Plan};
+use amiforge_plan::{LayerKind, LayerPlan, Plan};
 use amiforge_recipe::ParentImage;
 use amiforge_source::{MAX_LOCK_BYTES, ResolvedDebian};
 use amiforge_store::Store;
@@ -23,7 +23,7 @@ use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::files::read_file;
 use crate::layers::{layer_boot_packages, layer_downloads};
 use crate::load::LoadedRecipe;
-use crate::parent::{BootPackage, LockedParent, Parent};
+use crate::parent::{BootLock, BootPackage, LockedParent, Parent, boot_asked};
 use crate::settings::Engine;
 
 pub use self::changelog::LockedChangelog;
@@ -64,7 +64,7 @@ pub(crate) struct Besides {
     pub(crate) downloads: Vec<Download>,
     /// What an imported parent was given for a boot; `None` where no such layer is, or nothing is known of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) boot_packages: Option<Vec<BootPackage>>,
+    pub(crate) boot_packages: Option<BootLock>,
 }
 
 /// What a build must take, by its lock.
@@ -73,7 +73,7 @@ pub(crate) struct LockPins {
     /// What steps bring in.
     pub(crate) downloads: Pins,
     /// The packages for a boot; `None` when the lock has none.
-    pub(crate) boot: Option<Vec<BootPackage>>,
+    pub(crate) boot: Option<BootLock>,
 }
 
 /// Longest address of a download in a lock, in bytes.
@@ -125,16 +125,17 @@ pub(crate) fn lock_json(
 /// What came into a plan's layers, in a fixed order; of layers that are not made yet, nothing.
 pub(crate) fn besides(store: &Store, plan: &Plan) -> Result<Besides, EngineError> {
     let mut downloads = BTreeSet::new();
-    let mut boot: Option<BTreeSet<BootPackage>> = None;
+    let mut boot = None;
     for layer in &plan.layers {
         downloads.extend(layer_downloads(store, layer.id)?);
-        if let Some(packages) = layer_boot_packages(store, layer.id)? {
-            boot.get_or_insert_default().extend(packages);
+        // A plan has one such layer.
+        if layer.kind == LayerKind::BootPackages {
+            boot = layer_boot_packages(store, layer.id)?;
         }
     }
     Ok(Besides {
         downloads: downloads.into_iter().collect(),
-        boot_packages: boot.map(|packages| packages.into_iter().collect()),
+        boot_packages: boot,
     })
 }
 
@@ -175,17 +176,32 @@ pub(crate) fn pinned_layer(
         let holds = format!("{} with sha256 {}", download.source, download.sha256);
         return Err(refused(holds, &has));
     }
-    let shown = |package: &BootPackage| {
-        let BootPackage { name, version, .. } = package;
-        format!("{name} {version} with sha256 {}", package.sha256)
+    let Some(made) = layer_boot_packages(store, layer.id)? else {
+        return Ok(());
     };
-    for package in layer_boot_packages(store, layer.id)?.unwrap_or_default() {
-        let locked = pins.boot.iter().flatten();
-        let mut same = locked.filter(|locked| locked.name == package.name);
-        match same.next() {
-            Some(locked) if locked.sha256 == package.sha256 => {}
-            Some(locked) => return Err(refused(shown(&package), &shown(locked))),
-            None => return Err(refused(shown(&package), "nothing of it")),
+    let shown = |package: &BootPackage| {
+        let [name, version, arch] = [&package.name, &package.version, &package.arch];
+        format!("{name} {version} {arch} with sha256 {}", package.sha256)
+    };
+    let by_name = |packages: &[BootPackage]| -> BTreeMap<_, _> {
+        let packages = packages.iter().cloned();
+        packages
+            .map(|p| ((p.name.clone(), p.arch.clone()), p))
+            .collect()
+    };
+    let has = by_name(&made.packages);
+    let locked = pins.boot.as_ref().map(|lock| by_name(&lock.packages));
+    let locked = locked.unwrap_or_default();
+    let names: BTreeSet<_> = has.keys().chain(locked.keys()).collect();
+    for name in names {
+        match (has.get(name), locked.get(name)) {
+            (Some(made), Some(locked)) if made.sha256 == locked.sha256 => {}
+            (Some(made), Some(locked)) => return Err(refused(shown(made), &shown(locked))),
+            (Some(made), None) => return Err(refused(shown(made), "nothing of it")),
+            (None, locked) => {
+                let locked = locked.map(shown).unwrap_or_default();
+                return Err(refused(format!("no {}", name.0), &locked));
+            }
         }
     }
     Ok(())
@@ -208,9 +224,9 @@ fn besides_of(bytes: &[u8]) -> Result<Besides, String> {
             ));
         }
     }
-    for (at, package) in besides.boot_packages.iter().flatten().enumerate() {
-        let checked = package.check();
-        checked.map_err(|reason| format!("bootPackages[{at}]: {reason}"))?;
+    if let Some(boot) = &besides.boot_packages {
+        let checked = boot.check();
+        checked.map_err(|reason| format!("bootPackages.{reason}"))?;
     }
     Ok(besides)
 }
@@ -248,6 +264,22 @@ impl Engine {
                 format!("{}: {reason}", context()),
             ))
         })?;
+        // The packages of an image that is continued are of its own recipe.
+        let is_continued = matches!(recipe.recipe.parent, ParentImage::Image { .. });
+        if let (Some(boot), false) = (&besides.boot_packages, is_continued) {
+            let drift = differences(
+                &value(Some(&boot.asked)),
+                &value(Some(&boot_asked(recipe)?)),
+            );
+            if !drift.is_empty() {
+                let told = |line: String| {
+                    let line = line.replace("the parent is now", "the recipe has");
+                    format!("packages for a boot, {line}")
+                };
+                let drift: Vec<String> = drift.into_iter().map(told).collect();
+                return Err(unfit(&path, &drift));
+            }
+        }
         Ok(Locked {
             parent,
             pins: LockPins {
@@ -345,7 +377,7 @@ fn other_parent(was: &str, asked: &ParentImage) -> String {
     format!("the lock is of {was}, the recipe says {asked}")
 }
 
-fn value(locked: Option<&LockedParent>) -> Value {
+fn value<T: Serialize>(locked: Option<&T>) -> Value {
     serde_json::to_value(locked).unwrap_or_default()
 }
 

@@ -33,7 +33,7 @@ use crate::layers::Work;
 use crate::load::LoadedRecipe;
 use crate::settings::Engine;
 
-pub(crate) use self::boot::BootPackage;
+pub(crate) use self::boot::{BootLock, BootPackage, asked as boot_asked};
 pub(crate) use self::debian::{
     configure_script, debian_request, describe_host, shims, source_error,
 };

@@ -64,17 +64,21 @@ impl Engine {
         let recipe = self.load(&query.recipe)?;
         let store = self.open_store()?;
         let offline = query.recipe.offline;
-        let parent = if query.locked {
+        let (parent, pins) = if query.locked {
             let out = match &query.out {
                 Some(out) => out.clone(),
                 None => default_target(Path::new("out"), &recipe),
             };
-            self.locked(&recipe, &store, (None, &out), offline)?.parent
+            let locked = self.locked(&recipe, &store, (None, &out), offline)?;
+            (locked.parent, Some(locked.pins))
         } else {
-            self.resolve_parent(&recipe, &store, offline, None)?
+            (self.resolve_parent(&recipe, &store, offline, None)?, None)
         };
         let recipe = self.over_parent(recipe, &parent)?;
         let plan = self.compile(&recipe, &parent)?;
+        if let Some(pins) = &pins {
+            crate::lock::pinned_layers(&store, &plan, pins)?;
+        }
         let last = self.last_plan(&store, &plan.recipe.name);
         let layers = plan
             .layers

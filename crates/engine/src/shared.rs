@@ -38,7 +38,7 @@ use crate::sources::Sources;
 const MAX_LAYER: u64 = 64 << 30;
 
 /// Records by layer id that go with a layer.
-const WITH_LAYERS: [&str; 2] = [BUILD_RESULTS, RAN];
+pub(crate) const WITH_LAYERS: [&str; 2] = [BUILD_RESULTS, RAN];
 
 /// Which caches a build uses, and how.
 #[derive(Clone, Debug, Default)]
@@ -244,6 +244,12 @@ impl Engine {
                 .layer
                 .ok_or("the entry of a layer that tells of none")?;
             let writer = self.take_layer(side, store, planned.id, &layer)?;
+            // What an earlier file of this layer was made of says nothing of this one.
+            for kind in WITH_LAYERS {
+                store
+                    .remove_record(kind, &planned.id.to_string())
+                    .map_err(|e| chain(&e))?;
+            }
             for (kind, record) in entry.records {
                 if WITH_LAYERS.contains(&kind.as_str()) {
                     store

@@ -54,7 +54,10 @@ const KEYS: &str = "/tmp/amiforge-later/keys.asc";
 pub fn boot_scripts(wanted: &BootPackages, arch: Arch, source_date_epoch: i64) -> BootScripts {
     let head = format!(
         "#!/bin/bash\nexport SOURCE_DATE_EPOCH={source_date_epoch}\n{}",
-        include_str!("configure/prologue.sh")
+        concat!(
+            include_str!("configure/prologue.sh"),
+            include_str!("boot/fail.sh")
+        )
     );
     let defaults = || -> Vec<String> {
         defaults::packages(arch)

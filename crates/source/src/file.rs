@@ -16,7 +16,21 @@ const MOST_BYTES: u64 = 64 << 30;
 /// gives its path. What is there is hashed and not fetched again; what was left half-way is resumed. A file gets its
 /// name only after its digest is the one asked for.
 pub fn fetch_file(uri: &str, sha256: Digest, ctx: &Context<'_>) -> Result<PathBuf, SourceError> {
-    fetch_with(uri, sha256, ctx, Patience::NORMAL)
+    fetch_with(
+        uri,
+        sha256,
+        ctx,
+        (Length::AtMost(MOST_BYTES), Patience::NORMAL),
+    )
+}
+
+/// The same of a file whose size in bytes is known: a server that sends more is not listened to.
+pub fn fetch_sized_file(
+    uri: &str,
+    (sha256, size): (Digest, u64),
+    ctx: &Context<'_>,
+) -> Result<PathBuf, SourceError> {
+    fetch_with(uri, sha256, ctx, (Length::Exactly(size), Patience::NORMAL))
 }
 
 /// Puts what `content` gives into `<cache>/files/<sha256>`, where [`fetch_file`] finds it; its digest and its bytes.
@@ -49,7 +63,7 @@ pub(crate) fn fetch_with(
     uri: &str,
     sha256: Digest,
     ctx: &Context<'_>,
-    patience: Patience,
+    (length, patience): (Length, Patience),
 ) -> Result<PathBuf, SourceError> {
     let dir = ctx.cache.join("files");
     fs_err::create_dir_all(&dir).map_err(|e| SourceError::io(&dir, e))?;
@@ -75,7 +89,6 @@ pub(crate) fn fetch_with(
             });
         }
     };
-    let length = Length::AtMost(MOST_BYTES);
     match client.file(uri, &path, length, sha256, &progress) {
         Ok(Some(_)) => Ok(path),
         Ok(None) => Err(SourceError::NoFile {

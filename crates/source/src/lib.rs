@@ -52,7 +52,7 @@ pub use deb::{DebError, unpack};
 pub use error::SourceError;
 pub use event::SourceEvent;
 pub use fetch::fetch;
-pub use file::{fetch_file, keep_file};
+pub use file::{fetch_file, fetch_sized_file, keep_file};
 pub use kernel::{KERNEL_SUITE, Kernel, fetch_kernel, read_kernel};
 pub use lock::{Asked, LockError, MAX_LOCK_BYTES};
 pub use model::{

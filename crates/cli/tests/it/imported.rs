@@ -109,7 +109,7 @@ fn image_containers_and_foreign_disks_become_machines() {
     let all = |list: &Value| -> BTreeSet<String> {
         list.as_array().unwrap().iter().map(version).collect()
     };
-    let (given, there) = (all(&lock["bootPackages"]), all(&installed));
+    let (given, there) = (all(&lock["bootPackages"]["packages"]), all(&installed));
     assert!(given.len() > 50, "{given:?}");
     assert!(given.is_subset(&there), "{given:?} of {there:?}");
     assert!(given.iter().any(|p| p.starts_with("linux-image-")));
@@ -124,7 +124,10 @@ fn image_containers_and_foreign_disks_become_machines() {
     let mut command = env.amiforge();
     finish(command.args(["lock", "update"]).arg(&recipe)).expect_code(0);
     let now = json(recipe.join("lock.json"));
-    assert_eq!(names(&now["bootPackages"]), names(&lock["bootPackages"]));
+    assert_eq!(
+        names(&now["bootPackages"]["packages"]),
+        names(&lock["bootPackages"]["packages"])
+    );
 
     // From the lock alone, on a machine that has nothing but the downloads, without a network: the same bytes.
     fs_err::copy(out.join("lock.json"), recipe.join("lock.json")).unwrap();
@@ -139,13 +142,32 @@ fn image_containers_and_foreign_disks_become_machines() {
 
     // Another package in the lock is not what the layer was made of.
     let mut other = lock.clone();
-    other["bootPackages"][0]["sha256"] = "0".repeat(64).into();
+    other["bootPackages"]["packages"][0]["sha256"] = "0".repeat(64).into();
     env.write("machine/lock.json", other.to_string());
     let mut command = build(&env, &recipe, &env.path("other"));
     let end = finish(command.arg("--locked")).expect_code(2);
-    let named = version(&lock["bootPackages"][0]);
+    let named = version(&lock["bootPackages"]["packages"][0]);
     assert!(end.stderr.contains(&named), "{end}");
     assert!(end.stderr.contains("packages for a boot"), "{end}");
+
+    // Nor is a lock of other wishes: nothing is left out without a word.
+    env.write("machine/lock.json", lock.to_string());
+    let text = fs_err::read_to_string(recipe.join("recipe.yaml")).unwrap();
+    let more = text.replace(
+        "{formats: [raw]}",
+        "{formats: [raw], apt: {include: [htop]}}",
+    );
+    env.write("machine/recipe.yaml", more);
+    for verb in ["build", "plan"] {
+        let mut command = env.amiforge();
+        command
+            .arg(verb)
+            .arg(&recipe)
+            .args(["--locked", "--offline"]);
+        let end = finish(&mut command).expect_code(2);
+        let told = "include: the lock has [], the recipe has [\"htop\"]";
+        assert!(end.stderr.contains(told), "{end}");
+    }
 
     // Its disk, as another program writes it, is a parent with everything in it.
     run(tool("qemu-img")

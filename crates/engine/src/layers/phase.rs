@@ -8,13 +8,14 @@ use amiforge_exec::{
     RunSpec, Sandbox, ToeLog, Way,
 };
 use amiforge_store::Store;
+use amiforge_tree::layer::LayerInfo;
 use amiforge_types::{Digest, LayerId, Timestamp};
 
 use super::sandbox::sandbox_error;
 use super::{Work, shell_environment, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::load::LoadedComponent;
-use crate::parent::BootPackage;
+use crate::parent::BootLock;
 use crate::settings::Engine;
 use crate::sources::Sources;
 use crate::steps::{Telling, failure_text};
@@ -259,28 +260,37 @@ pub(crate) fn layer_downloads(
     Ok(downloads.and_then(Result::ok).unwrap_or_default())
 }
 
-/// The packages that a layer for a boot was made of; `None` when nothing is known of it.
+/// The packages that a layer for a boot was made of; `None` when nothing is known of this very file.
 pub(crate) fn layer_boot_packages(
     store: &Store,
     layer: LayerId,
-) -> Result<Option<Vec<BootPackage>>, EngineError> {
+) -> Result<Option<BootLock>, EngineError> {
     let record = store
         .get_record(BUILD_RESULTS, &layer.to_string())
         .or_fail(ErrorKind::Failed, store_context)?
         .filter(|record| record["version"] == BUILD_RESULTS_VERSION);
-    let packages = record.map(|record| serde_json::from_value(record["bootPackages"].clone()));
-    Ok(packages.and_then(Result::ok))
+    let Some(mut record) = record.filter(|record| !record["bootPackages"].is_null()) else {
+        return Ok(None);
+    };
+    // A damaged layer is found, told and made again where it is read.
+    let info = store.layer_info(layer).ok().flatten();
+    let of = serde_json::from_value::<Digest>(record["layer"].take()).ok();
+    if info.is_none() || of != info.map(|info| info.digest) {
+        return Ok(None);
+    }
+    Ok(serde_json::from_value(record["bootPackages"].take()).ok())
 }
 
-/// Keeps what a layer for a boot is made of.
+/// Keeps what a layer for a boot was made of.
 pub(crate) fn keep_boot_packages(
     store: &Store,
-    layer: LayerId,
-    packages: &[BootPackage],
+    (layer, info): (LayerId, &LayerInfo),
+    packages: &BootLock,
 ) -> Result<(), EngineError> {
     let record = serde_json::json!({
         "version": BUILD_RESULTS_VERSION,
         "phases": [],
+        "layer": info.digest,
         "bootPackages": packages,
     });
     store

@@ -484,7 +484,7 @@ fn rows(debian: Option<&ResolvedDebian>, besides: &Besides) -> Rows {
             (p.version.clone(), p.sha256),
         )
     });
-    let boot = besides.boot_packages.iter().flatten();
+    let boot = besides.boot_packages.iter().flat_map(|lock| &lock.packages);
     let boot = boot.map(|p| {
         (
             (p.name.clone(), p.arch.clone()),

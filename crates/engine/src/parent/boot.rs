@@ -13,7 +13,7 @@ use amiforge_tree::layer::LayerInfo;
 use amiforge_tree::{Kind, LayerDiff, Tree};
 use amiforge_types::{Arch, BlobTable, Digest};
 
-pub(crate) use self::packages::BootPackage;
+pub(crate) use self::packages::{BootAsked, BootLock, BootPackage};
 use super::Boot;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::layers::{FailedAt, Made, Work, keep_boot_packages, layer_boot_packages, store_context};
@@ -43,7 +43,16 @@ pub(crate) fn inputs(recipe: &LoadedRecipe) -> Result<Boot, EngineError> {
     ])))
 }
 
+/// What a recipe asks for.
+pub(crate) fn asked(recipe: &LoadedRecipe) -> Result<BootAsked, EngineError> {
+    Ok(BootAsked::of(&wanted(recipe)?))
+}
+
 fn scripts(recipe: &LoadedRecipe, clock: i64) -> Result<BootScripts, EngineError> {
+    Ok(boot_scripts(&wanted(recipe)?, Arch::X86_64, clock))
+}
+
+fn wanted(recipe: &LoadedRecipe) -> Result<BootPackages, EngineError> {
     let apt = &recipe.recipe.amiforge.apt;
     let archive = match &apt.mirror {
         None => None,
@@ -80,12 +89,11 @@ fn scripts(recipe: &LoadedRecipe, clock: i64) -> Result<BootScripts, EngineError
             })
         }
     };
-    let wanted = BootPackages {
+    Ok(BootPackages {
         packages: apt.packages.clone(),
         include: apt.include.clone(),
         archive,
-    };
-    Ok(boot_scripts(&wanted, Arch::X86_64, clock))
+    })
 }
 
 impl Engine {
@@ -105,8 +113,15 @@ impl Engine {
         self.stage("boot", format!("{parent} has no {what}"));
         let BootScripts { download, install } = scripts(work.recipe, made.clock.secs)?;
         let sandbox = self.sandbox(work.store, sandbox)?;
+        let asked = asked(work.recipe)?;
         let packages = match work.pins.map(|pins| &pins.boot) {
-            Some(Some(packages)) => packages.clone(),
+            Some(Some(lock)) if lock.asked != asked => {
+                let message = "--locked: the packages for a boot in the lock are of other settings of amiforge.apt";
+                return Err(EngineError::new(ErrorKind::Invalid, message).with_hint(
+                    "`amiforge lock update` takes what there is now for the recipe as it is",
+                ));
+            }
+            Some(Some(lock)) => lock.packages.clone(),
             Some(None) => {
                 let message = format!(
                     "--locked: the lock has no packages for a boot, and {parent} ({release}) has no {what}"
@@ -125,8 +140,7 @@ impl Engine {
             None => self.download_boot_packages(work, planned, made, sandbox, download)?,
         };
         let lent = self.lend_boot_packages(work, planned, made, sandbox, &packages)?;
-        keep_boot_packages(work.store, planned.id, &packages)?;
-        self.in_overlay_with(
+        let info = self.in_overlay_with(
             work,
             sandbox,
             FailedAt::Layer(planned),
@@ -137,7 +151,11 @@ impl Engine {
                 let script = (install, what);
                 self.run_script(sandbox, &root.cut_off(), cancel, planned, made, script)
             },
-        )
+        )?;
+        // After the layer, and of this file alone: a record that is not of it counts as none, and the layer is made again.
+        let lock = BootLock { asked, packages };
+        keep_boot_packages(work.store, (planned.id, &info), &lock)?;
+        Ok(info)
     }
 }
 
@@ -150,7 +168,7 @@ impl Engine {
         recipe: &LoadedRecipe,
         parent: &Parent,
         plan: &Plan,
-    ) -> Result<Option<Vec<BootPackage>>, EngineError> {
+    ) -> Result<Option<BootLock>, EngineError> {
         let mut layers = plan.layers.iter();
         let Some(at) = layers.position(|layer| layer.kind == LayerKind::BootPackages) else {
             return Ok(None);
@@ -183,7 +201,10 @@ impl Engine {
         let sandbox = self.chosen_sandbox(store)?;
         let packages =
             self.download_boot_packages(&work, &plan.layers[at], &made, &sandbox, script)?;
-        Ok(Some(packages))
+        Ok(Some(BootLock {
+            asked: asked(recipe)?,
+            packages,
+        }))
     }
 }
 

@@ -35,8 +35,8 @@ while read -r uri name _; do
     uri=${uri#\'} uri=${uri%\'}
     case $uri in
         file:*)
-            from=${uri#file:}
-            cp "/${from##//}" "$place/$name"
+            from=${uri#file:} from=/${from##//}
+            cp "$(printf %b "${from//%/\\x}")" "$place/$name"
             ;;
     esac
 done <"$place/list"

@@ -1,17 +1,19 @@
 //! Which packages the layer for a boot is made of: chosen and fetched by the parent's apt once, and by their digests from
 //! then on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use amiforge_exec::{RootSpec, Sandbox};
 use amiforge_plan::LayerPlan;
-use amiforge_source::{BOOT_LIST, BOOT_PACKAGES, fetch_file, keep_file};
+use amiforge_source::{
+    BOOT_LIST, BOOT_PACKAGES, BootArchive, BootPackages, Context, fetch_sized_file, keep_file,
+};
 use amiforge_store::{FileBlob, LayerUse, RootUse, Store};
 use amiforge_tree::{Content, Inode, Kind, LayerDiff, LayerEntry, Stat};
-use amiforge_types::{BlobTable, Digest, Hasher, LayerId};
+use amiforge_types::{BlobTable, ByteSize, Digest, Hasher, LayerId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Contextual, EngineError, ErrorKind};
@@ -22,6 +24,69 @@ use crate::settings::Engine;
 /// Most packages, and most bytes of the list of them.
 const MAX_PACKAGES: usize = 10_000;
 const MAX_LIST: u64 = 16 << 20;
+
+/// Bytes that a package may have, and all of them together.
+const MAX_PACKAGE: u64 = 4 << 30;
+const MAX_ALL: u64 = 16 << 30;
+
+/// What a lock says of the packages for a boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct BootLock {
+    /// What the recipe asked for.
+    pub(crate) asked: BootAsked,
+    /// What that came to, sorted.
+    pub(crate) packages: Vec<BootPackage>,
+}
+
+/// What a recipe asks for; a lock of something else does not fit it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct BootAsked {
+    /// Packages in place of the default ones; `None` leaves it at these.
+    packages: Option<Vec<String>>,
+    include: Vec<String>,
+    mirror: Option<String>,
+    suites: Vec<String>,
+    components: Vec<String>,
+    /// SHA-256 of the armoured keyring.
+    keyring: Option<Digest>,
+}
+
+impl BootAsked {
+    pub(super) fn of(wanted: &BootPackages) -> Self {
+        let archive = wanted.archive.as_ref();
+        let list = |of: fn(&BootArchive) -> &Vec<String>| archive.map(of).cloned();
+        Self {
+            packages: wanted.packages.clone(),
+            include: wanted.include.clone(),
+            mirror: archive.map(|archive| archive.mirror.clone()),
+            suites: list(|archive| &archive.suites).unwrap_or_default(),
+            components: list(|archive| &archive.components).unwrap_or_default(),
+            keyring: archive
+                .and_then(|archive| archive.keys.as_ref())
+                .map(|keys| Digest::of(keys.as_bytes())),
+        }
+    }
+}
+
+impl BootLock {
+    /// Whether every package is one, and each is there once.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let mut seen = BTreeSet::new();
+        for (at, package) in self.packages.iter().enumerate() {
+            let checked = package.check();
+            checked.map_err(|reason| format!("packages[{at}]: {reason}"))?;
+            if !seen.insert((&package.name, &package.arch)) {
+                return Err(format!(
+                    "packages[{at}]: {} {} is there twice",
+                    package.name, package.arch
+                ));
+            }
+        }
+        Ok(())
+    }
+}
 
 /// A package that a layer for a boot was made of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,8 +123,12 @@ impl BootPackage {
         if !is_package(&self.name, &self.version, &self.arch) {
             return Err("not the name, version and architecture of a package".to_owned());
         }
-        if self.uri.is_empty() || self.uri.len() > 4096 || self.uri.contains(char::is_control) {
+        let printed = self.uri.bytes().all(|b| b.is_ascii_graphic());
+        if self.uri.is_empty() || self.uri.len() > 4096 || !printed {
             return Err("uri: not an address".to_owned());
+        }
+        if self.size > MAX_PACKAGE {
+            return Err(format!("size: more than {}", ByteSize(MAX_PACKAGE)));
         }
         Ok(())
     }
@@ -158,6 +227,10 @@ impl Engine {
         if addresses.len() > MAX_PACKAGES {
             return Err(bad(format!("there are more than {MAX_PACKAGES}")));
         }
+        let bytes = files.values().map(|content| content.size);
+        if bytes.fold(0, u64::saturating_add) > MAX_ALL {
+            return Err(bad(format!("they have more than {}", ByteSize(MAX_ALL))));
+        }
         let cache = self.settings.home.downloads();
         let mut packages = Vec::new();
         for (name, uri) in addresses {
@@ -206,26 +279,22 @@ impl Engine {
             gid: 0,
             mtime: made.clock,
         };
-        let mut put = |path: String, inode| {
-            diff.entries
-                .insert(path.into_bytes(), LayerEntry::Put(inode));
-        };
-        put(BOOT_PACKAGES.to_owned(), Inode::new(stat(0o755), Kind::Dir));
+        // Nothing of the parent's own shows through.
+        let dir = LayerEntry::PutOpaque(Inode::new(stat(0o755), Kind::Dir));
+        diff.entries.insert(BOOT_PACKAGES.into(), dir);
         let mut hash = Hasher::new();
         hash.field(b"amiforge-boot-packages-v1");
         // Of each build that makes the layer its own: nobody else's is taken away.
         hash.field(planned.id.to_string().as_bytes());
         hash.field(std::process::id().to_string().as_bytes());
         for package in packages {
-            let path = fetch_file(&package.uri, package.sha256, &context).map_err(|error| {
-                let what = format!("cannot get {} {}", package.name, package.version);
-                source_error(error, what)
-            })?;
+            let path = self.boot_package(package, &context)?;
             let blob = FileBlob::open(&path).or_fail(ErrorKind::Failed, store_context)?;
             let id = blobs.add(Arc::new(blob));
             let content = Content::blob(id, 0, package.size);
             let inode = Inode::new(stat(0o644), Kind::File(content));
-            put(format!("{BOOT_PACKAGES}/{}", package.file()), inode);
+            let path = format!("{BOOT_PACKAGES}/{}", package.file());
+            diff.entries.insert(path.into(), LayerEntry::Put(inode));
             hash.field(package.sha256.hex().as_bytes());
         }
         let id = LayerId(hash.finish());
@@ -249,6 +318,40 @@ impl Engine {
         lent.uses = uses;
         lent.lower = lowers.into_iter().next().unwrap_or_default();
         Ok(lent)
+    }
+
+    /// A package in the cache, where it is brought if need be.
+    fn boot_package(
+        &self,
+        package: &BootPackage,
+        context: &Context<'_>,
+    ) -> Result<PathBuf, EngineError> {
+        let what = || format!("cannot get {} {}", package.name, package.version);
+        let cached = context.cache.join("files").join(package.sha256.hex());
+        let of_server = ["http://", "https://"]
+            .iter()
+            .any(|scheme| package.uri.starts_with(scheme));
+        if !of_server && !cached.exists() {
+            let reason = format!(
+                "{}: it is not in the cache, and {} is no address of a server",
+                what(),
+                package.uri
+            );
+            return Err(EngineError::new(ErrorKind::Failed, reason));
+        }
+        let path = fetch_sized_file(&package.uri, (package.sha256, package.size), context)
+            .map_err(|error| source_error(error, what()))?;
+        let size = fs_err::metadata(&path).or_fail(ErrorKind::Failed, store_context)?;
+        if size.len() != package.size {
+            let reason = format!(
+                "{}: it has {} bytes, the lock says {}",
+                what(),
+                size.len(),
+                package.size
+            );
+            return Err(EngineError::new(ErrorKind::Invalid, reason));
+        }
+        Ok(path)
     }
 }
 

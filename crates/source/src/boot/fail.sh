@@ -1,0 +1,5 @@
+
+fail() {
+    echo "amiforge: $*" >&2
+    exit 1
+}
