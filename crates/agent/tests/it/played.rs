@@ -228,7 +228,9 @@ fn a_program_that_cannot_be_played_for_ends_the_job() {
 
 #[test]
 fn one_that_hangs_ends_with_its_step() {
-    let bench = bench("my $kept = handle('/srv/keep'); print content(openat(-100, \"/proc/self/fd/$kept\", 0)); fork; sleep 99;");
+    let bench = bench(
+        "my $kept = handle('/srv/keep'); print content(openat(-100, \"/proc/self/fd/$kept\", 0)); fork; sleep 99;",
+    );
     let spec = ScriptSpec {
         timeout_seconds: Some(1),
         ..script("export LC_ALL=C; systemd-tmpfiles")
