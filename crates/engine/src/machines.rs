@@ -44,6 +44,7 @@ const MIN_UPPER: u64 = 64 << 20;
 const MACHINE: &str = "machine";
 const VMLINUZ: &str = "vmlinuz";
 const MODULES: &str = "modules";
+const LOCK: &str = ".lock";
 
 /// The root directory of a disk for what jobs change.
 const ROOT: Stat = Stat {
@@ -202,31 +203,52 @@ impl Builder {
             let name = format!("modules/{n:02}-{module}.ko");
             entries.push((name, InitrdEntry::File(content)));
         }
-        let folder = cache.join(MACHINE).join(&name);
-        let made = amiforge_vm::write_initrd(&mut modules, &entries).and_then(|()| {
-            let parent = cache.join(MACHINE);
-            fs_err::create_dir_all(&parent)?;
-            let new = tempfile::Builder::new()
-                .prefix(".new-")
-                .tempdir_in(&parent)?;
-            for (name, bytes) in [(VMLINUZ, &kernel.image), (MODULES, &modules)] {
-                let mut file = fs_err::File::create(new.path().join(name))?;
-                file.write_all(bytes)?;
-                // A folder with both files is taken for whole.
-                file.sync_all()?;
-            }
-            if folder.is_dir() && there(&name).is_none() {
-                fs_err::remove_dir_all(&folder)?;
-            }
-            // Whoever was quicker has the same.
-            match fs_err::rename(new.path(), &folder) {
-                Err(error) if there(&name).is_none() => Err(error),
-                _ => Ok(()),
-            }
-        });
-        made.map_err(|error| failed(&error))?;
-        Ok(folder)
+        let parent = cache.join(MACHINE);
+        let made = amiforge_vm::write_initrd(&mut modules, &entries)
+            .and_then(|()| keep_kernel(&parent, &name, &kernel.image, &modules));
+        made.map_err(|error| failed(&error))
     }
+}
+
+/// Makes the folder `name` with both files, unless it is there and whole. One process does so at a time: else one could remove,
+/// as unfinished, what the other has just finished and uses.
+fn keep_kernel(
+    parent: &Path,
+    name: &str,
+    vmlinuz: &[u8],
+    modules: &[u8],
+) -> std::io::Result<PathBuf> {
+    const NEW: &str = ".new-";
+    fs_err::create_dir_all(parent)?;
+    let lock = std::fs::File::create(parent.join(LOCK))?;
+    lock.lock()?;
+    let folder = parent.join(name);
+    if is_whole(&folder) {
+        return Ok(folder);
+    }
+    for entry in fs_err::read_dir(parent)? {
+        let entry = entry?;
+        // Whoever made it was killed: it would hold the lock.
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(NEW.as_bytes())
+        {
+            fs_err::remove_dir_all(entry.path())?;
+        }
+    }
+    let new = tempfile::Builder::new().prefix(NEW).tempdir_in(parent)?;
+    for (name, bytes) in [(VMLINUZ, vmlinuz), (MODULES, modules)] {
+        let mut file = fs_err::File::create(new.path().join(name))?;
+        file.write_all(bytes)?;
+        // A folder with both files is taken for whole.
+        file.sync_all()?;
+    }
+    if folder.is_dir() {
+        fs_err::remove_dir_all(&folder)?;
+    }
+    fs_err::rename(new.keep(), &folder)?;
+    Ok(folder)
 }
 
 /// What a user can do where there is no kernel.
@@ -411,4 +433,43 @@ fn write_disk(path: &Path, tree: &Tree, blobs: &BlobTable, size: Size) -> Result
     };
     amiforge_disk::emit(&plan.extents, blobs, &output, options).map_err(|error| failed(&error))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_kept_whole_also_when_several_processes_make_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let parent = dir.path().join("machine");
+        // What somebody who was killed left.
+        fs_err::create_dir_all(parent.join(".new-x")).unwrap();
+        fs_err::create_dir_all(parent.join("k")).unwrap();
+        fs_err::write(parent.join("k").join(VMLINUZ), "half").unwrap();
+        let whole = std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let folder = keep_kernel(&parent, "k", b"kernel", b"modules").unwrap();
+                        // From its end on it is there for good.
+                        (0..200).all(|_| is_whole(&folder))
+                    })
+                })
+                .collect();
+            makers.into_iter().all(|maker| maker.join().unwrap())
+        });
+        assert!(whole);
+        let read = |name: &str| fs_err::read(parent.join("k").join(name)).unwrap();
+        assert_eq!(
+            (read(VMLINUZ), read(MODULES)),
+            (b"kernel".to_vec(), b"modules".to_vec())
+        );
+        let mut names: Vec<_> = fs_err::read_dir(&parent)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, [LOCK, "k"]);
+    }
 }

@@ -114,6 +114,8 @@ pub(crate) struct ToMachine {
 pub(crate) enum FromMachine {
     /// It waits for jobs.
     Ready,
+    /// It is still at a job.
+    Busy,
     /// What the child that has the job says.
     Child(FromChild),
     /// So many bytes of a layer come on the other line.

@@ -1,5 +1,7 @@
 //! A small machine with a kernel and an initrd of its own: no firmware menu, no boot loader, no disk to boot from.
 
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use amiforge_sys::{LockKind, try_lock};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -16,6 +19,10 @@ use crate::error::VmError;
 use crate::process::Qemu;
 use crate::sockets::{accept, listen};
 use crate::tools::QemuTools;
+
+/// How the folders of machines begin, and the file in each that is locked as long as somebody uses it.
+const PREFIX: &str = "amiforge-micro-";
+const LOCK: &str = "lock";
 
 /// How long QEMU may take to connect to its lines.
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
@@ -67,6 +74,8 @@ pub struct MicroVm {
     qemu: Mutex<Qemu>,
     ports: Vec<UnixStream>,
     dir: TempDir,
+    /// Of the folder.
+    _lock: File,
 }
 
 impl MicroSpec {
@@ -151,6 +160,42 @@ impl MicroSpec {
     }
 }
 
+/// A new folder for a machine, and its lock.
+fn folder(parent: &Path) -> std::io::Result<(TempDir, File)> {
+    let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
+    // Nobody sees it by its name before it is locked.
+    let new = dir.path().join("new");
+    let lock = File::options().write(true).create_new(true).open(&new)?;
+    if !try_lock(&lock, LockKind::Exclusive)? {
+        return Err(std::io::ErrorKind::ResourceBusy.into());
+    }
+    std::fs::rename(&new, dir.path().join(LOCK))?;
+    Ok((dir, lock))
+}
+
+/// Removes the folders of machines whose owner was killed. What cannot be looked at or removed stays.
+fn remove_abandoned(parent: &Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else {
+        return;
+    };
+    let us = rustix::process::geteuid().as_raw();
+    for entry in entries.flatten() {
+        let ours = entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(PREFIX.as_bytes())
+            && entry.metadata().is_ok_and(|m| m.is_dir() && m.uid() == us);
+        if !ours {
+            continue;
+        }
+        let lock = File::options().write(true).open(entry.path().join(LOCK));
+        // Who made it and has not locked it yet has no file of that name.
+        if lock.is_ok_and(|lock| matches!(try_lock(&lock, LockKind::Exclusive), Ok(true))) {
+            let _rest = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 fn socket(port: usize) -> String {
     format!("port{port}.sock")
 }
@@ -165,10 +210,9 @@ impl MicroVm {
         spec: &MicroSpec,
         cancel: &AtomicBool,
     ) -> Result<Self, VmError> {
-        let dir = tempfile::Builder::new()
-            .prefix("amiforge-micro-")
-            .tempdir()
-            .map_err(VmError::io("create a folder in", std::env::temp_dir()))?;
+        let parent = std::env::temp_dir();
+        remove_abandoned(&parent);
+        let (dir, lock) = folder(&parent).map_err(VmError::io("create a folder in", &parent))?;
         if spec.disks.len() > MAX_DISKS {
             let stderr = format!("{} disks are more than {MAX_DISKS}", spec.disks.len());
             return Err(VmError::Qemu { stderr });
@@ -192,6 +236,7 @@ impl MicroVm {
             qemu: Mutex::new(qemu),
             ports,
             dir,
+            _lock: lock,
         })
     }
 
@@ -229,5 +274,31 @@ impl Drop for MicroVm {
     fn drop(&mut self) {
         let qemu = self.qemu.get_mut();
         qemu.unwrap_or_else(PoisonError::into_inner).kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_machines_that_were_killed_go_and_others_stay() {
+        let parent = tempfile::tempdir().unwrap();
+        let (used, _lock) = folder(parent.path()).unwrap();
+        let (left, lock) = folder(parent.path()).unwrap();
+        std::fs::write(left.path().join("initrd"), "x").unwrap();
+        let left = left.keep();
+        // As the kernel does at the end of a process.
+        drop(lock);
+        let begun = parent.path().join(format!("{PREFIX}begun"));
+        let other = parent.path().join("other");
+        for dir in [&begun, &other] {
+            std::fs::create_dir(dir).unwrap();
+        }
+        std::fs::write(other.join(LOCK), "").unwrap();
+        remove_abandoned(parent.path());
+        assert!(!left.exists());
+        assert!(used.path().exists() && begun.exists() && other.exists());
+        drop(used);
     }
 }

@@ -42,6 +42,10 @@ pub const SHELL_PORTS: [&str; 3] = [
 /// How long a machine may take until it waits for jobs: under translation, on a busy host.
 const START: Duration = Duration::from_secs(600);
 
+/// How long a machine that is at a job may say nothing, or take nothing: it says every ten seconds that it is alive. A host that is
+/// busy with other things lets it wait for long.
+const SILENCE: Duration = Duration::from_secs(300);
+
 /// Bytes of a layer that a machine may send.
 const MAX_LAYER: u64 = 1 << 42;
 
@@ -96,6 +100,8 @@ pub trait Machine: std::fmt::Debug + Send {
 #[derive(Clone, Debug)]
 pub(super) struct Fleet {
     machines: Arc<dyn Machines>,
+    /// See [`SILENCE`].
+    silence: Duration,
     /// Those that were used last, the last of them at the end. Their jobs are done, and all they wrote is on their disks.
     idle: Arc<Mutex<Vec<Session>>>,
 }
@@ -109,12 +115,15 @@ struct Session {
     reserve: Option<u64>,
     /// Raised when nobody takes the output of a shell any more.
     unheard: Option<Arc<AtomicBool>>,
+    /// See [`SILENCE`].
+    silence: Duration,
 }
 
 impl Fleet {
     pub(super) fn new(machines: Arc<dyn Machines>) -> Self {
         Self {
             machines,
+            silence: SILENCE,
             idle: Arc::default(),
         }
     }
@@ -227,6 +236,7 @@ impl Fleet {
         let machine = self.machines.start(&disks, cancel)?;
         let lines = machine.link().try_clone().and_then(|stream| {
             stream.set_read_timeout(Some(CANCEL_POLL))?;
+            stream.set_write_timeout(Some(CANCEL_POLL))?;
             Ok(BufReader::new(stream))
         });
         let lines = lines.map_err(|error| lost(&error))?;
@@ -238,8 +248,9 @@ impl Fleet {
             lines,
             reserve,
             unheard: None,
+            silence: self.silence,
         };
-        let first = session.receive(cancel, Some(Instant::now() + START));
+        let first = session.receive(cancel, START);
         let first = first.map_err(|error| match error {
             SandboxError::Died { stderr, .. } => SandboxError::NoMachine {
                 what: format!("a machine does not come up: {stderr}"),
@@ -323,10 +334,10 @@ impl Session {
         let message = ToMachine { now: now(), job };
         let mut line = serde_json::to_vec(&message).map_err(|e| lost(&e.into()))?;
         line.push(b'\n');
-        self.machine.link().write_all(&line).map_err(|e| lost(&e))?;
+        self.send(&line, cancel)?;
         let mut wanted = layer;
         loop {
-            match self.receive(cancel, None)? {
+            match self.receive(cancel, self.silence)? {
                 FromMachine::Child(FromChild::Event(event)) => on_event(event),
                 FromMachine::Child(FromChild::Done(result)) if wanted.is_none() => {
                     return Ok(result);
@@ -340,7 +351,7 @@ impl Session {
                 }
                 FromMachine::Layer(bytes) => self.take_layer(bytes, wanted.take(), cancel)?,
                 FromMachine::Broken(what) => return Err(SandboxError::Job { what }),
-                FromMachine::Ready | FromMachine::Child(_) => {}
+                FromMachine::Ready | FromMachine::Busy | FromMachine::Child(_) => {}
             }
         }
     }
@@ -404,6 +415,7 @@ impl Session {
             .map_err(|e| lost(&e))?;
         let mut buf = vec![0; 256 << 10];
         let mut left = bytes;
+        let mut heard = Instant::now();
         while left > 0 {
             stop_if(cancel)?;
             let most = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
@@ -412,6 +424,10 @@ impl Session {
                 Ok(n) => {
                     file.write_all(&buf[..n]).map_err(failed)?;
                     left -= n as u64;
+                    heard = Instant::now();
+                }
+                Err(e) if waits(&e) && heard.elapsed() > self.silence => {
+                    return Err(self.hangs());
                 }
                 Err(e) if waits(&e) => stop_if(cancel)?,
                 Err(e) => return Err(lost(&e)),
@@ -420,13 +436,34 @@ impl Session {
         file.set_len(bytes).map_err(failed)
     }
 
-    /// The next message, if it comes by then.
+    /// Sends a message, which a machine that takes nothing any more does not get.
+    fn send(&self, message: &[u8], cancel: &AtomicBool) -> Result<(), SandboxError> {
+        let mut link = self.machine.link();
+        let mut rest = message;
+        let mut taken = Instant::now();
+        while !rest.is_empty() {
+            stop_if(cancel)?;
+            match link.write(rest) {
+                Ok(n) => {
+                    rest = &rest[n..];
+                    taken = Instant::now();
+                }
+                Err(e) if waits(&e) && taken.elapsed() > self.silence => return Err(self.hangs()),
+                Err(e) if waits(&e) => {}
+                Err(e) => return Err(lost(&e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The next message. Not of a machine that says nothing at all for as long as `silence`.
     fn receive(
         &mut self,
         cancel: &AtomicBool,
-        until: Option<Instant>,
+        silence: Duration,
     ) -> Result<FromMachine, SandboxError> {
         let mut line = Vec::new();
+        let mut heard = Instant::now();
         loop {
             stop_if(cancel)?;
             if let Some(left) = limits::below(self.reserve, &self.disks.upper) {
@@ -443,8 +480,8 @@ impl Session {
             {
                 return Err(SandboxError::Cancelled);
             }
-            if until.is_some_and(|until| Instant::now() > until) {
-                return Err(self.died());
+            if heard.elapsed() > silence {
+                return Err(self.hangs());
             }
             // A piece at a time: a line that never ends is no reason not to look at the above.
             let piece = match self.lines.fill_buf() {
@@ -456,6 +493,7 @@ impl Session {
             let end = piece.iter().position(|b| *b == b'\n').map(|at| at + 1);
             let most = MAX_MESSAGE.saturating_sub(line.len());
             let taken = end.unwrap_or(piece.len()).min(most);
+            heard = Instant::now();
             line.extend_from_slice(&piece[..taken]);
             self.lines.consume(taken);
             if line.ends_with(b"\n") || line.len() >= MAX_MESSAGE {
@@ -473,7 +511,14 @@ impl Session {
 
     fn died(&self) -> SandboxError {
         SandboxError::Died {
-            status: "the machine is off, or says nothing".to_owned(),
+            status: "the machine is off".to_owned(),
+            stderr: self.machine.last_words(),
+        }
+    }
+
+    fn hangs(&self) -> SandboxError {
+        SandboxError::Died {
+            status: "the machine hangs: nothing was heard of it for too long".to_owned(),
             stderr: self.machine.last_words(),
         }
     }

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use amiforge_types::Timestamp;
 
@@ -26,6 +28,9 @@ const SAME: IdMap = IdMap {
 const UNWRITTEN: &str =
     "what the job wrote could not be kept: the disk of the host is full, or fails";
 
+/// How often a machine that is at a job says so. Who waits for it takes one that says nothing for much longer for dead.
+const BEAT: Duration = Duration::from_secs(10);
+
 /// The lines of a machine.
 #[derive(Debug)]
 pub struct MachineLines {
@@ -44,7 +49,7 @@ impl MachineLines {
     /// Says why the machine cannot be used.
     pub fn give_up(&mut self, why: &str) {
         // Nobody is there to hear of a line that is broken.
-        let _gone = self.send(&FromMachine::Broken(why.to_owned()));
+        let _gone = send(&mut self.link, &FromMachine::Broken(why.to_owned()));
     }
 
     /// What stands for the person's terminal, or their pipes.
@@ -58,11 +63,38 @@ impl MachineLines {
             terminal,
         })
     }
+}
 
-    fn send(&mut self, message: &FromMachine) -> io::Result<()> {
-        let mut line = serde_json::to_vec(message)?;
-        line.push(b'\n');
-        self.link.write_all(&line)
+fn send(link: &mut File, message: &FromMachine) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    link.write_all(&line)
+}
+
+/// The line for messages, for whoever has one.
+struct Link(Mutex<File>);
+
+impl Link {
+    fn send(&self, message: &FromMachine) -> io::Result<()> {
+        let mut link = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        send(&mut link, message)
+    }
+
+    /// Says again and again that a job is being carried out, while it is.
+    fn while_busy<T>(&self, beat: Duration, job: impl FnOnce() -> T) -> T {
+        let (ended, end) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while end.recv_timeout(beat) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    // What is next to be sent fails as well, and is told.
+                    let _broken = self.send(&FromMachine::Busy);
+                }
+            });
+            let result = job();
+            // Nothing comes after the end of a job: a machine that waits for one says nothing.
+            drop(ended);
+            result
+        })
     }
 }
 
@@ -74,6 +106,15 @@ impl MachineLines {
 pub fn serve_jobs(
     helper: Helper,
     lines: &mut MachineLines,
+    set_clock: impl FnMut(Timestamp),
+) -> io::Result<()> {
+    serve(helper, lines, BEAT, set_clock)
+}
+
+fn serve(
+    helper: Helper,
+    lines: &mut MachineLines,
+    beat: Duration,
     mut set_clock: impl FnMut(Timestamp),
 ) -> io::Result<()> {
     let sandbox = Sandbox {
@@ -83,7 +124,8 @@ pub fn serve_jobs(
         fleet: None,
     };
     let mut reader = BufReader::new(lines.link.try_clone()?);
-    lines.send(&FromMachine::Ready)?;
+    let link = Link(Mutex::new(lines.link.try_clone()?));
+    link.send(&FromMachine::Ready)?;
     loop {
         let mut line = Vec::new();
         let n = reader
@@ -99,13 +141,15 @@ pub fn serve_jobs(
             Job::Harvest { layer, .. } => Some(layer.clone()),
             _ => None,
         };
-        let told = carry_out(&sandbox, job, layer, lines)?;
-        // Nothing that a full disk of the host swallowed is taken for written.
-        let told = match rustix::fs::syncfs(&lines.disk) {
-            Ok(()) => told,
-            Err(error) => unwritten(&error.into()),
-        };
-        lines.send(&FromMachine::Child(told))?;
+        let told = link.while_busy(beat, || {
+            let told = carry_out(&sandbox, job, layer, lines, &link)?;
+            // Nothing that a full disk of the host swallowed is taken for written.
+            Ok::<_, io::Error>(match rustix::fs::syncfs(&lines.disk) {
+                Ok(()) => told,
+                Err(error) => unwritten(&error.into()),
+            })
+        })?;
+        link.send(&FromMachine::Child(told))?;
     }
 }
 
@@ -114,6 +158,7 @@ fn carry_out(
     job: Job,
     layer: Option<PathBuf>,
     lines: &mut MachineLines,
+    link: &Link,
 ) -> io::Result<FromChild> {
     if let Some(layer) = &layer
         && let Err(error) = File::create(layer)
@@ -128,7 +173,7 @@ fn carry_out(
     let mut tell = |event| {
         if broken.is_none() {
             let message = FromMachine::Child(FromChild::Event(event));
-            broken = lines.send(&message).err();
+            broken = link.send(&message).err();
         }
     };
     let result = sandbox.run_on(job, &AtomicBool::new(false), &mut tell, console.as_ref());
@@ -145,7 +190,7 @@ fn carry_out(
                     Ok(file) => file,
                     Err(error) => return Ok(unwritten(&error)),
                 };
-                lines.send(&FromMachine::Layer(file.metadata()?.len()))?;
+                link.send(&FromMachine::Layer(file.metadata()?.len()))?;
                 io::copy(&mut file, &mut lines.layers)?;
                 std::fs::remove_file(&path)?;
             }
@@ -166,5 +211,66 @@ fn unwritten(error: &io::Error) -> FromChild {
     FromChild::Failed {
         what: format!("{UNWRITTEN}: {error}"),
         refused: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::io::BufRead as _;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_machine_says_that_it_is_at_a_job_and_nothing_when_it_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let (host, guest) = UnixStream::pair().unwrap();
+        let link = File::from(OwnedFd::from(guest));
+        let other = || File::open(dir.path()).unwrap();
+        let mut lines = MachineLines {
+            link,
+            layers: other(),
+            shell: [other(), other(), other()],
+            disk: other(),
+        };
+        // Takes its time, and then is no helper at all.
+        let helper = Helper {
+            program: "sleep".into(),
+            args: vec![OsString::from("0.4")],
+            machines: None,
+        };
+        let beat = Duration::from_millis(50);
+        let machine = std::thread::spawn(move || serve(helper, &mut lines, beat, |_| ()));
+        let job = ToMachine {
+            now: Timestamp::default(),
+            job: Job::RemoveTrees {
+                dirs: vec![dir.path().join("none")],
+            },
+        };
+        let mut line = serde_json::to_vec(&job).unwrap();
+        line.push(b'\n');
+        (&host).write_all(&line).unwrap();
+        let mut lines = BufReader::new(&host).lines();
+        let mut next =
+            || -> FromMachine { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+        assert!(matches!(next(), FromMachine::Ready));
+        assert!(matches!(next(), FromMachine::Busy));
+        let last = loop {
+            match next() {
+                FromMachine::Busy => {}
+                other => break other,
+            }
+        };
+        assert!(
+            matches!(last, FromMachine::Child(FromChild::Failed { .. })),
+            "{last:?}"
+        );
+        host.set_read_timeout(Some(beat * 5)).unwrap();
+        let silent = io::Read::read(&mut &host, &mut [0]);
+        assert_eq!(silent.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        host.shutdown(std::net::Shutdown::Both).unwrap();
+        machine.join().unwrap().unwrap();
     }
 }

@@ -16,6 +16,10 @@ enum Habit {
     Dies,
     /// Says nothing.
     Sleeps,
+    /// Says only that it is at the job, for a while.
+    Works,
+    /// Takes nothing after the first message.
+    Deaf,
     /// Sends a layer that nobody asked for.
     Babbles,
 }
@@ -76,6 +80,11 @@ fn serve([mut link, mut layers]: [UnixStream; 2], habit: Habit) {
         let _gone = link.write_all(second.as_bytes());
     };
     say(&FromMachine::Ready);
+    if habit == Habit::Deaf {
+        // As long as the other end is there.
+        let _gone = layers.read(&mut [0]);
+        return;
+    }
     while let Some(Ok(line)) = lines.next() {
         let ToMachine { job, .. } = serde_json::from_str(&line).unwrap();
         let child = FromMachine::Child;
@@ -103,7 +112,13 @@ fn serve([mut link, mut layers]: [UnixStream; 2], habit: Habit) {
                     let _gone = link.write_all(b"{\"Child\":");
                     return;
                 }
-                Habit::Sleeps => {}
+                Habit::Sleeps | Habit::Deaf => {}
+                Habit::Works => {
+                    for _ in 0..4 {
+                        say(&FromMachine::Busy);
+                    }
+                    say(&child(FromChild::Done(JobResult::Unit)));
+                }
                 Habit::Babbles => say(&FromMachine::Layer(1 << 50)),
             },
             _ => say(&child(FromChild::Done(JobResult::Unit))),
@@ -199,6 +214,34 @@ fn a_machine_that_ends_or_babbles_is_told_and_not_used_again() {
             assert!(error.to_string().contains(said), "{error}");
             assert_eq!(threads.started.load(Ordering::Relaxed), started);
         }
+    }
+}
+
+/// Longer than it takes to say something, and shorter than to work.
+const SHORT: Duration = Duration::from_millis(400);
+
+#[test]
+fn a_machine_that_hangs_is_given_up_and_one_that_works_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    for (habit, hangs) in [
+        (Habit::Sleeps, true),
+        (Habit::Deaf, true),
+        (Habit::Works, false),
+    ] {
+        let (mut fleet, _) = fleet(habit);
+        fleet.silence = SHORT;
+        let mut job = script(dir.path(), &["a"]);
+        if let Job::Script { script, .. } = &mut job {
+            // More than fits on the way.
+            script.text = "x".repeat(4 << 20);
+        }
+        let began = Instant::now();
+        let result = run(&fleet, job);
+        match result {
+            Err(error) if hangs => assert!(error.to_string().contains("hangs"), "{error}"),
+            other => assert!(other.is_ok() && !hangs, "{habit:?}: {other:?}"),
+        }
+        assert!(began.elapsed() > SHORT, "{habit:?}");
     }
 }
 
