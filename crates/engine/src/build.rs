@@ -28,7 +28,7 @@ use crate::layers::{CHANGES_FILE, Made, Ran, ShellAccess, Work, store_context};
 use crate::load::{LoadedRecipe, RecipeRequest};
 use crate::lock::{Besides, LOCK_FILE, LockPins};
 use crate::look::threads;
-use crate::output::OutFolder;
+use crate::output::{FAILURE_FILE, OutFolder};
 use crate::parent::Parent;
 use crate::plans::{TOOL_VERSION, record_key};
 use crate::prove::{ComponentsFile, DOCUMENTS_FILE, FirmwareChoice, Subject};
@@ -81,6 +81,24 @@ pub struct BuildOutcome {
     pub unchanged: bool,
     /// Whether the image was proven to boot.
     pub proven: bool,
+}
+
+/// Writes why a build failed, and how to come back to it, beside its logs: whoever gets the folder from a pipeline may have
+/// nothing else. What cannot be written is missing, since the failure itself is the news.
+fn write_failure(folder: &Path, error: &EngineError, entered: Option<&Path>) {
+    let mut text = format!("{}\n", error.with_causes());
+    if let Some(hint) = error.hint() {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    if let Some(recipe) = entered {
+        let recipe = std::path::absolute(recipe).unwrap_or_else(|_| recipe.to_owned());
+        text.push_str(&format!(
+            "\nA shell where it stopped, on the machine and with the store of the build:\n  amiforge shell {} --failed\n\
+             Elsewhere, the files that the failed run had changed:\n  tar --zstd -tvf {CHANGES_FILE}\n",
+            crate::shell::shown_argument(&recipe)
+        ));
+    }
+    let _ = std::fs::write(folder.join(FAILURE_FILE), text);
 }
 
 /// `<name>-<version>` in a folder.
@@ -155,6 +173,7 @@ impl Engine {
             && let Some(outcome) = self.unchanged(&store, target, &plan, hygiene, request.test)?
         {
             self.forget_failed(&store, &plan.recipe.name)?;
+            crate::output::forget_failed(target);
             self.share_all(request, &store, &recipe, &plan)?;
             return Ok(outcome);
         }
@@ -171,6 +190,7 @@ impl Engine {
         match result {
             Ok((built_image, (built, fetched), proven)) => {
                 let out = folder.commit()?;
+                crate::output::forget_failed(target);
                 self.keep_output(&store, &out, &plan, hygiene, proven)?;
                 self.keep_plan(&store, &plan)?;
                 self.forget_failed(&store, &plan.recipe.name)?;
@@ -189,19 +209,24 @@ impl Engine {
             // Nothing failed that the logs could tell of.
             Err(error) if self.interruption.is_requested() => Err(error),
             Err(error) => match folder.fail() {
-                Some(failed) if error.hint().is_none() => {
+                Some(failed) => {
+                    let recipe = &request.recipe.recipe;
                     let entered = failed.join(CHANGES_FILE).is_file();
+                    write_failure(&failed, &error, entered.then_some(recipe.as_path()));
                     let mut hint = format!("logs and plan are in {}", failed.display());
                     if entered {
                         hint.push_str(&format!(
                             ", with the files that the failed run had changed; to look around where it stopped: \
                              amiforge shell {} --failed",
-                            crate::shell::shown_argument(&request.recipe.recipe)
+                            crate::shell::shown_argument(recipe)
                         ));
+                    }
+                    if let Some(known) = error.hint() {
+                        hint = format!("{known}; {hint}");
                     }
                     Err(error.with_hint(hint))
                 }
-                _ => Err(error),
+                None => Err(error),
             },
         }
     }

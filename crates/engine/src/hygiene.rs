@@ -8,13 +8,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use amiforge_recipe::{Findings, Hygiene};
+use amiforge_store::StoredLayer;
 use amiforge_tree::{Content, Kind, LayerDiff, LayerEntry, Tree};
 use amiforge_types::{BlobTable, Hasher};
 use regex::bytes::{Captures, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 use crate::assemble;
 use crate::error::{Contextual, EngineError, ErrorKind};
-use crate::layers::{Made, Work};
+use crate::layers::{Made, Touched, Work};
+use crate::load::LoadedRecipe;
 use crate::settings::Engine;
 
 /// Larger files are not searched: keys and tokens are in small ones.
@@ -143,7 +145,7 @@ struct Finding {
     /// With a leading slash.
     path: String,
     what: String,
-    /// Title of the layer that put it there.
+    /// Title of the layer that put it there, and its step where that is known.
     layer: String,
 }
 
@@ -179,10 +181,20 @@ impl Engine {
             if !hidden {
                 seen.extend(layer.diff.entries.keys().cloned());
             }
-            found.extend(of_layer.into_iter().map(|(path, what)| Finding {
-                path: shown(&path),
-                what,
-                layer: planned.title.clone(),
+            let touched = match of_layer.is_empty() {
+                true => Touched::default(),
+                false => Touched::read(work.store, planned.id),
+            };
+            found.extend(of_layer.into_iter().map(|(path, what)| {
+                let layer = match touched.step(&crate::shown::path(&path)) {
+                    Some(step) => format!("{}, step {step}", planned.title),
+                    None => planned.title.clone(),
+                };
+                Finding {
+                    path: shown(&path),
+                    what,
+                    layer,
+                }
             }));
         }
         if found.is_empty() {
@@ -209,12 +221,37 @@ impl Engine {
             ),
         )
         .with_hint(format!(
-            "{}, or list the paths that are meant to be there in amiforge.hygiene.allow of the recipe",
+            "{}, or list the paths that are meant to be there in amiforge.hygiene.allow of the recipe; all layers are in the store: `amiforge shell RECIPE` looks around in the image",
             match hidden {
                 true => "remove them in the component that makes them, since whoever has the image can read each of its layers",
                 false => "remove them in the last step that needs them",
             }
         )))
+    }
+}
+
+impl Engine {
+    /// What of a layer nobody may see who is handed the layer alone: a line for each finding that the recipe does not allow.
+    pub(crate) fn layer_findings(
+        &self,
+        recipe: &LoadedRecipe,
+        layer: &StoredLayer,
+        blobs: &BlobTable,
+    ) -> Result<Vec<String>, EngineError> {
+        let context = || "cannot search a layer for secrets".to_owned();
+        let rules = Rules::new().and_then(|rules| rules.knowing(recipe.step_secrets.known()));
+        let rules = rules.or_fail(ErrorKind::Internal, context)?;
+        let allowed = patterns(&recipe.recipe.amiforge.hygiene.allow);
+        let allowed = allowed.or_fail(ErrorKind::Internal, context)?;
+        let mut found = BTreeSet::new();
+        rules
+            .search(&layer.diff, blobs, &mut |path, what| {
+                if !allowed.is_match(path) {
+                    found.insert(format!("{}: {what}", shown(path)));
+                }
+            })
+            .or_fail(ErrorKind::Failed, context)?;
+        Ok(found.into_iter().collect())
     }
 }
 

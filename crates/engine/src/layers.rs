@@ -200,11 +200,12 @@ impl Engine {
             if at == 0 && clock.is_none() {
                 made.clock = newest(&layer);
             }
+            if let Some(shared) = work.shared {
+                let of = (at, planned, fresh);
+                self.offer_clean(shared, work.recipe, of, (&layer, &made.blobs))?;
+            }
             made.layers.push(layer);
             made.ran.push(Ran::of(work.store, planned.id));
-            if let Some(shared) = work.shared {
-                shared.offer_layer(at, planned, fresh);
-            }
             let validated = validate.then(|| validated_on(work.plan, at));
             for index in validated.unwrap_or_default() {
                 self.validate_component(work, at, index, &made, &mut sandbox)?;

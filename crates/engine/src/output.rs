@@ -167,9 +167,7 @@ impl OutFolder {
 
     /// Keeps logs and plan as `<target>.failed`, without the large artefacts, and returns its path.
     pub(crate) fn fail(mut self) -> Option<PathBuf> {
-        let mut failed = self.target.clone().into_os_string();
-        failed.push(".failed");
-        let mut failed = PathBuf::from(failed);
+        let mut failed = failed_of(&self.target);
         for entry in std::fs::read_dir(&self.building).ok()?.flatten() {
             if entry.file_name().to_string_lossy().starts_with("disk") {
                 let _ = std::fs::remove_file(entry.path());
@@ -206,6 +204,25 @@ impl Drop for OutFolder {
             let _ = std::fs::remove_dir_all(&self.building);
             self.interruption.unwatch(&self.building);
         }
+    }
+}
+
+/// In the folder of a failed build: why it failed, and the way back to where it stopped.
+pub(crate) const FAILURE_FILE: &str = "failure.txt";
+
+/// Where the logs of a failed build into `target` are.
+fn failed_of(target: &Path) -> PathBuf {
+    let mut failed = target.to_owned().into_os_string();
+    failed.push(".failed");
+    PathBuf::from(failed)
+}
+
+/// Removes what an earlier failure left beside a folder that was built since.
+pub(crate) fn forget_failed(target: &Path) {
+    let failed = failed_of(target);
+    let is_dir = std::fs::symlink_metadata(&failed).is_ok_and(|meta| meta.is_dir());
+    if is_dir && is_ours(&failed) {
+        let _ = std::fs::remove_dir_all(&failed);
     }
 }
 
@@ -253,12 +270,13 @@ fn foreign(kind: ErrorKind, target: &Path) -> EngineError {
 
 /// Names that a build gives the entries of its folder.
 fn is_our_name(name: &str) -> bool {
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 13] = [
         "SHA256SUMS",
         "block-device-mappings.json",
         "boot-report.json",
         CHANGES_FILE,
         "components.json",
+        FAILURE_FILE,
         "lock.json",
         "logs",
         "manifest.json",

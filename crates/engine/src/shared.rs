@@ -19,9 +19,9 @@ use std::time::Instant;
 
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
 use amiforge_source::{SharedCache, SharedEntry, SharedPlace, SourceError, with_shared};
-use amiforge_store::Store;
+use amiforge_store::{Store, StoredLayer};
 use amiforge_tree::layer::LayerInfo;
-use amiforge_types::{Digest, LayerId};
+use amiforge_types::{BlobTable, Digest, LayerId};
 use serde_json::Value;
 
 use self::entry::{Entry, PackedLayer, Refusal, Subject};
@@ -82,6 +82,8 @@ pub(crate) struct Shared<'a> {
     trusted: Vec<CacheWriter>,
     /// Layers from this number on are not handed over.
     most: usize,
+    /// Also those in which secrets are found.
+    secrets: bool,
     queue: Mutex<Option<Sender<Offer>>>,
     /// Writers who were told to be unknown.
     told: Mutex<BTreeSet<String>>,
@@ -162,6 +164,7 @@ impl Engine {
                     to: to.zip(key),
                     trusted,
                     most,
+                    secrets: request.secrets,
                     queue: Mutex::new(Some(sender)),
                     told: Mutex::default(),
                 };
@@ -227,6 +230,33 @@ impl Engine {
                 self.warn(format!("there is no folder {}", path.display()));
             }
         }
+    }
+
+    /// Offers a layer, unless secrets are found in it: whoever reads a cache can read its layers one by one, before any
+    /// image of them was searched.
+    pub(crate) fn offer_clean(
+        &self,
+        shared: &Shared<'_>,
+        recipe: &LoadedRecipe,
+        (at, planned, made): (usize, &LayerPlan, bool),
+        (layer, blobs): (&StoredLayer, &BlobTable),
+    ) -> Result<(), EngineError> {
+        if shared.searches(at) {
+            let found = self.layer_findings(recipe, layer, blobs)?;
+            if let Some(first) = found.first() {
+                let more = match found.len() {
+                    1 => String::new(),
+                    n => format!(" and {} more", n - 1),
+                };
+                self.warn(format!(
+                    "{} is not shared: {first}{more} (--cache-secrets shares it all the same, amiforge.hygiene.allow of the recipe says what is meant to be there)",
+                    planned.title
+                ));
+                return Ok(());
+            }
+        }
+        shared.offer_layer(at, planned, made);
+        Ok(())
     }
 
     /// Takes a layer from the first cache that has it, into the store; whether one had. The caller has the right to make it.
@@ -484,6 +514,11 @@ impl Shared<'_> {
     pub(crate) fn offer_layer(&self, at: usize, planned: &LayerPlan, made: bool) {
         let key = planned.id.to_string();
         self.offer(at, (Subject::layer(planned.id), &key), &planned.title, made);
+    }
+
+    /// Whether the layer `at` would be handed over if nothing secret were in it.
+    pub(crate) fn searches(&self, at: usize) -> bool {
+        self.to.is_some() && at < self.most && !self.secrets
     }
 
     /// Offers what is known of a validate phase on the layer `at`.

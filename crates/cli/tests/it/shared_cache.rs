@@ -717,3 +717,84 @@ fn a_registry_that_means_harm_is_told_and_not_used() {
         assert!(end.took.as_secs() < 10, "{end}");
     }
 }
+
+/// A key is in the layer that a component makes, and the next removes it: the image has none, the cache would.
+#[test]
+fn layers_with_secrets_stay_here_and_what_failed_says_how_to_return() {
+    let env = Env::new();
+    let machines = Machines {
+        recipe: small(&env, &["one", "two"]),
+        env,
+    };
+    let env = &machines.env;
+    let component = |name: &str, steps: &str| {
+        let head = "schemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n";
+        env.write(
+            format!("{name}.yaml"),
+            format!("name: {name}\n{head}{steps}"),
+        );
+    };
+    let key = run(tool("openssl").args(["genpkey", "-algorithm", "ed25519"])).text();
+    let key = key.replace('\n', "\\n");
+    let writes = format!(
+        "      - {{name: Other, action: CreateFile, inputs: [{{path: /other, content: text}}]}}\n      \
+         - {{name: Key, action: CreateFile, inputs: [{{path: /etc/app.key, content: \"{key}\"}}]}}\n"
+    );
+    component("one", &writes);
+    machines.new_key("a");
+    let cache = env.path("cache");
+    let cache = cache.to_str().unwrap();
+    let told = "one is not shared: /etc/app.key: a private key";
+
+    // The image is refused, and its layers were not handed over before that was known.
+    let end = machines.build("a", &["--cache-to", cache]).expect_code(1);
+    assert!(end.stderr.contains(told), "{end}");
+    assert!(
+        end.stderr.contains("/etc/app.key: a private key (from one"),
+        "{end}"
+    );
+    let entries = || names(&env.path("cache/v1/entries"));
+    let of = |name: &str| entries().iter().filter(|e| e.starts_with(name)).count();
+    // Of each layer an entry of its writer and one of the last: the second component's alone.
+    assert_eq!(of("layer-"), 2, "{:?}", entries());
+    let failed = fs_err::read_to_string(env.path("out-a.failed/failure.txt")).unwrap();
+    assert!(failed.contains("/etc/app.key: a private key"), "{failed}");
+
+    // Nor are they when they come from the store, nor of a build that has nothing to do.
+    component(
+        "two",
+        "      - {name: Gone, action: DeleteFile, inputs: [{path: /etc/app.key}]}\n",
+    );
+    for _ in 0..2 {
+        let end = machines.build("a", &["--cache-to", cache]);
+        assert!(end.stderr.contains(told), "{end}");
+    }
+    // Who asks for it gets it.
+    let lent = ["--cache-to", cache, "--cache-secrets"];
+    let before = of("layer-");
+    let end = machines.build("a", &lent);
+    assert!(!end.stderr.contains("is not shared"), "{end}");
+    assert_eq!(of("layer-"), before + 2, "{:?}", entries());
+}
+
+/// A folder of a failure has all that somebody elsewhere needs, and goes when the recipe builds.
+#[test]
+fn a_failure_is_kept_until_the_recipe_builds() {
+    let machines = Machines::small();
+    let env = &machines.env;
+    let fails = "name: two\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      \
+                 - {name: Missing, action: ReadFile, inputs: [{path: /nowhere}]}\n";
+    let good = fs_err::read_to_string(env.path("two.yaml")).unwrap();
+    env.write("two.yaml", fails);
+    let end = machines.build("a", &[]).expect_code(1);
+    let failed = env.path("out-a.failed");
+    let text = fs_err::read_to_string(failed.join("failure.txt")).unwrap();
+    let command = format!("amiforge shell {} --failed", machines.recipe.display());
+    for part in ["step Missing", &command, "changes.tar.zst"] {
+        assert!(text.contains(part), "{part}: {text}\n{end}");
+    }
+    assert!(failed.join("changes.tar.zst").is_file());
+    env.write("two.yaml", good);
+    machines.build("a", &[]).expect_code(0);
+    assert!(!failed.exists());
+}

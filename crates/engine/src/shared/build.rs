@@ -2,6 +2,7 @@
 
 use amiforge_plan::Plan;
 use amiforge_store::Store;
+use amiforge_types::BlobTable;
 
 use crate::build::BuildRequest;
 use crate::error::EngineError;
@@ -53,12 +54,13 @@ impl Engine {
         };
         let how = (request.recipe.offline, request.jobs.unwrap_or_else(threads));
         self.with_caches(&caches, (store, recipe, plan), how, |shared| {
-            let Some(shared) = shared else { return };
+            let Some(shared) = shared else { return Ok(()) };
             for (at, layer) in plan.layers.iter().enumerate() {
-                if !store.has_layer(layer.id) {
-                    continue;
-                }
-                shared.offer_layer(at, layer, false);
+                let mut blobs = BlobTable::new();
+                let stored = store.layer(layer.id, &mut blobs);
+                // A damaged one is told by the build that needs it.
+                let Ok(Some(stored)) = stored else { continue };
+                self.offer_clean(shared, recipe, (at, layer, false), (&stored, &blobs))?;
                 for index in validated_on(plan, at) {
                     let key = key_of(recipe, plan, at, index);
                     if let Ok(Some(_)) = store.get_record(VALIDATED, &key) {
@@ -67,6 +69,7 @@ impl Engine {
                     }
                 }
             }
-        })
+            Ok(())
+        })?
     }
 }
