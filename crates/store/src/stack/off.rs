@@ -86,7 +86,10 @@ impl Taker<'_> {
                 continue;
             }
             let Some(before) = self.seen.entries.get(&child) else {
-                self.take(fd, name, &child, false)?;
+                // Overlayfs marks a directory that it moves into one of several layers, though there is nothing below.
+                let is_dir = || mark(fd, name, &child).is_ok_and(|now| now.is_dir);
+                let opaque = self.seen.moved(&child) && is_dir();
+                self.take(fd, name, &child, opaque)?;
                 continue;
             };
             let now = mark(fd, name, &child)?;
