@@ -86,10 +86,7 @@ impl Taker<'_> {
                 continue;
             }
             let Some(before) = self.seen.entries.get(&child) else {
-                // Overlayfs marks a directory that it moves into one of several layers, though there is nothing below.
-                let is_dir = || mark(fd, name, &child).is_ok_and(|now| now.is_dir);
-                let opaque = self.seen.moved(&child) && is_dir();
-                self.take(fd, name, &child, opaque)?;
+                self.take(fd, name, &child, false)?;
                 continue;
             };
             let now = mark(fd, name, &child)?;

@@ -64,8 +64,6 @@ struct Watch {
     queue: Option<OwnedFd>,
     dirs: BTreeMap<i32, Vec<u8>>,
     used: BTreeSet<Vec<u8>>,
-    /// Names that a directory got by being moved there.
-    moved: BTreeSet<Vec<u8>>,
     /// Whether names may have been used that are not among these.
     lost: bool,
 }
@@ -162,10 +160,7 @@ impl Seen {
             let same = self::mark(fd.as_fd(), b"", path).is_ok_and(|now| now.inode == mark.inode);
             if same {
                 let place = proc_path(fd.as_fd(), b"");
-                let what = WatchFlags::CLOSE_WRITE
-                    | WatchFlags::ATTRIB
-                    | WatchFlags::MOVED_TO
-                    | WatchFlags::ONLYDIR;
+                let what = WatchFlags::CLOSE_WRITE | WatchFlags::ATTRIB | WatchFlags::ONLYDIR;
                 match inotify::add_watch(&queue, place, what) {
                     Ok(number) => {
                         watch.dirs.insert(number, path.clone());
@@ -194,7 +189,6 @@ impl Seen {
             queue,
             dirs,
             used,
-            moved,
             lost,
         } = &mut self.watch;
         let Some(open) = queue.as_ref() else { return };
@@ -207,13 +201,7 @@ impl Seen {
                 Ok(event) => {
                     let dir = dirs.get(&event.wd());
                     if let (Some(dir), Some(name)) = (dir, event.file_name()) {
-                        let path = join(dir, name.to_bytes());
-                        let events = event.events();
-                        if !events.contains(ReadFlags::MOVED_TO) {
-                            used.insert(path);
-                        } else if events.contains(ReadFlags::ISDIR) {
-                            moved.insert(path);
-                        }
+                        used.insert(join(dir, name.to_bytes()));
                     }
                 }
                 Err(Errno::AGAIN) => return,
@@ -240,11 +228,6 @@ impl Seen {
             false if self.watch.lost => None,
             false => Some(false),
         }
-    }
-
-    /// Whether a directory was moved to this name.
-    pub(super) fn moved(&self, path: &[u8]) -> bool {
-        self.watch.moved.contains(path)
     }
 
     /// The inodes that the names which were used had at first, or have now.
