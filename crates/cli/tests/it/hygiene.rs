@@ -37,15 +37,15 @@ fn secrets_end_a_build_unless_they_are_meant() {
     // Layers show what others above them hide.
     let end = build("").expect_code(1);
     for told in [
-        "/etc/shadow: the hash of a password of root (from makes)",
-        "/opt/env: a token of GitHub (from makes)",
-        "/root/.ssh/authorized_keys: keys that may log in (from makes)",
+        "/etc/shadow: the hash of a password of root (from makes, step Make)",
+        "/opt/env: a token of GitHub (from makes, step Make)",
+        "/root/.ssh/authorized_keys: keys that may log in (from makes, step Make)",
         "amiforge.hygiene.allow",
     ] {
         assert!(end.stderr.contains(told), "{told}: {end}");
     }
     assert!(
-        !end.stderr.contains("(from hides)") && !end.stderr.contains(SECRET),
+        !end.stderr.contains("(from hides") && !end.stderr.contains(SECRET),
         "{end}"
     );
     assert!(!env.path("out").exists());

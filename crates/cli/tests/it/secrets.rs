@@ -187,7 +187,7 @@ fn a_secret_that_cannot_be_had_is_told_with_its_place_and_without_its_value() {
     let end = build(&env, &copies, &[]).expect_code(1);
     assert!(
         end.stderr
-            .contains("/srv/token: the secret token (from copying)"),
+            .contains("/srv/token: the secret token (from copying, step Copy)"),
         "{end}"
     );
     assert!(!end.stderr.contains(TOKEN), "{end}");
