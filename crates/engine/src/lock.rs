@@ -369,7 +369,7 @@ fn unfit(path: &Path, differences: &[String]) -> EngineError {
         listed(differences)
     );
     EngineError::new(ErrorKind::Invalid, message).with_hint(
-        "build without --locked to resolve the recipe as it is now; its lock is in the output folder",
+        "build without --locked to resolve the recipe as it is now, its lock is in the output folder; or `amiforge lock update`, which writes the one beside the recipe. That one serves all recipes of the folder: those with other parents or packages need folders of their own",
     )
 }
 
