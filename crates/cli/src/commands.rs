@@ -167,7 +167,7 @@ pub(crate) fn plan(engine: &Engine, args: &args::Plan) -> Outcome {
         let state = if layer.cached { "cached" } else { "build " };
         print_line(&format!("{state} {} {}", &layer.id[..12], layer.title))?;
         if args.why {
-            for reason in &layer.why {
+            for reason in &layer.reasons {
                 print_line(&format!("       {reason}"))?;
             }
         }

@@ -172,7 +172,7 @@ impl Engine {
             Ok((built_image, (built, fetched), proven)) => {
                 let out = folder.commit()?;
                 self.keep_output(&store, &out, &plan, hygiene, proven)?;
-                self.keep_plan(&store, &plan)?;
+                self.keep_plan(&store, &recipe, &plan)?;
                 self.forget_failed(&store, &plan.recipe.name)?;
                 let image = built_image.registered(&out)?;
                 self.register(&store, &image)?;
