@@ -349,6 +349,7 @@ impl Engine {
     )]
     fn write_disks(
         &self,
+                components: &recipe.components,
         recipe: &LoadedRecipe,
         store: &Store,
         version: &str,

@@ -725,7 +725,14 @@ fn what_failed_and_which_packages_came_is_said_in_words() {
         World::plan_of(command.args(["plan", "--json"]).arg(&recipe))
     };
     assert_eq!(plan()[3]["reasons"], serde_json::json!(["never built"]));
-    finish(&mut build()).expect_code(1);
+    let end = finish(&mut build()).expect_code(1);
+    // Where the step stands, as `validate` shows places.
+    assert!(
+        end.stderr.contains(
+            "error: ./upper.yaml:6:9: phase build, step Version (ExecuteBash): bash ended with exit code 3"
+        ),
+        "{end}"
+    );
     let layers = plan();
     assert_eq!(layers[2]["reasons"], serde_json::json!(["in the store"]));
     let failed = serde_json::json!(["failed last time at upper, build phase"]);
