@@ -79,8 +79,12 @@ pub struct BuildOutcome {
     pub layers: usize,
     /// True when the folder already held exactly this build.
     pub unchanged: bool,
-    /// Whether the image was proven to boot.
+    /// Whether it was tested and nothing failed: a machine image was booted under each firmware that it promises and ran its
+    /// test phases, of a container the test phases ran. True, too, of a container that has none.
     pub proven: bool,
+    /// Whether there was nothing that could be proven: a container none of whose components has a validate or test
+    /// phase.
+    pub untestable: bool,
 }
 
 /// `<name>-<version>` in a folder.
@@ -152,7 +156,7 @@ impl Engine {
         }
         let hygiene = &recipe.recipe.amiforge.hygiene;
         if !request.rebuild
-            && let Some(outcome) = self.unchanged(&store, target, &plan, hygiene, request.test)?
+            && let Some(outcome) = self.unchanged(&store, target, &plan, &recipe, request.test)?
         {
             self.forget_failed(&store, &plan.recipe.name)?;
             self.share_all(request, &store, &recipe, &plan)?;
@@ -213,6 +217,7 @@ impl Engine {
     fn build_into(
         &self,
         request: &BuildRequest,
+                    untestable: untestable(&recipe),
         recipe: &LoadedRecipe,
         store: &Store,
         (parent, pins): (&Parent, Option<&LockPins>),
@@ -470,7 +475,7 @@ impl Engine {
         };
         if record.plan_id != plan.plan_id
             || (test && !record.proven)
-            || record.hygiene != crate::hygiene::key(hygiene)
+            || record.hygiene != crate::hygiene::key(&recipe.recipe.amiforge.hygiene)
             || files_of(&target) != record.files
         {
             return Ok(None);
@@ -507,7 +512,7 @@ impl Engine {
         store: &Store,
         out: &Path,
         plan: &Plan,
-        hygiene: &Hygiene,
+        recipe: &LoadedRecipe,
         proven: bool,
     ) -> Result<(), EngineError> {
         let context = || "cannot write the build record".to_owned();
@@ -528,6 +533,7 @@ impl Engine {
         store.put_image(image).or_fail(ErrorKind::Failed, || {
             "cannot register the image in the catalog".to_owned()
         })
+            untestable: untestable(recipe),
     }
 
     /// The store of this environment.
@@ -572,6 +578,15 @@ impl BuiltImage {
             version: version.clone(),
             path: out.to_owned(),
             manifest: manifest.or_fail(ErrorKind::Internal, || {
+/// Whether a build of a recipe can prove nothing: a container is not booted, and none of its components looks at it.
+fn untestable(recipe: &LoadedRecipe) -> bool {
+    let looks = |phase| {
+        let mut components = recipe.components.iter();
+        components.any(|c| c.component.phase(phase).is_some())
+    };
+    recipe.recipe.container.is_some() && !looks("validate") && !looks("test")
+}
+
                 "the manifest cannot be written".to_owned()
             })?,
         })

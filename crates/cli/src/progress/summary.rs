@@ -48,6 +48,7 @@ impl Tally {
         }
         let proof = match (outcome.unchanged, outcome.proven) {
             (true, _) => "unchanged",
+            (false, _) if outcome.untestable => "built; no test phases",
             (false, true) => "built and proven",
             (false, false) => "built, nothing proven",
         };
@@ -112,6 +113,7 @@ mod tests {
             unchanged,
             proven: true,
         }
+            untestable: false,
     }
 
     #[test]
@@ -148,6 +150,15 @@ mod tests {
             ]
         );
         let lines = Tally::default().lines(&outcome(0, true), Duration::from_millis(120));
+        let untestable = BuildOutcome {
+            untestable: true,
+            ..outcome(3, false)
+        };
+        let lines = Tally::default().lines(&untestable, Duration::from_secs(1));
+        assert_eq!(
+            lines.last().unwrap(),
+            " finished ami-1 built; no test phases in 1.0 s"
+        );
         assert_eq!(
             lines,
             [
