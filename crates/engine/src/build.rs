@@ -116,7 +116,9 @@ struct OutputRecord {
 impl Engine {
     /// Builds a recipe.
     pub fn build(&self, request: &BuildRequest) -> Result<BuildOutcome, EngineError> {
-        let recipe = self.load(&request.recipe)?;
+        let recipe = self
+            .load(&request.recipe)
+            .inspect_err(|error| self.tell_failure(error, None))?;
         let target = match &request.out {
             Some(out) => out.clone(),
             None => default_target(Path::new("out"), &recipe),
@@ -124,12 +126,39 @@ impl Engine {
         self.build_loaded(request, recipe, &target)
     }
 
-    /// Builds a recipe into the folder `target`.
+    /// Builds a recipe into the folder `target`. A failure is the last event.
     pub(crate) fn build_loaded(
         &self,
         request: &BuildRequest,
         recipe: LoadedRecipe,
         target: &Path,
+    ) -> Result<BuildOutcome, EngineError> {
+        let mut left = None;
+        self.build_in(request, recipe, target, &mut left)
+            .inspect_err(|error| self.tell_failure(error, left.as_deref()))
+    }
+
+    /// Tells that a build failed, and where its logs are.
+    pub(crate) fn tell_failure(&self, error: &EngineError, folder: Option<&Path>) {
+        // Nothing failed, and whoever asked for the end knows.
+        if self.interruption.is_requested() {
+            return;
+        }
+        self.emit(Event::Failed {
+            error: error.with_causes(),
+            hint: error.hint().map(str::to_owned),
+            exit_code: error.exit_code(),
+            folder: folder.map(|folder| folder.display().to_string()),
+        });
+    }
+
+    /// `left` becomes the folder of the failure.
+    fn build_in(
+        &self,
+        request: &BuildRequest,
+        recipe: LoadedRecipe,
+        target: &Path,
+        left: &mut Option<PathBuf>,
     ) -> Result<BuildOutcome, EngineError> {
         let store = self.open_store()?;
         self.clear_leftovers(&store);
@@ -188,11 +217,12 @@ impl Engine {
                     layers: plan.layers.len(),
                     unchanged: false,
                     proven,
+                    untestable: untestable(&recipe),
                 })
             }
             // Nothing failed that the logs could tell of.
             Err(error) if self.interruption.is_requested() => Err(error),
-            Err(error) => match folder.fail() {
+            Err(error) => match folder.fail().inspect(|failed| *left = Some(failed.clone())) {
                 Some(failed) if error.hint().is_none() => {
                     let entered = failed.join(CHANGES_FILE).is_file();
                     let mut hint = format!("logs and plan are in {}", failed.display());
@@ -217,7 +247,6 @@ impl Engine {
     fn build_into(
         &self,
         request: &BuildRequest,
-                    untestable: untestable(&recipe),
         recipe: &LoadedRecipe,
         store: &Store,
         (parent, pins): (&Parent, Option<&LockPins>),
@@ -320,6 +349,7 @@ impl Engine {
                 dir: folder.dir(),
                 logs: folder.dir(),
                 documents,
+                components: &recipe.components,
                 agent,
                 clock: self.settings.now,
                 offline: request.recipe.offline,
@@ -354,7 +384,6 @@ impl Engine {
     )]
     fn write_disks(
         &self,
-                components: &recipe.components,
         recipe: &LoadedRecipe,
         store: &Store,
         version: &str,
@@ -464,7 +493,7 @@ impl Engine {
         store: &Store,
         target: &Path,
         plan: &Plan,
-        hygiene: &Hygiene,
+        recipe: &LoadedRecipe,
         test: bool,
     ) -> Result<Option<BuildOutcome>, EngineError> {
         let Ok(target) = std::path::absolute(target) else {
@@ -504,6 +533,7 @@ impl Engine {
             layers: plan.layers.len(),
             unchanged: true,
             proven: record.proven,
+            untestable: untestable(recipe),
         }))
     }
 
@@ -512,7 +542,7 @@ impl Engine {
         store: &Store,
         out: &Path,
         plan: &Plan,
-        recipe: &LoadedRecipe,
+        hygiene: &Hygiene,
         proven: bool,
     ) -> Result<(), EngineError> {
         let context = || "cannot write the build record".to_owned();
@@ -533,7 +563,6 @@ impl Engine {
         store.put_image(image).or_fail(ErrorKind::Failed, || {
             "cannot register the image in the catalog".to_owned()
         })
-            untestable: untestable(recipe),
     }
 
     /// The store of this environment.
@@ -547,6 +576,15 @@ impl Engine {
         self.interruption.watch(store.session_dir());
         Ok(store)
     }
+}
+
+/// Whether a build of a recipe can prove nothing: a container is not booted, and none of its components looks at it.
+fn untestable(recipe: &LoadedRecipe) -> bool {
+    let looks = |phase| {
+        let mut components = recipe.components.iter();
+        components.any(|c| c.component.phase(phase).is_some())
+    };
+    recipe.recipe.container.is_some() && !looks("validate") && !looks("test")
 }
 
 /// What a build made.
@@ -578,15 +616,6 @@ impl BuiltImage {
             version: version.clone(),
             path: out.to_owned(),
             manifest: manifest.or_fail(ErrorKind::Internal, || {
-/// Whether a build of a recipe can prove nothing: a container is not booted, and none of its components looks at it.
-fn untestable(recipe: &LoadedRecipe) -> bool {
-    let looks = |phase| {
-        let mut components = recipe.components.iter();
-        components.any(|c| c.component.phase(phase).is_some())
-    };
-    recipe.recipe.container.is_some() && !looks("validate") && !looks("test")
-}
-
                 "the manifest cannot be written".to_owned()
             })?,
         })

@@ -43,7 +43,7 @@ impl Tally {
                 ", {made} made ({}, {} steps) in {}",
                 ByteSize(self.made_bytes),
                 self.steps,
-                time(self.layer_seconds)
+                time(Duration::from_secs_f64(self.layer_seconds.max(0.0)))
             ));
         }
         let proof = match (outcome.unchanged, outcome.proven) {
@@ -59,7 +59,7 @@ impl Tally {
         lines.push(format!(
             " finished {} {proof} in {}",
             outcome.image_id,
-            time(elapsed.as_secs_f64())
+            time(elapsed)
         ));
         lines
     }
@@ -88,7 +88,8 @@ impl Tally {
     }
 }
 
-fn time(seconds: f64) -> String {
+pub(crate) fn time(took: Duration) -> String {
+    let seconds = took.as_secs_f64();
     match seconds < 60.0 {
         true => format!("{seconds:.1} s"),
         false => format!(
@@ -112,8 +113,8 @@ mod tests {
             layers: 3,
             unchanged,
             proven: true,
-        }
             untestable: false,
+        }
     }
 
     #[test]
@@ -149,7 +150,6 @@ mod tests {
                 " finished ami-1 built and proven in 1 min 15 s",
             ]
         );
-        let lines = Tally::default().lines(&outcome(0, true), Duration::from_millis(120));
         let untestable = BuildOutcome {
             untestable: true,
             ..outcome(3, false)
@@ -159,6 +159,7 @@ mod tests {
             lines.last().unwrap(),
             " finished ami-1 built; no test phases in 1.0 s"
         );
+        let lines = Tally::default().lines(&outcome(0, true), Duration::from_millis(120));
         assert_eq!(
             lines,
             [
