@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use amiforge_engine as engine;
 use amiforge_engine::{Engine, EngineError, ErrorKind};
@@ -12,8 +13,8 @@ use clap::CommandFactory;
 
 use crate::CommandError;
 use crate::args::{self, BootArg, ChecksumsArg, FirmwareArg, InspectWhat, ProfileArg};
-use crate::out::{as_json, print_json, print_line, writer};
-use crate::progress::Progress;
+use crate::out::{as_json, is_json_lines, print_json, print_line, writer};
+use crate::progress::{Progress, summary};
 use crate::{json, render};
 
 pub(crate) type Outcome = Result<ExitCode, CommandError>;
@@ -78,11 +79,18 @@ pub(crate) fn build(engine: &Engine, args: args::Build, progress: &Arc<Progress>
             return Err(usage("--check: one recipe at a time".to_owned()));
         };
         let request = request(recipe, args.out.clone())?;
-        return checked(engine, &request, as_json(args.json), progress);
+        let ended = checked(engine, &request, as_json(args.json), progress);
+        return failed_alone(engine, recipe, args.json, progress, ended);
     }
     if let [recipe] = args.recipes.as_slice() {
-        let outcome = engine.build(&request(recipe, args.out.clone())?)?;
-        progress.summary(None, &outcome);
+        let built = engine.build(&request(recipe, args.out.clone())?);
+        let outcome = match built {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                return failed_alone(engine, recipe, args.json, progress, Err(error.into()));
+            }
+        };
+        progress.summary(None, &outcome, None);
         progress.finish();
         if as_json(args.json) {
             print_json(&outcome)?;
@@ -106,24 +114,104 @@ pub(crate) fn build(engine: &Engine, args: args::Build, progress: &Arc<Progress>
     progress.finish();
     let mut code = 0;
     let mut all = Vec::new();
-    for (recipe, outcome) in names.into_iter().zip(built) {
-        match &outcome {
-            Ok(built) if !as_json(args.json) => {
-                progress.summary(Some(&recipe), built);
-                print_line(&format!("{} {}", built.image_id, built.out.display()))?;
+    let mut total = Total::default();
+    for (recipe, one) in names.into_iter().zip(built) {
+        total.count(&recipe, &one);
+        match &one.outcome {
+            Ok(built) => {
+                progress.summary(Some(&recipe), built, Some(one.took));
+                if !as_json(args.json) {
+                    print_line(&format!("{} {}", built.image_id, built.out.display()))?;
+                }
             }
-            Ok(built) => progress.summary(Some(&recipe), built),
             Err(error) => {
                 render::error_of(&recipe, error);
                 code = code.max(error.exit_code());
             }
         }
-        all.push(json::BuiltRecipe::of(recipe, outcome));
+        all.push(json::BuiltRecipe::of(recipe, one.outcome));
     }
+    total.lines().iter().for_each(|line| progress.told(line));
     if as_json(args.json) {
         print_json(&all)?;
     }
     Ok(ExitCode::from(code))
+}
+
+/// With `--json`, what failed of a single recipe as an object on standard output, as each of several has its own. A stream
+/// of events on standard output has its own last line.
+fn failed_alone(
+    engine: &Engine,
+    recipe: &std::path::Path,
+    json: bool,
+    progress: &Progress,
+    ended: Outcome,
+) -> Outcome {
+    match ended {
+        Err(CommandError::Engine(error))
+            if json && !is_json_lines() && !engine.interruption().is_requested() =>
+        {
+            progress.finish();
+            render::error(&error);
+            let code = error.exit_code();
+            print_json(&json::BuiltRecipe::of(
+                recipe.display().to_string(),
+                Err(error),
+            ))?;
+            Ok(ExitCode::from(code))
+        }
+        ended => ended,
+    }
+}
+
+/// What several builds came to together.
+#[derive(Default)]
+struct Total {
+    built: usize,
+    unchanged: usize,
+    /// Recipes with the beginnings of their errors and how long they took.
+    failed: Vec<(String, String, Duration)>,
+}
+
+impl Total {
+    fn count(&mut self, recipe: &str, one: &engine::BuiltOne) {
+        match &one.outcome {
+            Ok(built) if built.unchanged => self.unchanged += 1,
+            Ok(_) => self.built += 1,
+            Err(error) => {
+                let all = render::plain_lines(&error.with_causes());
+                let first = all.lines().next().unwrap_or_default().to_owned();
+                self.failed.push((render::plain(recipe), first, one.took));
+            }
+        }
+    }
+
+    /// Each failure in short, and the total.
+    fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self
+            .failed
+            .iter()
+            .map(|(recipe, error, took)| {
+                format!("   failed {recipe} after {}: {error}", summary::time(*took))
+            })
+            .collect();
+        let counts = [
+            (self.built, "built"),
+            (self.unchanged, "unchanged"),
+            (self.failed.len(), "failed"),
+        ];
+        let told = counts.iter().filter(|(count, _)| *count > 0);
+        let told: Vec<String> = told
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        let failed: Vec<&str> = self.failed.iter().map(|f| f.0.as_str()).collect();
+        let names = match failed.is_empty() {
+            true => String::new(),
+            false => format!(": {}", failed.join(", ")),
+        };
+        lines.push(format!("{}{names}", told.join(", ")));
+        lines
+    }
 }
 
 /// A build with a second one that it is compared with.
@@ -134,7 +222,7 @@ fn checked(
     progress: &Progress,
 ) -> Outcome {
     let (outcome, check) = engine.build_checked(request)?;
-    progress.summary(None, &outcome);
+    progress.summary(None, &outcome, None);
     progress.finish();
     let same = check.reproducible;
     if !same {
@@ -167,7 +255,7 @@ pub(crate) fn plan(engine: &Engine, args: &args::Plan) -> Outcome {
         let state = if layer.cached { "cached" } else { "build " };
         print_line(&format!("{state} {} {}", &layer.id[..12], layer.title))?;
         if args.why {
-            for reason in &layer.why {
+            for reason in &layer.reasons {
                 print_line(&format!("       {reason}"))?;
             }
         }

@@ -1,7 +1,7 @@
 //! Draws events: bars on a terminal, plain lines in a pipe, JSON lines where asked for.
 
 mod fold;
-mod summary;
+pub(crate) mod summary;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -128,13 +128,19 @@ impl Progress {
         }
     }
 
-    /// Says what a build came to.
-    pub(crate) fn summary(&self, recipe: Option<&str>, outcome: &BuildOutcome) {
+    /// Says what a build came to, and how long it took: the whole command where nothing else is given.
+    pub(crate) fn summary(
+        &self,
+        recipe: Option<&str>,
+        outcome: &BuildOutcome,
+        took: Option<Duration>,
+    ) {
         if self.quiet {
             return;
         }
         let lines = self.keep(recipe, |told| {
-            told.tally.lines(outcome, self.started.elapsed())
+            let took = took.unwrap_or_else(|| self.started.elapsed());
+            told.tally.lines(outcome, took)
         });
         lines.iter().for_each(|line| self.line(recipe, line));
     }

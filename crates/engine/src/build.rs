@@ -79,8 +79,12 @@ pub struct BuildOutcome {
     pub layers: usize,
     /// True when the folder already held exactly this build.
     pub unchanged: bool,
-    /// Whether the image was proven to boot.
+    /// Whether it was tested and nothing failed: a machine image was booted under each firmware that it promises and ran its
+    /// test phases, of a container the test phases ran. True, too, of a container that has none.
     pub proven: bool,
+    /// Whether there was nothing that could be proven: a container none of whose components has a validate or test
+    /// phase.
+    pub untestable: bool,
 }
 
 /// Writes why a build failed, and how to come back to it, beside its logs: whoever gets the folder from a pipeline may have
@@ -130,7 +134,9 @@ struct OutputRecord {
 impl Engine {
     /// Builds a recipe.
     pub fn build(&self, request: &BuildRequest) -> Result<BuildOutcome, EngineError> {
-        let recipe = self.load(&request.recipe)?;
+        let recipe = self
+            .load(&request.recipe)
+            .inspect_err(|error| self.tell_failure(error, None))?;
         let target = match &request.out {
             Some(out) => out.clone(),
             None => default_target(Path::new("out"), &recipe),
@@ -138,12 +144,39 @@ impl Engine {
         self.build_loaded(request, recipe, &target)
     }
 
-    /// Builds a recipe into the folder `target`.
+    /// Builds a recipe into the folder `target`. A failure is the last event.
     pub(crate) fn build_loaded(
         &self,
         request: &BuildRequest,
         recipe: LoadedRecipe,
         target: &Path,
+    ) -> Result<BuildOutcome, EngineError> {
+        let mut left = None;
+        self.build_in(request, recipe, target, &mut left)
+            .inspect_err(|error| self.tell_failure(error, left.as_deref()))
+    }
+
+    /// Tells that a build failed, and where its logs are.
+    pub(crate) fn tell_failure(&self, error: &EngineError, folder: Option<&Path>) {
+        // Nothing failed, and whoever asked for the end knows.
+        if self.interruption.is_requested() {
+            return;
+        }
+        self.emit(Event::Failed {
+            error: error.with_causes(),
+            hint: error.hint().map(str::to_owned),
+            exit_code: error.exit_code(),
+            folder: folder.map(|folder| folder.display().to_string()),
+        });
+    }
+
+    /// `left` becomes the folder of the failure.
+    fn build_in(
+        &self,
+        request: &BuildRequest,
+        recipe: LoadedRecipe,
+        target: &Path,
+        left: &mut Option<PathBuf>,
     ) -> Result<BuildOutcome, EngineError> {
         let store = self.open_store()?;
         self.clear_leftovers(&store);
@@ -170,7 +203,7 @@ impl Engine {
         }
         let hygiene = &recipe.recipe.amiforge.hygiene;
         if !request.rebuild
-            && let Some(outcome) = self.unchanged(&store, target, &plan, hygiene, request.test)?
+            && let Some(outcome) = self.unchanged(&store, target, &plan, &recipe, request.test)?
         {
             self.forget_failed(&store, &plan.recipe.name)?;
             crate::output::forget_failed(target);
@@ -192,7 +225,7 @@ impl Engine {
                 let out = folder.commit()?;
                 crate::output::forget_failed(target);
                 self.keep_output(&store, &out, &plan, hygiene, proven)?;
-                self.keep_plan(&store, &plan)?;
+                self.keep_plan(&store, &recipe, &plan)?;
                 self.forget_failed(&store, &plan.recipe.name)?;
                 let image = built_image.registered(&out)?;
                 self.register(&store, &image)?;
@@ -204,11 +237,12 @@ impl Engine {
                     layers: plan.layers.len(),
                     unchanged: false,
                     proven,
+                    untestable: untestable(&recipe),
                 })
             }
             // Nothing failed that the logs could tell of.
             Err(error) if self.interruption.is_requested() => Err(error),
-            Err(error) => match folder.fail() {
+            Err(error) => match folder.fail().inspect(|failed| *left = Some(failed.clone())) {
                 Some(failed) => {
                     let recipe = &request.recipe.recipe;
                     let entered = failed.join(CHANGES_FILE).is_file();
@@ -340,6 +374,7 @@ impl Engine {
                 dir: folder.dir(),
                 logs: folder.dir(),
                 documents,
+                components: &recipe.components,
                 agent,
                 clock: self.settings.now,
                 offline: request.recipe.offline,
@@ -483,7 +518,7 @@ impl Engine {
         store: &Store,
         target: &Path,
         plan: &Plan,
-        hygiene: &Hygiene,
+        recipe: &LoadedRecipe,
         test: bool,
     ) -> Result<Option<BuildOutcome>, EngineError> {
         let Ok(target) = std::path::absolute(target) else {
@@ -494,7 +529,7 @@ impl Engine {
         };
         if record.plan_id != plan.plan_id
             || (test && !record.proven)
-            || record.hygiene != crate::hygiene::key(hygiene)
+            || record.hygiene != crate::hygiene::key(&recipe.recipe.amiforge.hygiene)
             || files_of(&target) != record.files
         {
             return Ok(None);
@@ -523,6 +558,7 @@ impl Engine {
             layers: plan.layers.len(),
             unchanged: true,
             proven: record.proven,
+            untestable: untestable(recipe),
         }))
     }
 
@@ -565,6 +601,15 @@ impl Engine {
         self.interruption.watch(store.session_dir());
         Ok(store)
     }
+}
+
+/// Whether a build of a recipe can prove nothing: a container is not booted, and none of its components looks at it.
+fn untestable(recipe: &LoadedRecipe) -> bool {
+    let looks = |phase| {
+        let mut components = recipe.components.iter();
+        components.any(|c| c.component.phase(phase).is_some())
+    };
+    recipe.recipe.container.is_some() && !looks("validate") && !looks("test")
 }
 
 /// What a build made.

@@ -17,7 +17,7 @@ use crate::library;
 use crate::load::read_component;
 use crate::settings::Engine;
 use crate::sources::Sources;
-use crate::steps::{Telling, failure_text};
+use crate::steps::{Telling, failure_text, place_in};
 use crate::variables;
 
 use self::folder::Folder;
@@ -140,7 +140,14 @@ impl Engine {
     #[must_use]
     pub fn failure_of(&self, result: &RunResult) -> Option<EngineError> {
         let failed = !result.status.is_ok();
-        failed.then(|| EngineError::new(ErrorKind::Failed, failure_text(result)))
+        failed.then(|| {
+            let text = failure_text(result, |failure| {
+                let path = Path::new(&failure.document);
+                let (_, component) = path.is_file().then(|| read_component(path))?.ok()?;
+                place_in(&component?, failure)
+            });
+            EngineError::new(ErrorKind::Failed, text)
+        })
     }
 
     /// Name, text, component and parameters of each document.

@@ -188,6 +188,19 @@ pub enum Event {
         #[serde(skip)]
         diagnostic: Diagnostic,
     },
+    /// A build failed.
+    Failed {
+        /// What failed, with its causes.
+        error: String,
+        /// What can be done about it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+        /// What a build of it alone ends with.
+        #[serde(rename = "exitCode")]
+        exit_code: u8,
+        /// Where its logs and plan are, where it came so far.
+        folder: Option<String>,
+    },
     /// Nothing had to be done.
     Unchanged {
         /// The output folder.

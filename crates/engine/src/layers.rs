@@ -429,15 +429,15 @@ impl Engine {
         if work.rebuild {
             return "--rebuild".to_owned();
         }
-        match self.last_plan(work.store, &work.plan.recipe.name) {
+        let last = self.last_plan(work.store, &work.plan.recipe.name);
+        let reasons = self.reasons(work.store, last.as_ref(), work.recipe, work.plan);
+        // What cannot be explained is made all the same.
+        let mut reasons = reasons.unwrap_or_default();
+        let own = reasons.remove(&planned.id).unwrap_or_default();
+        own.into_iter().next().unwrap_or_else(|| match last {
             None => "never built".to_owned(),
-            Some(old) => {
-                let why = crate::plans::why_lines(&old, work.plan, planned.id);
-                why.into_iter()
-                    .next()
-                    .unwrap_or_else(|| "not in the store".to_owned())
-            }
-        }
+            Some(_) => "not in the store".to_owned(),
+        })
     }
 
     /// Runs a script of ours on the layers below, without a network; `what` it does is for people.

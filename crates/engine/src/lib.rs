@@ -73,7 +73,7 @@ pub use library::{LibraryDocument, library, library_document};
 pub use load::RecipeRequest;
 pub use lock::{LockReport, LockRequest, LockedChangelog, LockedInput, LockedPackage, PackageFate};
 pub use look::DiskReport;
-pub use many::Built;
+pub use many::{Built, BuiltOne};
 pub use plans::{PlanQuery, PlanReport, PlannedLayer, TOOL_VERSION};
 pub use prove::{FirmwareChoice, TestReport, TestRequest};
 pub use schemas::{schema, schemas};

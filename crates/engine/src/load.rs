@@ -9,20 +9,21 @@ mod secrets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use amiforge_exec::External;
+use amiforge_exec::{External, Failure};
 use amiforge_recipe::{
     Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, ParentImage, ResourceKind,
     SecretParameter, SecretSource, StepLimits, StepNetwork, Template, TemplateError,
     VersionPattern, did_you_mean, kind_of, parse_component, parse_container_recipe, parse_document,
     parse_infrastructure, parse_recipe, parse_template, recipe_sources, secret_key,
 };
-use amiforge_types::{Diagnostic, Diagnostics, Digest, Severity, Span};
+use amiforge_types::{Diagnostic, Diagnostics, Digest, Position, Severity, Span};
 use rayon::prelude::*;
 
 use crate::error::{DocumentReport, EngineError, ErrorKind};
 use crate::library;
 use crate::settings::Engine;
 use crate::sources::Sources;
+use crate::steps::place_in;
 use crate::variables::{self, Stage};
 use files::unreadable;
 pub(crate) use files::{folder_of, read, read_component, recipe_file};
@@ -68,6 +69,8 @@ pub(crate) struct LoadedComponent {
     pub(crate) version: Option<String>,
     /// As the recipe names it; part of messages and logs, never of an id.
     pub(crate) shown: String,
+    /// Whether [`Self::shown`] is the path of its document, so that places in it can be looked at.
+    pub(crate) is_file: bool,
     pub(crate) text: String,
     pub(crate) component: Component,
     pub(crate) parameters: BTreeMap<String, String>,
@@ -78,6 +81,12 @@ pub(crate) struct LoadedComponent {
 }
 
 impl LoadedComponent {
+    /// Where the step of a failure stands in the file of this component, if it is one and the step is its own.
+    pub(crate) fn place_of(&self, failure: &Failure) -> Option<Position> {
+        let own = self.is_file && failure.document == self.shown;
+        own.then(|| place_in(&self.component, failure))?
+    }
+
     /// The documents that it runs, by their names.
     pub(crate) fn files(&self) -> BTreeMap<String, Digest> {
         let digest = |text: &String| Digest::of(text.as_bytes());
@@ -711,7 +720,10 @@ impl Loader<'_> {
             .clone()
             .filter(|n| !n.is_empty())
             .unwrap_or(stem);
-        self.finish(name, relative.to_owned(), text, component, reference, None)
+        let shown = relative.to_owned();
+        let mut loaded = self.finish(name, shown, text, component, reference, None)?;
+        loaded.is_file = true;
+        Some(loaded)
     }
 
     /// A component of the same template.

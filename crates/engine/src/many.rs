@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::build::{BuildOutcome, BuildRequest, default_target};
 use crate::error::{EngineError, ErrorKind};
@@ -11,7 +12,16 @@ use crate::look::threads;
 use crate::settings::Engine;
 
 /// What came of each recipe, in the order of the requests.
-pub type Built = Vec<Result<BuildOutcome, EngineError>>;
+pub type Built = Vec<BuiltOne>;
+
+/// What came of one of several recipes.
+#[derive(Debug)]
+pub struct BuiltOne {
+    /// The image, or why there is none.
+    pub outcome: Result<BuildOutcome, EngineError>,
+    /// How long it took from when it was begun.
+    pub took: Duration,
+}
 
 impl Engine {
     /// Builds several recipes, at most `at_once` at a time (by default, as many as there are processors), each into `<name>-<version>` below `folder`. What they have
@@ -39,6 +49,7 @@ impl Engine {
                 Ok(recipe) => recipe,
                 // All that is wrong, of all recipes.
                 Err(EngineError::Documents(of_this)) => {
+                    engine.tell_failure(&EngineError::Documents(of_this.clone()), None);
                     reports.extend(of_this);
                     continue;
                 }
@@ -60,7 +71,7 @@ impl Engine {
             return Err(EngineError::Documents(reports));
         }
         let waiting = Mutex::new(builds.into_iter().enumerate());
-        let done: Mutex<BTreeMap<usize, Result<BuildOutcome, EngineError>>> = Mutex::default();
+        let done: Mutex<BTreeMap<usize, BuiltOne>> = Mutex::default();
         std::thread::scope(|scope| {
             for _ in 0..at_once {
                 scope.spawn(|| {
@@ -72,9 +83,11 @@ impl Engine {
                         let Some((number, (engine, request, recipe, target))) = next else {
                             return;
                         };
+                        let begun = Instant::now();
                         let outcome = engine.build_loaded(&request, recipe, &target);
+                        let took = begun.elapsed();
                         let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-                        done.insert(number, outcome);
+                        done.insert(number, BuiltOne { outcome, took });
                     }
                 });
             }

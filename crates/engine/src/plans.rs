@@ -1,5 +1,8 @@
 //! `plan`: what a build would make or take from the store, and why.
 
+mod documents;
+mod readable;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -8,12 +11,15 @@ use amiforge_store::Store;
 use amiforge_types::{Arch, Digest, LayerId};
 use serde::Serialize;
 
+use self::documents::Documents;
+use self::readable::Plans;
 use crate::build::default_target;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::layers::EXECUTOR_VERSION;
 use crate::load::{LoadedRecipe, RecipeRequest};
 use crate::parent::Parent;
 use crate::settings::Engine;
+use crate::shown::shown;
 
 /// Version of this program; goes into manifests and image inputs.
 pub const TOOL_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -54,8 +60,10 @@ pub struct PlannedLayer {
     pub title: String,
     /// Whether it is in the store.
     pub cached: bool,
-    /// What changed since the last build of this recipe, a line each.
+    /// The inputs that changed since the last build of this recipe, a line each.
     pub why: Vec<String>,
+    /// The same for people: of a step what differs in it, and where the last build failed.
+    pub reasons: Vec<String>,
 }
 
 impl Engine {
@@ -80,21 +88,29 @@ impl Engine {
             crate::lock::pinned_layers(&store, &plan, pins)?;
         }
         let last = self.last_plan(&store, &plan.recipe.name);
+        let mut reasons = self.reasons(&store, last.as_ref(), &recipe, &plan)?;
         let layers = plan
             .layers
             .iter()
             .map(|layer| {
                 let cached = store.has_layer(layer.id);
+                let mut reasons = reasons.remove(&layer.id).unwrap_or_default();
                 let why = match &last {
                     Some(old) => why_lines(old, &plan, layer.id),
                     None if cached => vec!["in the store".to_owned()],
+                    None if !reasons.is_empty() => reasons.clone(),
                     None => vec!["never built".to_owned()],
                 };
+                // A layer that was made before the failure is there.
+                if reasons.is_empty() || (last.is_none() && cached) {
+                    reasons.splice(0..0, why.iter().cloned());
+                }
                 PlannedLayer {
                     id: layer.id.to_string(),
                     title: layer.title.clone(),
                     cached,
                     why,
+                    reasons,
                 }
             })
             .collect();
@@ -143,6 +159,37 @@ impl Engine {
         })
     }
 
+    /// Why layers are made, in words, by their ids: what differs from the last finished build, and what failed since. Of a
+    /// layer of which nothing is known there is nothing.
+    pub(crate) fn reasons(
+        &self,
+        store: &Store,
+        last: Option<&Plan>,
+        recipe: &LoadedRecipe,
+        plan: &Plan,
+    ) -> Result<BTreeMap<LayerId, Vec<String>>, EngineError> {
+        let mut reasons = BTreeMap::new();
+        if let Some(old) = last {
+            let documents = Documents::last(store, old);
+            let plans = Plans {
+                old,
+                documents: documents.as_ref(),
+                new: plan,
+                recipe,
+            };
+            for layer in &why(old, plan).layers {
+                reasons.insert(layer.id, plans.lines(layer));
+            }
+        }
+        if let Some(failed) = self.last_failed(store, &plan.recipe.name)?
+            && let Some(layer) = failed_layer(plan, &failed.what)
+        {
+            let line = format!("failed last time at {}", shown(failed.what.as_bytes()));
+            reasons.entry(layer).or_default().push(line);
+        }
+        Ok(reasons)
+    }
+
     /// The plan of the last finished build of a recipe; one that cannot be read counts as none.
     pub(crate) fn last_plan(&self, store: &Store, recipe: &str) -> Option<Plan> {
         let record = store.get_record(LAST_PLAN, &record_key(recipe)).ok()??;
@@ -165,7 +212,14 @@ impl Engine {
         Ok(plans)
     }
 
-    pub(crate) fn keep_plan(&self, store: &Store, plan: &Plan) -> Result<(), EngineError> {
+    /// Keeps the plan of a build that is finished, and what its documents said.
+    pub(crate) fn keep_plan(
+        &self,
+        store: &Store,
+        recipe: &LoadedRecipe,
+        plan: &Plan,
+    ) -> Result<(), EngineError> {
+        Documents::keep(store, recipe, plan)?;
         let context = || "cannot write the build record".to_owned();
         let record = serde_json::to_value(plan).or_fail(ErrorKind::Internal, context)?;
         store
@@ -177,6 +231,21 @@ impl Engine {
 /// A key of the store for any name.
 pub(crate) fn record_key(name: &str) -> String {
     Digest::of(name.as_bytes()).hex()
+}
+
+/// The layer that a failure is told of: that of the component which failed, or the uppermost where it has none.
+fn failed_layer(plan: &Plan, what: &str) -> Option<LayerId> {
+    let top = plan.layers.last().map(|layer| layer.id);
+    let of_phase = |name: &str| {
+        let rest = what.strip_prefix(name)?.strip_prefix(", ")?;
+        rest.strip_suffix(" phase")
+    };
+    let component = plan.components.iter().find(|c| of_phase(&c.name).is_some());
+    if let Some(component) = component {
+        return component.layer.or(top);
+    }
+    let layer = plan.layers.iter().find(|layer| layer.title == what)?;
+    Some(layer.id)
 }
 
 /// What changed for a layer between two plans, a line for each input.

@@ -22,6 +22,7 @@ use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::event::Event;
 use crate::files::{MAX_JSON, read_file};
 use crate::library;
+use crate::load::LoadedComponent;
 use crate::look::{open_disk, read_manifest, threads};
 use crate::parent::InstalledPackage;
 use crate::settings::Engine;
@@ -119,6 +120,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) logs: &'a Path,
     /// The components, whose test phases run.
     pub(crate) documents: Vec<DocumentSpec>,
+    /// The same as they were read, while they are known.
+    pub(crate) components: &'a [LoadedComponent],
     /// Whether the image can start the agent: it has cloud-init.
     pub(crate) agent: bool,
     /// Time given to the documents as `context:date`.
@@ -181,6 +184,7 @@ impl Engine {
             dir: &dir,
             logs: logs.path(),
             documents,
+            components: &[],
             agent: packages.iter().any(|p| p.name == "cloud-init"),
             clock: self.settings.now,
             offline: false,
@@ -401,7 +405,8 @@ impl Engine {
         });
         let (run, failure) = match result {
             Ok(run) => {
-                let failure = (!run.passed).then(|| format!("{firmware}: {}", test_failure(&run)));
+                let failure =
+                    (!run.passed).then(|| format!("{firmware}: {}", test_failure(&run, subject)));
                 (run, failure)
             }
             Err(error) => {
@@ -691,9 +696,15 @@ fn volume_digest(volume: &Volume) -> Result<Digest, BoxError> {
 }
 
 /// What the test phases said, in a few lines.
-fn test_failure(run: &BootRun) -> String {
+fn test_failure(run: &BootRun, subject: &Subject<'_>) -> String {
     match RunResult::deserialize(&run.tests["run"]) {
-        Ok(result) => format!("test failed: {}", failure_text(&result)),
+        Ok(result) => format!(
+            "test failed: {}",
+            failure_text(&result, |failure| {
+                let mut components = subject.components.iter();
+                components.find_map(|component| component.place_of(failure))
+            })
+        ),
         Err(_) => "test failed".to_owned(),
     }
 }

@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use amiforge_exec::{ChildEvent, Failure, RunResult};
+use amiforge_recipe::Component;
+use amiforge_types::Position;
 
 use crate::event::Event;
 use crate::settings::Engine;
@@ -105,9 +107,18 @@ impl<'a> Telling<'a> {
 }
 
 /// Why a run failed: the step that ended it, and each that failed before, with its command and the end of its output.
-pub(crate) fn failure_text(result: &RunResult) -> String {
+/// `place` knows where a step stands in the file that its document is called by, if there is one.
+pub(crate) fn failure_text(
+    result: &RunResult,
+    place: impl Fn(&Failure) -> Option<Position>,
+) -> String {
     let Some(failure) = &result.failure else {
         return "the run failed".to_owned();
+    };
+    let one = |failure: &Failure| {
+        // What a step runs by another's name is in another file.
+        let at = Some(failure).filter(|f| f.within.is_empty());
+        one(failure, at.and_then(&place))
     };
     let mut text = one(failure);
     for failure in &result.also {
@@ -117,8 +128,20 @@ pub(crate) fn failure_text(result: &RunResult) -> String {
     text
 }
 
-fn one(failure: &Failure) -> String {
+/// Where the step of a failure stands in its document.
+pub(crate) fn place_in(component: &Component, failure: &Failure) -> Option<Position> {
+    let steps = component.steps_of(&failure.phase);
+    let (_, step) = steps.iter().find(|(name, _)| *name == failure.step)?;
+    Some(step.span.start)
+}
+
+fn one(failure: &Failure, place: Option<Position>) -> String {
     let mut text = failure.to_string();
+    if let Some(Position { line, column, .. }) = place
+        && text.starts_with(&failure.document)
+    {
+        text.insert_str(failure.document.len(), &format!(":{line}:{column}"));
+    }
     if failure.went_on {
         text.push_str(" (onFailure: Continue)");
     }

@@ -43,11 +43,12 @@ impl Tally {
                 ", {made} made ({}, {} steps) in {}",
                 ByteSize(self.made_bytes),
                 self.steps,
-                time(self.layer_seconds)
+                time(Duration::from_secs_f64(self.layer_seconds.max(0.0)))
             ));
         }
         let proof = match (outcome.unchanged, outcome.proven) {
             (true, _) => "unchanged",
+            (false, _) if outcome.untestable => "built; no test phases",
             (false, true) => "built and proven",
             (false, false) => "built, nothing proven",
         };
@@ -58,7 +59,7 @@ impl Tally {
         lines.push(format!(
             " finished {} {proof} in {}",
             outcome.image_id,
-            time(elapsed.as_secs_f64())
+            time(elapsed)
         ));
         lines
     }
@@ -87,7 +88,8 @@ impl Tally {
     }
 }
 
-fn time(seconds: f64) -> String {
+pub(crate) fn time(took: Duration) -> String {
+    let seconds = took.as_secs_f64();
     match seconds < 60.0 {
         true => format!("{seconds:.1} s"),
         false => format!(
@@ -111,6 +113,7 @@ mod tests {
             layers: 3,
             unchanged,
             proven: true,
+            untestable: false,
         }
     }
 
@@ -146,6 +149,15 @@ mod tests {
                 "    files disk.raw 1 GiB, oci 2 MiB in 2 layers",
                 " finished ami-1 built and proven in 1 min 15 s",
             ]
+        );
+        let untestable = BuildOutcome {
+            untestable: true,
+            ..outcome(3, false)
+        };
+        let lines = Tally::default().lines(&untestable, Duration::from_secs(1));
+        assert_eq!(
+            lines.last().unwrap(),
+            " finished ami-1 built; no test phases in 1.0 s"
         );
         let lines = Tally::default().lines(&outcome(0, true), Duration::from_millis(120));
         assert_eq!(

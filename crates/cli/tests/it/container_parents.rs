@@ -251,3 +251,62 @@ fn the_difference_of_two_containers_names_layers_files_and_settings() {
     let end = diff(&env, "old", &new, &[]).expect_code(2);
     assert!(end.stderr.contains("it is not the image of oci-"), "{end}");
 }
+
+/// A layer that both images have as it is has no part in what another one above it does to its files.
+#[test]
+fn what_another_layer_hides_or_changes_is_not_the_doing_of_the_one_that_made_it() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[]);
+    let document = |name: &str, command: &str| {
+        env.write(
+            format!("{name}.yaml"),
+            format!(
+                "name: {name}\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      - name: Run\n        \
+                 action: ExecuteBash\n        inputs: {{commands: ['{command}']}}\n"
+            ),
+        );
+    };
+    document(
+        "below",
+        "mkdir -p /srv/all; echo 1 >/srv/one; echo 2 >/srv/two; echo 3 >/srv/all/three",
+    );
+    let documents = ["below.yaml", "above.yaml"];
+    for (name, command) in [
+        ("old", "echo"),
+        ("new", "rm -r /srv/two /srv/all; echo other >/srv/one"),
+    ] {
+        document("above", command);
+        tiny.container(name, &documents, "");
+        let end = build(&env, name).expect_code(0);
+        assert!(end.stderr.contains(" built; no test phases in "), "{end}");
+    }
+    let told = |a: &str, b: &str| {
+        let report = diff(&env, a, &env.path(b), &["--json"])
+            .expect_code(0)
+            .json();
+        let of = |list: &str, members: [&str; 3]| -> Vec<String> {
+            let all = report[list].as_array().unwrap().iter();
+            all.map(|one| {
+                let [a, b, c] = members.map(|member| one[member].to_string());
+                format!("{a} {b} {c}").replace('"', "")
+            })
+            .collect()
+        };
+        let files = of("files", ["path", "change", "component"]);
+        let layers = of("layers", ["title", "change", "files"]);
+        (files, layers)
+    };
+    for (a, b, change) in [("old", "new", "removed"), ("new", "old", "added")] {
+        let (files, layers) = told(a, b);
+        let expected = [
+            format!("/srv/all {change} above"),
+            format!("/srv/all/three {change} above"),
+            "/srv/one changed above".to_owned(),
+            format!("/srv/two {change} above"),
+        ];
+        assert_eq!(files, expected, "{a} {b}");
+        assert_eq!(layers, ["above changed 4"], "{a} {b}");
+    }
+    let text = diff(&env, "old", &env.path("new"), &[]).text();
+    assert!(!text.contains("the same inputs gave other bytes"), "{text}");
+}

@@ -143,15 +143,16 @@ impl<'e> World<'e> {
         Self::plan_of(self.amiforge().args(["plan", "--json"]).arg(&self.recipe))
     }
 
-    /// Exactly the layers from `first` on are missed, and both ways of asking say `why`.
+    /// Exactly the layers from `first` on are missed, and both ways of asking say `why`, or in words `words`.
     #[track_caller]
     fn missed(
         &self,
         what: &str,
         layers: &[Value],
         why_text: Option<&str>,
-        (first, why): (usize, &str),
+        (first, why, words): (usize, &str, &str),
     ) {
+        let words = if words.is_empty() { why } else { words };
         for (at, layer) in layers.iter().enumerate() {
             let told: Vec<&str> = layer["why"]
                 .as_array()
@@ -169,6 +170,19 @@ impl<'e> World<'e> {
                 told.iter().any(|line| line.starts_with(expected)),
                 "{what}: no {expected:?} in {told:#?}"
             );
+            let reasons = layer["reasons"].as_array().unwrap();
+            let expected = if at == first { words } else { expected };
+            assert!(
+                reasons
+                    .iter()
+                    .any(|line| line.as_str().unwrap().starts_with(expected)),
+                "{what}: no {expected:?} in {reasons:#?}"
+            );
+            // A step is told of by what differs in it, never by digests.
+            assert!(
+                words == why || !reasons.iter().any(|l| l.to_string().contains("sha256:")),
+                "{what}: {reasons:#?}"
+            );
             // An input of all components is one of those above, too; anything else is not.
             assert!(
                 at <= first || told.len() == 1 || told[0].starts_with(why),
@@ -177,7 +191,7 @@ impl<'e> World<'e> {
         }
         if let Some(text) = why_text {
             let made = text.lines().filter(|line| line.starts_with("build "));
-            assert!(text.contains(why), "{what}: {text}");
+            assert!(text.contains(words), "{what}: {text}");
             assert_eq!(made.count(), layers.len() - first, "{what}: {text}");
         }
     }
@@ -190,8 +204,9 @@ impl<'e> World<'e> {
     }
 }
 
-/// A file, what is replaced in it, by what; the first layer that is missed, and how its line begins.
-type Change<'t> = (&'t str, &'t str, &'t str, usize, &'t str);
+/// A file, what is replaced in it, by what; the first layer that is missed, how its line begins, and how the line for
+/// people, where that is another.
+type Change<'t> = (&'t str, &'t str, &'t str, usize, &'t str, &'t str);
 
 const CHANGES: &[Change<'_>] = &[
     // Of the recipe.
@@ -201,6 +216,7 @@ const CHANGES: &[Change<'_>] = &[
         "containerType: DOCKER\nworkingDirectory: /srv",
         2,
         "workingDirectory is new: /srv",
+        "",
     ),
     (
         "tiny.yaml",
@@ -208,6 +224,7 @@ const CHANGES: &[Change<'_>] = &[
         "",
         2,
         "a layer below it changed",
+        "",
     ),
     (
         "tiny.yaml",
@@ -215,6 +232,7 @@ const CHANGES: &[Change<'_>] = &[
         "  - componentArn: ./middle.yaml\n  - componentArn: ./lower.yaml\n",
         2,
         "a layer below it changed",
+        "",
     ),
     (
         "tiny.yaml",
@@ -222,6 +240,7 @@ const CHANGES: &[Change<'_>] = &[
         "./middle.yaml\n    parameters: [{name: Greeting, value: [bye]}]\n",
         3,
         "parameter.Greeting changed: hello -> bye",
+        "",
     ),
     (
         "tiny.yaml",
@@ -229,6 +248,7 @@ const CHANGES: &[Change<'_>] = &[
         "semanticVersion: 1.0.1",
         4,
         "environment.IMAGE_VERSION changed: 1.0.0 -> 1.0.1",
+        "",
     ),
     (
         "tiny.yaml",
@@ -236,6 +256,7 @@ const CHANGES: &[Change<'_>] = &[
         "imagebuilder:parentImage }}}\\nENV MORE=yes\\n",
         2,
         "environment.MORE is new: yes",
+        "",
     ),
     // Of the configuration.
     (
@@ -244,6 +265,7 @@ const CHANGES: &[Change<'_>] = &[
         ": there",
         3,
         "reference.aws:ssm:/site changed: here -> there",
+        "",
     ),
     (
         "config.yaml",
@@ -251,6 +273,7 @@ const CHANGES: &[Change<'_>] = &[
         "/token: open",
         3,
         "reference.aws:ssm:/token changed: secret -> open",
+        "",
     ),
     // Of components.
     (
@@ -259,6 +282,7 @@ const CHANGES: &[Change<'_>] = &[
         "echo  lower",
         2,
         "step.Make changed: sha256:",
+        "step Make: inputs.commands[0]: \"echo lower >/lower\" -> \"echo  lower >/lower\"",
     ),
     (
         "middle.yaml",
@@ -266,6 +290,7 @@ const CHANGES: &[Change<'_>] = &[
         "default: bye",
         3,
         "parameter.Greeting changed: hello -> bye",
+        "",
     ),
     (
         "middle.yaml",
@@ -273,6 +298,7 @@ const CHANGES: &[Change<'_>] = &[
         "Other: {type: string, default: hello}\n  - Greeting: {type: string, default: hello}",
         3,
         "parameter.Other is new: hello",
+        "",
     ),
     (
         "middle.yaml",
@@ -280,6 +306,7 @@ const CHANGES: &[Change<'_>] = &[
         "value: 8080",
         3,
         "constant.Port changed: 80 -> 8080",
+        "",
     ),
     (
         "middle.yaml",
@@ -287,6 +314,7 @@ const CHANGES: &[Change<'_>] = &[
         "path: /greetings",
         3,
         "step.Write changed: sha256:",
+        "step Write: inputs[0].path: \"/greeting\" -> \"/greetings\"",
     ),
     (
         "middle.yaml",
@@ -294,6 +322,7 @@ const CHANGES: &[Change<'_>] = &[
         "'{{ Greeting }}: ",
         3,
         "step.Write changed: sha256:",
+        "step Write: inputs[0].content: \"{{ Greeting }} {{ Port }} {{ aws:ssm:/site }}\" -> \"{{ Greeting }}: {{ Port }} {{ aws:ssm:/site }}\"",
     ),
     (
         "middle.yaml",
@@ -301,6 +330,7 @@ const CHANGES: &[Change<'_>] = &[
         "action: AppendFile",
         3,
         "step.Write changed: sha256:",
+        "step Write: action: CreateFile -> AppendFile",
     ),
     (
         "middle.yaml",
@@ -308,6 +338,7 @@ const CHANGES: &[Change<'_>] = &[
         "timeoutSeconds: 61",
         3,
         "step.Run changed: sha256:",
+        "step Run: timeoutSeconds: 60 -> 61",
     ),
     (
         "middle.yaml",
@@ -315,6 +346,7 @@ const CHANGES: &[Change<'_>] = &[
         "",
         3,
         "step.Run changed: sha256:",
+        "step Run: timeoutSeconds is gone: 60",
     ),
     (
         "middle.yaml",
@@ -322,6 +354,7 @@ const CHANGES: &[Change<'_>] = &[
         "onFailure: Ignore",
         3,
         "step.Run changed: sha256:",
+        "step Run: onFailure: Abort -> Ignore",
     ),
     (
         "middle.yaml",
@@ -329,6 +362,7 @@ const CHANGES: &[Change<'_>] = &[
         "maxAttempts: 3",
         3,
         "step.Run changed: sha256:",
+        "step Run: maxAttempts: 2 -> 3",
     ),
     (
         "middle.yaml",
@@ -336,6 +370,7 @@ const CHANGES: &[Change<'_>] = &[
         "- test -n '{{ aws:ssm:/token }}'\n            - echo one >/one",
         3,
         "step.Run changed: sha256:",
+        "step Run: inputs.commands[0]: \"echo one >/one\" -> \"test -n '{{ aws:ssm:/token }}'\"",
     ),
     (
         "middle.yaml",
@@ -343,6 +378,7 @@ const CHANGES: &[Change<'_>] = &[
         "forEach: [b, a]",
         3,
         "step.Each changed: sha256:",
+        "step Each: loop.forEach[0]: a -> b",
     ),
     (
         "middle.yaml",
@@ -350,6 +386,7 @@ const CHANGES: &[Change<'_>] = &[
         "forEach: [a, b, c]",
         3,
         "step.Each changed: sha256:",
+        "step Each: loop.forEach[2] is new: c",
     ),
     (
         "middle.yaml",
@@ -357,6 +394,7 @@ const CHANGES: &[Change<'_>] = &[
         "stringIsEmpty: x",
         3,
         "step.Perhaps changed: sha256:",
+        "step Perhaps: if.stringIsEmpty: \"\" -> x",
     ),
     (
         "middle.yaml",
@@ -364,6 +402,7 @@ const CHANGES: &[Change<'_>] = &[
         "else: Abort",
         3,
         "step.Perhaps changed: sha256:",
+        "step Perhaps: if.else: Skip -> Abort",
     ),
     (
         "middle.yaml",
@@ -371,6 +410,7 @@ const CHANGES: &[Change<'_>] = &[
         "name: Final",
         3,
         "steps changed: Write, Run, Each, Perhaps, Last -> Write, Run, Each, Perhaps, Final",
+        "step Last is now called Final",
     ),
     (
         "middle.yaml",
@@ -378,6 +418,7 @@ const CHANGES: &[Change<'_>] = &[
         "",
         3,
         "step.Last is gone: sha256:",
+        "step Last is gone",
     ),
     (
         "middle.yaml",
@@ -385,6 +426,7 @@ const CHANGES: &[Change<'_>] = &[
         "commands: ['true']}\n      - name: More\n        action: ExecuteBash\n        inputs: {commands: ['true']}\n",
         3,
         "step.More is new: sha256:",
+        "step More is new",
     ),
     (
         "upper.yaml",
@@ -392,6 +434,7 @@ const CHANGES: &[Change<'_>] = &[
         "/release",
         4,
         "step.Version changed: sha256:",
+        "step Version: inputs.commands[0]: \"echo $IMAGE_VERSION >/version\" -> \"echo $IMAGE_VERSION >/release\"",
     ),
 ];
 
@@ -498,14 +541,14 @@ fn every_input_is_covered_and_named_and_nothing_else_is() {
 
     let mut seen = std::collections::BTreeMap::new();
     let mut wrong = Vec::new();
-    for (number, (file, from, to, first, why)) in CHANGES.iter().enumerate() {
+    for (number, (file, from, to, first, why, words)) in CHANGES.iter().enumerate() {
         let what = format!("{file}: {from:?} -> {to:?}");
         let all = std::panic::AssertUnwindSafe(|| {
             world.replace(file, from, to);
             let layers = world.plan();
             // The other way of asking is the same operation: of some is enough.
             let text = (number % 5 == 0).then(|| world.why_text());
-            world.missed(&what, &layers, text.as_deref(), (*first, why));
+            world.missed(&what, &layers, text.as_deref(), (*first, why, words));
             ids(&layers)
         });
         match std::panic::catch_unwind(all) {
@@ -541,7 +584,7 @@ fn every_input_is_covered_and_named_and_nothing_else_is() {
         "--param",
         &layers,
         Some(&text),
-        (3, "parameter.Greeting changed: hello -> bye"),
+        (3, "parameter.Greeting changed: hello -> bye", ""),
     );
     let epoch = ("SOURCE_DATE_EPOCH", "1700000000");
     let layers = World::plan_of(
@@ -651,8 +694,75 @@ fn every_input_is_covered_and_named_and_nothing_else_is() {
         ("1.0", "b", "package.tiny-a changed: 1.0 sha256:"),
     ] {
         world.tiny.publish(&[("tiny-a", version, content)]);
-        world.missed("package", &world.plan(), Some(&world.why_text()), (0, why));
+        world.missed(
+            "package",
+            &world.plan(),
+            Some(&world.why_text()),
+            (0, why, ""),
+        );
     }
+}
+
+#[test]
+fn what_failed_and_which_packages_came_is_said_in_words() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
+    let documents = ["lower.yaml", "upper.yaml"];
+    let recipe = tiny.container("tiny", &documents, "");
+    env.write("lower.yaml", LOWER);
+    env.write(
+        "upper.yaml",
+        UPPER.replace("echo $IMAGE_VERSION >/version", "exit 3"),
+    );
+    let build = || {
+        let mut command = env.amiforge();
+        command.arg("build").arg(&recipe);
+        command.arg("--out").arg(env.path("out"));
+        command
+    };
+    let plan = || {
+        let mut command = env.amiforge();
+        World::plan_of(command.args(["plan", "--json"]).arg(&recipe))
+    };
+    assert_eq!(plan()[3]["reasons"], serde_json::json!(["never built"]));
+    let end = finish(&mut build()).expect_code(1);
+    // Where the step stands, as `validate` shows places.
+    assert!(
+        end.stderr.contains(
+            "error: ./upper.yaml:6:9: phase build, step Version (ExecuteBash): bash ended with exit code 3"
+        ),
+        "{end}"
+    );
+    let layers = plan();
+    assert_eq!(layers[2]["reasons"], serde_json::json!(["in the store"]));
+    let failed = serde_json::json!(["failed last time at upper, build phase"]);
+    assert_eq!(layers[3]["reasons"], failed);
+
+    env.write("upper.yaml", UPPER);
+    finish(&mut build()).expect_code(0);
+    env.write("upper.yaml", UPPER.replace("/version", "/nowhere/version"));
+    finish(&mut build()).expect_code(1);
+    let expected = serde_json::json!([
+        "step Version: inputs.commands[0]: \"echo $IMAGE_VERSION >/version\" -> \
+         \"echo $IMAGE_VERSION >/nowhere/version\"",
+        "failed last time at upper, build phase",
+    ]);
+    assert_eq!(plan()[3]["reasons"], expected);
+
+    let text = fs_err::read_to_string(&recipe).unwrap();
+    let text = text.replace(
+        "variant: essential",
+        "variant: essential, include: [tiny-b]",
+    );
+    fs_err::write(&recipe, text).unwrap();
+    tiny.publish(&[("tiny-a", "1.0", "a"), ("tiny-b", "1.0", "b")]);
+    let layers = plan();
+    let expected = serde_json::json!([
+        "what configures the packages changed: amiforge.apt.include: tiny-b is new; \
+         packages: tiny-b is new",
+        "a layer below it changed",
+    ]);
+    assert_eq!(layers[1]["reasons"], expected);
 }
 
 #[test]

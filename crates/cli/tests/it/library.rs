@@ -207,10 +207,10 @@ fn every_failure_of_a_run_is_told_with_its_reason() {
     let (_, error) = end.stderr.split_once("\nerror: ").unwrap();
     assert_eq!(
         error,
-        "document.yaml: phase build, step One (ExecuteBash): bash ended with exit code 3 (onFailure: Continue)\n  \
+        "document.yaml:5:9: phase build, step One (ExecuteBash): bash ended with exit code 3 (onFailure: Continue)\n  \
          command: echo of one; exit 3\n  \
          | of one\n  \
-         also failed: document.yaml: phase build, step Four (ExecuteBash): bash ended with exit code 6 (onFailure: Continue)\n    \
+         also failed: document.yaml:8:9: phase build, step Four (ExecuteBash): bash ended with exit code 6 (onFailure: Continue)\n    \
          command: exit 6\n"
     );
     let ignored = "build/Two failed and ignored after 0.0 s: bash ended with exit code 4\n";
@@ -232,10 +232,10 @@ fn every_failure_of_a_run_is_told_with_its_reason() {
     let (_, error) = end.stderr.split_once("\nerror: ").unwrap();
     assert_eq!(
         error,
-        "document.yaml: phase build, step Three (ExecuteBash): bash ended with exit code 5\n  \
+        "document.yaml:7:9: phase build, step Three (ExecuteBash): bash ended with exit code 5\n  \
          command: echo of three; exit 5\n  \
          | of three\n  \
-         also failed: document.yaml: phase build, step One (ExecuteBash): bash ended with exit code 3 (onFailure: Continue)\n    \
+         also failed: document.yaml:5:9: phase build, step One (ExecuteBash): bash ended with exit code 3 (onFailure: Continue)\n    \
          command: echo of one; exit 3\n    \
          | of one\n"
     );

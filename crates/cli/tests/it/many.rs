@@ -52,6 +52,20 @@ fn what_recipes_share_is_made_once_and_one_that_fails_ends_no_other() {
         assert_eq!(made, *name != "two");
         assert_eq!(told[at]["error"].is_string(), *name == "two", "{report:#}");
     }
+    // At the end once more in short, with the time that each took by itself.
+    let lines: Vec<&str> = end.stderr.lines().rev().take(2).collect();
+    assert!(
+        lines[0].starts_with("2 built, 1 failed: ") && lines[0].ends_with("/two.yaml"),
+        "{end}"
+    );
+    assert!(
+        lines[1].starts_with("   failed ")
+            && lines[1].contains("/two.yaml after ")
+            && lines[1].ends_with(
+                ": ./own-two.yaml:6:9: phase build, step Run (ExecuteBash): bash ended with exit code 3"
+            ),
+        "{end}"
+    );
     assert!(
         end.stderr.contains("/two.yaml: ") && end.stderr.contains("exit code 3"),
         "{end}"
@@ -72,8 +86,33 @@ fn what_recipes_share_is_made_once_and_one_that_fails_ends_no_other() {
         assert_eq!(of("layer-started", title).len(), 1, "{title}: {text}");
         assert_eq!(of("layer-cached", title).len(), 2, "{title}: {text}");
     }
+    let failed: Vec<&Value> = lines.iter().filter(|l| l["event"] == "failed").collect();
+    assert_eq!(failed.len(), 1, "{text}");
+    for member in ["error", "hint", "exitCode", "recipe"] {
+        assert_eq!(failed[0][member], told[1][member], "{member}");
+    }
     let own = of("layer-started", "own-one");
     assert!(own.len() == 1 && own[0].ends_with("/one.yaml"), "{own:?}");
+
+    // Alone, it is the same object, and the stream ends with the failure and its folder.
+    let mut command = env.amiforge();
+    command.arg("build").arg(&recipes[1]).arg("--json");
+    command.arg("--out").arg(env.path("out/two-1.0.0"));
+    let end = finish(command.arg("--events").arg(&events)).expect_code(1);
+    assert_eq!(&end.json(), told[1], "{end}");
+    assert!(end.stderr.contains("error: ./own-two.yaml:6:9: "), "{end}");
+    let text = fs_err::read_to_string(&events).unwrap();
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let folder = env.path("out/two-1.0.0.failed");
+    assert_eq!(
+        (&last["event"], &last["folder"], &last["exitCode"]),
+        (
+            &"failed".into(),
+            &folder.display().to_string().into(),
+            &1.into()
+        )
+    );
+    assert!(folder.join("plan.json").is_file());
 
     // Mended, only that is made; the results come in the order of the recipes.
     component(&env, "own-two", "echo two >/own");
@@ -85,6 +124,7 @@ fn what_recipes_share_is_made_once_and_one_that_fails_ends_no_other() {
         .collect();
     assert_eq!(folders, ["one-1.0.0", "two-1.0.0", "three-1.0.0"]);
     assert_eq!(end.stderr.matches(" step own-").count(), 1, "{end}");
+    assert!(end.stderr.ends_with("\n1 built, 2 unchanged\n"), "{end}");
 
     // Asked to make all again, they make what they share again once.
     let end = build(&["--rebuild"]).expect_code(0);

@@ -16,12 +16,18 @@ const SHOWN: usize = 200;
 /// unless both images are output folders with plans that can be read.
 pub(super) fn layer_changes(a: &Side, b: &Side, files: &[FileChange]) -> Vec<LayerChange> {
     match (plan_of(a), plan_of(b)) {
-        (Some(old), Some(new)) => changes(&old, &new, files),
+        (Some(old), Some(new)) => changes(&old, &new, files, |id| b.shares(a, id)),
         _ => Vec::new(),
     }
 }
 
-fn changes(old: &Plan, new: &Plan, files: &[FileChange]) -> Vec<LayerChange> {
+/// `shared` knows which layers, by their ids, are of the same bytes in both.
+fn changes(
+    old: &Plan,
+    new: &Plan,
+    files: &[FileChange],
+    shared: impl Fn(&str) -> bool,
+) -> Vec<LayerChange> {
     let why = why(old, new);
     let mut changes = Vec::new();
     for (layer, planned) in why.layers.iter().zip(&new.layers) {
@@ -48,7 +54,8 @@ fn changes(old: &Plan, new: &Plan, files: &[FileChange]) -> Vec<LayerChange> {
         };
         found.count(files);
         // The same inputs, and not the same bytes: that is told, too.
-        if change.is_some() || found.files > 0 {
+        let other_bytes = || !found.b.as_deref().is_some_and(&shared);
+        if change.is_some() || (found.files > 0 && other_bytes()) {
             changes.push(found);
         }
     }
@@ -198,7 +205,7 @@ mod tests {
             // Of a layer with the same inputs.
             file("/d", &id(&new, 2), Some("Run")),
         ];
-        let found = changes(&old, &new, &files);
+        let found = changes(&old, &new, &files, |_| false);
         let told: Vec<_> = found
             .iter()
             .map(|l| (l.title.as_str(), l.change, l.inputs.len(), l.below, l.files))
@@ -213,6 +220,11 @@ mod tests {
             ]
         );
         assert_eq!(found[0].a, found[0].b);
+        // A layer of the same bytes has no part in it, whatever of it is hidden.
+        let same = id(&new, 2);
+        let without = changes(&old, &new, &files, |id| id == same);
+        let titles: Vec<_> = without.iter().map(|l| l.title.as_str()).collect();
+        assert_eq!(titles, ["mine", "more", "gone"]);
         assert_eq!(found[1].inputs[0].input, "step.Run");
         assert_eq!(found[1].a, Some(id(&old, 3)));
         assert_eq!(found[1].b, Some(id(&new, 3)));
@@ -224,10 +236,10 @@ mod tests {
 
         // Other packages: every layer above differs for that reason alone.
         let new = plan("2", &[("same", "true"), ("mine", "old"), ("gone", "true")]);
-        let found = changes(&old, &new, &[]);
+        let found = changes(&old, &new, &[], |_| false);
         assert_eq!(found.len(), 5);
         assert_eq!((found[0].inputs.len(), found[0].below), (1, false));
         assert!(found[1..].iter().all(|l| l.inputs.is_empty() && l.below));
-        assert!(changes(&old, &old, &[]).is_empty());
+        assert!(changes(&old, &old, &[], |_| false).is_empty());
     }
 }

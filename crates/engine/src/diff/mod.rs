@@ -28,7 +28,7 @@ use crate::look::threads;
 use crate::parent::InstalledPackage;
 use crate::settings::Engine;
 use crate::shown::{hex, path, shown};
-use owner::Owners;
+use owner::{Hidden, Owners};
 use report::{
     BootChange, Bytes, ConfigChange, Counts, FileChange, FileInfo, FileSystemChange, Happened,
     ImageInfo, PackageChange, PartitionChange, SCHEMA_VERSION, Summary,
@@ -454,8 +454,20 @@ fn describe_files(
         .iter()
         .filter(|c| !is_gone(c))
         .map(|c| c.path.as_slice());
-    let gone = Owners::of(a, &gone.collect(), blobs, store);
-    let there = Owners::of(b, &there.collect(), blobs, store);
+    let gone: BTreeSet<&[u8]> = gone.collect();
+    let there: BTreeSet<&[u8]> = there.collect();
+    let hidden = Hidden::of(b, &gone, store);
+    let gone = Owners::of(a, &gone, blobs, store);
+    let there = Owners::of(b, &there, blobs, store);
+    // What a layer brings that both images have differs for something that the old one had above it.
+    let shared = |path: &[u8]| there.layer(path).is_some_and(|(id, _)| b.shares(a, id));
+    let earlier = changes.iter().filter(|c| !is_gone(c));
+    let earlier = earlier
+        .map(|c| c.path.as_slice())
+        .filter(|path| shared(path));
+    let earlier: BTreeSet<&[u8]> = earlier.collect();
+    let unhidden = Hidden::of(a, &earlier, store);
+    let before = Owners::of(a, &earlier, blobs, store);
     let names = [a, b].map(|side| Describer {
         side,
         linked: compare::linked_names(&side.root.tree),
@@ -465,7 +477,30 @@ fn describe_files(
         .map(|change| {
             let [x, y] = inodes(&change.fate);
             let owners = if y.is_none() { &gone } else { &there };
-            let layer = owners.layer(&change.path);
+            let own = || {
+                let (id, component) = owners.layer(&change.path)?;
+                let step = owners.step(&change.path);
+                Some((id.clone(), component.clone(), step))
+            };
+            let hider = |hidden: &Hidden, side: &Side, other: &Side| {
+                let by = hidden.by(&change.path)?;
+                let told = || (by.layer.clone(), by.component.clone(), by.step.clone());
+                (!side.shares(other, &by.layer)).then(told)
+            };
+            let earlier = || {
+                let (id, component) = before.layer(&change.path)?;
+                let told = || (id.clone(), component.clone(), before.step(&change.path));
+                (!a.shares(b, id)).then(told)
+            };
+            let origin = match (x, y) {
+                (Some(_), None) => hider(&hidden, b, a),
+                (None, Some(_)) => hider(&unhidden, a, b),
+                _ => earlier(),
+            };
+            let (layer, component, step) = match origin.or_else(own) {
+                Some((layer, component, step)) => (Some(layer), component, step),
+                None => (None, None, None),
+            };
             FileChange {
                 path: path(&change.path),
                 change: happened(x.is_some(), y.is_some()),
@@ -479,9 +514,9 @@ fn describe_files(
                 b: y.map(|ino| names[1].describe(ino, &digests[1])),
                 package: owners.package(&change.path),
                 conffile: owners.is_conffile(&change.path),
-                layer: layer.map(|(id, _)| id.clone()),
-                component: layer.and_then(|(_, component)| component.clone()),
-                step: owners.step(&change.path),
+                layer,
+                component,
+                step,
             }
         })
         .collect()

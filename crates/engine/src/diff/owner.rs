@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use amiforge_store::Store;
-use amiforge_tree::{Kind, Tree};
-use amiforge_types::BlobTable;
+use amiforge_tree::{Kind, LayerDiff, LayerEntry, Tree};
+use amiforge_types::{BlobTable, LayerId};
 
 use super::side::Side;
 use crate::layers::Touched;
@@ -125,15 +125,11 @@ impl Owners {
             return;
         };
         // The uppermost layer that has a path made it what it is.
-        for at in origin.layers.iter().rev() {
+        for (at, _) in origin.layers.iter().rev() {
             let Ok(Some(layer)) = store.layer(*at, &mut BlobTable::new()) else {
                 continue;
             };
-            let component = origin
-                .components
-                .iter()
-                .find(|c| c.layer == Some(*at))
-                .map(|c| shown(c.name.as_bytes()));
+            let component = origin.component(*at);
             for path in paths {
                 if layer.diff.entries.contains_key(*path) && !self.layers.contains_key(*path) {
                     let id = at.0.hex();
@@ -145,6 +141,93 @@ impl Owners {
             }
         }
     }
+}
+
+/// Whose doing it is that an image does not have what a layer of it brings.
+#[derive(Default)]
+pub(super) struct Hidden(BTreeMap<Vec<u8>, Hider>);
+
+/// A layer, and what made it.
+pub(super) struct Hider {
+    /// Layer id.
+    pub(super) layer: String,
+    /// The component.
+    pub(super) component: Option<String>,
+    /// Its step, where that is known.
+    pub(super) step: Option<String>,
+}
+
+impl Hidden {
+    /// Looks up by which layers `paths` are hidden from an image. A path that no layer brings, or whose layers are gone, is
+    /// hidden by none.
+    pub(super) fn of(side: &Side, paths: &BTreeSet<&[u8]>, store: Option<&Store>) -> Self {
+        let (Some(origin), Some(store)) = (&side.origin, store) else {
+            return Self::default();
+        };
+        let mut found = Self::default();
+        let mut open = paths.clone();
+        let mut hidden: BTreeMap<&[u8], LayerId> = BTreeMap::new();
+        let mut touched: BTreeMap<LayerId, Touched> = BTreeMap::new();
+        for (at, _) in origin.layers.iter().rev() {
+            if open.is_empty() && hidden.is_empty() {
+                break;
+            }
+            let Ok(Some(layer)) = store.layer(*at, &mut BlobTable::new()) else {
+                continue;
+            };
+            hidden.retain(|path, by| {
+                let brings = brings(&layer.diff, path);
+                if brings {
+                    let steps = touched
+                        .entry(*by)
+                        .or_insert_with(|| Touched::read(store, *by));
+                    let step = steps.step(&self::path(path));
+                    let hider = Hider {
+                        layer: by.0.hex(),
+                        component: origin.component(*by),
+                        step: step.map(|step| shown(step.as_bytes())),
+                    };
+                    found.0.insert(path.to_vec(), hider);
+                }
+                !brings
+            });
+            open.retain(|path| {
+                if brings(&layer.diff, path) {
+                    return false;
+                }
+                let hides = hides(&layer.diff, path);
+                if hides {
+                    hidden.insert(*path, *at);
+                }
+                !hides
+            });
+        }
+        found
+    }
+
+    /// The layer that hides a path.
+    pub(super) fn by(&self, path: &[u8]) -> Option<&Hider> {
+        self.0.get(path)
+    }
+}
+
+fn brings(layer: &LayerDiff, path: &[u8]) -> bool {
+    let entry = layer.entries.get(path);
+    entry.is_some_and(|entry| !matches!(entry, LayerEntry::Whiteout))
+}
+
+/// Whether a layer that does not bring a path hides what is there below it: by a whiteout of it or of a directory above,
+/// or by something else in such a directory's place.
+fn hides(layer: &LayerDiff, path: &[u8]) -> bool {
+    let above = path.iter().enumerate().filter(|(_, b)| **b == b'/');
+    let mut above = above.map(|(at, _)| &path[..at]);
+    let gone = |entry: Option<&LayerEntry>| matches!(entry, Some(LayerEntry::Whiteout));
+    gone(layer.entries.get(path))
+        || above.any(|dir| match layer.entries.get(dir) {
+            Some(LayerEntry::Put(inode)) => !matches!(inode.kind, Kind::Dir),
+            Some(_) => true,
+            None => false,
+        })
 }
 
 /// The path that a list's path leads to when its first name is a link, as `/bin` is to `usr/bin`.

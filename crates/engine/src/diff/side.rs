@@ -50,9 +50,31 @@ pub(super) struct Side {
 
 /// What an image was built from.
 pub(super) struct Origin {
-    /// The lowest first.
-    pub(super) layers: Vec<LayerId>,
+    /// The lowest first, with the digests of what they came to.
+    pub(super) layers: Vec<(LayerId, Digest)>,
     pub(super) components: Vec<ComponentRecord>,
+}
+
+impl Origin {
+    /// The component that made a layer, for people.
+    pub(super) fn component(&self, layer: LayerId) -> Option<String> {
+        let mut components = self.components.iter();
+        let found = components.find(|c| c.layer == Some(layer))?;
+        Some(shown(found.name.as_bytes()))
+    }
+}
+
+impl Side {
+    /// Whether the layer of this id, in hexadecimal, is the very same in another image: not only made of the same, but of the
+    /// same bytes.
+    pub(super) fn shares(&self, other: &Self, id: &str) -> bool {
+        let digest = |side: &Self| {
+            let layers = &side.origin.as_ref()?.layers;
+            let found = layers.iter().find(|(layer, _)| layer.0.hex() == id);
+            found.map(|(_, digest)| *digest)
+        };
+        digest(self).is_some_and(|own| digest(other) == Some(own))
+    }
 }
 
 /// The root file system, empty where there is none that we read.
@@ -135,7 +157,7 @@ impl Side {
             packages_from,
             settings: BTreeMap::new(),
             origin: manifest.map(|manifest| Origin {
-                layers: manifest.layers.iter().map(|layer| layer.id).collect(),
+                layers: manifest.layers.iter().map(|l| (l.id, l.digest)).collect(),
                 components: manifest.components,
             }),
         })
@@ -170,7 +192,7 @@ impl Side {
                     .manifest
                     .layers
                     .iter()
-                    .map(|layer| layer.id)
+                    .map(|layer| (layer.id, layer.digest))
                     .collect(),
                 components: folder.manifest.components,
             }),

@@ -234,6 +234,25 @@ pub(super) const KINDS: &[Kind] = &[
         ],
     },
     Kind {
+        name: "failed",
+        text: "A build failed, and nothing more of it follows. Not told of one that was interrupted.",
+        fields: &[
+            field("error", "string", "what failed, with its causes"),
+            Field {
+                name: "hint",
+                kind: "string",
+                always: false,
+                text: "what can be done about it",
+            },
+            field("exitCode", "integer", "what a build of it alone ends with"),
+            field(
+                "folder",
+                "string or null",
+                "where its logs and plan are, where it came so far",
+            ),
+        ],
+    },
+    Kind {
         name: "result",
         text: "With `--events -`: what the command would print with `--json`. The last line, unless the command fails.",
         fields: &[field("result", "any", "depends on the command")],

@@ -97,6 +97,12 @@ fn samples() -> Vec<Event> {
             text: Arc::from(""),
             diagnostic: Diagnostic::error("code", Span::default(), "message"),
         },
+        Event::Failed {
+            error: text(),
+            hint: Some(text()),
+            exit_code: 1,
+            folder: None,
+        },
         Event::Unchanged {
             out: text(),
             detail: text(),
@@ -123,6 +129,7 @@ fn samples() -> Vec<Event> {
             | Event::BootFinished { .. }
             | Event::Warning { .. }
             | Event::Problem { .. }
+            | Event::Failed { .. }
             | Event::Unchanged { .. } => {}
         }
     }

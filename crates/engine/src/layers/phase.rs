@@ -172,7 +172,7 @@ impl Engine {
             })
             .map_err(sandbox_error)?;
         if !result.status.is_ok() {
-            self.warn(failure_text(&result));
+            self.warn(failure_text(&result, |failure| component.place_of(failure)));
         }
         Ok(())
     }
@@ -212,7 +212,8 @@ impl Engine {
         })?;
         log.finish(&result).or_fail(ErrorKind::Failed, context)?;
         if !result.status.is_ok() {
-            return Err(EngineError::new(ErrorKind::Failed, failure_text(&result)));
+            let text = failure_text(&result, |failure| component.place_of(failure));
+            return Err(EngineError::new(ErrorKind::Failed, text));
         }
         if let (Some(key), true) = (&key, phase == BUILD) {
             keep_build_results(work.store, key, &result, &downloads)?;

@@ -84,6 +84,7 @@ impl Loader<'_> {
             name,
             version: None,
             shown,
+            is_file: false,
             text,
             library: library::needed_by(&component, &parameters),
             component,

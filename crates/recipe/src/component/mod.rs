@@ -301,39 +301,50 @@ impl Component {
     /// their values are what counts; nor are names, descriptions and other phases.
     #[must_use]
     pub fn build_inputs(&self) -> BTreeMap<String, String> {
-        let text = |node: Option<&Node>| node.and_then(Node::as_text).map(str::to_owned);
-        let phases = self.document.get("phases").map(|phases| &phases.kind);
-        let Some(NodeKind::Seq(phases)) = phases else {
+        if self.phase_nodes().is_none() {
             return BTreeMap::new();
-        };
-        let build = phases.iter().find(|phase| {
-            let name = phase.get("name");
-            name.and_then(Node::as_text) == Some("build")
-        });
-        let steps = build.and_then(|build| build.get("steps"));
-        let steps = match steps.map(|steps| &steps.kind) {
-            Some(NodeKind::Seq(steps)) => steps.as_slice(),
-            _ => &[],
-        };
-        let named = || {
-            let with_names = steps.iter();
-            with_names.map(|step| (text(step.get("name")).unwrap_or_default(), step))
-        };
-        let names: Vec<String> = named().map(|(name, _)| name).collect();
-        let version = text(self.document.get("schemaVersion"));
+        }
+        let steps = self.steps_of("build");
+        let names: Vec<&str> = steps.iter().map(|(name, _)| *name).collect();
+        let version = self.document.get("schemaVersion").and_then(Node::as_text);
         let constants = self.constants.iter();
         let constants = constants.map(|c| (format!("constant.{}", c.name), c.value.clone()));
-        let steps = named().map(|(name, step)| {
+        let digests = steps.iter().map(|(name, step)| {
             let digest = format!("sha256:{}", step.digest());
             (format!("step.{name}"), digest)
         });
         constants
-            .chain(steps)
+            .chain(digests)
             .chain([
-                ("schemaVersion".to_owned(), version.unwrap_or_default()),
+                (
+                    "schemaVersion".to_owned(),
+                    version.unwrap_or_default().to_owned(),
+                ),
                 ("steps".to_owned(), names.join(", ")),
             ])
             .collect()
+    }
+
+    /// The steps of a phase by their names, as the document has them; none where it has no such phase.
+    #[must_use]
+    pub fn steps_of(&self, phase: &str) -> Vec<(&str, &Node)> {
+        let mut phases = self.phase_nodes().into_iter().flatten();
+        let found = phases.find(|node| text_of(node, "name") == phase);
+        let steps = found.and_then(|phase| phase.get("steps"));
+        match steps.map(|steps| &steps.kind) {
+            Some(NodeKind::Seq(steps)) => steps
+                .iter()
+                .map(|step| (text_of(step, "name"), step))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn phase_nodes(&self) -> Option<&[Node]> {
+        match self.document.get("phases").map(|phases| &phases.kind) {
+            Some(NodeKind::Seq(phases)) => Some(phases),
+            _ => None,
+        }
     }
 
     /// Stable bytes of the document; see [`Node::canonical`].
@@ -347,6 +358,11 @@ impl Component {
     pub fn digest(&self) -> Digest {
         Digest::of(&self.canonical())
     }
+}
+
+/// The text of a field; empty where there is none.
+fn text_of<'n>(node: &'n Node, field: &str) -> &'n str {
+    node.get(field).and_then(Node::as_text).unwrap_or_default()
 }
 
 impl Step {
