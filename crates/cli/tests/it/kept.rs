@@ -105,7 +105,7 @@ fn offline_builds_take_pinned_and_checked_downloads_from_the_cache() {
         let meta = fs_err::metadata(kept.join(&name)).unwrap();
         assert_eq!(meta.permissions().mode() & 0o7777, 0o600, "{name}");
         let (algorithm, digits) = name.split_once('-').unwrap();
-        let told = run(tool(&format!("{algorithm}sum")).arg(kept.join(&name))).text();
+        let told = run(tool(format!("{algorithm}sum")).arg(kept.join(&name))).text();
         assert!(told.starts_with(digits), "{name}: {told}");
     }
     let url = server.url();
