@@ -159,11 +159,8 @@ impl Engine {
         hidden: bool,
     ) -> Result<(), EngineError> {
         let context = || "cannot search the image for secrets".to_owned();
-        let lent = work.recipe.step_secrets.known();
-        let rules = Rules::new().and_then(|rules| rules.knowing(lent));
-        let rules = rules.or_fail(ErrorKind::Internal, context)?;
         let hygiene = &work.recipe.recipe.amiforge.hygiene;
-        let allowed = patterns(&hygiene.allow).or_fail(ErrorKind::Internal, context)?;
+        let (rules, allowed) = Rules::of(work.recipe).or_fail(ErrorKind::Internal, context)?;
         let mut seen = BTreeSet::new();
         let mut found = Vec::new();
         for (planned, layer) in work.plan.layers.iter().zip(&made.layers).rev() {
@@ -239,10 +236,7 @@ impl Engine {
         blobs: &BlobTable,
     ) -> Result<Vec<String>, EngineError> {
         let context = || "cannot search a layer for secrets".to_owned();
-        let rules = Rules::new().and_then(|rules| rules.knowing(recipe.step_secrets.known()));
-        let rules = rules.or_fail(ErrorKind::Internal, context)?;
-        let allowed = patterns(&recipe.recipe.amiforge.hygiene.allow);
-        let allowed = allowed.or_fail(ErrorKind::Internal, context)?;
+        let (rules, allowed) = Rules::of(recipe).or_fail(ErrorKind::Internal, context)?;
         let mut found = BTreeSet::new();
         rules
             .search(&layer.diff, blobs, &mut |path, what| {
@@ -286,6 +280,12 @@ struct Rules {
 }
 
 impl Rules {
+    /// The rules with the secrets that steps of a recipe were lent, and the paths that it allows.
+    fn of(recipe: &LoadedRecipe) -> Result<(Self, RegexSet), regex::Error> {
+        let rules = Self::new()?.knowing(recipe.step_secrets.known())?;
+        Ok((rules, patterns(&recipe.recipe.amiforge.hygiene.allow)?))
+    }
+
     fn new() -> Result<Self, regex::Error> {
         let texts = TEXTS
             .iter()

@@ -164,21 +164,8 @@ impl Engine {
                 return Err(self.failed(work, at, below, left, error));
             }
         };
-        let writer = work
-            .store
-            .layer_writer(planned.id)
-            .or_fail(ErrorKind::Failed, store_context)?;
-        sandbox
-            .harvest(
-                &root.upper,
-                writer.path(),
-                below.clock,
-                Some(since),
-                EPHEMERAL,
-                cancel,
-            )
-            .map_err(sandbox_error)?;
-        verify(sandbox, &writer)?;
+        let of = (planned, below.clock, since);
+        let writer = harvested(work.store, sandbox, &root, of, cancel)?;
         let info = keep(work.store, planned, below, &root, writer)?;
         self.remove_root(work.store, planned.id)?;
         let root = match purpose {
@@ -205,21 +192,8 @@ impl Engine {
         let (_scratch, root) =
             self.overlay(work, sandbox, below.layers.len(), Purpose::Packages)?;
         let since = job(&root, cancel)?;
-        let writer = work
-            .store
-            .layer_writer(planned.id)
-            .or_fail(ErrorKind::Failed, store_context)?;
-        sandbox
-            .harvest(
-                &root.upper,
-                writer.path(),
-                below.clock,
-                Some(since),
-                EPHEMERAL,
-                cancel,
-            )
-            .map_err(sandbox_error)?;
-        verify(sandbox, &writer)?;
+        let of = (planned, below.clock, since);
+        let writer = harvested(work.store, sandbox, &root, of, cancel)?;
         writer.read(blobs).or_fail(ErrorKind::Failed, store_context)
     }
 
@@ -238,6 +212,31 @@ impl Engine {
         self.remove_root(work.store, planned.id)?;
         Ok(info)
     }
+}
+
+/// What a job has changed since `since`, as the file of a layer that is not in the store yet.
+fn harvested(
+    store: &Store,
+    sandbox: &Sandbox,
+    root: &RootSpec,
+    (planned, clock, since): (&LayerPlan, Timestamp, Timestamp),
+    cancel: &AtomicBool,
+) -> Result<LayerWriter, EngineError> {
+    let writer = store
+        .layer_writer(planned.id)
+        .or_fail(ErrorKind::Failed, store_context)?;
+    sandbox
+        .harvest(
+            &root.upper,
+            writer.path(),
+            clock,
+            Some(since),
+            EPHEMERAL,
+            cancel,
+        )
+        .map_err(sandbox_error)?;
+    verify(sandbox, &writer)?;
+    Ok(writer)
 }
 
 fn keep_context(planned: &LayerPlan) -> String {

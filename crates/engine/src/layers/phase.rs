@@ -238,12 +238,17 @@ impl Engine {
     }
 }
 
-/// The results of a layer's build phase; none when the record is missing or of another version.
-fn build_results(store: &Store, key: &str) -> Result<Vec<PhaseResult>, EngineError> {
+/// What is kept of how a layer was made, of the version that we write.
+fn results_record(store: &Store, key: &str) -> Result<Option<serde_json::Value>, EngineError> {
     let record = store
         .get_record(BUILD_RESULTS, key)
-        .or_fail(ErrorKind::Failed, store_context)?
-        .filter(|record| record["version"] == BUILD_RESULTS_VERSION);
+        .or_fail(ErrorKind::Failed, store_context)?;
+    Ok(record.filter(|record| record["version"] == BUILD_RESULTS_VERSION))
+}
+
+/// The results of a layer's build phase; none when the record is missing or of another version.
+fn build_results(store: &Store, key: &str) -> Result<Vec<PhaseResult>, EngineError> {
+    let record = results_record(store, key)?;
     let phases = record.map(|record| serde_json::from_value(record["phases"].clone()));
     Ok(phases.and_then(Result::ok).unwrap_or_default())
 }
@@ -253,10 +258,7 @@ pub(crate) fn layer_downloads(
     store: &Store,
     layer: LayerId,
 ) -> Result<BTreeSet<Download>, EngineError> {
-    let record = store
-        .get_record(BUILD_RESULTS, &layer.to_string())
-        .or_fail(ErrorKind::Failed, store_context)?
-        .filter(|record| record["version"] == BUILD_RESULTS_VERSION);
+    let record = results_record(store, &layer.to_string())?;
     let downloads = record.map(|record| serde_json::from_value(record["downloads"].clone()));
     Ok(downloads.and_then(Result::ok).unwrap_or_default())
 }
@@ -266,10 +268,7 @@ pub(crate) fn layer_boot_packages(
     store: &Store,
     layer: LayerId,
 ) -> Result<Option<BootLock>, EngineError> {
-    let record = store
-        .get_record(BUILD_RESULTS, &layer.to_string())
-        .or_fail(ErrorKind::Failed, store_context)?
-        .filter(|record| record["version"] == BUILD_RESULTS_VERSION);
+    let record = results_record(store, &layer.to_string())?;
     let Some(mut record) = record.filter(|record| !record["bootPackages"].is_null()) else {
         return Ok(None);
     };
