@@ -29,6 +29,7 @@ use crate::error::{Contextual, EngineError, ErrorKind, chain};
 use crate::event::Event;
 use crate::load::LoadedRecipe;
 use crate::lock::LockPins;
+use crate::look::threads;
 use crate::parent::{self, Parent};
 use crate::settings::Engine;
 use crate::shared::Shared;
@@ -76,7 +77,32 @@ pub(crate) struct Work<'a> {
     pub(crate) shared: Option<&'a Shared<'a>>,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    /// Of somebody who looks at a state or asks what there is, and keeps nothing but the layers on the way.
+    pub(crate) fn passing(
+        engine: &Engine,
+        store: &'a Store,
+        recipe: &'a LoadedRecipe,
+        (parent, plan): (&'a Parent, &'a Plan),
+        offline: bool,
+    ) -> Result<Self, EngineError> {
+        let logs = store.temp_dir("passing-logs");
+        Ok(Self {
+            store,
+            recipe,
+            parent,
+            plan,
+            rebuild: false,
+            offline,
+            jobs: threads(),
+            epoch: engine.settings.source_date_epoch,
+            logs: logs.or_fail(ErrorKind::Failed, store_context)?,
+            pins: None,
+            shell: None,
+            shared: None,
+        })
+    }
+
     /// The same with shared caches.
     pub(crate) fn with<'w>(&'w self, shared: Option<&'w Shared<'w>>) -> Work<'w> {
         Work {

@@ -11,7 +11,6 @@ use amiforge_types::LayerId;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::layers::{FailedState, ShellAccess, Work, store_context};
 use crate::load::RecipeRequest;
-use crate::look::threads;
 use crate::plans::record_key;
 use crate::settings::Engine;
 
@@ -67,23 +66,13 @@ impl Engine {
         let _used = store
             .use_layers(&ids, SystemTime::now())
             .or_fail(ErrorKind::Failed, store_context)?;
-        let logs = store
-            .temp_dir("shell-logs")
-            .or_fail(ErrorKind::Failed, store_context)?;
-        let work = Work {
-            store: &store,
-            recipe: &recipe,
-            parent: &parent,
-            plan: &plan,
-            rebuild: false,
-            offline: request.recipe.offline,
-            jobs: threads(),
-            epoch: self.settings.source_date_epoch,
-            logs,
-            pins: None,
-            shell: None,
-            shared: None,
-        };
+        let work = Work::passing(
+            self,
+            &store,
+            &recipe,
+            (&parent, &plan),
+            request.recipe.offline,
+        )?;
         let made = self.make_layers_below(&work, place.layers)?;
         let sandbox = self.chosen_sandbox(&store)?;
         let (_scratch, root) = self.steps_overlay(&work, &sandbox, place.layers)?;

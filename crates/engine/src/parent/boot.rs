@@ -16,9 +16,8 @@ use amiforge_types::{Arch, BlobTable, Digest};
 pub(crate) use self::packages::{BootAsked, BootLock, BootPackage};
 use super::Boot;
 use crate::error::{Contextual, EngineError, ErrorKind};
-use crate::layers::{FailedAt, Made, Work, keep_boot_packages, layer_boot_packages, store_context};
+use crate::layers::{FailedAt, Made, Work, keep_boot_packages, layer_boot_packages};
 use crate::load::LoadedRecipe;
-use crate::look::threads;
 use crate::parent::Parent;
 use crate::settings::Engine;
 
@@ -176,23 +175,7 @@ impl Engine {
         if at < parent.continued() {
             return layer_boot_packages(store, plan.layers[at].id);
         }
-        let logs = store
-            .temp_dir("lock-logs")
-            .or_fail(ErrorKind::Failed, store_context)?;
-        let work = Work {
-            store,
-            recipe,
-            parent,
-            plan,
-            rebuild: false,
-            offline: false,
-            jobs: threads(),
-            epoch: self.settings.source_date_epoch,
-            logs,
-            pins: None,
-            shell: None,
-            shared: None,
-        };
+        let work = Work::passing(self, store, recipe, (parent, plan), false)?;
         let made = self.make_layers_below(&work, at)?;
         if lacking(&work, &made)?.is_none() {
             return Ok(None);
