@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use amiforge_proxy::Forward;
 use amiforge_types::{Digest, Hasher};
 use ureq::http::Response;
 use ureq::tls::{PemItem, RootCerts};
 use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 use ureq::{Agent, Body};
 
-use crate::proxy::{AtProxy, Forward, Route};
+use crate::proxy::{AtProxy, Route};
 use crate::{Context, SourceError, SourceEvent};
 
 /// How long is waited, and how often tried.

@@ -6,6 +6,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use amiforge_proxy::Forward;
 use amiforge_recipe::actions::WebUrl;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,7 +16,6 @@ use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 use ureq::{Agent, AsSendBody, Body};
 
 use super::error::{NetError, classify};
-use super::forward::Forward;
 use super::resolver::RootResolver;
 use super::roots::{self, Roots};
 use crate::outside::Outside;

@@ -4,7 +4,6 @@
 mod client;
 mod dns;
 mod error;
-mod forward;
 mod hash;
 mod resolver;
 mod roots;

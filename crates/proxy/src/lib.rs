@@ -6,11 +6,13 @@
 //! GET /path HTTP/1.1   ─▶   GET http://host:port/path HTTP/1.1
 //! ```
 
+#![forbid(unsafe_code)]
+
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
 /// Makes every connection one to a proxy; where that is, the resolver says.
 #[derive(Debug)]
-pub(super) struct Forward;
+pub struct Forward;
 
 impl<In: Transport> Connector<In> for Forward {
     type Out = Forwarded<In>;
@@ -31,7 +33,7 @@ impl<In: Transport> Connector<In> for Forward {
 
 /// A connection to a proxy for one server.
 #[derive(Debug)]
-pub(super) struct Forwarded<In> {
+pub struct Forwarded<In> {
     inner: In,
     origin: String,
     /// What is sent next begins a request.
