@@ -45,6 +45,7 @@ pub fn configure_script(resolved: &ResolvedDebian, source_date_epoch: i64) -> St
             .collect::<Vec<_>>()
             .join(" ")
     };
+    let file = |name: &str, text: &str| format!("\ncat >\"$later/{name}\" <<'END'\n{text}END\n");
     // Package names are checked when the index is read: no character of them means anything to a shell.
     let mut out = String::from("#!/bin/bash\n");
     out.push_str(&format!("export SOURCE_DATE_EPOCH={source_date_epoch}\n"));
@@ -55,10 +56,14 @@ pub fn configure_script(resolved: &ResolvedDebian, source_date_epoch: i64) -> St
     }
     out.push_str(include_str!("configure/prologue.sh"));
     out.push_str(include_str!("configure/packages.sh"));
+    out.push_str(&file(
+        "py3compile.py",
+        include_str!("configure/py3compile.py"),
+    ));
+    out.push_str(include_str!("configure/ahead.sh"));
+    out.push_str(include_str!("configure/essential.sh"));
     out.push_str(include_str!("configure/deferred.sh"));
-    out.push_str("\ncat >\"$later/initrd.pl\" <<'END'\n");
-    out.push_str(include_str!("configure/initrd.pl"));
-    out.push_str("END\n");
+    out.push_str(&file("initrd.pl", include_str!("configure/initrd.pl")));
     out.push_str(include_str!("configure/initrd.sh"));
     out.push_str(include_str!("configure/pending.sh"));
     out.push_str(include_str!("configure/system.sh"));

@@ -1,6 +1,7 @@
 //! Whole ways through the crate, against tiny repositories that gpg signs and dpkg-deb fills.
 
 mod archive;
+mod bytecode;
 mod diverted;
 mod hostile;
 mod initrd;

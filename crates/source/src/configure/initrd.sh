@@ -33,6 +33,7 @@ if [ -x /usr/sbin/mkinitramfs ]; then
     for version in $(kernels); do
         [ -e "/lib/modules/$version/modules.dep" ] || depmod "$version"
     done
+    [ ! -e "$later/hardware" ] || flock "$later/hardware" true
     rm -f "$later/update-initramfs"
     touch "$later/initrd-begun"
     initrds >"$later/initrd.log" 2>&1 </dev/null &

@@ -26,10 +26,10 @@ while read -r owner group mode path; do
     fi
 done </var/lib/dpkg/statoverride
 
-# Some work is put off, or left out. Compiling bytecode for one package after the other and the database of
-# hardware take seconds that nobody waits for: both are done once, at the end. Host keys would be made only to
-# be removed. And two packages wait for services that were not started. These are found before the real programs,
-# by name; the folder goes with the job.
+# Some work is put off, or left out. Compiling bytecode for one package after the other takes seconds that nobody waits
+# for, and is done at the end; the database of hardware is made beside the scripts that follow, after an earlier one of it.
+# Host keys would be made only to be removed. And two packages wait for services that were not started. These programs
+# are found before the real ones, by name; the folder goes with the job.
 later=/tmp/amiforge-later
 mkdir -p "$later/bin"
 cat >"$later/bin/py3compile" <<'END'
@@ -38,7 +38,10 @@ cat >"$later/bin/py3compile" <<'END'
 END
 cat >"$later/bin/systemd-hwdb" <<'END'
 #!/bin/sh
-echo "$*" >>/tmp/amiforge-later/systemd-hwdb
+exec 9>>/tmp/amiforge-later/hardware
+flock 9
+PATH=${PATH#/tmp/amiforge-later/bin:}
+{ systemd-hwdb "$@" || echo "$*" >>/tmp/amiforge-later/hardware-failed; } </dev/null >>/tmp/amiforge-later/hardware.log 2>&1 &
 END
 cat >"$later/bin/ssh-keygen" <<'END'
 #!/bin/sh
@@ -58,13 +61,3 @@ chmod 755 "$later"/bin/*
 plain_path=$PATH
 export PATH=$later/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 
-configure() {
-    dpkg --force-unsafe-io --force-confdef --force-confold --configure "$@" </dev/null
-}
-# Accounts, then the base of the file system, then what every other package may rely on without saying so.
-for stage in "$stage0" "$stage1" "$stage2"; do
-    if [ -n "$stage" ]; then
-        # shellcheck disable=SC2086
-        configure $stage || fail "configuring the essential packages failed"
-    fi
-done

@@ -87,7 +87,7 @@ fn at_the_end(between: &str, initrd: &str) -> (bool, String) {
     let place = dir.path().display();
     std::fs::create_dir_all(dir.path().join("inputs/hooks")).unwrap();
     let script = format!(
-        "set -eu\nfail() {{ echo \"failed: $*\"; exit 1; }}\nlater={place}\ninitrd_inputs=\"$later/none $later/inputs\"\naside=$later/aside\n\
+        "set -eu\nfail() {{ echo \"failed: $*\"; exit 1; }}\nlater={place}\nahead=\ninitrd_inputs=\"$later/none $later/inputs\"\naside=$later/aside\n\
          initrds() {{ {initrd}; }}\ntouch \"$later/initrd-begun\"\nsleep 0.1\n\
          initrds >\"$later/initrd.log\" 2>&1 &\ninitrd=$!\n{between}\n{}",
         include_str!("../configure/later.sh")
