@@ -53,7 +53,7 @@ pub(crate) use self::validated::{VALIDATED, key_of, validated_on};
 
 /// Version of what unpacks packages, runs steps and harvests their results; an input of every layer's id. Raise it
 /// when the same inputs would give other bytes.
-pub(crate) const EXECUTOR_VERSION: &str = "9";
+pub(crate) const EXECUTOR_VERSION: &str = "10";
 
 /// What making layers needs to know.
 #[derive(Clone)]

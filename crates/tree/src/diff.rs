@@ -199,6 +199,42 @@ impl LayerDiff {
         out
     }
 
+    /// Takes the mark of an opaque directory from those that hide nothing: where `lower` has no directory of that name, or
+    /// another opaque one is above. Whether there were any.
+    ///
+    /// Overlayfs sets the mark on directories that were renamed, and on some kernels on every new one, whatever is below
+    /// ("Documentation/filesystems/overlayfs.rst", "whiteouts and opaque directories"): it says how a layer was made.
+    pub fn settle_opaque(&mut self, lower: &Tree) -> bool {
+        let marked =
+            |(_, entry): &(&Vec<u8>, &LayerEntry)| matches!(entry, LayerEntry::PutOpaque(_));
+        let opaque: Vec<Vec<u8>> = self
+            .entries
+            .iter()
+            .filter(marked)
+            .map(|(path, _)| path.clone())
+            .collect();
+        // In the order of bytes whatever is above a directory comes before it.
+        let mut hiding = BTreeSet::new();
+        let mut settled = false;
+        for path in opaque {
+            let mut above = path
+                .iter()
+                .enumerate()
+                .filter(|(_, b)| **b == b'/')
+                .map(|(at, _)| &path[..at]);
+            let is_hidden = above.any(|dir| hiding.contains(dir));
+            if !is_hidden && lower.lookup(&path).is_some_and(|ino| lower.is_dir(ino)) {
+                hiding.insert(path);
+            } else if let Some(entry) = self.entries.get_mut(&path)
+                && let LayerEntry::PutOpaque(inode) = entry
+            {
+                *entry = LayerEntry::Put(inode.clone());
+                settled = true;
+            }
+        }
+        settled
+    }
+
     /// The same with the root and every folder on the way to an entry, as `new` has it: what the layer is made into
     /// by itself, such as the lower directory of an overlay, has no other place to learn of a folder that did not change.
     #[must_use]

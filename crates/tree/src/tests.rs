@@ -118,6 +118,42 @@ fn an_opaque_directory_loses_its_children() {
 }
 
 #[test]
+fn only_what_hides_something_stays_opaque() {
+    let lower = sample();
+    let mut diff = LayerDiff::default();
+    let mut put = |path: &[u8]| {
+        diff.entries
+            .insert(path.to_vec(), LayerEntry::PutOpaque(dir()))
+    };
+    put(b"etc"); // hides
+    put(b"etc/a"); // in one that hides
+    put(b"etc-new"); // not below `etc`, and new
+    put(b"new"); // new
+    put(b"new/sub");
+    let mut tree = lower.clone();
+    tree.apply(&diff).unwrap();
+    assert!(diff.settle_opaque(&lower));
+    let opaque: Vec<_> = diff
+        .entries
+        .iter()
+        .filter(|(_, entry)| matches!(entry, LayerEntry::PutOpaque(_)))
+        .map(|(path, _)| path.as_slice())
+        .collect();
+    assert_eq!(opaque, [b"etc"]);
+    let mut again = lower.clone();
+    again.apply(&diff).unwrap();
+    assert!(LayerDiff::between(&tree, &again).entries.is_empty());
+    assert!(!diff.settle_opaque(&lower));
+
+    // Over what is no directory there is nothing to hide.
+    let mut diff = LayerDiff::default();
+    diff.entries
+        .insert(b"etc/a".to_vec(), LayerEntry::PutOpaque(dir()));
+    assert!(diff.settle_opaque(&lower));
+    assert_eq!(diff.entries[&b"etc/a"[..]], LayerEntry::Put(dir()));
+}
+
+#[test]
 fn a_replaced_file_does_not_change_its_other_names() {
     let mut tree = sample();
     let mut diff = LayerDiff::default();

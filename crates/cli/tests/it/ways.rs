@@ -57,6 +57,8 @@ phases:
               mv /opt/app/deep /opt/deeper; cp -a /opt/app /opt/copy; cp -a /opt/app/link /opt/copy/link2
               test "$(stat -c %u:%g /opt/deeper/two)" = 33:36
               id > /opt/id
+              # Folders that come by another name, as dpkg makes them: overlayfs marks what it moves
+              mkdir -p /etc/conf.new/sub; touch /etc/conf.new/sub/file; mv /etc/conf.new /etc/conf
       - name: ByAction
         action: CreateFile
         inputs: [{path: /opt/by-action, content: x, owner: web, group: web, permissions: "0640"}]
@@ -86,6 +88,9 @@ phases:
               touch /opt/shared/later; cp -a /opt/app/one /opt/cut
               rm /opt/shared/file; touch /opt/shared/file; chgrp 0 /opt/shared/file
               mv /opt/deeper/two /opt/two
+              # In the place of one that was there, and beside it
+              rm -r /etc/conf/sub; mkdir -p /etc/sub.new/deep; mv /etc/sub.new /etc/conf/sub
+              mkdir /opt/fresh.new; mv /opt/fresh.new /opt/fresh
   - name: validate
     steps:
       - name: Look

@@ -8,7 +8,7 @@ use amiforge_plan::{LayerKind, LayerPlan};
 use amiforge_recipe::{StepLimits, StepNetwork};
 use amiforge_store::{LayerWriter, RootUse, Store, StoredLayer};
 use amiforge_tree::layer::LayerInfo;
-use amiforge_tree::{ApplyError, LayerDiff, Stat, Tree};
+use amiforge_tree::{ApplyError, LayerDiff, LayerEntry, Stat, Tree};
 use amiforge_types::{BlobTable, GIB, Timestamp};
 
 use super::sandbox::verify;
@@ -194,7 +194,13 @@ impl Engine {
         let since = job(&root, cancel)?;
         let of = (planned, below.clock, since);
         let writer = harvested(work.store, sandbox, &root, of, cancel)?;
-        writer.read(blobs).or_fail(ErrorKind::Failed, store_context)
+        let mut diff = writer
+            .read(blobs)
+            .or_fail(ErrorKind::Failed, store_context)?;
+        if has_opaque(&diff) {
+            diff.settle_opaque(&below.tree().or_fail(ErrorKind::Failed, store_context)?);
+        }
+        Ok(diff)
     }
 
     /// Keeps a layer that was made without an overlay.
@@ -256,6 +262,12 @@ impl Made {
     }
 }
 
+/// Whether a layer has a directory that is marked to hide what is below it.
+fn has_opaque(diff: &LayerDiff) -> bool {
+    let mut entries = diff.entries.values();
+    entries.any(|entry| matches!(entry, LayerEntry::PutOpaque(_)))
+}
+
 /// Keeps a layer, without what its job was lent.
 fn keep(
     store: &Store,
@@ -270,14 +282,17 @@ fn keep(
         .read(&mut blobs)
         .or_fail(ErrorKind::Failed, context)?;
     let attributed = |layer: &StoredLayer| lent::has_attributes(&layer.diff);
-    if lent::may_have(root, &diff) || below.layers.iter().any(attributed) {
+    let opaque = has_opaque(&diff);
+    if opaque || lent::may_have(root, &diff) || below.layers.iter().any(attributed) {
         let lower = below.tree().or_fail(ErrorKind::Failed, context)?;
         let lent = lent::lent(root, &lower);
         let own =
             lent::without(&lent, &lower, &diff, &blobs).or_fail(ErrorKind::Failed, context)?;
-        let changed = own.is_some();
+        let mut changed = own.is_some();
         let mut own = own.unwrap_or(diff);
-        if lent::restore_attributes(&lent, &lower, &mut own) || changed {
+        changed |= lent::restore_attributes(&lent, &lower, &mut own);
+        changed |= opaque && own.settle_opaque(&lower);
+        if changed {
             return store
                 .put_layer(planned.id, &own, &blobs)
                 .or_fail(ErrorKind::Failed, context);
