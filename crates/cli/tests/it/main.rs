@@ -42,6 +42,7 @@ mod shared_kills;
 mod shell;
 mod steps;
 mod tiny;
+mod ubuntu;
 mod volumes;
 mod ways;
 mod web;
