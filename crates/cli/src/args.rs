@@ -502,7 +502,7 @@ pub(crate) enum Cache {
         #[arg(long)]
         json: bool,
     },
-    /// Take out what was not used for long. What a running build or an image of the catalog uses stays
+    /// Take out what was not used for long. What a running build or an image of the catalog uses stays, and is told
     Gc(Gc),
     /// The key by which others know the layers that this user puts into shared caches
     #[command(subcommand)]

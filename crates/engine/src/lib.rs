@@ -57,7 +57,7 @@ pub use amiforge_recipe::{SecretSource, codes, explain, nearest_code};
 pub use amiforge_source::SharedPlace;
 pub use assemble::{AssembleRequest, BootChoice};
 pub use build::{BuildOutcome, BuildRequest};
-pub use cache::{CacheReport, CachedLayer, Collected, Downloads, Keep};
+pub use cache::{CacheReport, CachedLayer, Collected, Downloads, HoldingImage, Keep};
 pub use check::{AGAIN_ARG, CheckReport, CheckedFile, CheckedLayer, Difference, again_main};
 pub use components::ComponentRequest;
 pub use convert::ConvertRequest;
