@@ -13,8 +13,9 @@ use amiforge_exec::{External, Failure};
 use amiforge_recipe::{
     Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, ParentImage, ResourceKind,
     SecretParameter, SecretSource, StepLimits, StepNetwork, Template, TemplateError,
-    VersionPattern, did_you_mean, kind_of, parse_component, parse_container_recipe, parse_document,
-    parse_infrastructure, parse_recipe, parse_template, recipe_sources, secret_key,
+    VersionPattern, did_you_mean, instead_of_docker, kind_of, parse_component,
+    parse_container_recipe, parse_document, parse_infrastructure, parse_recipe, parse_template,
+    recipe_sources, secret_key,
 };
 use amiforge_types::{Diagnostic, Diagnostics, Digest, Position, Severity, Span};
 use rayon::prelude::*;
@@ -589,6 +590,11 @@ impl Loader<'_> {
         let what = match is_container {
             true => "an image of AWS or of a registry",
             false => "an image of AWS",
+        };
+        // Whoever knows Docker may have meant no name of AWS at all.
+        let help = match instead_of_docker(text) {
+            Some(instead) => format!("{instead}\n{help}"),
+            None => help,
         };
         let message = format!("{text:?} is {what}, and nothing stands for it here");
         let problem = Diagnostic::error("unresolved-parent", span, message);
