@@ -64,7 +64,7 @@ pub use convert::ConvertRequest;
 pub use diff::{DiffReport, DiffRequest};
 pub use diskfiles::{Checksums, DiskFile, DiskFilesReport, OutputRequest};
 pub use doctor::{DoctorReport, Finding};
-pub use error::{DocumentReport, EngineError, ErrorKind};
+pub use error::{DocumentPlace, DocumentReport, EngineError, ErrorKind};
 pub use event::{EVENTS_VERSION, Event, EventSink};
 pub use export::{ExportFormat, ExportRequest, Exported};
 pub use inspect::{InspectEntry, InspectXattr, TreeLine};
