@@ -343,6 +343,13 @@ impl Progress {
         {
             self.line(recipe, &render::problem(path, text, diagnostic));
         }
+        if let Event::ShellStarted {
+            failure: Some(failure),
+            ..
+        } = &event
+        {
+            self.line(recipe, &format!("error: {}", render::plain_lines(failure)));
+        }
         if self.quiet {
             return;
         }
@@ -437,7 +444,7 @@ impl Progress {
                     ),
                 );
             }
-            Event::ShellStarted { place } => {
+            Event::ShellStarted { place, .. } => {
                 self.line(
                     recipe,
                     &format!("    shell {place}; what is changed there is thrown away"),

@@ -143,6 +143,13 @@ pub(crate) fn error_of(recipe: &str, error: &EngineError) {
 
 fn told(recipe: Option<&str>, error: &EngineError) {
     let mut err = std::io::stderr().lock();
+    if error.is_told() {
+        let _ = writeln!(err, "error: the build failed, as told before the shell");
+        if let Some(hint) = error.hint() {
+            let _ = writeln!(err, "  hint: {hint}");
+        }
+        return;
+    }
     if let EngineError::Documents(reports) = error {
         drop(err);
         reports.iter().for_each(document);

@@ -163,7 +163,15 @@ pub(super) const KINDS: &[Kind] = &[
     Kind {
         name: "shell-started",
         text: "A shell is open and has the terminal.",
-        fields: &[field("place", "string", "where it is, for people")],
+        fields: &[
+            field("place", "string", "where it is, for people"),
+            Field {
+                name: "failure",
+                kind: "string",
+                always: false,
+                text: "why the build failed, when it was opened for that",
+            },
+        ],
     },
     Kind {
         name: "shell-finished",

@@ -69,7 +69,10 @@ fn samples() -> Vec<Event> {
             seconds: 1.0,
             failure: Some(text()),
         },
-        Event::ShellStarted { place: text() },
+        Event::ShellStarted {
+            place: text(),
+            failure: Some(text()),
+        },
         Event::ShellFinished {},
         Event::Artifact {
             file: text(),

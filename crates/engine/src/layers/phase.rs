@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 
 use amiforge_exec::{
-    ChildEvent, DocumentSpec, Download, External, Outside, PhaseResult, RootSpec, RunResult,
-    RunSpec, Sandbox, ToeLog, Way,
+    ChildEvent, DocumentSpec, Download, External, Failure, NOT_PINNED, Outside, PhaseResult,
+    RootSpec, RunResult, RunSpec, Sandbox, ToeLog, Way,
 };
 use amiforge_store::Store;
 use amiforge_tree::layer::LayerInfo;
@@ -14,7 +14,7 @@ use serde::Deserialize as _;
 
 use super::sandbox::sandbox_error;
 use super::{Work, shell_environment, store_context};
-use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::error::{Contextual, EngineError, ErrorKind, FailedStep};
 use crate::load::LoadedComponent;
 use crate::parent::BootLock;
 use crate::settings::Engine;
@@ -222,7 +222,18 @@ impl Engine {
         log.finish(&result).or_fail(ErrorKind::Failed, context)?;
         if !result.status.is_ok() {
             let text = failure_text(&result, |failure| component.place_of(failure));
-            return Err(EngineError::new(ErrorKind::Failed, text));
+            let step = result
+                .failure
+                .as_ref()
+                .map(|failure| failed_step(component, failure));
+            let error = EngineError::new(ErrorKind::Failed, text).of_step(step);
+            let unlocked = |failure: &Failure| failure.reason.ends_with(NOT_PINNED);
+            return Err(match work.pins {
+                Some(pins) if result.failure.as_ref().is_some_and(unlocked) => {
+                    error.with_hint(pins.lacking())
+                }
+                _ => error,
+            });
         }
         Ok(RanPhase { result, downloads })
     }
@@ -241,6 +252,18 @@ impl Engine {
             phase == TEST
         })?;
         Ok(found.0)
+    }
+}
+
+/// The step that ended a run, and where it stands.
+fn failed_step(component: &LoadedComponent, failure: &Failure) -> FailedStep {
+    // What a step runs by another's name is in another file.
+    let place = Some(failure).filter(|f| f.within.is_empty());
+    let place = place.and_then(|failure| component.place_of(failure));
+    FailedStep {
+        phase: failure.phase.clone(),
+        step: failure.step.clone(),
+        place: place.map(|at| format!("{}:{}:{}", component.shown, at.line, at.column)),
     }
 }
 
