@@ -152,6 +152,8 @@ pub enum Event {
         firmware: String,
         /// `kvm` or `tcg`.
         acceleration: String,
+        /// Seconds that it may take.
+        limit_seconds: u64,
     },
     /// A boot got this far.
     Milestone {

@@ -208,7 +208,16 @@ pub(super) const KINDS: &[Kind] = &[
     Kind {
         name: "boot-started",
         text: "A boot begins.",
-        fields: &[FIRMWARE, field("acceleration", "string", "`kvm` or `tcg`")],
+        fields: &[
+            FIRMWARE,
+            field("acceleration", "string", "`kvm` or `tcg`"),
+            Field {
+                name: "limitSeconds",
+                kind: "integer",
+                always: false,
+                text: "how long it may take; earlier releases did not say",
+            },
+        ],
     },
     Kind {
         name: "milestone",

@@ -82,6 +82,7 @@ fn samples() -> Vec<Event> {
         Event::BootStarted {
             firmware: firmware(),
             acceleration: text(),
+            limit_seconds: 1,
         },
         Event::Milestone {
             firmware: firmware(),
