@@ -131,6 +131,12 @@ pub(crate) struct Made {
 impl Engine {
     /// Makes what is missing, lowest first, and runs the validate phases.
     pub(crate) fn make_layers(&self, work: &Work<'_>) -> Result<Made, EngineError> {
+        if work.rebuild {
+            work.parent
+                .kept_by_rebuild()
+                .into_iter()
+                .for_each(|kept| self.warn(kept));
+        }
         self.make(work, work.plan.layers.len(), true)
     }
 

@@ -298,6 +298,14 @@ impl Parent {
         }
     }
 
+    /// What is told to who asks for every layer to be made again, and gets less.
+    pub(crate) fn kept_by_rebuild(&self) -> Option<String> {
+        match self {
+            Self::Image(image) => Some(image.kept_by_rebuild()),
+            _ => None,
+        }
+    }
+
     /// How many of the plan's layers, from below, are another image's: these are not made again.
     pub(crate) fn continued(&self) -> usize {
         match self {

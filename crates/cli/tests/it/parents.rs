@@ -430,6 +430,29 @@ fn an_image_of_the_catalog_is_continued_by_its_layers() {
 }
 
 #[test]
+fn a_parent_of_the_catalog_is_left_as_it_is_by_rebuild_which_says_so() {
+    let env = Env::new();
+    archive(&env, "root.tar", &[]);
+    let base = recipe(&env, "base", "tar:root.tar", true);
+    let end = build(&env, &base, &["--rebuild"]).expect_code(0);
+    assert!(!end.stderr.contains("--rebuild: "), "{end}");
+    let next = recipe(&env, "next", "image:base/1.0.0", true);
+    let told = "--rebuild: the 2 layers of the parent image:base/1.0.0@oci-";
+    let how =
+        "stay as they are; to make them again, build base with --rebuild first, then this one";
+    let end = build(&env, &next, &[]).expect_code(0);
+    assert!(!end.stderr.contains(told), "{end}");
+    let end = build(&env, &next, &["--rebuild"]).expect_code(0);
+    assert!(
+        end.stderr.contains(told) && end.stderr.contains(how),
+        "{end}"
+    );
+    // Its own layer is made again, and no other.
+    assert_eq!(end.stderr.matches(" cached ").count(), 2, "{end}");
+    assert_eq!(end.stderr.matches(" (--rebuild)").count(), 1, "{end}");
+}
+
+#[test]
 fn drift_of_a_locked_parent_is_told_with_old_and_new() {
     let env = Env::new();
     archive(&env, "root.tar", &[]);
@@ -449,27 +472,6 @@ fn drift_of_a_locked_parent_is_told_with_old_and_new() {
     fails(&env, &recipe, &["--locked"], 2, &[&told, "hint"]);
     env.write("lock.json", "{\"format\": 4}");
     fails(&env, &recipe, &["--locked"], 2, &["format 4"]);
-}
-
-#[test]
-fn nothing_is_a_parent_of_files_alone() {
-    let env = Env::new();
-    let recipe = recipe(&env, "empty", "scratch", true);
-    build(&env, &recipe, &[]).expect_code(0);
-    assert_eq!(planned_layers(&env, &recipe, &[]).len(), 1);
-    assert_eq!(
-        json(env.path("empty.out/lock.json"))["resolved"]["type"],
-        "scratch"
-    );
-    env.write(
-        "hello.yaml",
-        COMPONENT.replace("CreateFile", "ExecuteBash").replace(
-            "[{path: /etc/hello, content: \"hello\\n\"}]",
-            "{commands: ['true']}",
-        ),
-    );
-    let end = build(&env, &env.path("empty.yaml"), &[]).expect_code(1);
-    assert!(end.stderr.contains("scratch has none"), "{end}");
 }
 
 #[test]
@@ -549,6 +551,27 @@ fn a_parent_that_cannot_be_had_is_shown_in_the_recipe() {
         let error = last["error"].as_str().unwrap();
         assert!(error.starts_with(&format!("{place}: ")), "{error}");
     }
+}
+
+#[test]
+fn nothing_is_a_parent_of_files_alone() {
+    let env = Env::new();
+    let recipe = recipe(&env, "empty", "scratch", true);
+    build(&env, &recipe, &[]).expect_code(0);
+    assert_eq!(planned_layers(&env, &recipe, &[]).len(), 1);
+    assert_eq!(
+        json(env.path("empty.out/lock.json"))["resolved"]["type"],
+        "scratch"
+    );
+    env.write(
+        "hello.yaml",
+        COMPONENT.replace("CreateFile", "ExecuteBash").replace(
+            "[{path: /etc/hello, content: \"hello\\n\"}]",
+            "{commands: ['true']}",
+        ),
+    );
+    let end = build(&env, &env.path("empty.yaml"), &[]).expect_code(1);
+    assert!(end.stderr.contains("scratch has none"), "{end}");
 }
 
 #[test]
