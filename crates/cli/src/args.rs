@@ -159,7 +159,7 @@ pub(crate) struct Build {
     /// Skip the boot proof and the test phases. The manifest then says that nothing was proven.
     #[arg(long)]
     pub(crate) no_test: bool,
-    /// Make every layer again, whatever the store holds.
+    /// Make every layer again, whatever the store holds; those of a parent `image:` stay as they are.
     #[arg(long)]
     pub(crate) rebuild: bool,
     /// Threads that download, unpack and write disks; of several recipes, also how many are built at a time
@@ -502,7 +502,7 @@ pub(crate) enum Cache {
         #[arg(long)]
         json: bool,
     },
-    /// Take out what was not used for long. What a running build or an image of the catalog uses stays
+    /// Take out what was not used for long. What a running build or an image of the catalog uses stays, and is told
     Gc(Gc),
     /// The key by which others know the layers that this user puts into shared caches
     #[command(subcommand)]

@@ -1,6 +1,8 @@
 //! Draws events: bars on a terminal, plain lines in a pipe, JSON lines where asked for.
 
+mod boots;
 mod fold;
+mod rate;
 pub(crate) mod summary;
 
 use std::collections::BTreeMap;
@@ -11,10 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use amiforge_engine::{BuildOutcome, Event, EventSink};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
+use self::boots::{Boots, clock};
 use self::fold::Fold;
+use self::rate::Rate;
 use self::summary::Tally;
 use crate::{out, render};
 
@@ -22,6 +26,8 @@ use crate::{out, render};
 const TICK: Duration = Duration::from_millis(120);
 /// What [`Bar::stage`] holds while there is nothing to count.
 const SPINNING: &str = "";
+/// What it holds while machines boot, and nothing else is told.
+const BOOTING: &str = "boot";
 
 /// Where the events of one run go.
 pub(crate) struct Progress {
@@ -31,6 +37,8 @@ pub(crate) struct Progress {
     started: Instant,
     /// By recipe, where there are several.
     of: Mutex<BTreeMap<Option<String>, Told>>,
+    /// The machines that boot.
+    boots: Arc<Mutex<Boots>>,
 }
 
 /// What is kept of the events of one recipe.
@@ -43,6 +51,7 @@ struct Told {
 struct Bar {
     bar: ProgressBar,
     stage: &'static str,
+    rate: Arc<Mutex<Rate>>,
 }
 
 impl Progress {
@@ -63,7 +72,11 @@ impl Progress {
             // The first stage says more; until then there is nothing to count.
             bar.set_style(ProgressStyle::default_spinner());
             bar.enable_steady_tick(TICK);
-            Mutex::new(Bar { bar, stage: "-" })
+            Mutex::new(Bar {
+                bar,
+                stage: "-",
+                rate: Arc::default(),
+            })
         });
         Ok(Self {
             quiet,
@@ -71,6 +84,7 @@ impl Progress {
             bar,
             started: Instant::now(),
             of: Mutex::default(),
+            boots: Arc::default(),
         })
     }
 
@@ -170,6 +184,39 @@ impl Progress {
         }
     }
 
+    /// Changes what is known of machines that boot, and shows them while there are any.
+    fn booting(&self, recipe: Option<&str>, change: impl FnOnce(&mut Boots)) {
+        let shown = {
+            let mut boots = self.boots.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut boots);
+            (!boots.is_empty()).then(|| boots.shown())
+        };
+        let (Some(shown), Some(bar)) = (shown, &self.bar) else {
+            return;
+        };
+        let shown = match recipe {
+            Some(recipe) => format!("[{}] {shown}", render::plain(recipe)),
+            None => shown,
+        };
+        if let Ok(mut bar) = bar.lock() {
+            if bar.stage != BOOTING {
+                bar.stage = BOOTING;
+                let boots = Arc::clone(&self.boots);
+                let time = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+                    let boots = boots.lock().unwrap_or_else(PoisonError::into_inner);
+                    let _ = out.write_str(&boots.clock(Instant::now()));
+                };
+                let style = ProgressStyle::with_template("{spinner} {msg} … {boots}");
+                bar.bar.set_style(
+                    style
+                        .unwrap_or_else(|_| ProgressStyle::default_spinner())
+                        .with_key("boots", time),
+                );
+            }
+            bar.bar.set_message(shown);
+        }
+    }
+
     fn advance(
         &self,
         recipe: Option<&str>,
@@ -185,23 +232,39 @@ impl Progress {
         let Ok(mut bar) = bar.lock() else { return };
         if bar.stage != name {
             let template = if unit == "bytes" {
-                "{spinner} {elapsed} {msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left"
+                "{spinner} {elapsed} {msg} {wide_bar} {bytes}/{total_bytes}{pace}{left}"
             } else {
-                "{spinner} {elapsed} {msg} {wide_bar} {pos}/{len}, {eta} left"
+                "{spinner} {elapsed} {msg} {wide_bar} {pos}/{len}{left}"
             };
             bar.stage = name;
-            bar.bar.set_style(
-                ProgressStyle::with_template(template)
-                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
-            );
+            bar.rate = Arc::default();
+            let (of_pace, of_left) = (Arc::clone(&bar.rate), Arc::clone(&bar.rate));
+            let pace = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let rate = of_pace.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(rate) = rate.per_second(Instant::now(), state.pos()) {
+                    let _ = write!(out, " {}/s", amiforge_types::ByteSize(rate));
+                }
+            };
+            let left = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let rate = of_left.lock().unwrap_or_else(PoisonError::into_inner);
+                let total = state.len().unwrap_or_default();
+                let _ = out.write_str(&rate.left(Instant::now(), state.pos(), total));
+            };
+            let style = ProgressStyle::with_template(template)
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            bar.bar
+                .set_style(style.with_key("pace", pace).with_key("left", left));
             bar.bar.set_message(match unit {
                 "bytes" => name.to_owned(),
                 unit => format!("{name} {unit}"),
             });
             // Of this stage alone.
             bar.bar.reset_elapsed();
-            bar.bar.reset_eta();
         }
+        bar.rate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .note(Instant::now(), done);
         bar.bar.set_length(total);
         bar.bar.set_position(done);
     }
@@ -286,6 +349,8 @@ impl Progress {
                     recipe,
                     &format!("     step {component} {phase}/{step} in {seconds:.1} s{lines}"),
                 );
+                // Of a test phase: its machine goes on.
+                self.booting(recipe, |_| {});
                 true
             }
             // Of a script that configures packages.
@@ -342,6 +407,13 @@ impl Progress {
         } = &event
         {
             self.line(recipe, &render::problem(path, text, diagnostic));
+        }
+        if let Event::ShellStarted {
+            failure: Some(failure),
+            ..
+        } = &event
+        {
+            self.line(recipe, &format!("error: {}", render::plain_lines(failure)));
         }
         if self.quiet {
             return;
@@ -437,7 +509,7 @@ impl Progress {
                     ),
                 );
             }
-            Event::ShellStarted { place } => {
+            Event::ShellStarted { place, .. } => {
                 self.line(
                     recipe,
                     &format!("    shell {place}; what is changed there is thrown away"),
@@ -454,9 +526,15 @@ impl Progress {
             Event::BootStarted {
                 firmware,
                 acceleration,
+                limit_seconds,
             } => {
-                self.line(recipe, &format!("     boot {firmware} ({acceleration})"));
-                self.spin(recipe, format!("boot {firmware}"));
+                let limit = Duration::from_secs(limit_seconds);
+                let most = clock(limit);
+                self.line(
+                    recipe,
+                    &format!("     boot {firmware} ({acceleration}), at most {most}"),
+                );
+                self.booting(recipe, |boots| boots.start(recipe, &firmware, limit));
             }
             Event::Milestone {
                 firmware,
@@ -467,6 +545,7 @@ impl Progress {
                     recipe,
                     &format!("     boot {firmware} {seconds:>6.1} s {milestone}"),
                 );
+                self.booting(recipe, |boots| boots.reached(recipe, &firmware, seconds));
             }
             Event::BootFinished {
                 firmware,
@@ -478,6 +557,7 @@ impl Progress {
                     recipe,
                     &format!("     boot {firmware} {verdict} after {seconds:.1} s"),
                 );
+                self.booting(recipe, |boots| boots.end(recipe, &firmware));
             }
             Event::Unchanged { out, detail } => {
                 self.line(recipe, &format!("unchanged {out}: {detail}"))

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
-use amiforge_engine::{DocumentReport, EngineError};
-use amiforge_types::{Diagnostic, Severity};
+use amiforge_engine::{DocumentPlace, DocumentReport, EngineError};
+use amiforge_types::{Diagnostic, Severity, Span};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// Draws every problem of a document to standard error.
@@ -20,12 +20,26 @@ pub(crate) fn document(report: &DocumentReport) {
 
 /// A problem of a document, for standard error, with an empty line after it.
 pub(crate) fn problem(path: &Path, text: &str, diagnostic: &Diagnostic) -> String {
-    let renderer = if std::io::stderr().is_terminal() {
-        Renderer::styled()
-    } else {
-        Renderer::plain()
-    };
-    format!("{}\n", renderer.render(&[group(path, text, diagnostic)]))
+    format!("{}\n", renderer().render(&[group(path, text, diagnostic)]))
+}
+
+/// An error with the place of the document that it is about.
+fn placed(place: &DocumentPlace, message: &str) -> String {
+    let title = Level::ERROR.primary_title(message);
+    let group = with_place(
+        Group::with_title(title),
+        &place.path,
+        &place.text,
+        place.span,
+    );
+    renderer().render(&[group])
+}
+
+fn renderer() -> Renderer {
+    match std::io::stderr().is_terminal() {
+        true => Renderer::styled(),
+        false => Renderer::plain(),
+    }
 }
 
 /// A source longer than this is shown as an excerpt around the problem, so that a report about a
@@ -43,31 +57,7 @@ fn group<'a>(path: &Path, text: &'a str, diagnostic: &'a Diagnostic) -> Group<'a
             .id(diagnostic.code),
     );
     if let Some(span) = diagnostic.span {
-        let mut start = floor(text, span.start.offset);
-        let mut end = floor(text, span.end.offset).max(start);
-        // One line is enough to see the place; a span over a whole block would draw all of it.
-        if let Some(line_end) = text[start..end].find('\n') {
-            end = start + line_end;
-        }
-        end = end.min(floor(text, start + 200));
-        let mut source = text;
-        let mut first_line = 1;
-        if text.len() > EXCERPT {
-            let from = floor(text, start.saturating_sub(200));
-            let from = text[from..start]
-                .find('\n')
-                .map_or(from, |at| from + at + 1);
-            source = &text[from..floor(text, end + 200)];
-            first_line = span.start.line as usize - text[from..start].matches('\n').count();
-            start -= from;
-            end -= from;
-        }
-        group = group.element(
-            Snippet::source(source)
-                .line_start(first_line)
-                .path(path.to_string_lossy().into_owned())
-                .annotation(AnnotationKind::Primary.span(start..end)),
-        );
+        group = with_place(group, path, text, span);
     } else {
         group = group.element(annotate_snippets::Origin::path(
             path.to_string_lossy().into_owned(),
@@ -77,6 +67,35 @@ fn group<'a>(path: &Path, text: &'a str, diagnostic: &'a Diagnostic) -> Group<'a
         group = group.element(Level::HELP.message(help.as_str()));
     }
     group
+}
+
+/// The line of a document that a message is about.
+fn with_place<'a>(group: Group<'a>, path: &Path, text: &'a str, span: Span) -> Group<'a> {
+    let mut start = floor(text, span.start.offset);
+    let mut end = floor(text, span.end.offset).max(start);
+    // One line is enough to see the place; a span over a whole block would draw all of it.
+    if let Some(line_end) = text[start..end].find('\n') {
+        end = start + line_end;
+    }
+    end = end.min(floor(text, start + 200));
+    let mut source = text;
+    let mut first_line = 1;
+    if text.len() > EXCERPT {
+        let from = floor(text, start.saturating_sub(200));
+        let from = text[from..start]
+            .find('\n')
+            .map_or(from, |at| from + at + 1);
+        source = &text[from..floor(text, end + 200)];
+        first_line = span.start.line as usize - text[from..start].matches('\n').count();
+        start -= from;
+        end -= from;
+    }
+    group.element(
+        Snippet::source(source)
+            .line_start(first_line)
+            .path(path.to_string_lossy().into_owned())
+            .annotation(AnnotationKind::Primary.span(start..end)),
+    )
 }
 
 fn floor(text: &str, at: usize) -> usize {
@@ -124,18 +143,28 @@ pub(crate) fn error_of(recipe: &str, error: &EngineError) {
 
 fn told(recipe: Option<&str>, error: &EngineError) {
     let mut err = std::io::stderr().lock();
+    if error.is_told() {
+        let _ = writeln!(err, "error: the build failed, as told before the shell");
+        if let Some(hint) = error.hint() {
+            let _ = writeln!(err, "  hint: {hint}");
+        }
+        return;
+    }
     if let EngineError::Documents(reports) = error {
         drop(err);
         reports.iter().for_each(document);
         err = std::io::stderr().lock();
     }
     let of = recipe.map(|recipe| format!("{}: ", plain(recipe)));
-    let _ = writeln!(
-        err,
-        "error: {}{}",
+    let message = format!(
+        "{}{}",
         of.unwrap_or_default(),
         plain_lines(&error.to_string())
     );
+    let _ = match error.place() {
+        Some(place) => writeln!(err, "{}", placed(place, &message)),
+        None => writeln!(err, "error: {message}"),
+    };
     let mut source = error.source();
     while let Some(cause) = source {
         let _ = writeln!(

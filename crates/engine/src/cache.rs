@@ -1,5 +1,7 @@
 //! What the store holds, and taking out of it what nobody needs.
 
+mod held;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -12,6 +14,8 @@ use serde::Serialize;
 use crate::error::{Contextual, EngineError, ErrorKind, chain};
 use crate::layers::store_context;
 use crate::settings::Engine;
+
+pub use self::held::HoldingImage;
 
 /// Everything in store and cache.
 #[derive(Clone, Debug, Serialize)]
@@ -74,8 +78,14 @@ pub struct Collected {
     pub failures: Downloads,
     /// Layers that stay since an image of the catalog has them, although they are old or too much.
     pub kept_for_images: usize,
-    /// The same for a build that runs.
+    /// Bytes of these.
+    pub kept_for_images_bytes: u64,
+    /// The images that have them, who holds most for itself alone first.
+    pub held_by: Vec<HoldingImage>,
+    /// How many stay for a build that runs.
     pub in_use: usize,
+    /// Which these are.
+    pub in_use_layers: Vec<CachedLayer>,
     /// No download was looked at, since a build runs.
     pub downloads_in_use: bool,
 }
@@ -120,6 +130,7 @@ impl Engine {
         self.clear_leftovers(&store);
         let mut collected = Collected::default();
         let mut room = keep.bytes;
+        let mut held = Vec::new();
         for layer in self.cached_layers(&store)? {
             let fits = match &mut room {
                 Some(left) => {
@@ -134,14 +145,14 @@ impl Engine {
                 continue;
             }
             if !layer.images.is_empty() {
-                collected.kept_for_images += 1;
+                held.push(layer);
                 continue;
             }
             let unused = store
                 .unused(layer.id)
                 .or_fail(ErrorKind::Failed, store_context)?;
             let Some(unused) = unused else {
-                collected.in_use += 1;
+                collected.in_use_layers.push(layer);
                 continue;
             };
             if !dry {
@@ -149,6 +160,11 @@ impl Engine {
             }
             collected.layers.push(layer);
         }
+        let images = store.images().or_fail(ErrorKind::Failed, store_context)?;
+        collected.held_by = held::holders(&images, &held);
+        collected.kept_for_images = held.len();
+        collected.kept_for_images_bytes = held.iter().map(|layer| layer.bytes).sum();
+        collected.in_use = collected.in_use_layers.len();
         if let Some(age) = keep.age {
             let unused = store
                 .unused_downloads()
@@ -217,6 +233,12 @@ impl Engine {
         let mut known = Known::default();
         let images = store.images().or_fail(ErrorKind::Failed, store_context)?;
         for image in images {
+            // A later build into the same folder has an entry of its own, and the layers are those of that.
+            let manifest = std::fs::read(image.path.join("manifest.json")).ok();
+            let now = manifest.and_then(|bytes| crate::build::built_id(&bytes));
+            if now.is_some_and(|id| id != image.image_id) {
+                continue;
+            }
             let text = std::fs::read_to_string(image.path.join("plan.json"));
             let plan = text.ok().and_then(|text| Plan::from_json(&text).ok());
             for layer in plan.iter().flat_map(|plan| &plan.layers) {
@@ -375,15 +397,12 @@ impl Collected {
                 self.failures.files
             ));
         }
-        if self.kept_for_images > 0 {
-            lines.push(format!(
-                "{} stay: images of the catalog have them",
-                self.kept_for_images
-            ));
-        }
-        if self.in_use > 0 {
-            lines.push(format!("{} stay: a build uses them", self.in_use));
-        }
+        lines.extend(held::images_text(
+            &self.held_by,
+            self.kept_for_images,
+            self.kept_for_images_bytes,
+        ));
+        lines.extend(held::builds_text(&self.in_use_layers));
         if self.downloads_in_use {
             lines.push("all downloads stay: a build uses them".to_owned());
         }

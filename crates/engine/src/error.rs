@@ -1,9 +1,11 @@
 //! One error for all operations, sorted by what its user can do about it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use amiforge_recipe::DocumentKind;
-use amiforge_types::Diagnostic;
+use amiforge_types::{Diagnostic, Span};
+use serde::{Deserialize, Serialize};
 
 /// Which exit code an error has (DESIGN, command line).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,47 @@ impl DocumentReport {
     }
 }
 
+/// The place of a document that an error is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentPlace {
+    /// The file, as the user named it.
+    pub path: PathBuf,
+    /// Its text, to show the place.
+    pub text: Arc<str>,
+    /// The place.
+    pub span: Span,
+}
+
+impl std::fmt::Display for DocumentPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let start = self.span.start;
+        write!(f, "{}:{}:{}", self.path.display(), start.line, start.column)
+    }
+}
+
+/// The step of a component that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FailedStep {
+    /// Its phase.
+    pub(crate) phase: String,
+    /// Its name.
+    pub(crate) step: String,
+    /// `file:line:column`, where it stands in a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) place: Option<String>,
+}
+
+/// What is known of a failure besides its words.
+#[derive(Clone, Debug, Default)]
+pub struct More {
+    /// The place of a document that it is about.
+    place: Option<DocumentPlace>,
+    /// The step that failed.
+    step: Option<FailedStep>,
+    /// Whether the user has been told it, before a shell was opened.
+    told: bool,
+}
+
 /// Why an operation ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -73,6 +116,8 @@ pub enum EngineError {
         kind: ErrorKind,
         /// What to do about it.
         hint: Option<String>,
+        /// What is known of it besides.
+        more: Box<More>,
         /// The cause.
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -101,10 +146,28 @@ impl EngineError {
         )
     }
 
-    /// What failed, with its causes, in one line.
+    /// What failed, with its place in a document and its causes, in one line.
     #[must_use]
     pub fn with_causes(&self) -> String {
-        chain(self)
+        match self.place() {
+            Some(place) => format!("{place}: {}", chain(self)),
+            None => chain(self),
+        }
+    }
+
+    /// The place of a document that it is about, where it is about one.
+    #[must_use]
+    pub fn place(&self) -> Option<&DocumentPlace> {
+        match self {
+            Self::Context { more, .. } => more.place.as_ref(),
+            Self::Documents(_) => None,
+        }
+    }
+
+    /// Whether its words have been told before a shell was opened where it happened.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Context { more, .. } if more.told)
     }
 
     /// A hint that can be acted on.
@@ -122,6 +185,7 @@ impl EngineError {
             context: context.into(),
             kind,
             hint: None,
+            more: Box::default(),
             source: None,
         }
     }
@@ -137,6 +201,7 @@ impl EngineError {
             context: context.into(),
             kind,
             hint: hint.map(Into::into),
+            more: Box::default(),
             source: Some(Box::new(source)),
         }
     }
@@ -146,6 +211,43 @@ impl EngineError {
     pub fn with_hint(mut self, text: impl Into<String>) -> Self {
         if let Self::Context { hint, .. } = &mut self {
             *hint = Some(text.into());
+        }
+        self
+    }
+}
+
+impl EngineError {
+    /// Says where in a document that stands which cannot be had; an error that has a place keeps it.
+    #[must_use]
+    pub(crate) fn at(mut self, of: impl FnOnce() -> DocumentPlace) -> Self {
+        if let Self::Context { more, .. } = &mut self {
+            more.place.get_or_insert_with(of);
+        }
+        self
+    }
+
+    /// Says which step failed.
+    #[must_use]
+    pub(crate) fn of_step(mut self, step: Option<FailedStep>) -> Self {
+        if let Self::Context { more, .. } = &mut self {
+            more.step = step;
+        }
+        self
+    }
+
+    /// The step that failed, where it is one.
+    pub(crate) fn step(&self) -> Option<&FailedStep> {
+        match self {
+            Self::Context { more, .. } => more.step.as_ref(),
+            Self::Documents(_) => None,
+        }
+    }
+
+    /// Says that the user has been told it.
+    #[must_use]
+    pub(crate) fn told(mut self) -> Self {
+        if let Self::Context { more, .. } = &mut self {
+            more.told = true;
         }
         self
     }

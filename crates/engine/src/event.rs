@@ -131,6 +131,9 @@ pub enum Event {
     ShellStarted {
         /// Where it is, for people.
         place: String,
+        /// Why the build failed, when it was opened for that.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
     },
     /// The shell was left.
     ShellFinished {},
@@ -149,6 +152,8 @@ pub enum Event {
         firmware: String,
         /// `kvm` or `tcg`.
         acceleration: String,
+        /// Seconds that it may take.
+        limit_seconds: u64,
     },
     /// A boot got this far.
     Milestone {

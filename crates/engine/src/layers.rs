@@ -41,9 +41,9 @@ pub use self::failed::ShellAccess;
 pub(crate) use self::failed::{CHANGES_FILE, FailedState, shell_environment};
 pub(crate) use self::on_tree::on_tree;
 pub(crate) use self::overlay::{Scratch, component_shims, root_spec};
-use self::phase::{BUILD, Phase};
+use self::phase::{BUILD, Phase, keep_build_results, knows_results};
 pub(crate) use self::phase::{
-    BUILD_RESULTS, keep_boot_packages, layer_boot_packages, layer_downloads,
+    BUILD_RESULTS, is_result_of, keep_boot_packages, layer_boot_packages, layer_downloads,
 };
 pub(crate) use self::ran::{RAN, Ran};
 use self::sandbox::with_tail;
@@ -131,6 +131,12 @@ pub(crate) struct Made {
 impl Engine {
     /// Makes what is missing, lowest first, and runs the validate phases.
     pub(crate) fn make_layers(&self, work: &Work<'_>) -> Result<Made, EngineError> {
+        if work.rebuild {
+            work.parent
+                .kept_by_rebuild()
+                .into_iter()
+                .for_each(|kept| self.warn(kept));
+        }
         self.make(work, work.plan.layers.len(), true)
     }
 
@@ -324,8 +330,8 @@ impl Engine {
         }
     }
 
-    /// The layer `at` of the store, if the lock allows it. One for a boot of which it is not known what it was made of is
-    /// made again: its lock would be silent.
+    /// The layer `at` of the store, if the lock allows it. One of which it is not known how this file of it was made is
+    /// made again: its lock would be silent about packages and downloads, or tell of another file's.
     fn usable_layer(
         &self,
         work: &Work<'_>,
@@ -336,11 +342,19 @@ impl Engine {
         let Some(layer) = self.load_layer(work.store, planned.id, blobs)? else {
             return Ok(None);
         };
-        let is_own = planned.kind == LayerKind::BootPackages && at >= work.parent.continued();
-        if is_own
-            && !layer.diff.entries.is_empty()
-            && layer_boot_packages(work.store, planned.id)?.is_none()
-        {
+        let is_known = match planned.kind {
+            // How another image's layers are made again, this recipe does not say.
+            _ if at < work.parent.continued() => true,
+            LayerKind::BootPackages => {
+                layer.diff.entries.is_empty()
+                    || layer_boot_packages(work.store, planned.id)?.is_some()
+            }
+            LayerKind::Component { .. } => {
+                knows_results(work.store, planned.id, layer.info.digest)?
+            }
+            _ => true,
+        };
+        if !is_known {
             return Ok(None);
         }
         if let Some(pins) = work.pins.filter(|_| !work.rebuild) {
@@ -424,21 +438,29 @@ impl Engine {
                     run: &run,
                 };
                 let failed = FailedAt::Phase(planned, of);
-                match self.run_on_tree(work, failed, of, made, sandbox)? {
-                    Some(diff) => self.put_diff(work, planned, made, &diff)?,
+                let mut gave = None;
+                let info = match self.run_on_tree(work, failed, of, made, sandbox)? {
+                    Some((diff, ran)) => {
+                        gave = Some(ran);
+                        self.put_diff(work, planned, made, &diff)?
+                    }
                     None => {
                         let sandbox = self.sandbox(work.store, sandbox)?;
                         self.in_overlay(work, sandbox, failed, made, |root, cancel| {
-                            let result = self.run_phase(work, sandbox, of, root, cancel)?;
+                            let ran = self.run_phase(work, sandbox, of, root, cancel)?;
                             // What changed in a machine is on a disk of its own.
                             let here = sandbox.way() != Way::MicroVm;
                             let upper = here.then_some(root.upper.as_path());
-                            let touched = Touched::of(&result, upper);
+                            let touched = Touched::of(&ran.result, upper);
                             touched.keep(work.store, planned.id)?;
-                            Ok(result.start)
+                            Ok(gave.insert(ran).result.start)
                         })?
                     }
+                };
+                if let Some(ran) = &gave {
+                    keep_build_results(work.store, (planned.id, &info), ran)?;
                 }
+                info
             }
         };
         self.emit(Event::LayerFinished {
@@ -454,6 +476,9 @@ impl Engine {
     fn reason(&self, work: &Work<'_>, planned: &LayerPlan) -> String {
         if work.rebuild {
             return "--rebuild".to_owned();
+        }
+        if work.store.has_layer(planned.id) {
+            return "how it was made is not known of the one in the store".to_owned();
         }
         let last = self.last_plan(work.store, &work.plan.recipe.name);
         let reasons = self.reasons(work.store, last.as_ref(), work.recipe, work.plan);

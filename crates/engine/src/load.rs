@@ -8,18 +8,20 @@ mod secrets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use amiforge_exec::{External, Failure};
 use amiforge_recipe::{
     Component, ComponentRef, ComponentSource, DocumentKind, ImageRecipe, ParentImage, ResourceKind,
     SecretParameter, SecretSource, StepLimits, StepNetwork, Template, TemplateError,
-    VersionPattern, did_you_mean, kind_of, parse_component, parse_container_recipe, parse_document,
-    parse_infrastructure, parse_recipe, parse_template, recipe_sources, secret_key,
+    VersionPattern, did_you_mean, instead_of_docker, kind_of, parse_component,
+    parse_container_recipe, parse_document, parse_infrastructure, parse_recipe, parse_template,
+    recipe_sources, secret_key,
 };
 use amiforge_types::{Diagnostic, Diagnostics, Digest, Position, Severity, Span};
 use rayon::prelude::*;
 
-use crate::error::{DocumentReport, EngineError, ErrorKind};
+use crate::error::{DocumentPlace, DocumentReport, EngineError, ErrorKind};
 use crate::library;
 use crate::settings::Engine;
 use crate::sources::Sources;
@@ -52,6 +54,8 @@ const CONTAINER_RECIPE: DocumentKind = DocumentKind::Resource(ResourceKind::Cont
 /// A recipe that can be built.
 pub(crate) struct LoadedRecipe {
     pub(crate) path: PathBuf,
+    /// The text of its document, to show places of it.
+    text: Arc<str>,
     pub(crate) recipe: ImageRecipe,
     pub(crate) components: Vec<LoadedComponent>,
     /// Folder that a relative path of the parent starts from: the recipe's, or that of the configuration.
@@ -144,6 +148,15 @@ impl LoadedRecipe {
     /// Folder that relative paths of the recipe start from.
     pub(crate) fn dir(&self) -> &Path {
         folder_of(&self.path)
+    }
+
+    /// Where it names its parent.
+    pub(crate) fn parent_place(&self) -> DocumentPlace {
+        DocumentPlace {
+            path: self.path.clone(),
+            text: self.text.clone(),
+            span: self.recipe.parent_span,
+        }
     }
 }
 
@@ -343,6 +356,7 @@ pub(crate) fn load_text(
     }
     loader.unused_marks();
     let step_secrets = loader.step_secrets(recipe.as_ref(), &path)?;
+    let shown: Arc<str> = text.as_str().into();
     let own = DocumentReport {
         path: path.clone(),
         kind: Some(if is_template {
@@ -378,6 +392,7 @@ pub(crate) fn load_text(
     let loaded = recipe.map(|recipe| LoadedRecipe {
         parent_dir,
         path,
+        text: shown,
         recipe,
         components,
         secrets: loader.secrets,
@@ -589,6 +604,11 @@ impl Loader<'_> {
         let what = match is_container {
             true => "an image of AWS or of a registry",
             false => "an image of AWS",
+        };
+        // Whoever knows Docker may have meant no name of AWS at all.
+        let help = match instead_of_docker(text) {
+            Some(instead) => format!("{instead}\n{help}"),
+            None => help,
         };
         let message = format!("{text:?} is {what}, and nothing stands for it here");
         let problem = Diagnostic::error("unresolved-parent", span, message);

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 
 use amiforge_exec::{Download, Pins};
 use amiforge_plan::{LayerKind, LayerPlan, Plan};
-use amiforge_recipe::ParentImage;
+use amiforge_recipe::{
+    DocumentKind, MAX_DOCUMENT_BYTES, ParentImage, ResourceKind, kind_of, recipe_sources,
+};
 use amiforge_source::{MAX_LOCK_BYTES, ResolvedDebian};
 use amiforge_store::Store;
 use amiforge_types::Digest;
@@ -74,6 +76,23 @@ pub(crate) struct LockPins {
     pub(crate) downloads: Pins,
     /// The packages for a boot; `None` when the lock has none.
     pub(crate) boot: Option<BootLock>,
+    /// The lock itself.
+    path: PathBuf,
+    /// Whom it serves besides, where it is one of several recipes.
+    others: Option<String>,
+}
+
+impl LockPins {
+    /// What to do when a step wants a download that the lock lacks.
+    pub(crate) fn lacking(&self) -> String {
+        match &self.others {
+            Some(others) => others.clone(),
+            None => format!(
+                "{} does not have it: `amiforge lock update` takes what there is now",
+                self.path.display()
+            ),
+        }
+    }
 }
 
 /// Longest address of a download in a lock, in bytes.
@@ -159,12 +178,15 @@ pub(crate) fn pinned_layer(
 ) -> Result<(), EngineError> {
     let refused = |holds: String, has: &str| {
         let message = format!(
-            "--locked: the layer {} of the store holds {holds}, the lock has {has}",
-            layer.title
+            "--locked: the layer {} of the store holds {holds}, the lock has {has} ({})",
+            layer.title,
+            pins.path.display()
         );
-        EngineError::new(ErrorKind::Invalid, message).with_hint(
-            "--rebuild makes the layers again from what the lock has; `amiforge lock update` takes what there is now",
-        )
+        let mut hint = "--rebuild makes the layers again from what the lock has; `amiforge lock update` takes what there is now".to_owned();
+        if let Some(others) = &pins.others {
+            hint.push_str(&format!(". {others}"));
+        }
+        EngineError::new(ErrorKind::Invalid, message).with_hint(hint)
     };
     for download in layer_downloads(store, layer.id)? {
         let has = match pins.downloads.get(&download.source) {
@@ -277,7 +299,8 @@ impl Engine {
                     format!("packages for a boot, {line}")
                 };
                 let drift: Vec<String> = drift.into_iter().map(told).collect();
-                return Err(unfit(&path, &drift));
+                let own = recipe.recipe.parent.to_string();
+                return Err(unfit(recipe, &path, &own, &drift));
             }
         }
         Ok(Locked {
@@ -285,6 +308,8 @@ impl Engine {
             pins: LockPins {
                 downloads: pins(besides.downloads),
                 boot: besides.boot_packages,
+                others: others_hint(recipe, &path, &recipe.recipe.parent.to_string()),
+                path,
             },
         })
     }
@@ -312,20 +337,21 @@ impl Engine {
                 .or_fail(ErrorKind::Invalid, context)
                 .map_err(renew)?;
             let was = format!("debian:{}", lock.suite);
-            return Err(unfit(path, &[other_parent(&was, asked)]));
+            return Err(unfit(recipe, path, &was, &[other_parent(&was, asked)]));
         }
         let lock: ParentLock = serde_json::from_slice(bytes)
             .or_fail(ErrorKind::Invalid, context)
             .map_err(renew)?;
         if is_debian || lock.parent != asked.to_string() {
-            return Err(unfit(path, &[other_parent(&lock.parent, asked)]));
+            let differences = [other_parent(&lock.parent, asked)];
+            return Err(unfit(recipe, path, &lock.parent, &differences));
         }
         let parent = self.resolve_parent(recipe, store, offline, Some(&lock.resolved))?;
         let now = parent.locked();
         let drift = differences(&value(Some(&lock.resolved)), &value(now.as_ref()));
         match drift.is_empty() {
             true => Ok(parent),
-            false => Err(unfit(path, &drift)),
+            false => Err(unfit(recipe, path, &lock.parent, &drift)),
         }
     }
 
@@ -343,7 +369,8 @@ impl Engine {
             .map_err(renew)?;
         let differences = lock.unlike(&request);
         if !differences.is_empty() {
-            return Err(unfit(path, &differences));
+            let was = format!("debian:{}", lock.suite);
+            return Err(unfit(recipe, path, &was, &differences));
         }
         self.stage(
             "resolve",
@@ -362,15 +389,85 @@ fn renew(error: EngineError) -> EngineError {
     error.with_hint("build without --locked to get a new lock, in the output folder")
 }
 
-fn unfit(path: &Path, differences: &[String]) -> EngineError {
+/// A lock of the parent `was` that is not the recipe's.
+fn unfit(recipe: &LoadedRecipe, path: &Path, was: &str, differences: &[String]) -> EngineError {
     let message = format!(
         "--locked: {} does not fit the recipe{}",
         path.display(),
         listed(differences)
     );
-    EngineError::new(ErrorKind::Invalid, message).with_hint(
-        "build without --locked to resolve the recipe as it is now, its lock is in the output folder; or `amiforge lock update`, which writes the one beside the recipe. That one serves all recipes of the folder: those with other parents or packages need folders of their own",
-    )
+    let hint = match others_hint(recipe, path, was) {
+        Some(others) => others,
+        None => format!(
+            "`amiforge lock update {}` resolves the recipe as it is now and writes the lock beside it; a build without --locked leaves one in the output folder",
+            crate::shell::shown_argument(&recipe.path)
+        ),
+    };
+    EngineError::new(ErrorKind::Invalid, message).with_hint(hint)
+}
+
+/// A recipe that the lock of a folder serves, too.
+struct Beside {
+    name: String,
+    parent: String,
+}
+
+/// The other recipes in the folder of one: all of them have the same lock.
+fn beside(recipe: &LoadedRecipe) -> Vec<Beside> {
+    let Ok(entries) = std::fs::read_dir(recipe.dir()) else {
+        return Vec::new();
+    };
+    let mut found: Vec<Beside> = entries
+        .flatten()
+        .filter(|entry| Some(entry.file_name().as_os_str()) != recipe.path.file_name())
+        .filter_map(|entry| {
+            let path = entry.path();
+            let extension = path.extension()?.to_str()?;
+            if !["yaml", "yml", "json"].contains(&extension) {
+                return None;
+            }
+            let text = read_file(&path, MAX_DOCUMENT_BYTES as u64).ok()?;
+            let text = String::from_utf8(text).ok()?;
+            let is_recipe = matches!(
+                kind_of(&text)?,
+                DocumentKind::ImageRecipe | DocumentKind::Resource(ResourceKind::ContainerRecipe)
+            );
+            let parent = is_recipe.then(|| recipe_sources(&text).parent)??.0;
+            Some(Beside {
+                name: entry.file_name().into_string().ok()?,
+                parent: parent.to_string(),
+            })
+        })
+        .collect();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+/// Whom a lock of the parent `was` serves besides a recipe, and what to do for one that it does not fit; `None` where it is
+/// that recipe's alone.
+fn others_hint(recipe: &LoadedRecipe, path: &Path, was: &str) -> Option<String> {
+    if path.parent() != Some(recipe.dir()) {
+        return None;
+    }
+    let others = beside(recipe);
+    if others.is_empty() {
+        return None;
+    }
+    let names = |of: &mut dyn Iterator<Item = &Beside>| {
+        let names: Vec<&str> = of.map(|other| other.name.as_str()).collect();
+        names.join(", ")
+    };
+    let of_parent = names(&mut others.iter().filter(|other| other.parent == was));
+    let made_for = match of_parent.is_empty() {
+        true => String::new(),
+        false => format!(", and is of {was}, the parent of {of_parent}"),
+    };
+    Some(format!(
+        "{} serves all recipes of its folder, {} too{made_for}. One with another parent, other packages or other downloads needs a folder of its own; else `amiforge lock update {}` resolves this one as it is now, and replaces the lock for all of them",
+        path.display(),
+        names(&mut others.iter()),
+        crate::shell::shown_argument(&recipe.path)
+    ))
 }
 
 fn other_parent(was: &str, asked: &ParentImage) -> String {

@@ -96,8 +96,20 @@ pub(crate) enum LockedParent {
 }
 
 impl Engine {
-    /// What the recipe's parent is now; of what can only be asked for by a name that moves, that of the lock.
+    /// What the recipe's parent is now; of what can only be asked for by a name that moves, that of the lock. An error has
+    /// the place where the recipe names it.
     pub(crate) fn resolve_parent(
+        &self,
+        recipe: &LoadedRecipe,
+        store: &Store,
+        offline: bool,
+        locked: Option<&LockedParent>,
+    ) -> Result<Parent, EngineError> {
+        self.resolve_asked(recipe, store, offline, locked)
+            .map_err(|error| error.at(|| recipe.parent_place()))
+    }
+
+    fn resolve_asked(
         &self,
         recipe: &LoadedRecipe,
         store: &Store,
@@ -283,6 +295,14 @@ impl Parent {
             Self::Oci(resolved) => Some(resolved.newest).filter(|time| time.secs > 0),
             // Nothing in it has a time.
             Self::Scratch => Some(Timestamp::default()),
+        }
+    }
+
+    /// What is told to who asks for every layer to be made again, and gets less.
+    pub(crate) fn kept_by_rebuild(&self) -> Option<String> {
+        match self {
+            Self::Image(image) => Some(image.kept_by_rebuild()),
+            _ => None,
         }
     }
 

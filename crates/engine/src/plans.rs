@@ -184,7 +184,7 @@ impl Engine {
         if let Some(failed) = self.last_failed(store, &plan.recipe.name)?
             && let Some(layer) = failed_layer(plan, &failed.what)
         {
-            let line = format!("failed last time at {}", shown(failed.what.as_bytes()));
+            let line = format!("failed last time at {}", shown(failed.place().as_bytes()));
             reasons.entry(layer).or_default().push(line);
         }
         Ok(reasons)

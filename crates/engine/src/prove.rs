@@ -380,6 +380,7 @@ impl Engine {
         self.emit(Event::BootStarted {
             firmware: firmware.to_string(),
             acceleration: options.acceleration.accelerator.as_str().to_owned(),
+            limit_seconds: options.timeout.as_secs(),
         });
         let accelerated = options.acceleration.accelerator != Accelerator::Tcg;
         // Only a console that stays where the caller finds it is worth naming.

@@ -29,7 +29,7 @@ pub use self::key::CacheWriter;
 use self::key::WriterKey;
 use crate::error::{EngineError, ErrorKind, chain};
 use crate::event::Event;
-use crate::layers::{BUILD_RESULTS, RAN, VALIDATED};
+use crate::layers::{BUILD_RESULTS, RAN, VALIDATED, is_result_of};
 use crate::load::LoadedRecipe;
 use crate::settings::Engine;
 use crate::sources::Sources;
@@ -273,6 +273,16 @@ impl Engine {
             let layer = entry
                 .layer
                 .ok_or("the entry of a layer that tells of none")?;
+            // Of a component, what its steps brought in is a part of what it is.
+            let results = entry.records.get(BUILD_RESULTS);
+            if matches!(planned.kind, LayerKind::Component { .. })
+                && !results.is_some_and(|record| is_result_of(record, layer.digest))
+            {
+                return Err(
+                    "it does not say how this very layer was made, as entries of earlier releases"
+                        .to_owned(),
+                );
+            }
             let writer = self.take_layer(side, store, planned.id, &layer)?;
             // What an earlier file of this layer was made of says nothing of this one.
             for kind in WITH_LAYERS {
@@ -481,6 +491,13 @@ impl Engine {
         }
         let packed = pack::pack(store, id).map_err(NotPut::Here)?;
         let layer: PackedLayer = packed.layer;
+        // Another build may have made it again meanwhile.
+        let results = entry.records.get(BUILD_RESULTS);
+        if results.is_some_and(|record| !is_result_of(record, layer.digest)) {
+            return Err(NotPut::Here(
+                "how this very file of it was made is not known".to_owned(),
+            ));
+        }
         entry.layer = Some(layer);
         let document = entry.sign(key).ok_or_else(too_large)?;
         let put = SharedEntry {

@@ -88,7 +88,8 @@ impl Engine {
         if let (Some(index), Some(step)) = (place.component, &place.step) {
             self.run_to(&work, &sandbox, &root, (index, step), made.clock)?;
         }
-        self.shell_on(&sandbox, &root, &shell, request.access, &place.title)
+        let place = (place.title, None);
+        self.shell_on(&sandbox, &root, &shell, request.access, place)
     }
 
     fn shell_of_failure(
@@ -109,7 +110,7 @@ impl Engine {
                 ErrorKind::Failed,
                 format!(
                     "the files that {} left are not in the store any more",
-                    state.what
+                    state.place()
                 ),
             )
             .with_hint("build again, with --shell-on-failure"));
@@ -118,7 +119,7 @@ impl Engine {
         self.enter(
             (store, recipe),
             &sandbox,
-            state,
+            (state, None),
             request.argv.clone(),
             request.access,
         )

@@ -48,7 +48,7 @@ pub use executor::{
 };
 pub use kept::{KeptName, LentDownload, MOST_LENT, Origin, fetch_download};
 pub use logs::ToeLog;
-pub use outside::{Outside, Pins};
+pub use outside::{NOT_PINNED, Outside, Pins};
 pub use root::{TreeRoot, TreeRootError};
 pub use sandbox::{
     Chosen, Console, Helper, LAYERS_PORT, LINK_PORT, Machine, MachineDisks, MachineLines, Machines,

@@ -12,6 +12,9 @@ use crate::aws::s3::Sizes;
 use crate::kept::{Lent, LentDownload};
 use crate::net::Patience;
 
+/// The end of the reason of a step that wants a download which the lock does not have.
+pub const NOT_PINNED: &str = "is not in the lock, and its step has no checksum";
+
 /// The digests that the file at an address may have, by the address as [`Download`](crate::Download) has it.
 pub type Pins = BTreeMap<String, BTreeSet<Digest>>;
 

@@ -71,8 +71,8 @@ pub use image_recipe::{
     AmiforgeSettings, AptSettings, AptVariant, ArchivePlace, BlockDeviceMapping, BootMode,
     ComponentRef, ComponentSource, Container, DiskFormat, Ebs, Findings, Hygiene, ImageRecipe,
     OciReference, OutputFormat, ParameterPlace, ParentImage, RecipeSources, RootFilesystem,
-    SecretName, SecretParameter, StepLimits, StepNetwork, VolumeType, parse_container_recipe,
-    parse_infrastructure, parse_recipe, recipe_sources,
+    SecretName, SecretParameter, StepLimits, StepNetwork, VolumeType, instead_of_docker,
+    instead_of_suite, parse_container_recipe, parse_infrastructure, parse_recipe, recipe_sources,
 };
 pub use json::check_json;
 pub use kind::{Document, DocumentKind, detect_kind, kind_of, parse_document};

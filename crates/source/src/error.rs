@@ -98,6 +98,16 @@ pub enum SourceError {
         /// What is wrong, and where.
         reason: String,
     },
+    /// The archive has no such suite.
+    #[error("{uri}: has no suite {suite}")]
+    NoSuite {
+        /// Address of the archive.
+        uri: String,
+        /// The suite asked for.
+        suite: String,
+        /// Those that it has, where that can be told: of an archive on this host.
+        has: Vec<String>,
+    },
     /// The archive lacks something that is needed.
     #[error("{uri}: has no {what}")]
     Missing {

@@ -155,9 +155,10 @@ fn open_all(
     for archive in absent {
         let served = out.iter().any(|s| s.archive.suite == archive.suite);
         if !served {
-            return Err(SourceError::Missing {
+            return Err(SourceError::NoSuite {
                 uri: archive.uri.clone(),
-                what: format!("suite {}", archive.suite),
+                suite: archive.suite.clone(),
+                has: suites_of(&archive.uri),
             });
         }
         (ctx.events)(SourceEvent::Warning(format!(
@@ -166,6 +167,30 @@ fn open_all(
         )));
     }
     Ok(out)
+}
+
+/// Suites that are told of an archive, at most.
+const MOST_SUITES: usize = 20;
+
+/// The suites of an archive in a folder; of one behind a server nothing is known.
+fn suites_of(uri: &str) -> Vec<String> {
+    let Some(root) = uri.strip_prefix("file://") else {
+        return Vec::new();
+    };
+    let Ok(entries) = std::fs::read_dir(Path::new(root).join("dists")) else {
+        return Vec::new();
+    };
+    let is_suite = |path: &Path| {
+        let mut files = ["InRelease", "Release"].iter();
+        files.any(|file| path.join(file).is_file())
+    };
+    let suites = entries.flatten().filter(|entry| is_suite(&entry.path()));
+    let mut suites: Vec<String> = suites
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    suites.sort();
+    suites.truncate(MOST_SUITES);
+    suites
 }
 
 /// Everything that a resolution depends on.

@@ -76,6 +76,35 @@ fn what_nobody_needs_goes_and_what_is_used_stays() {
         .json();
     assert_eq!(none["keptForImages"], 4);
     assert!(layers(&none).is_empty());
+    // Which images these are, and what lets them go: of a container its folder.
+    let bytes: u64 = all.iter().map(|l| l["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(none["keptForImagesBytes"], bytes);
+    let holders = none["heldBy"].as_array().unwrap();
+    assert_eq!(holders.len(), 2, "{none:#}");
+    for holder in holders {
+        assert_eq!(holder["name"], "tiny");
+        assert_eq!(holder["layers"], 3);
+        let (all, alone) = (&holder["bytes"], &holder["aloneBytes"]);
+        assert!(0 < alone.as_u64().unwrap() && alone.as_u64() < all.as_u64());
+        let out = holder["out"].as_str().unwrap();
+        assert_eq!(holder["release"], format!("rm -r {out}"));
+    }
+    for args in [
+        &["gc", "--keep", "0B", "--dry-run"][..],
+        &["gc", "--keep", "0B"],
+    ] {
+        let told = cache(&env, args).expect_code(0);
+        for holder in holders {
+            let release = holder["release"].as_str().unwrap();
+            assert!(told.text().contains(release), "{told}");
+        }
+        let all = "4 layers of";
+        let stay = "stay: 2 images of the catalog have them";
+        assert!(
+            told.text().contains(all) && told.text().contains(stay),
+            "{told}"
+        );
+    }
 
     // Without the first image its own layer goes; what both have stays.
     fs_err::remove_dir_all(env.path("out1")).unwrap();
@@ -95,6 +124,14 @@ fn what_nobody_needs_goes_and_what_is_used_stays() {
     assert_eq!(ids(&gone).len(), 1);
     let left = cache(&env, &["list", "--json"]).expect_code(0).json();
     assert_eq!(layers(&left).len(), 3);
+
+    // What is built into the folder of another image takes its place: the layers are not those of both.
+    component(&env, "echo three >/three");
+    build(&env, &recipe, "out2").expect_code(0);
+    let held = cache(&env, &["gc", "--keep", "0B", "--dry-run", "--json"]);
+    let held = held.expect_code(0).json();
+    assert_eq!(held["heldBy"].as_array().unwrap().len(), 1, "{held:#}");
+    cache(&env, &["gc", "--keep", "0B"]).expect_code(0);
 
     // It is made again when it is wanted.
     component(&env, "echo one >/one");
@@ -131,6 +168,10 @@ fn a_running_build_keeps_its_layers_and_downloads() {
         .json();
     assert_eq!(kept["inUse"], 2, "{kept:#}");
     assert_eq!(kept["downloadsInUse"], true);
+    assert_eq!(kept["inUseLayers"].as_array().unwrap().len(), 2);
+    let told = cache(&env, &["gc", "--keep", "0h"]).expect_code(0);
+    let stay = "stay: a build that runs uses them (";
+    assert!(told.text().contains(stay), "{told}");
     assert!(layers(&kept).is_empty());
     let _ended = running.kill9();
 

@@ -182,3 +182,77 @@ fn an_updated_lock_brings_its_downloads_and_a_step_without_a_network_gets_none()
     let end = build(&env, &cut_off, &["--locked", "--offline"]).expect_code(1);
     assert!(end.stderr.contains("gave up after"), "{end}");
 }
+
+#[test]
+fn a_record_of_downloads_that_a_kill_left_to_another_file_is_not_believed() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[]);
+    let web = env.path("web");
+    fs_err::create_dir_all(&web).unwrap();
+    let server = FileServer::start(&web);
+    env.write(
+        "fetch.yaml",
+        format!(
+            "name: fetch\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      \
+             - name: Tool\n        action: WebDownload\n        inputs:\n          \
+             - {{source: '{}/tool', destination: /opt/tool}}\n",
+            server.url()
+        ),
+    );
+    let recipe = tiny.container("fetching", &["fetch.yaml"], "");
+    // Builds what the server has now. The lock, and whether the step ran again.
+    let built = |content: &str, args: &[&str]| {
+        fs_err::write(web.join("tool"), content).unwrap();
+        let _ = fs_err::remove_dir_all(env.path("out"));
+        let asked = server.requests().len();
+        let end = build(&env, &recipe, args).expect_code(0);
+        let lock = fs_err::read(env.path("out/lock.json")).unwrap();
+        let lock: Value = serde_json::from_slice(&lock).unwrap();
+        let digest = lock["downloads"][0]["sha256"].as_str().unwrap().to_owned();
+        (digest, server.requests().len() > asked, end)
+    };
+    let sum = |content: &str| {
+        let file = env.write("sum", content);
+        run(tool("sha256sum").arg(file)).text()[..64].to_owned()
+    };
+    assert_eq!(built("first", &[]).0, sum("first"));
+    let plan = fs_err::read(env.path("out/plan.json")).unwrap();
+    let plan: Value = serde_json::from_slice(&plan).unwrap();
+    let id = plan["layers"][2]["id"].as_str().unwrap();
+    let store = env.state().join("store/v1");
+    let record = store.join(format!("records/build-results/{id}.json"));
+    let layer = store.join(format!("layers/{id}.layer"));
+    let first = (
+        fs_err::read(&record).unwrap(),
+        fs_err::read(&layer).unwrap(),
+    );
+    let again = built("second", &["--rebuild"]);
+    assert_eq!((again.0.as_str(), again.1), (&*sum("second"), true));
+    // Nothing is made again of what fits.
+    let unchanged = built("third", &[]);
+    assert_eq!(
+        (unchanged.0.as_str(), unchanged.1),
+        (&*sum("second"), false)
+    );
+
+    let left: [(&str, &dyn Fn()); 3] = [
+        ("the layer is of a later run", &|| {
+            fs_err::write(&record, &first.0).unwrap()
+        }),
+        ("the record is of a later run", &|| {
+            fs_err::write(&layer, &first.1).unwrap()
+        }),
+        ("the record is missing", &|| {
+            fs_err::remove_file(&record).unwrap()
+        }),
+    ];
+    for (at, (what, leave)) in left.into_iter().enumerate() {
+        leave();
+        let content = format!("after {at}");
+        let (digest, asked, end) = built(&content, &[]);
+        assert_eq!(digest, sum(&content), "{what}: {end}");
+        assert!(asked, "{what}: {end}");
+        let told = "how it was made is not known of the one in the store";
+        assert!(end.stderr.contains(told), "{what}: {end}");
+    }
+}

@@ -203,6 +203,91 @@ fn a_download_of_a_step_is_pinned_and_a_locked_build_refuses_another() {
 }
 
 #[test]
+fn a_lock_that_serves_several_recipes_says_so_where_it_does_not_fit_one() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[]);
+    let web = env.path("web");
+    fs_err::create_dir_all(&web).unwrap();
+    fs_err::write(web.join("tool"), "tool").unwrap();
+    let server = FileServer::start(&web);
+    let url = server.url();
+    env.write(
+        "fetch.yaml",
+        format!(
+            "name: fetch\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      \
+             - name: Tool\n        action: WebDownload\n        inputs:\n          \
+             - {{source: '{url}/tool', destination: /opt/tool}}\n"
+        ),
+    );
+    env.write(
+        "write.yaml",
+        "name: write\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      - name: Write\n        \
+         action: CreateFile\n        inputs: [{path: /written, content: written}]\n",
+    );
+    let fetching = tiny.container("fetching", &["fetch.yaml"], "");
+    let locked = |recipe: &Path, code: i32| {
+        finish(
+            env.amiforge()
+                .args(["build", "--no-test", "--locked", "--out"])
+                .args([&env.path("out"), recipe]),
+        )
+        .expect_code(code)
+    };
+    let lock = env.path("lock.json");
+    let shared = format!("{} serves all recipes of its folder", lock.display());
+    // Alone in its folder, a recipe has nobody to share it with.
+    fs_err::write(
+        &lock,
+        "{\"format\": 3, \"parent\": \"scratch\", \"resolved\": {\"type\": \"scratch\"}}",
+    )
+    .unwrap();
+    let end = locked(&fetching, 2);
+    let update = format!("amiforge lock update {}", fetching.display());
+    assert!(
+        end.stderr.contains(&update) && !end.stderr.contains(&shared),
+        "{end}"
+    );
+
+    let plain = tiny.container("plain", &["write.yaml"], "");
+    let text = fs_err::read_to_string(&plain).unwrap();
+    let text = text
+        .replace("debian:tiny", "scratch")
+        .replace("name: plain", "name: bare");
+    let bare = env.write("bare.yaml", &text[..text.find("amiforge:").unwrap()]);
+    amiforge(&env, &["lock", "update"], &plain).expect_code(0);
+    let end = locked(&bare, 2);
+    for told in [
+        "the lock is of debian:tiny, the recipe says scratch",
+        &format!("hint: {shared}, fetching.yaml, plain.yaml too"),
+        "and is of debian:tiny, the parent of fetching.yaml, plain.yaml. ",
+        "needs a folder of its own",
+        &format!("`amiforge lock update {}`", bare.display()),
+    ] {
+        assert!(end.stderr.contains(told), "no `{told}` in\n{end}");
+    }
+
+    // The same where only a download is missing: of a step that runs, and of a layer that is there.
+    let end = locked(&fetching, 1);
+    let told = format!(
+        "hint: {shared}, bare.yaml, plain.yaml too, and is of debian:tiny, the parent of plain.yaml"
+    );
+    assert!(end.stderr.contains("/tool is not in the lock"), "{end}");
+    assert!(end.stderr.contains(&told), "{end}");
+    finish(
+        env.amiforge()
+            .args(["build", "--no-test", "--out"])
+            .args([&env.path("out"), &fetching]),
+    )
+    .expect_code(0);
+    let end = locked(&fetching, 2);
+    let told = format!("the lock has nothing of it ({})", lock.display());
+    assert!(
+        end.stderr.contains(&told) && end.stderr.contains(&shared),
+        "{end}"
+    );
+}
+
+#[test]
 fn an_update_tells_the_changelogs_of_upgraded_packages() {
     let env = Env::new();
     let both = |version: &'static str| {

@@ -6,7 +6,7 @@ use amiforge_testkit::check::debugfs;
 use amiforge_testkit::{Env, Fault, FileServer, Finished, finish, run, tool};
 use serde_json::Value;
 
-use crate::tiny::planned_layers;
+use crate::tiny::{Tiny, planned_layers};
 
 const COMPONENT: &str = "\
 schemaVersion: 1.0
@@ -430,6 +430,29 @@ fn an_image_of_the_catalog_is_continued_by_its_layers() {
 }
 
 #[test]
+fn a_parent_of_the_catalog_is_left_as_it_is_by_rebuild_which_says_so() {
+    let env = Env::new();
+    archive(&env, "root.tar", &[]);
+    let base = recipe(&env, "base", "tar:root.tar", true);
+    let end = build(&env, &base, &["--rebuild"]).expect_code(0);
+    assert!(!end.stderr.contains("--rebuild: "), "{end}");
+    let next = recipe(&env, "next", "image:base/1.0.0", true);
+    let told = "--rebuild: the 2 layers of the parent image:base/1.0.0@oci-";
+    let how =
+        "stay as they are; to make them again, build base with --rebuild first, then this one";
+    let end = build(&env, &next, &[]).expect_code(0);
+    assert!(!end.stderr.contains(told), "{end}");
+    let end = build(&env, &next, &["--rebuild"]).expect_code(0);
+    assert!(
+        end.stderr.contains(told) && end.stderr.contains(how),
+        "{end}"
+    );
+    // Its own layer is made again, and no other.
+    assert_eq!(end.stderr.matches(" cached ").count(), 2, "{end}");
+    assert_eq!(end.stderr.matches(" (--rebuild)").count(), 1, "{end}");
+}
+
+#[test]
 fn drift_of_a_locked_parent_is_told_with_old_and_new() {
     let env = Env::new();
     archive(&env, "root.tar", &[]);
@@ -449,6 +472,85 @@ fn drift_of_a_locked_parent_is_told_with_old_and_new() {
     fails(&env, &recipe, &["--locked"], 2, &[&told, "hint"]);
     env.write("lock.json", "{\"format\": 4}");
     fails(&env, &recipe, &["--locked"], 2, &["format 4"]);
+}
+
+#[test]
+fn a_parent_that_cannot_be_had_is_shown_in_the_recipe() {
+    let env = Env::new();
+    let tiny = Tiny::new(&env, &[("tiny-a", "1.0", "a")]);
+    let web = env.path("web");
+    fs_err::create_dir_all(&web).unwrap();
+    let server = FileServer::start(&web);
+    // With the same key, whose folder is that of the recipe.
+    let of_suite = |suite: &str, mirror: &str| {
+        let recipe = tiny.recipe(mirror, "[tiny-a]");
+        let text = fs_err::read_to_string(&recipe).unwrap();
+        fs_err::write(&recipe, text.replace("debian:tiny", suite)).unwrap();
+        recipe
+    };
+    let folder = format!("file://{}", tiny.root().display());
+    let url = server.url();
+    let cases: [(PathBuf, i32, &[&str]); 6] = [
+        (
+            of_suite("debian:nosuch", &folder),
+            1,
+            &["has no suite nosuch", "hint: it has tiny"],
+        ),
+        (
+            of_suite("debian:nosuch", &url),
+            1,
+            &[
+                "has no suite nosuch",
+                "/dists/ shows the suites that it has",
+            ],
+        ),
+        (
+            recipe(&env, "catalog", "image:none/1.0.0", true),
+            2,
+            &["the catalog has no image:none/1.0.0"],
+        ),
+        (
+            recipe(&env, "tar", "tar:missing.tar", true),
+            2,
+            &["missing.tar"],
+        ),
+        (
+            recipe(&env, "disk", "disk:missing.raw", true),
+            2,
+            &["missing.raw"],
+        ),
+        (
+            recipe(&env, "layout", "oci-layout:nowhere", true),
+            1,
+            &["cannot resolve oci-layout:nowhere"],
+        ),
+    ];
+    for (recipe, code, told) in cases {
+        // The first two are one file.
+        if told.contains(&"hint: it has tiny") {
+            of_suite("debian:nosuch", &folder);
+        } else if told[0].contains("nosuch") {
+            of_suite("debian:nosuch", &url);
+        }
+        let events = env.path("events");
+        let args = ["--events", events.to_str().unwrap()];
+        let end = build(&env, &recipe, &args).expect_code(code);
+        let place = format!("{}:3:14", recipe.display());
+        let text = fs_err::read_to_string(&recipe).unwrap();
+        let line = text.lines().nth(2).unwrap();
+        let drawn = format!("--> {place}\n");
+        for text in [&drawn, &format!("3 | {line}\n"), "^^^^^^"]
+            .into_iter()
+            .chain(told.iter().copied())
+        {
+            assert!(end.stderr.contains(text), "no `{text}` in\n{end}");
+        }
+        let events = fs_err::read_to_string(events).unwrap();
+        let last: Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
+        assert_eq!(last["event"], "failed");
+        let error = last["error"].as_str().unwrap();
+        assert!(error.starts_with(&format!("{place}: ")), "{error}");
+    }
 }
 
 #[test]

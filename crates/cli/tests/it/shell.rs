@@ -67,6 +67,15 @@ fn any_state_can_be_entered_and_nothing_stays() {
     let hint = format!("amiforge shell {} --failed", recipe.display());
     assert!(end.stderr.contains(&hint), "{end}");
 
+    // What failed is known by its step and place, until it builds.
+    for verb in [&["plan", "--why"][..], &["cache", "why"]] {
+        let why = finish(env.amiforge().args(verb).arg(&recipe))
+            .expect_code(0)
+            .text();
+        let told = "failed last time at web, build phase, step Bad (./web.yaml:9:9)\n";
+        assert!(why.contains(told), "{why}");
+    }
+
     // What the failed run had changed, as tar reads it: without what was there before, with what it removed.
     let mut list = tool("tar");
     list.args(["--zstd", "-tf"])
@@ -137,8 +146,11 @@ fn a_failed_build_opens_a_shell() {
     let recipe = recipe(&env, &tiny, COMPONENT);
     let told = env.write("told", "cat /good /bad /tmp/left; exit 3\n");
     let mut command = build(&env, &recipe);
+    let events = env.path("events");
     command
         .arg("--shell-on-failure")
+        .arg("--events")
+        .arg(&events)
         .stdin(Stdio::from(fs_err::File::open(told).unwrap().into_file()));
     let end = finish(&mut command).expect_code(1);
     assert_eq!(
@@ -146,6 +158,32 @@ fn a_failed_build_opens_a_shell() {
         "good\nbad\nleft\n",
         "{end}"
     );
+    // Why it failed stands before the shell, and only there; after it, how to go on.
+    let (before, after) = end.stderr.split_once("    shell web, build phase").unwrap();
+    let error = "error: ./web.yaml:9:9: phase build, step Bad (ExecuteBash)";
+    assert!(before.contains(error), "{end}");
+    assert!(!after.contains("step Bad (ExecuteBash)"), "{end}");
+    assert!(after.starts_with(", step Bad (./web.yaml:9:9); "), "{end}");
+    assert!(
+        after.contains("\nerror: the build failed, as told before the shell\n"),
+        "{end}"
+    );
+    assert!(
+        after.contains(&format!("amiforge shell {} --failed", recipe.display())),
+        "{end}"
+    );
+    // Programs and the folder get all of it at the end, too.
+    let events = fs_err::read_to_string(events).unwrap();
+    assert!(
+        events
+            .lines()
+            .last()
+            .unwrap()
+            .contains("phase build, step Bad"),
+        "{events}"
+    );
+    let failure = fs_err::read_to_string(env.path("out.failed/failure.txt")).unwrap();
+    assert!(failure.contains("phase build, step Bad"), "{failure}");
 
     // The same of steps that need no sandbox, and of a validate phase.
     let files = "name: web\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      - name: Make\n        \

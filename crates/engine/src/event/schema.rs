@@ -163,7 +163,15 @@ pub(super) const KINDS: &[Kind] = &[
     Kind {
         name: "shell-started",
         text: "A shell is open and has the terminal.",
-        fields: &[field("place", "string", "where it is, for people")],
+        fields: &[
+            field("place", "string", "where it is, for people"),
+            Field {
+                name: "failure",
+                kind: "string",
+                always: false,
+                text: "why the build failed, when it was opened for that",
+            },
+        ],
     },
     Kind {
         name: "shell-finished",
@@ -200,7 +208,16 @@ pub(super) const KINDS: &[Kind] = &[
     Kind {
         name: "boot-started",
         text: "A boot begins.",
-        fields: &[FIRMWARE, field("acceleration", "string", "`kvm` or `tcg`")],
+        fields: &[
+            FIRMWARE,
+            field("acceleration", "string", "`kvm` or `tcg`"),
+            Field {
+                name: "limitSeconds",
+                kind: "integer",
+                always: false,
+                text: "how long it may take; earlier releases did not say",
+            },
+        ],
     },
     Kind {
         name: "milestone",

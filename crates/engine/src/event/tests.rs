@@ -69,7 +69,10 @@ fn samples() -> Vec<Event> {
             seconds: 1.0,
             failure: Some(text()),
         },
-        Event::ShellStarted { place: text() },
+        Event::ShellStarted {
+            place: text(),
+            failure: Some(text()),
+        },
         Event::ShellFinished {},
         Event::Artifact {
             file: text(),
@@ -79,6 +82,7 @@ fn samples() -> Vec<Event> {
         Event::BootStarted {
             firmware: firmware(),
             acceleration: text(),
+            limit_seconds: 1,
         },
         Event::Milestone {
             firmware: firmware(),

@@ -17,7 +17,7 @@ use super::phase::Phase;
 use super::sandbox::{sandbox_error, verify};
 use super::{Made, Work, store_context};
 use crate::compress::{BlobError, compressed};
-use crate::error::{Contextual, EngineError, ErrorKind, chain};
+use crate::error::{Contextual, EngineError, ErrorKind, FailedStep, chain};
 use crate::event::Event;
 use crate::plans::record_key;
 use crate::settings::Engine;
@@ -42,6 +42,9 @@ pub(crate) struct FailedState {
     version: u32,
     /// What failed: the component and its phase, or the parent's configuration.
     pub(crate) what: String,
+    /// The step that failed, where it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) step: Option<FailedStep>,
     /// The layers that it ran on, lowest first, with their titles.
     pub(crate) below: Vec<(LayerId, String)>,
     /// The environment of its steps, without secrets.
@@ -87,7 +90,7 @@ impl Engine {
         if !failed || self.interruption.is_requested() {
             return error;
         }
-        let kept = self.keep_failed(work, at, below, &left);
+        let kept = self.keep_failed(work, at, below, &left, error.step());
         if let Err(problem) = &kept {
             self.warn(format!(
                 "the files of the failed run are not kept: {}",
@@ -95,22 +98,26 @@ impl Engine {
             ));
         }
         if let Some(access) = work.shell {
-            // Told before the shell, not only when the build ends.
-            self.warn(chain(&error));
+            // Told before the shell, and not again when the build ends.
+            let why = error.with_causes();
             let opened = match (left, kept) {
                 (Left::Overlay { sandbox, root }, _) => {
-                    let shell = at.state(work, below).shell(Vec::new());
-                    self.shell_on(sandbox, root, &shell, access, &at.what(work))
+                    let state = at.state(work, below, error.step());
+                    let shell = state.shell(Vec::new());
+                    let place = (state.place(), Some(why));
+                    self.shell_on(sandbox, root, &shell, access, place)
                 }
                 (Left::Tree { sandbox, .. }, Ok(state)) => {
                     let of = (work.store, work.plan.recipe.name.as_str());
-                    self.sandbox(work.store, sandbox)
-                        .and_then(|sandbox| self.enter(of, sandbox, &state, Vec::new(), access))
+                    self.sandbox(work.store, sandbox).and_then(|sandbox| {
+                        self.enter(of, sandbox, (&state, Some(why)), Vec::new(), access)
+                    })
                 }
                 (Left::Tree { .. }, Err(problem)) => Err(problem),
             };
-            if let Err(problem) = opened {
-                self.warn(format!("no shell: {}", chain(&problem)));
+            match opened {
+                Ok(_) => return error.told(),
+                Err(problem) => self.warn(format!("no shell: {}", chain(&problem))),
             }
         }
         error
@@ -122,6 +129,7 @@ impl Engine {
         at: FailedAt<'_>,
         below: &Made,
         left: &Left<'_>,
+        step: Option<&FailedStep>,
     ) -> Result<FailedState, EngineError> {
         let context = || "cannot keep the files of the failed run".to_owned();
         let key = record_key(&work.plan.recipe.name);
@@ -168,7 +176,7 @@ impl Engine {
             .remove_record(FAILED, &key)
             .or_fail(ErrorKind::Failed, store_context)?;
         writer.commit().or_fail(ErrorKind::Failed, context)?;
-        let state = at.state(work, below);
+        let state = at.state(work, below, step);
         let record = serde_json::to_value(&state).or_fail(ErrorKind::Internal, context)?;
         work.store
             .put_record(FAILED, &key, &record)
@@ -222,12 +230,12 @@ impl Engine {
         Ok(())
     }
 
-    /// A shell on kept files, as the last failure of the recipe left them; what it changes is thrown away.
+    /// A shell on kept files, as the last failure of the recipe left them; what it changes is thrown away. `failure` is told with it.
     pub(crate) fn enter(
         &self,
         (store, recipe): (&Store, &str),
         sandbox: &Sandbox,
-        state: &FailedState,
+        (state, failure): (&FailedState, Option<String>),
         argv: Vec<String>,
         access: &ShellAccess,
     ) -> Result<Option<i32>, EngineError> {
@@ -261,17 +269,19 @@ impl Engine {
             super::component_shims(),
             amiforge_exec::Limits::default(),
         );
-        self.shell_on(sandbox, &root, &state.shell(argv), access, &state.what)
+        let place = (state.place(), failure);
+        self.shell_on(sandbox, &root, &state.shell(argv), access, place)
     }
 
-    /// Runs a shell, or a command, in a root. Its exit code; `None` when a signal ended it.
+    /// Runs a shell, or a command, in a root: `place` is where, for people, and why the build failed if it is for that. Its exit
+    /// code; `None` when a signal ended it.
     pub(crate) fn shell_on(
         &self,
         sandbox: &Sandbox,
         root: &RootSpec,
         shell: &ShellSpec,
         access: &ShellAccess,
-        place: &str,
+        (place, failure): (String, Option<String>),
     ) -> Result<Option<i32>, EngineError> {
         let mut shell = shell.clone();
         if access.console.terminal {
@@ -280,9 +290,7 @@ impl Engine {
                 .extend(access.term.iter().map(|t| ("TERM".to_owned(), t.clone())));
         }
         let running = self.interruption.job();
-        self.emit(Event::ShellStarted {
-            place: place.to_owned(),
-        });
+        self.emit(Event::ShellStarted { place, failure });
         let ended = sandbox.run_shell(root, &shell, &access.console, running.cancel());
         self.emit(Event::ShellFinished {});
         Ok(ended.map_err(sandbox_error)?.exit_code)
@@ -290,6 +298,18 @@ impl Engine {
 }
 
 impl FailedState {
+    /// Where it failed, for people: the component and its phase, and the step with its place.
+    pub(crate) fn place(&self) -> String {
+        let Some(step) = &self.step else {
+            return self.what.clone();
+        };
+        let mut text = format!("{}, step {}", self.what, step.step);
+        if let Some(place) = &step.place {
+            text.push_str(&format!(" ({place})"));
+        }
+        text
+    }
+
     fn shell(&self, argv: Vec<String>) -> ShellSpec {
         ShellSpec {
             argv,
@@ -348,12 +368,13 @@ impl FailedAt<'_> {
         }
     }
 
-    fn state(&self, work: &Work<'_>, below: &Made) -> FailedState {
+    fn state(&self, work: &Work<'_>, below: &Made, step: Option<&FailedStep>) -> FailedState {
         let layers = &work.plan.layers[..below.layers.len()];
         let dir = work.recipe.recipe.working_directory.as_deref();
         FailedState {
             version: FAILED_VERSION,
             what: self.what(work),
+            step: step.cloned(),
             below: layers.iter().map(|l| (l.id, l.title.clone())).collect(),
             env: match self {
                 Self::Layer(_) => BTreeMap::new(),

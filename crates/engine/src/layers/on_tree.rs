@@ -7,13 +7,13 @@ use amiforge_exec::{
 use amiforge_tree::LayerDiff;
 
 use super::overlay::EPHEMERAL;
-use super::phase::{BUILD, Phase};
+use super::phase::{BUILD, Phase, RanPhase};
 use super::{FailedAt, Left, Made, Touched, Work, sandbox_error};
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::settings::Engine;
 
 impl Engine {
-    /// Runs a phase on the files of the layers below; what it changed. `None` when it needs a sandbox, and then it has
+    /// Runs a phase on the files of the layers below; what it changed and gave out. `None` when it needs a sandbox, and then it has
     /// not been run.
     pub(super) fn run_on_tree(
         &self,
@@ -22,7 +22,7 @@ impl Engine {
         of: Phase<'_>,
         below: &Made,
         sandbox: &mut Option<Sandbox>,
-    ) -> Result<Option<LayerDiff>, EngineError> {
+    ) -> Result<Option<(LayerDiff, RanPhase)>, EngineError> {
         let component = &work.recipe.components[of.index];
         let phase = component.component.phase(of.phase);
         // There the files with secrets are not.
@@ -42,11 +42,11 @@ impl Engine {
             Ok(done.result)
         });
         match told {
-            Ok(result) => {
+            Ok(ran) => {
                 if of.phase == BUILD {
-                    Touched::of(&result, None).keep(work.store, at.layer().id)?;
+                    Touched::of(&ran.result, None).keep(work.store, at.layer().id)?;
                 }
-                Ok(Some(done.changes))
+                Ok(Some((done.changes, ran)))
             }
             Err(error) => {
                 let left = Left::Tree {

@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 
 use amiforge_exec::{
-    ChildEvent, DocumentSpec, Download, External, Outside, PhaseResult, RootSpec, RunResult,
-    RunSpec, Sandbox, ToeLog, Way,
+    ChildEvent, DocumentSpec, Download, External, Failure, NOT_PINNED, Outside, PhaseResult,
+    RootSpec, RunResult, RunSpec, Sandbox, ToeLog, Way,
 };
 use amiforge_store::Store;
 use amiforge_tree::layer::LayerInfo;
 use amiforge_types::{Digest, LayerId, Timestamp};
+use serde::Deserialize as _;
 
 use super::sandbox::sandbox_error;
 use super::{Work, shell_environment, store_context};
-use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::error::{Contextual, EngineError, ErrorKind, FailedStep};
 use crate::load::LoadedComponent;
 use crate::parent::BootLock;
 use crate::settings::Engine;
@@ -35,8 +36,17 @@ pub(crate) struct Phase<'a> {
     pub(super) run: &'a RunSpec,
 }
 
+/// A phase that came to its end.
+#[derive(Debug)]
+pub(crate) struct RanPhase {
+    pub(super) result: RunResult,
+    /// The files from elsewhere that its steps brought in.
+    downloads: BTreeSet<Download>,
+}
+
 /// Kind of the records that hold what the build phase of a layer's component gave out, for later
-/// phases that refer to it when the layer comes from the store.
+/// phases that refer to it when the layer comes from the store. Each is of one file of the layer, and written after it: one that
+/// is of another file counts as none, and the layer is made again.
 pub(crate) const BUILD_RESULTS: &str = "build-results";
 const BUILD_RESULTS_VERSION: u32 = 1;
 
@@ -97,7 +107,7 @@ impl Engine {
         of: Phase<'_>,
         root: &RootSpec,
         cancel: &AtomicBool,
-    ) -> Result<RunResult, EngineError> {
+    ) -> Result<RanPhase, EngineError> {
         let component = &work.recipe.components[of.index];
         let mut outside = self.outside(&component.component, of.phase, work.offline);
         outside
@@ -189,16 +199,15 @@ impl Engine {
         Ok(shell_environment(&run, dir))
     }
 
-    /// Shows and logs a phase while `go` runs it, and keeps what the build phase gave out.
+    /// Shows and logs a phase while `go` runs it.
     pub(super) fn told_phase(
         &self,
         work: &Work<'_>,
         of: Phase<'_>,
         go: impl FnOnce(&mut dyn FnMut(ChildEvent)) -> Result<RunResult, EngineError>,
-    ) -> Result<RunResult, EngineError> {
-        let Phase { index, phase, run } = of;
+    ) -> Result<RanPhase, EngineError> {
+        let Phase { index, run, .. } = of;
         let component = &work.recipe.components[index];
-        let key = work.plan.components[index].layer.map(|id| id.to_string());
         let context = || format!("cannot write the logs of {}", component.name);
         let mut log = ToeLog::create(&work.logs, run).or_fail(ErrorKind::Failed, context)?;
         let mut telling = Telling::component(self, &component.name);
@@ -213,12 +222,20 @@ impl Engine {
         log.finish(&result).or_fail(ErrorKind::Failed, context)?;
         if !result.status.is_ok() {
             let text = failure_text(&result, |failure| component.place_of(failure));
-            return Err(EngineError::new(ErrorKind::Failed, text));
+            let step = result
+                .failure
+                .as_ref()
+                .map(|failure| failed_step(component, failure));
+            let error = EngineError::new(ErrorKind::Failed, text).of_step(step);
+            let unlocked = |failure: &Failure| failure.reason.ends_with(NOT_PINNED);
+            return Err(match work.pins {
+                Some(pins) if result.failure.as_ref().is_some_and(unlocked) => {
+                    error.with_hint(pins.lacking())
+                }
+                _ => error,
+            });
         }
-        if let (Some(key), true) = (&key, phase == BUILD) {
-            keep_build_results(work.store, key, &result, &downloads)?;
-        }
-        Ok(result)
+        Ok(RanPhase { result, downloads })
     }
 }
 
@@ -238,6 +255,18 @@ impl Engine {
     }
 }
 
+/// The step that ended a run, and where it stands.
+fn failed_step(component: &LoadedComponent, failure: &Failure) -> FailedStep {
+    // What a step runs by another's name is in another file.
+    let place = Some(failure).filter(|f| f.within.is_empty());
+    let place = place.and_then(|failure| component.place_of(failure));
+    FailedStep {
+        phase: failure.phase.clone(),
+        step: failure.step.clone(),
+        place: place.map(|at| format!("{}:{}:{}", component.shown, at.line, at.column)),
+    }
+}
+
 /// What is kept of how a layer was made, of the version that we write.
 fn results_record(store: &Store, key: &str) -> Result<Option<serde_json::Value>, EngineError> {
     let record = store
@@ -253,12 +282,46 @@ fn build_results(store: &Store, key: &str) -> Result<Vec<PhaseResult>, EngineErr
     Ok(phases.and_then(Result::ok).unwrap_or_default())
 }
 
-/// The files from elsewhere that a step brought into a layer; none when nothing is known of it.
+/// What is kept of how this very file of a layer was made; none when it is of another.
+fn results_of_file(
+    store: &Store,
+    layer: LayerId,
+) -> Result<Option<serde_json::Value>, EngineError> {
+    let Some(record) = results_record(store, &layer.to_string())? else {
+        return Ok(None);
+    };
+    // A damaged layer is found, told and made again where it is read.
+    let info = store.layer_info(layer).ok().flatten();
+    Ok(record_is_of(&record, info.map(|info| info.digest)).then_some(record))
+}
+
+/// Whether a record says that it is of the file of a layer with this digest.
+fn record_is_of(record: &serde_json::Value, file: Option<Digest>) -> bool {
+    let of = Digest::deserialize(&record["layer"]).ok();
+    of.is_some() && of == file
+}
+
+/// Whether it is known how the file of a layer with this digest was made.
+pub(crate) fn knows_results(
+    store: &Store,
+    layer: LayerId,
+    file: Digest,
+) -> Result<bool, EngineError> {
+    let record = results_record(store, &layer.to_string())?;
+    Ok(record.is_some_and(|record| record_is_of(&record, Some(file))))
+}
+
+/// The same of a record that came with it.
+pub(crate) fn is_result_of(record: &serde_json::Value, file: Digest) -> bool {
+    record["version"] == BUILD_RESULTS_VERSION && record_is_of(record, Some(file))
+}
+
+/// The files from elsewhere that a step brought into a layer; none when nothing is known of this very file.
 pub(crate) fn layer_downloads(
     store: &Store,
     layer: LayerId,
 ) -> Result<BTreeSet<Download>, EngineError> {
-    let record = results_record(store, &layer.to_string())?;
+    let record = results_of_file(store, layer)?;
     let downloads = record.map(|record| serde_json::from_value(record["downloads"].clone()));
     Ok(downloads.and_then(Result::ok).unwrap_or_default())
 }
@@ -268,17 +331,8 @@ pub(crate) fn layer_boot_packages(
     store: &Store,
     layer: LayerId,
 ) -> Result<Option<BootLock>, EngineError> {
-    let record = results_record(store, &layer.to_string())?;
-    let Some(mut record) = record.filter(|record| !record["bootPackages"].is_null()) else {
-        return Ok(None);
-    };
-    // A damaged layer is found, told and made again where it is read.
-    let info = store.layer_info(layer).ok().flatten();
-    let of = serde_json::from_value::<Digest>(record["layer"].take()).ok();
-    if info.is_none() || of != info.map(|info| info.digest) {
-        return Ok(None);
-    }
-    Ok(serde_json::from_value(record["bootPackages"].take()).ok())
+    let record = results_of_file(store, layer)?;
+    Ok(record.and_then(|mut record| serde_json::from_value(record["bootPackages"].take()).ok()))
 }
 
 /// Keeps what a layer for a boot was made of.
@@ -298,23 +352,29 @@ pub(crate) fn keep_boot_packages(
         .or_fail(ErrorKind::Failed, store_context)
 }
 
-fn keep_build_results(
+/// Keeps what the build phase of a component gave out that made a layer. After the layer: what ends in between leaves a layer
+/// of which nothing is known.
+pub(super) fn keep_build_results(
     store: &Store,
-    key: &str,
-    result: &RunResult,
-    downloads: &BTreeSet<Download>,
+    (layer, info): (LayerId, &LayerInfo),
+    ran: &RanPhase,
 ) -> Result<(), EngineError> {
+    let RanPhase { result, downloads } = ran;
     let phases: Vec<&PhaseResult> = result
         .documents
         .iter()
         .flat_map(|document| &document.phases)
         .filter(|phase| phase.selected)
         .collect();
-    let mut record = serde_json::json!({ "version": BUILD_RESULTS_VERSION, "phases": phases });
+    let mut record = serde_json::json!({
+        "version": BUILD_RESULTS_VERSION,
+        "phases": phases,
+        "layer": info.digest,
+    });
     if !downloads.is_empty() {
         record["downloads"] = serde_json::json!(downloads);
     }
     store
-        .put_record(BUILD_RESULTS, key, &record)
+        .put_record(BUILD_RESULTS, &layer.to_string(), &record)
         .or_fail(ErrorKind::Failed, store_context)
 }

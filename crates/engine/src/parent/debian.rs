@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use amiforge_recipe::{AptVariant, ParentImage};
+use amiforge_recipe::{AptVariant, ParentImage, instead_of_suite};
 use amiforge_source::oci::OciError;
 use amiforge_source::{
     AptSettings, Context, DebianRequest, FetchedDebian, ResolvedDebian, SHIMS, SourceError,
@@ -31,7 +31,12 @@ impl Engine {
         let cache = self.settings.home.downloads();
         amiforge_source::resolve(&request, &self.context(&cache, &events, offline, threads()))
             .map_err(|error| {
-                source_error(error, format!("cannot resolve {}", recipe.recipe.parent))
+                let hint = suite_hint(recipe, &error);
+                let error = source_error(error, format!("cannot resolve {}", recipe.recipe.parent));
+                match hint {
+                    Some(hint) => error.with_hint(hint),
+                    None => error,
+                }
             })
     }
 
@@ -155,6 +160,18 @@ pub(crate) fn debian_request(recipe: &LoadedRecipe) -> Result<DebianRequest, Eng
     request.packages.clone_from(&settings.packages);
     request.include.clone_from(&settings.include);
     Ok(request)
+}
+
+/// What to write for a suite that its archive does not have.
+fn suite_hint(recipe: &LoadedRecipe, error: &SourceError) -> Option<String> {
+    let SourceError::NoSuite { uri, suite, has } = error else {
+        return None;
+    };
+    // Behind a server, nothing but its own pages says what an archive of the recipe has.
+    Some(match &recipe.recipe.amiforge.apt.mirror {
+        Some(_) if has.is_empty() => format!("{uri}/dists/ shows the suites that it has"),
+        _ => instead_of_suite(suite, has),
+    })
 }
 
 pub(crate) fn source_error(error: SourceError, context: String) -> EngineError {

@@ -93,6 +93,19 @@ impl ResolvedImage {
         format!("image:{}/{}@{}", self.name, self.version, self.image_id)
     }
 
+    /// What is told to who asks for every layer to be made again.
+    pub(super) fn kept_by_rebuild(&self) -> String {
+        let kept = match &self.from {
+            From::Layers(layers) => format!("the {} layers of", layers.len()),
+            From::Disk(_) => "the files on the disk of".to_owned(),
+        };
+        format!(
+            "--rebuild: {kept} the parent {} stay as they are; to make them again, build {} with --rebuild first, then this one",
+            self.shown(),
+            self.name
+        )
+    }
+
     /// How the container is run, as its configuration says it; `None` of a machine.
     pub(super) fn run(&self) -> Result<Option<Value>, EngineError> {
         let Some(file) = &self.config else {

@@ -485,7 +485,7 @@ pub(crate) enum StepError {
         pinned: String,
         found: Digest,
     },
-    #[error("{place} is not in the lock, and its step has no checksum")]
+    #[error("{place} {}", crate::NOT_PINNED)]
     NotPinned { place: String },
     #[error("{place} is not downloaded: the key {key:?} cannot become a path below the folder")]
     Key { place: String, key: String },

@@ -28,7 +28,9 @@ pub(crate) use decode::{fields, recipe, template_recipe};
 pub use devices::{BlockDeviceMapping, Ebs, VolumeType};
 pub use hygiene::{Findings, Hygiene};
 pub use limits::{StepLimits, parse_infrastructure};
-pub use parents::{ArchivePlace, DiskFormat, OciReference, ParentImage};
+pub use parents::{
+    ArchivePlace, DiskFormat, OciReference, ParentImage, instead_of_docker, instead_of_suite,
+};
 pub(crate) use settings::is_secret_name;
 pub use settings::{
     AmiforgeSettings, AptSettings, AptVariant, BootMode, OutputFormat, RootFilesystem, SecretName,

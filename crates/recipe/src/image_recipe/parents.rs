@@ -2,6 +2,7 @@
 
 mod decode;
 mod oci;
+mod releases;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use crate::version::VersionPattern;
 
 pub(super) use self::decode::{container_parent, is_suite, parent_image};
 pub use self::oci::OciReference;
+pub use self::releases::{instead_of_docker, instead_of_suite};
 
 /// What an image starts from. Paths are relative to the folder of the document that names them, unless absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use amiforge_types::Digest;
 
 use super::oci::is_tag;
+use super::releases::{instead_of_docker, is_tag_of_docker};
 use super::{ArchivePlace, DiskFormat, OciReference, ParentImage};
 use crate::actions::WebUrl;
 use crate::decode::{self, Cx};
@@ -47,7 +48,9 @@ pub(in crate::image_recipe) fn parent_image(node: &Node, cx: &mut Cx<'_>) -> Opt
     );
     let help = match ssm {
         Some(name) => format!("a parameter of Systems Manager is written `{name}`"),
-        None => suggest::did_you_mean(kind, known).unwrap_or_else(|| HELP.to_owned()),
+        None => instead_of_docker(&text)
+            .or_else(|| suggest::did_you_mean(kind, known))
+            .unwrap_or_else(|| HELP.to_owned()),
     };
     let message = format!(
         "{} is not a known kind of parent image",
@@ -66,7 +69,7 @@ pub(in crate::image_recipe) fn container_parent(
     let text = decode::filled(node, cx)?;
     let registry = text
         .strip_prefix("debian:")
-        .is_some_and(|suite| !is_suite(suite));
+        .is_some_and(|suite| !is_suite(suite) || is_tag_of_docker(suite));
     if node.is_opaque() || registry {
         return Some(ParentImage::Aws(text));
     }
@@ -117,6 +120,14 @@ fn debian(suite: &str) -> Read<ParentImage> {
     if !is_suite(suite) {
         let message = format!("{} is not the name of a suite", decode::shown(suite));
         return Err(problem(message, HELP));
+    }
+    if is_tag_of_docker(suite) {
+        let message = format!(
+            "{} is a tag of Docker's image, not the name of a suite",
+            decode::shown(suite)
+        );
+        let help = instead_of_docker(&format!("debian:{suite}"));
+        return Err(problem(message, help.as_deref().unwrap_or(HELP)));
     }
     Ok(ParentImage::Debian {
         suite: suite.to_owned(),
