@@ -6,9 +6,11 @@
 //! cache/v1/machine/<name>/modules    an initrd of the modules that it needs
 //! <lower>/disk.raw                   a layer, below `fs` of an ext4 file system
 //! <upper>/disk.raw                   an empty one, with holes, for what jobs change
+//! <upper>/lent.raw                   copies of the downloads that a job is lent, by their names
 //! ```
 
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -21,8 +23,8 @@ use amiforge_exec::{
 use amiforge_fs::ext4::{self, Inodes, Options, Size};
 use amiforge_source::KERNEL_SUITE;
 use amiforge_store::{FileBlob, FileTarget};
-use amiforge_tree::{LayerDiff, Stat, Tree, layer};
-use amiforge_types::{BlobTable, ByteSize, Digest, GIB, Timestamp, Uuid};
+use amiforge_tree::{Content, Inode, Kind, LayerDiff, Stat, Tree, layer};
+use amiforge_types::{BlobTable, ByteSize, Digest, GIB, ReadAt as _, Timestamp, Uuid};
 use amiforge_vm::{InitrdEntry, MicroDisk, MicroSpec, MicroVm, QemuTools};
 
 use crate::error::chain;
@@ -31,6 +33,8 @@ use crate::settings::{Engine, Watched};
 
 /// In a directory that stands for a disk.
 const DISK: &str = "disk.raw";
+/// Beside the one for what jobs change.
+const LENT: &str = "lent.raw";
 
 /// Most bytes of the disk for what jobs change; below, what the host has left but for a reserve. It takes no more of it than
 /// what is written.
@@ -294,16 +298,18 @@ impl Machines for Builder {
         cancel: &AtomicBool,
     ) -> Result<Box<dyn Machine>, SandboxError> {
         let found = self.found()?;
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            job("cannot make a disk for what changes", error)
+        };
+        if let Err(error) = fs_err::create_dir(&disks.upper)
+            && !disks.upper.is_dir()
+        {
+            return Err(failed(&error));
+        }
+        // Before the other disk, which is as large as what is left.
+        let lent = lent_disk(disks)?;
         let upper = disks.upper.join(DISK);
         if !upper.exists() {
-            let failed = |error: &(dyn std::error::Error + 'static)| {
-                job("cannot make a disk for what changes", error)
-            };
-            if let Err(error) = fs_err::create_dir(&disks.upper)
-                && !disks.upper.is_dir()
-            {
-                return Err(failed(&error));
-            }
             let left = amiforge_store::free_bytes(&disks.upper).map_err(|error| failed(&error))?;
             let bytes = left.saturating_sub(RESERVE).min(MAX_UPPER);
             if bytes < MIN_UPPER {
@@ -344,6 +350,11 @@ impl Machines for Builder {
                 read_only: true,
             });
         }
+        all.extend(lent.map(|file| MicroDisk {
+            file,
+            serial: "lent".to_owned(),
+            read_only: true,
+        }));
         all.push(MicroDisk {
             file: upper,
             serial: "upper".to_owned(),
@@ -371,6 +382,56 @@ impl Machines for Builder {
         let guard = self.engine.interruption.guard(vm.folder());
         Ok(Box::new(Running { vm, _guard: guard }))
     }
+
+    fn host(&self) -> Ipv4Addr {
+        amiforge_vm::HOST_ADDRESS
+    }
+}
+
+/// The disk of what jobs are lent, if there is any. The files are the caller's, and read as they lie there: a machine sees no
+/// path of ours and nothing else of the cache.
+fn lent_disk(disks: &MachineDisks) -> Result<Option<PathBuf>, SandboxError> {
+    if disks.lent.is_empty() {
+        return Ok(None);
+    }
+    let failed = |error: &(dyn std::error::Error + 'static)| {
+        job("cannot lend downloads to a machine", error)
+    };
+    let (mut tree, mut blobs, mut bytes) = (Tree::new(ROOT), BlobTable::new(), 0u64);
+    for lent in &disks.lent {
+        let opened = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&lent.path);
+        let blob = opened.and_then(FileBlob::from_file);
+        let blob = blob.map_err(|error| {
+            let what = format!("cannot lend {} to a machine", lent.path.display());
+            job(&what, &error)
+        })?;
+        let size = blob.size();
+        bytes = bytes.saturating_add(size);
+        let content = Content::blob(blobs.add(Arc::new(blob)), 0, size);
+        let stat = Stat {
+            mode: 0o400,
+            ..ROOT
+        };
+        let inode = Inode::new(stat, Kind::File(content));
+        tree.insert(lent.name.as_str().as_bytes(), inode)
+            .map_err(|error| failed(&error))?;
+    }
+    let left = amiforge_store::free_bytes(&disks.upper).map_err(|error| failed(&error))?;
+    if left < bytes.saturating_add(RESERVE) {
+        let what = format!(
+            "no room for a copy of the downloads that a machine is lent: they have {}, and {} are free below {}",
+            ByteSize(bytes),
+            ByteSize(left),
+            disks.upper.display()
+        );
+        return Err(SandboxError::Job { what });
+    }
+    let file = disks.upper.join(LENT);
+    write_disk(&file, &tree, &blobs, Size::Minimum { free: 0 })?;
+    Ok(Some(file))
 }
 
 /// A machine, whose folder goes with it.
