@@ -26,6 +26,7 @@ use amiforge_store::{FileBlob, FileTarget};
 use amiforge_tree::{Content, Inode, Kind, LayerDiff, Stat, Tree, layer};
 use amiforge_types::{BlobTable, ByteSize, Digest, GIB, ReadAt as _, Timestamp, Uuid};
 use amiforge_vm::{InitrdEntry, MicroDisk, MicroSpec, MicroVm, QemuTools};
+use rustix::fs::OFlags;
 
 use crate::error::chain;
 use crate::look::threads;
@@ -399,9 +400,10 @@ fn lent_disk(disks: &MachineDisks) -> Result<Option<PathBuf>, SandboxError> {
     };
     let (mut tree, mut blobs, mut bytes) = (Tree::new(ROOT), BlobTable::new(), 0u64);
     for lent in &disks.lent {
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let opened = std::fs::OpenOptions::new()
             .read(true)
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+            .custom_flags(flags.bits().cast_signed())
             .open(&lent.path);
         let blob = opened.and_then(FileBlob::from_file);
         let blob = blob.map_err(|error| {
@@ -498,7 +500,46 @@ fn write_disk(path: &Path, tree: &Tree, blobs: &BlobTable, size: Size) -> Result
 
 #[cfg(test)]
 mod tests {
+    use amiforge_exec::{KeptName, LentDownload};
+    use amiforge_testkit::check;
+
     use super::*;
+
+    #[test]
+    fn what_a_machine_is_lent_is_a_disk_of_copies_and_only_files_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let lent = |text: &str| {
+            let path = dir.path().join(format!("file-{}", text.len()));
+            fs_err::write(&path, text).unwrap();
+            LentDownload {
+                name: KeptName::of_digest(Digest::of(text.as_bytes())),
+                path,
+            }
+        };
+        // Of no whole number of blocks, and none at all.
+        let texts = ["x".repeat(70_001), "some".to_owned(), String::new()];
+        let mut disks = MachineDisks {
+            lowers: Vec::new(),
+            upper: dir.path().to_owned(),
+            network: true,
+            lent: texts.iter().map(|text| lent(text)).collect(),
+        };
+        let disk = lent_disk(&disks).unwrap().unwrap();
+        check::e2fsck(&disk);
+        for (file, text) in disks.lent.iter().zip(&texts) {
+            let there = check::ext4_cat(&disk, &format!("/{}", file.name.as_str()));
+            assert_eq!(there, text.as_bytes());
+        }
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&disks.lent[0].path, &link).unwrap();
+        for path in [link, dir.path().to_owned(), dir.path().join("none")] {
+            disks.lent[0].path = path.clone();
+            let error = lent_disk(&disks).unwrap_err().to_string();
+            assert!(error.contains(&path.display().to_string()), "{error}");
+        }
+        disks.lent.clear();
+        assert_eq!(lent_disk(&disks).unwrap(), None);
+    }
 
     #[test]
     fn kernels_are_kept_whole_also_when_several_processes_make_them() {
