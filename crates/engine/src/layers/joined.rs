@@ -26,17 +26,26 @@ fn joined(count: usize) -> usize {
     }
 }
 
+/// Layers that become directories, with their titles, the lowest first.
+pub(super) struct Joined {
+    pub(super) layers: Vec<(LayerId, String)>,
+    /// Keeps the one that is of several in the store, until its directory is used.
+    _used: Option<LayerUse>,
+}
+
 impl Engine {
-    /// The same layers, the lowest first; the lowest of very many are one, which the store has then. The uses keep it there until
-    /// its directory is used.
+    /// The same layers; the lowest of very many are one, which the store has then.
     pub(super) fn joined_layers(
         &self,
         store: &Store,
         layers: &[(LayerId, String)],
-    ) -> Result<(Vec<(LayerId, String)>, Option<LayerUse>), EngineError> {
+    ) -> Result<Joined, EngineError> {
         let (below, above) = layers.split_at(joined(layers.len()));
         if below.is_empty() {
-            return Ok((layers.to_vec(), None));
+            return Ok(Joined {
+                layers: layers.to_vec(),
+                _used: None,
+            });
         }
         let title = format!("the lowest {} layers in one", below.len());
         let mut blobs = BlobTable::new();
@@ -58,7 +67,8 @@ impl Engine {
         let id = LayerId(hash.finish());
         let used = store.use_layers(&[id], SystemTime::now());
         let used = used.or_fail(ErrorKind::Failed, store_context)?;
-        if !store.has_layer(id) {
+        // One that is damaged is made again, as others are.
+        if !matches!(store.layer_info(id), Ok(Some(_))) {
             self.stage("layer", format!("join {title}"));
             let context = || format!("cannot join {title}");
             let diffs: Vec<&LayerDiff> = stored.iter().map(|layer| &*layer.diff).collect();
@@ -68,7 +78,10 @@ impl Engine {
                 .or_fail(ErrorKind::Failed, context)?;
         }
         let all = std::iter::once((id, title)).chain(above.iter().cloned());
-        Ok((all.collect(), Some(used)))
+        Ok(Joined {
+            layers: all.collect(),
+            _used: Some(used),
+        })
     }
 }
 

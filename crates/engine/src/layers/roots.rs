@@ -33,8 +33,8 @@ impl Engine {
         layers: &[(LayerId, String)],
     ) -> Result<(Vec<PathBuf>, Vec<RootUse>), EngineError> {
         let (mut lowers, mut uses) = (Vec::new(), Vec::new());
-        let (layers, _joined) = self.joined_layers(store, layers)?;
-        for (id, title) in &layers {
+        let joined = self.joined_layers(store, layers)?;
+        for (id, title) in &joined.layers {
             let (root, used) = self.root(store, sandbox, *id, title)?;
             lowers.push(root);
             uses.push(used);
