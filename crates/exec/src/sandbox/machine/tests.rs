@@ -260,10 +260,12 @@ fn a_machine_is_started_with_what_its_jobs_are_lent() {
             lent: lent.to_vec(),
         };
         run(&fleet, prepare).unwrap();
-        let mut outside = Outside::default();
-        outside.lent = lent.to_vec();
         let proxy = ("http_proxy".to_owned(), "http://127.0.0.1:3128".to_owned());
-        outside.proxies = [proxy].into();
+        let outside = Outside {
+            lent: lent.to_vec(),
+            proxies: [proxy].into(),
+            ..Outside::default()
+        };
         let job = Job::Component {
             root,
             run: Box::default(),
@@ -285,7 +287,7 @@ fn a_machine_is_started_with_what_its_jobs_are_lent() {
     let expected = format!(r#"{{"http_proxy": "http://192.0.2.1:3128"}} {there:?}"#);
     assert_eq!(told, [expected]);
     // What is there serves also who wants less of it, as a shell does; else another takes its place, on the same disk.
-    assert_eq!(go(&[two.clone()]).0, 1);
+    assert_eq!(go(std::slice::from_ref(&two)).0, 1);
     assert_eq!(go(&[]).0, 1);
     let three = lent("three");
     let (started, running, _) = go(&[two.clone(), three.clone()]);
