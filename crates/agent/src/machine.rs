@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! /modules/*          of the initrd: what the kernel lacks, in the order of their names
-//! disks               by their serial numbers: lower0, lower1, … on /lower0, …; upper on /upper
+//! disks               by their serial numbers: lower0, lower1, … on /lower0, …; upper on /upper; lent on /lent
 //! ports               by their names, as amiforge_exec has them (LINK_PORT, …)
 //! eth0                when there is one: the address that QEMU's own network gives to a guest
 //! ```

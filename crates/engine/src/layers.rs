@@ -1,6 +1,7 @@
 //! Makes the layers of a plan, or takes them from the store.
 
 mod failed;
+mod joined;
 mod on_tree;
 mod overlay;
 mod phase;

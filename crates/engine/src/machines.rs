@@ -6,9 +6,11 @@
 //! cache/v1/machine/<name>/modules    an initrd of the modules that it needs
 //! <lower>/disk.raw                   a layer, below `fs` of an ext4 file system
 //! <upper>/disk.raw                   an empty one, with holes, for what jobs change
+//! <upper>/lent.raw                   copies of the downloads that a job is lent, by their names
 //! ```
 
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -21,9 +23,10 @@ use amiforge_exec::{
 use amiforge_fs::ext4::{self, Inodes, Options, Size};
 use amiforge_source::KERNEL_SUITE;
 use amiforge_store::{FileBlob, FileTarget};
-use amiforge_tree::{LayerDiff, Stat, Tree, layer};
-use amiforge_types::{BlobTable, ByteSize, Digest, GIB, Timestamp, Uuid};
+use amiforge_tree::{Content, Inode, Kind, LayerDiff, Stat, Tree, layer};
+use amiforge_types::{BlobTable, ByteSize, Digest, GIB, ReadAt as _, Timestamp, Uuid};
 use amiforge_vm::{InitrdEntry, MicroDisk, MicroSpec, MicroVm, QemuTools};
+use rustix::fs::OFlags;
 
 use crate::error::chain;
 use crate::look::threads;
@@ -31,6 +34,8 @@ use crate::settings::{Engine, Watched};
 
 /// In a directory that stands for a disk.
 const DISK: &str = "disk.raw";
+/// Beside the one for what jobs change.
+const LENT: &str = "lent.raw";
 
 /// Most bytes of the disk for what jobs change; below, what the host has left but for a reserve. It takes no more of it than
 /// what is written.
@@ -294,16 +299,18 @@ impl Machines for Builder {
         cancel: &AtomicBool,
     ) -> Result<Box<dyn Machine>, SandboxError> {
         let found = self.found()?;
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            job("cannot make a disk for what changes", error)
+        };
+        if let Err(error) = fs_err::create_dir(&disks.upper)
+            && !disks.upper.is_dir()
+        {
+            return Err(failed(&error));
+        }
+        // Before the other disk, which is as large as what is left.
+        let lent = lent_disk(disks)?;
         let upper = disks.upper.join(DISK);
         if !upper.exists() {
-            let failed = |error: &(dyn std::error::Error + 'static)| {
-                job("cannot make a disk for what changes", error)
-            };
-            if let Err(error) = fs_err::create_dir(&disks.upper)
-                && !disks.upper.is_dir()
-            {
-                return Err(failed(&error));
-            }
             let left = amiforge_store::free_bytes(&disks.upper).map_err(|error| failed(&error))?;
             let bytes = left.saturating_sub(RESERVE).min(MAX_UPPER);
             if bytes < MIN_UPPER {
@@ -344,6 +351,11 @@ impl Machines for Builder {
                 read_only: true,
             });
         }
+        all.extend(lent.map(|file| MicroDisk {
+            file,
+            serial: "lent".to_owned(),
+            read_only: true,
+        }));
         all.push(MicroDisk {
             file: upper,
             serial: "upper".to_owned(),
@@ -371,6 +383,57 @@ impl Machines for Builder {
         let guard = self.engine.interruption.guard(vm.folder());
         Ok(Box::new(Running { vm, _guard: guard }))
     }
+
+    fn host(&self) -> Ipv4Addr {
+        amiforge_vm::HOST_ADDRESS
+    }
+}
+
+/// The disk of what jobs are lent, if there is any. The files are the caller's, and read as they lie there: a machine sees no
+/// path of ours and nothing else of the cache.
+fn lent_disk(disks: &MachineDisks) -> Result<Option<PathBuf>, SandboxError> {
+    if disks.lent.is_empty() {
+        return Ok(None);
+    }
+    let failed = |error: &(dyn std::error::Error + 'static)| {
+        job("cannot lend downloads to a machine", error)
+    };
+    let (mut tree, mut blobs, mut bytes) = (Tree::new(ROOT), BlobTable::new(), 0u64);
+    for lent in &disks.lent {
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let opened = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits().cast_signed())
+            .open(&lent.path);
+        let blob = opened.and_then(FileBlob::from_file);
+        let blob = blob.map_err(|error| {
+            let what = format!("cannot lend {} to a machine", lent.path.display());
+            job(&what, &error)
+        })?;
+        let size = blob.size();
+        bytes = bytes.saturating_add(size);
+        let content = Content::blob(blobs.add(Arc::new(blob)), 0, size);
+        let stat = Stat {
+            mode: 0o400,
+            ..ROOT
+        };
+        let inode = Inode::new(stat, Kind::File(content));
+        tree.insert(lent.name.as_str().as_bytes(), inode)
+            .map_err(|error| failed(&error))?;
+    }
+    let left = amiforge_store::free_bytes(&disks.upper).map_err(|error| failed(&error))?;
+    if left < bytes.saturating_add(RESERVE) {
+        let what = format!(
+            "no room for a copy of the downloads that a machine is lent: they have {}, and {} are free below {}",
+            ByteSize(bytes),
+            ByteSize(left),
+            disks.upper.display()
+        );
+        return Err(SandboxError::Job { what });
+    }
+    let file = disks.upper.join(LENT);
+    write_disk(&file, &tree, &blobs, Size::Minimum { free: 0 })?;
+    Ok(Some(file))
 }
 
 /// A machine, whose folder goes with it.
@@ -437,7 +500,46 @@ fn write_disk(path: &Path, tree: &Tree, blobs: &BlobTable, size: Size) -> Result
 
 #[cfg(test)]
 mod tests {
+    use amiforge_exec::{KeptName, LentDownload};
+    use amiforge_testkit::check;
+
     use super::*;
+
+    #[test]
+    fn what_a_machine_is_lent_is_a_disk_of_copies_and_only_files_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let lent = |text: &str| {
+            let path = dir.path().join(format!("file-{}", text.len()));
+            fs_err::write(&path, text).unwrap();
+            LentDownload {
+                name: KeptName::of_digest(Digest::of(text.as_bytes())),
+                path,
+            }
+        };
+        // Of no whole number of blocks, and none at all.
+        let texts = ["x".repeat(70_001), "some".to_owned(), String::new()];
+        let mut disks = MachineDisks {
+            lowers: Vec::new(),
+            upper: dir.path().to_owned(),
+            network: true,
+            lent: texts.iter().map(|text| lent(text)).collect(),
+        };
+        let disk = lent_disk(&disks).unwrap().unwrap();
+        check::e2fsck(&disk);
+        for (file, text) in disks.lent.iter().zip(&texts) {
+            let there = check::ext4_cat(&disk, &format!("/{}", file.name.as_str()));
+            assert_eq!(there, text.as_bytes());
+        }
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&disks.lent[0].path, &link).unwrap();
+        for path in [link, dir.path().to_owned(), dir.path().join("none")] {
+            disks.lent[0].path = path.clone();
+            let error = lent_disk(&disks).unwrap_err().to_string();
+            assert!(error.contains(&path.display().to_string()), "{error}");
+        }
+        disks.lent.clear();
+        assert_eq!(lent_disk(&disks).unwrap(), None);
+    }
 
     #[test]
     fn kernels_are_kept_whole_also_when_several_processes_make_them() {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! engine   finds or fetches the file of a known checksum, and names its path in the job
-//! helper   opens it as the caller, before it becomes somebody else ([`Lent::open`])
+//! helper   opens it as the caller, before it becomes somebody else ([`Lent::open`]); in a machine of its own it opens the
+//!          copy that a disk has ([`MachineDisks::lent`](crate::MachineDisks::lent))
 //! executor copies it from there to where the step wants it, and checks it on the way ([`Kept::copy`])
 //! ```
 //!
@@ -96,7 +97,7 @@ impl KeptName {
 }
 
 /// A file of the caller's that a download may be taken from.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LentDownload {
     /// What it is.
     pub name: KeptName,

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{ChildEvent, RunSpec, ScriptResult, ShellResult};
 use crate::executor::{Executed, Journal};
+use crate::kept::LentDownload;
 use crate::outside::Outside;
 use crate::spec::{RootSpec, ScriptSpec, ShellSpec, Way};
 
@@ -35,6 +36,8 @@ pub(crate) enum Job {
         root: RootSpec,
         /// Whether `/tmp` of the run before is kept.
         keep_tmp: bool,
+        /// What the job that is prepared for is lent: a machine is started with it.
+        lent: Vec<LentDownload>,
     },
     /// Writes a layer into a directory and renames that. Trusted.
     Materialise {

@@ -3,6 +3,7 @@
 //! The machine imitates a Nitro instance where QEMU can: NVMe volumes with EC2's serial numbers, a
 //! 16550 console, SMBIOS texts. It has virtio where EC2 has devices of its own (ENA).
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 
@@ -164,6 +165,9 @@ pub(crate) fn firmware_nodes(c: &mut Command, ovmf: &Ovmf) {
             "file": {"driver": "file", "filename": VARS_FILE}}),
     );
 }
+
+/// What a guest reaches on the host's own 127.0.0.1, in QEMU's own network (invocation, `-netdev user`, `host`).
+pub const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 
 /// QEMU's own network.
 pub(crate) fn network(c: &mut Command) {

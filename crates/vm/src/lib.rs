@@ -54,6 +54,7 @@ mod tools;
 
 pub use accel::{Acceleration, Accelerator, probe_acceleration};
 pub use amiforge_ami::Firmware;
+pub use args::HOST_ADDRESS;
 pub use boot::{BootHooks, boot};
 pub use console::{ConsoleEvent, ConsoleScanner, GuestFailure, Milestone};
 pub use error::{BoxError, VmError};

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use amiforge_testkit::{Env, Finished, Running, finish, in_container, run, tool, workspace_root};
+use amiforge_testkit::{
+    Env, FileServer, Finished, ProxyServer, Running, finish, in_container, run, tool,
+    workspace_root,
+};
 
 use crate::tiny::Tiny;
 use crate::web::Web;
@@ -199,6 +202,26 @@ fn image_steps_in_a_machine_give_the_same_bytes() {
     ] {
         env.write(name, text);
     }
+    // What is fetched ahead, and what only the step can fetch: both through a proxy on our loopback, which a machine reaches
+    // elsewhere. Nobody else knows the host.
+    let web = env.path("web");
+    fs_err::create_dir_all(&web).unwrap();
+    fs_err::write(web.join("sum"), "known before\n").unwrap();
+    fs_err::write(web.join("plain"), "not known before\n").unwrap();
+    let sum = run(tool("sha512sum").arg(web.join("sum"))).text();
+    let sum = sum.split(' ').next().unwrap();
+    env.write(
+        "fetch.yaml",
+        format!(
+            "name: fetch\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      \
+             - name: Fetch\n        action: WebDownload\n        inputs:\n          \
+             - {{source: 'http://far.test/sum', destination: /opt/sum, checksum: {sum}, algorithm: SHA512}}\n          \
+             - {{source: 'http://far.test/plain', destination: /opt/plain}}\n      \
+             - name: Look\n        action: ExecuteBash\n        inputs:\n          commands: ['[ -z \"$http_proxy\" ]']\n"
+        ),
+    );
+    let server = FileServer::start(&web);
+    let proxy = ProxyServer::start(server.url().split("//").nth(1).unwrap());
     let build = |way: &str, documents: &[&str]| {
         let out = env.path(format!("out-{way}"));
         let mut command = env.amiforge();
@@ -206,7 +229,10 @@ fn image_steps_in_a_machine_give_the_same_bytes() {
             .args(["--sandbox", way, "build"])
             .arg(tiny.container("tiny", documents, ""))
             .arg("--out")
-            .arg(&out);
+            .arg(&out)
+            .env("http_proxy", format!("http://{}/", proxy.address()))
+            // The kernel of machines is not there.
+            .env("no_proxy", "debian.org");
         // Processes are found by the state folder of the environment.
         let home = match way {
             "micro-vm" => env.state(),
@@ -223,14 +249,27 @@ fn image_steps_in_a_machine_give_the_same_bytes() {
         let end = Running::spawn(command.env("AMIFORGE_HOME", &home)).wait(MACHINES);
         (end.expect_code(0), out)
     };
-    let documents = ["owners.yaml", "more.yaml"];
+    let documents = ["owners.yaml", "more.yaml", "fetch.yaml"];
     let (_, here) = build("mapped-ids", &documents);
     let (end, there) = build("micro-vm", &documents);
+    let asked: Vec<String> = ["sum", "plain", "sum", "plain"]
+        .map(|name| format!("GET http://far.test/{name}"))
+        .to_vec();
+    assert_eq!(proxy.requests(), asked);
+    let logs = there.join("logs");
+    let cached = run(tool("grep")
+        .arg("-rhoE")
+        .arg("[^ ]* comes from the cache")
+        .arg(logs));
+    let cached = cached.text();
+    assert!(cached.contains("http://far.test/sum comes"), "{cached}");
+    assert!(!cached.contains("plain"), "{cached}");
     assert!(end.stderr.contains("in a machine of their own"), "{end}");
     let text = fs_err::read_to_string(there.join("manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
     let ran = |n: usize| manifest["layers"][n]["ran"]["sandbox"].as_str().unwrap();
-    assert_eq!([1, 2, 3].map(ran), ["mapped-ids", "micro-vm", "micro-vm"]);
+    assert_eq!(ran(1), "mapped-ids");
+    assert_eq!([2, 3, 4].map(ran), ["micro-vm"; 3]);
     assert_eq!(listing(&here), listing(&there));
     let blobs = |out: &Path| files(&out.join("oci/blobs/sha256"));
     assert!(blobs(&here) == blobs(&there), "other bytes");

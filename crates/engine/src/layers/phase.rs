@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 
 use amiforge_exec::{
-    ChildEvent, DocumentSpec, Download, External, Failure, NOT_PINNED, Outside, PhaseResult,
-    RootSpec, RunResult, RunSpec, Sandbox, ToeLog, Way,
+    ChildEvent, DocumentSpec, Download, External, Failure, NOT_PINNED, PhaseResult, RootSpec,
+    RunResult, RunSpec, Sandbox, ToeLog,
 };
 use amiforge_store::Store;
 use amiforge_tree::layer::LayerInfo;
@@ -117,27 +117,12 @@ impl Engine {
         if of.phase == BUILD {
             outside.pins = work.pins.map(|pins| pins.downloads.clone());
         }
-        self.lend(work, sandbox, (of.index, of.phase), &mut outside)?;
+        self.lend_downloads(work, (of.index, of.phase), &mut outside)?;
         self.told_phase(work, of, |on_event| {
             sandbox
                 .run_component_with(root, of.run, &outside, cancel, on_event)
                 .map_err(sandbox_error)
         })
-    }
-
-    /// Adds the downloads that a phase may take from the cache, where the sandbox can be lent files.
-    fn lend(
-        &self,
-        work: &Work<'_>,
-        sandbox: &Sandbox,
-        of: (usize, &str),
-        outside: &mut Outside,
-    ) -> Result<(), EngineError> {
-        match sandbox.way() {
-            Way::MappedIds | Way::SingleId | Way::Chroot => self.lend_downloads(work, of, outside),
-            // Our files are not there.
-            Way::MicroVm => Ok(()),
-        }
     }
 
     /// Runs the build phase of a component, up to and with a step, in a root; nothing of it is kept. A failure on the
@@ -173,7 +158,7 @@ impl Engine {
         outside
             .secrets
             .clone_from(work.recipe.step_secrets.values()?);
-        self.lend(work, sandbox, (index, BUILD), &mut outside)?;
+        self.lend_downloads(work, (index, BUILD), &mut outside)?;
         let running = self.interruption.job();
         let mut telling = Telling::component(self, &component.name);
         let result = sandbox

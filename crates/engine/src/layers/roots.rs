@@ -25,7 +25,7 @@ impl Engine {
         self.lowers_of(work.store, sandbox, &layers)
     }
 
-    /// The same of layers with their titles, the lowest first.
+    /// The same of layers with their titles, the lowest first. Of very many the lowest are in one directory.
     pub(crate) fn lowers_of(
         &self,
         store: &Store,
@@ -33,7 +33,8 @@ impl Engine {
         layers: &[(LayerId, String)],
     ) -> Result<(Vec<PathBuf>, Vec<RootUse>), EngineError> {
         let (mut lowers, mut uses) = (Vec::new(), Vec::new());
-        for (id, title) in layers {
+        let joined = self.joined_layers(store, layers)?;
+        for (id, title) in &joined.layers {
             let (root, used) = self.root(store, sandbox, *id, title)?;
             lowers.push(root);
             uses.push(used);

@@ -15,7 +15,7 @@ use crate::wire::Job;
 
 pub(super) fn run(job: Job, way: Way) -> Result<(), ChildError> {
     match job {
-        Job::Prepare { root, keep_tmp } => {
+        Job::Prepare { root, keep_tmp, .. } => {
             prepare(&root, keep_tmp)?;
             match way {
                 Way::Chroot => chrooted::stack(&root),

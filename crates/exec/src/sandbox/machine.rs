@@ -3,11 +3,12 @@
 //! ```text
 //! lowers[n]   a read-only disk, mounted on /lower<n>; what a layer puts is below its `fs`
 //! upper       a disk mounted on /upper, with the job's upper and work directories
+//! lent        a read-only disk mounted on /lent, with copies of the downloads that the job is lent, by their names
 //! ```
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::Shutdown;
+use std::net::{Ipv4Addr, Shutdown};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use super::{CANCEL_POLL, OnEvent};
 use crate::error::SandboxError;
 use crate::event::ShellResult;
 use crate::executor::limits;
+use crate::kept::LentDownload;
 use crate::protocol::MAX_MESSAGE;
 use crate::spec::RootSpec;
 use crate::wire::{FromChild, FromMachine, Job, JobResult, ToMachine};
@@ -61,6 +63,19 @@ pub struct MachineDisks {
     pub upper: PathBuf,
     /// Whether there is a network.
     pub network: bool,
+    /// Files for the read-only disk `lent`, by their names in its root directory; when there are none, it is not there. Nothing
+    /// comes back from it.
+    pub lent: Vec<LentDownload>,
+}
+
+impl MachineDisks {
+    /// Whether a machine with these can do what one with `wanted` does.
+    fn serve(&self, wanted: &Self) -> bool {
+        self.lowers == wanted.lowers
+            && self.upper == wanted.upper
+            && self.network == wanted.network
+            && wanted.lent.iter().all(|file| self.lent.contains(file))
+    }
 }
 
 /// Starts machines that jobs run in. Whoever has a kernel and a virtual machine implements it.
@@ -82,6 +97,9 @@ pub trait Machines: std::fmt::Debug + Send + Sync {
         disks: &MachineDisks,
         cancel: &AtomicBool,
     ) -> Result<Box<dyn Machine>, SandboxError>;
+
+    /// The address at which a machine with a network reaches what listens on our 127.0.0.1.
+    fn host(&self) -> Ipv4Addr;
 }
 
 /// A machine that was started. It ends when it is dropped.
@@ -152,9 +170,19 @@ impl Fleet {
                 let (disks, root) = inside(root);
                 (Ok(disks), Job::Shell { root, shell }, None)
             }
-            Job::Prepare { root, keep_tmp } => {
-                let (disks, root) = inside(root);
-                (Ok(disks), Job::Prepare { root, keep_tmp }, None)
+            Job::Prepare {
+                root,
+                keep_tmp,
+                lent,
+            } => {
+                let (mut disks, root) = inside(root);
+                disks.lent = lent;
+                let job = Job::Prepare {
+                    root,
+                    keep_tmp,
+                    lent: Vec::new(),
+                };
+                (Ok(disks), job, None)
             }
             Job::Script { root, script } => {
                 let (disks, root) = inside(root);
@@ -166,12 +194,14 @@ impl Fleet {
                 journal,
                 outside,
             } => {
-                let (disks, root) = inside(root);
+                let (mut disks, root) = inside(root);
+                disks.lent.clone_from(&outside.lent);
+                let outside = outside.seen_from_machine(self.machines.host(), LENT.as_ref());
                 let job = Job::Component {
                     root,
                     run,
                     journal,
-                    outside,
+                    outside: Box::new(outside),
                 };
                 (Ok(disks), job, None)
             }
@@ -211,16 +241,23 @@ impl Fleet {
         cancel: &AtomicBool,
     ) -> Result<Session, SandboxError> {
         let fits = |session: &Session| match &disks {
-            Ok(disks) => session.disks == *disks,
+            Ok(disks) => session.disks.serve(disks),
             Err(upper) => session.disks.upper == *upper,
         };
-        let (idle, over) = {
+        let (idle, unfit, over) = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             let found = idle.iter().position(fits).map(|at| idle.remove(at));
+            // A disk that is written to has one machine.
+            let same_upper = |session: &mut Session| match &disks {
+                Ok(disks) => session.disks.upper == disks.upper,
+                Err(_) => false,
+            };
+            let unfit: Vec<Session> = idle.extract_if(.., same_upper).collect();
             let room = std::thread::available_parallelism().map_or(1, usize::from) - 1;
             let over = idle.len().saturating_sub(room);
-            (found, idle.drain(..over).collect::<Vec<_>>())
+            (found, unfit, idle.drain(..over).collect::<Vec<_>>())
         };
+        drop(unfit);
         // Each has memory of its own; those that waited longest end here.
         drop(over);
         if let Some(session) = idle
@@ -232,6 +269,7 @@ impl Fleet {
             lowers: Vec::new(),
             upper,
             network: false,
+            lent: Vec::new(),
         });
         let machine = self.machines.start(&disks, cancel)?;
         let lines = machine.link().try_clone().and_then(|stream| {
@@ -290,6 +328,7 @@ impl Fleet {
 const UPPER: &str = "/upper/fs";
 const WORK: &str = "/upper/work";
 const LAYER: &str = "/upper/layer";
+const LENT: &str = "/lent";
 
 /// The disks for a root, and the root as the machine sees it.
 fn inside(root: RootSpec) -> (MachineDisks, RootSpec) {
@@ -304,6 +343,7 @@ fn inside(root: RootSpec) -> (MachineDisks, RootSpec) {
         lowers: root.lowers,
         upper: root.upper,
         network: root.network,
+        lent: Vec::new(),
     };
     (disks, there)
 }

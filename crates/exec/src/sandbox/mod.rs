@@ -24,6 +24,7 @@ use amiforge_types::Timestamp;
 use crate::error::SandboxError;
 use crate::event::{ChildEvent, RunResult, RunSpec, ScriptResult, ShellResult};
 use crate::executor::Journal;
+use crate::kept::LentDownload;
 use crate::outside::Outside;
 use crate::spec::{IdMap, RootSpec, ScriptSpec, ShellSpec, Way};
 use crate::wire::{FromChild, Job, JobResult, ToChild};
@@ -138,7 +139,7 @@ impl Sandbox {
         cancel: &AtomicBool,
         on_event: OnEvent<'_>,
     ) -> Result<ScriptResult, SandboxError> {
-        self.prepare(root, false, cancel)?;
+        self.prepare(root, false, &[], cancel)?;
         match self.run(
             Job::Script {
                 root: root.clone(),
@@ -183,7 +184,7 @@ impl Sandbox {
         let mut journal = Journal::default();
         loop {
             // Each time: it also empties the work directory, which the kernel wants for another mount.
-            self.prepare(root, false, cancel)?;
+            self.prepare(root, false, &outside.lent, cancel)?;
             let job = Job::Component {
                 root: root.clone(),
                 run: Box::new(run.clone()),
@@ -214,7 +215,7 @@ impl Sandbox {
         console: &Console,
         cancel: &AtomicBool,
     ) -> Result<ShellResult, SandboxError> {
-        self.prepare(root, true, cancel)?;
+        self.prepare(root, true, &[], cancel)?;
         let mut shell = shell.clone();
         shell.terminal = console.size();
         let job = Job::Shell {
@@ -231,10 +232,15 @@ impl Sandbox {
         &self,
         root: &RootSpec,
         keep_tmp: bool,
+        lent: &[LentDownload],
         cancel: &AtomicBool,
     ) -> Result<(), SandboxError> {
-        let root = root.clone();
-        self.unit(Job::Prepare { root, keep_tmp }, cancel)
+        let job = Job::Prepare {
+            root: root.clone(),
+            keep_tmp,
+            lent: lent.to_vec(),
+        };
+        self.unit(job, cancel)
     }
 
     /// Writes one layer file into the new or empty directory `dir`, with mapped owners, so that it

@@ -6,7 +6,10 @@ use std::sync::atomic::AtomicUsize;
 
 use super::*;
 use crate::event::{ChildEvent, ScriptResult};
+use crate::kept::KeptName;
+use crate::outside::Outside;
 use crate::spec::{Limits, ScriptSpec};
+use amiforge_types::Digest;
 
 /// How one of [`Threads`] answers a script.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,11 +31,23 @@ enum Habit {
 struct Threads {
     habit: Habit,
     started: AtomicUsize,
+    /// Those that run, by what each was lent.
+    running: Arc<Mutex<Vec<Vec<LentDownload>>>>,
 }
 
 #[derive(Debug)]
 struct Thread {
     lines: [UnixStream; 5],
+    lent: Vec<LentDownload>,
+    running: Arc<Mutex<Vec<Vec<LentDownload>>>>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        let mut running = self.running.lock().unwrap();
+        let at = running.iter().position(|lent| *lent == self.lent);
+        running.remove(at.unwrap());
+    }
 }
 
 impl Machines for Threads {
@@ -40,14 +55,27 @@ impl Machines for Threads {
         Ok(())
     }
 
-    fn start(&self, _: &MachineDisks, _: &AtomicBool) -> Result<Box<dyn Machine>, SandboxError> {
+    fn start(
+        &self,
+        disks: &MachineDisks,
+        _: &AtomicBool,
+    ) -> Result<Box<dyn Machine>, SandboxError> {
+        self.running.lock().unwrap().push(disks.lent.clone());
         self.started.fetch_add(1, Ordering::Relaxed);
         let pairs = std::array::from_fn::<_, 5, _>(|_| UnixStream::pair().unwrap());
         let theirs = [&pairs[0].1, &pairs[1].1].map(|line| line.try_clone().unwrap());
         let habit = self.habit;
         std::thread::spawn(move || serve(theirs, habit));
         let lines = pairs.map(|(ours, _)| ours);
-        Ok(Box::new(Thread { lines }))
+        Ok(Box::new(Thread {
+            lines,
+            lent: disks.lent.clone(),
+            running: self.running.clone(),
+        }))
+    }
+
+    fn host(&self) -> Ipv4Addr {
+        Ipv4Addr::new(192, 0, 2, 1)
     }
 }
 
@@ -95,6 +123,15 @@ fn serve([mut link, mut layers]: [UnixStream; 2], habit: Habit) {
                 layers.write_all(b"layer").unwrap();
                 say(&child(FromChild::Done(JobResult::Unit)));
             }
+            Job::Prepare { lent, .. } => {
+                assert_eq!(lent, [], "it is on the disk already");
+                say(&child(FromChild::Done(JobResult::Unit)));
+            }
+            Job::Component { outside, .. } => {
+                let line = format!("{:?} {:?}", outside.proxies, outside.lent);
+                say(&child(FromChild::Event(ChildEvent::Stdout { line })));
+                say(&child(FromChild::Done(JobResult::Unit)));
+            }
             Job::Script { root, .. } => match habit {
                 Habit::Good => {
                     let line = format!("{:?} {:?}", root.lowers, root.work);
@@ -130,21 +167,26 @@ fn fleet(habit: Habit) -> (Fleet, Arc<Threads>) {
     let threads = Arc::new(Threads {
         habit,
         started: AtomicUsize::new(0),
+        running: Arc::default(),
     });
     (Fleet::new(threads.clone()), threads)
 }
 
+fn root(dir: &Path, lowers: &[&str]) -> RootSpec {
+    RootSpec {
+        lowers: lowers.iter().map(|name| dir.join(name)).collect(),
+        upper: dir.join("upper"),
+        work: dir.join("work"),
+        shims: Vec::new(),
+        resolv_conf: None,
+        network: false,
+        limits: Limits::default(),
+    }
+}
+
 fn script(dir: &Path, lowers: &[&str]) -> Job {
     Job::Script {
-        root: RootSpec {
-            lowers: lowers.iter().map(|name| dir.join(name)).collect(),
-            upper: dir.join("upper"),
-            work: dir.join("work"),
-            shims: Vec::new(),
-            resolv_conf: None,
-            network: false,
-            limits: Limits::default(),
-        },
+        root: root(dir, lowers),
         script: ScriptSpec {
             interpreter: Vec::new(),
             text: String::new(),
@@ -199,6 +241,57 @@ fn a_run_and_its_harvest_share_a_machine_and_other_disks_take_another() {
     run(&fleet, Job::RemoveTrees { dirs }).unwrap();
     run(&fleet, script(dir, &["c", "b", "a"])).unwrap();
     assert_eq!(threads.started.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn a_machine_is_started_with_what_its_jobs_are_lent() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let (fleet, threads) = fleet(Habit::Good);
+    let lent = |text: &str| LentDownload {
+        name: KeptName::of_digest(Digest::of(text.as_bytes())),
+        path: dir.join(text),
+    };
+    let go = |lent: &[LentDownload]| {
+        let root = root(dir, &["a"]);
+        let prepare = Job::Prepare {
+            root: root.clone(),
+            keep_tmp: false,
+            lent: lent.to_vec(),
+        };
+        run(&fleet, prepare).unwrap();
+        let proxy = ("http_proxy".to_owned(), "http://127.0.0.1:3128".to_owned());
+        let outside = Outside {
+            lent: lent.to_vec(),
+            proxies: [proxy].into(),
+            ..Outside::default()
+        };
+        let job = Job::Component {
+            root,
+            run: Box::default(),
+            journal: crate::executor::Journal::default(),
+            outside: Box::new(outside),
+        };
+        let (_, told) = run(&fleet, job).unwrap();
+        let started = threads.started.load(Ordering::Relaxed);
+        (started, threads.running.lock().unwrap().clone(), told)
+    };
+    let (one, two) = (lent("one"), lent("two"));
+    let (started, running, told) = go(&[one.clone(), two.clone()]);
+    assert_eq!(started, 1, "for both jobs");
+    assert_eq!(running, [[one.clone(), two.clone()]]);
+    let there = [&one, &two].map(|file| LentDownload {
+        path: Path::new("/lent").join(file.name.as_str()),
+        ..file.clone()
+    });
+    let expected = format!(r#"{{"http_proxy": "http://192.0.2.1:3128"}} {there:?}"#);
+    assert_eq!(told, [expected]);
+    // What is there serves also who wants less of it, as a shell does; else another takes its place, on the same disk.
+    assert_eq!(go(std::slice::from_ref(&two)).0, 1);
+    assert_eq!(go(&[]).0, 1);
+    let three = lent("three");
+    let (started, running, _) = go(&[two.clone(), three.clone()]);
+    assert_eq!((started, running), (2, vec![vec![two, three]]));
 }
 
 #[test]
