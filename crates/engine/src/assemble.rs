@@ -10,7 +10,6 @@ use amiforge_types::{Arch, BlobId, BlobTable, Seed, Timestamp};
 
 use crate::diskfiles::{DiskFilesReport, OutputRequest};
 use crate::error::{Contextual, EngineError, ErrorKind};
-use crate::layers::Made;
 use crate::rootfs::listed;
 use crate::settings::Engine;
 
@@ -42,43 +41,6 @@ pub struct AssembleRequest {
     pub legacy_root: bool,
     /// Inodes of the root file system; `None` for one each 16 KiB, and as many as the content needs.
     pub inodes: Option<u64>,
-}
-
-/// What a finished image does not carry: caches and identities that a guest makes anew. Directories
-/// are emptied, files removed.
-const EMPTIED: &[&str] = &[
-    "run",
-    "tmp",
-    "var/tmp",
-    "var/lib/apt/lists",
-    "var/cache/apt/archives",
-    "var/lib/cloud",
-    "var/log/journal",
-];
-const REMOVED: &[&str] = &[
-    "root/.bash_history",
-    "var/lib/systemd/random-seed",
-    "var/lib/systemd/credential.secret",
-    "etc/.pwd.lock",
-];
-/// Paths whose files are removed where the name starts like this.
-const HOST_KEYS: (&str, &[u8]) = ("etc/ssh", b"ssh_host_");
-/// Stays as an empty file: the first boot gives every instance its own.
-pub(crate) const MACHINE_ID: &[u8] = b"etc/machine-id";
-
-/// Whether a finished image does not carry what is at this path.
-pub(crate) fn is_dropped(path: &[u8]) -> bool {
-    let below = |dir: &str| {
-        path.strip_prefix(dir.as_bytes())
-            .is_some_and(|rest| rest.starts_with(b"/"))
-    };
-    let removed = |name: &str| path == name.as_bytes() || below(name);
-    let (dir, prefix) = HOST_KEYS;
-    let host_key = path
-        .strip_prefix(dir.as_bytes())
-        .and_then(|rest| rest.strip_prefix(b"/"))
-        .is_some_and(|name| name.starts_with(prefix));
-    EMPTIED.iter().any(|dir| below(dir)) || REMOVED.iter().any(|name| removed(name)) || host_key
 }
 
 impl Engine {
@@ -134,42 +96,6 @@ impl Engine {
             &context,
         )
     }
-}
-
-/// The tree of an image: its layers over one another, without what the guest makes anew.
-pub(crate) fn image_tree(made: &Made) -> Result<Tree, EngineError> {
-    let mut tree = made.tree().or_fail(ErrorKind::Failed, || {
-        "the layers do not fit on one another".to_owned()
-    })?;
-    for dir in EMPTIED {
-        for name in names_in(&tree, dir) {
-            tree.remove(&[dir.as_bytes(), b"/", &name].concat());
-        }
-    }
-    for path in REMOVED {
-        tree.remove(path.as_bytes());
-    }
-    let (dir, prefix) = HOST_KEYS;
-    for name in names_in(&tree, dir)
-        .into_iter()
-        .filter(|name| name.starts_with(prefix))
-    {
-        tree.remove(&[dir.as_bytes(), b"/", &name].concat());
-    }
-    if let Some(ino) = tree.lookup(MACHINE_ID) {
-        tree.update(ino, |inode| {
-            inode.kind = amiforge_tree::Kind::File(amiforge_tree::Content::default());
-        })
-        .or_fail(ErrorKind::Failed, || "the tree is full".to_owned())?;
-    }
-    Ok(tree)
-}
-
-fn names_in(tree: &Tree, dir: &str) -> Vec<Vec<u8>> {
-    tree.lookup(dir.as_bytes())
-        .and_then(|ino| tree.children(ino))
-        .map(|c| c.names().map(<[u8]>::to_vec).collect())
-        .unwrap_or_default()
 }
 
 /// Everything the layout depends on besides the tree.

@@ -328,7 +328,7 @@ impl Engine {
         };
         let made = self.make_shared_layers(request, &work)?;
         lock(&crate::lock::besides(store, plan)?)?;
-        let tree = crate::assemble::image_tree(&made)?;
+        let tree = self.image_tree(&work, &made)?;
         self.hygiene(&work, &made, &tree, recipe.recipe.container.is_some())?;
         let packages = crate::parent::installed_packages(&tree, &made.blobs)?;
         let agent = packages.iter().any(|p| p.name == "cloud-init");

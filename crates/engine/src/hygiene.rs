@@ -13,7 +13,7 @@ use amiforge_tree::{Content, Kind, LayerDiff, LayerEntry, Tree};
 use amiforge_types::{BlobTable, Hasher};
 use regex::bytes::{Captures, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
-use crate::assemble;
+use crate::cleanup;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::layers::{Made, Touched, Work};
 use crate::load::LoadedRecipe;
@@ -166,7 +166,7 @@ impl Engine {
         for (planned, layer) in work.plan.layers.iter().zip(&made.layers).rev() {
             let mut of_layer = Vec::new();
             rules
-                .search(&layer.diff, &made.blobs, &mut |path, what| {
+                .search(&layer.diff, &made.blobs, hidden, &mut |path, what| {
                     let is_there = hidden || tree.lookup(path).is_some();
                     if is_there && !allowed.is_match(path) {
                         of_layer.push((path.to_vec(), what.to_owned()));
@@ -239,7 +239,7 @@ impl Engine {
         let (rules, allowed) = Rules::of(recipe).or_fail(ErrorKind::Internal, context)?;
         let mut found = BTreeSet::new();
         rules
-            .search(&layer.diff, blobs, &mut |path, what| {
+            .search(&layer.diff, blobs, true, &mut |path, what| {
                 if !allowed.is_match(path) {
                     found.insert(format!("{}: {what}", shown(path)));
                 }
@@ -319,10 +319,12 @@ impl Rules {
         Ok(self)
     }
 
+    /// Tells what a layer has. `alone`: what no image has of it is left out; who has the image's tree knows better.
     fn search(
         &self,
         diff: &LayerDiff,
         blobs: &BlobTable,
+        alone: bool,
         tell: &mut dyn FnMut(&[u8], &str),
     ) -> std::io::Result<()> {
         // A file has every name that leads to it.
@@ -345,7 +347,7 @@ impl Rules {
             let others = links.get(path.as_slice()).into_iter().flatten().copied();
             let names: Vec<&[u8]> = std::iter::once(path.as_slice())
                 .chain(others)
-                .filter(|name| !is_public(name) && !assemble::is_dropped(name))
+                .filter(|name| !(is_public(name) || alone && cleanup::is_dropped(name)))
                 .collect();
             if !names.is_empty() {
                 self.file(&names, content, blobs, tell)?;
@@ -460,7 +462,7 @@ fn is_public(path: &[u8]) -> bool {
 }
 
 /// Matches paths without leading slash.
-fn patterns(allow: &[String]) -> Result<RegexSet, regex::Error> {
+pub(crate) fn patterns(allow: &[String]) -> Result<RegexSet, regex::Error> {
     RegexSet::new(allow.iter().map(|path| {
         let mut pattern = String::from("(?s-u)^");
         let names = path.strip_prefix('/').unwrap_or(path);
@@ -501,7 +503,7 @@ mod tests {
         let mut found = Vec::new();
         let rules = Rules::new().unwrap();
         rules
-            .search(&diff, &BlobTable::new(), &mut |path, what| {
+            .search(&diff, &BlobTable::new(), true, &mut |path, what| {
                 found.push((String::from_utf8_lossy(path).into_owned(), what.to_owned()));
             })
             .unwrap();
@@ -627,7 +629,9 @@ mod tests {
         let mut found = Vec::new();
         let mut tell = |_: &[u8], what: &str| found.push(what.to_owned());
         let rules = Rules::new().unwrap();
-        rules.search(&diff, &BlobTable::new(), &mut tell).unwrap();
+        rules
+            .search(&diff, &BlobTable::new(), true, &mut tell)
+            .unwrap();
         assert_eq!(found, ["keys that may log in", "a private key"]);
         assert_eq!(shown(b"a\n/x"), "/a\\n/x");
     }

@@ -45,6 +45,7 @@ pub(crate) use self::overlay::{Scratch, component_shims, root_spec};
 use self::phase::{BUILD, Phase, keep_build_results, knows_results};
 pub(crate) use self::phase::{
     BUILD_RESULTS, is_result_of, keep_boot_packages, layer_boot_packages, layer_downloads,
+    layer_markers,
 };
 pub(crate) use self::ran::{RAN, Ran};
 use self::sandbox::with_tail;

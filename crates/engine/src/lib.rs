@@ -9,6 +9,7 @@ mod assemble;
 mod build;
 mod cache;
 mod check;
+mod cleanup;
 mod components;
 mod compress;
 mod container;

@@ -262,7 +262,21 @@ pub struct RunResult {
     /// The others that were not ignored, in order, with the last lines of their output only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<Failure>,
+    /// Which of [`CLEANUP_MARKERS`] it left in `/tmp`, which no layer has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub markers: Vec<String>,
 }
+
+/// Names of the empty files that keep a part of a machine from the clean-up of Image Builder
+/// (`imagebuilder/latest/userguide/security-best-practices.html`).
+pub const CLEANUP_MARKERS: &[&str] = &[
+    "skip_cleanup_cloudinit_files",
+    "skip_cleanup_instance_files",
+    "skip_cleanup_instance_log_files",
+    "skip_cleanup_ssh_files",
+    "skip_cleanup_ssm_log_files",
+    "skip_cleanup_toe_files",
+];
 
 /// A run in a few numbers: what AWSTOE prints at its end, and what a step that ran a document gives out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -572,6 +586,7 @@ mod tests {
             }],
             failure: Some(failure(1000)),
             also: (0..30).map(|_| failure(1000)).collect(),
+            markers: Vec::new(),
         }
     }
 

@@ -40,8 +40,8 @@ pub use actions::download_of;
 pub use child::child_main;
 pub use error::SandboxError;
 pub use event::{
-    ChildEvent, DocumentResult, DocumentSpec, Download, External, Failure, PhaseResult, RunResult,
-    RunSpec, RunSummary, ScriptResult, ShellResult, Status, StepResult,
+    CLEANUP_MARKERS, ChildEvent, DocumentResult, DocumentSpec, Download, External, Failure,
+    PhaseResult, RunResult, RunSpec, RunSummary, ScriptResult, ShellResult, Status, StepResult,
 };
 pub use executor::{
     Executed, Journal, run as run_here, run_on_tree, run_until_restart, works_on_files,

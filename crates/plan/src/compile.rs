@@ -328,6 +328,10 @@ fn image_inputs(request: &PlanRequest<'_>) -> Result<BTreeMap<String, String>, C
     if let Some(seed) = &settings.seed {
         inputs.insert("seed".to_owned(), seed.clone());
     }
+    // Keys that may log in stay where they are allowed.
+    if !settings.hygiene.allow.is_empty() {
+        inputs.insert("hygieneAllow".to_owned(), settings.hygiene.allow.join(" "));
+    }
     add(&mut inputs, &request.image_inputs)?;
     Ok(inputs)
 }

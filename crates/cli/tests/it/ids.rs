@@ -735,7 +735,9 @@ fn what_failed_and_which_packages_came_is_said_in_words() {
     );
     let layers = plan();
     assert_eq!(layers[2]["reasons"], serde_json::json!(["in the store"]));
-    let failed = serde_json::json!(["failed last time at upper, build phase, step Version (./upper.yaml:6:9)"]);
+    let failed = serde_json::json!([
+        "failed last time at upper, build phase, step Version (./upper.yaml:6:9)"
+    ]);
     assert_eq!(layers[3]["reasons"], failed);
 
     env.write("upper.yaml", UPPER);

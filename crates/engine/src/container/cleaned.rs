@@ -5,16 +5,16 @@ use std::borrow::Cow;
 
 use amiforge_tree::{Content, Kind, LayerDiff, LayerEntry};
 
-use crate::assemble;
+use crate::cleanup;
 
 /// The layer without them. The id of a machine stays as an empty file.
 pub(super) fn cleaned(diff: &LayerDiff) -> Cow<'_, LayerDiff> {
-    let has_id = diff.entries.get(assemble::MACHINE_ID).is_some_and(has_data);
-    if !has_id && !diff.entries.keys().any(|path| assemble::is_dropped(path)) {
+    let has_id = diff.entries.get(cleanup::MACHINE_ID).is_some_and(has_data);
+    if !has_id && !diff.entries.keys().any(|path| cleanup::is_dropped(path)) {
         return Cow::Borrowed(diff);
     }
-    let mut out = diff.without(assemble::is_dropped);
-    if let Some(LayerEntry::Put(inode)) = out.entries.get_mut(assemble::MACHINE_ID)
+    let mut out = diff.without(cleanup::is_dropped);
+    if let Some(LayerEntry::Put(inode)) = out.entries.get_mut(cleanup::MACHINE_ID)
         && let Kind::File(content) = &mut inode.kind
     {
         *content = Content::default();

@@ -311,6 +311,13 @@ pub(crate) fn layer_downloads(
     Ok(downloads.and_then(Result::ok).unwrap_or_default())
 }
 
+/// The markers that the steps of a layer left in `/tmp`, by name; none when nothing is known of this very file.
+pub(crate) fn layer_markers(store: &Store, layer: LayerId) -> Result<Vec<String>, EngineError> {
+    let record = results_of_file(store, layer)?;
+    let markers = record.map(|record| serde_json::from_value(record["cleanupMarkers"].clone()));
+    Ok(markers.and_then(Result::ok).unwrap_or_default())
+}
+
 /// The packages that a layer for a boot was made of; `None` when nothing is known of this very file.
 pub(crate) fn layer_boot_packages(
     store: &Store,
@@ -358,6 +365,9 @@ pub(super) fn keep_build_results(
     });
     if !downloads.is_empty() {
         record["downloads"] = serde_json::json!(downloads);
+    }
+    if !result.markers.is_empty() {
+        record["cleanupMarkers"] = serde_json::json!(result.markers);
     }
     store
         .put_record(BUILD_RESULTS, &layer.to_string(), &record)

@@ -70,7 +70,11 @@ pub fn run(spec: &RunSpec, outside: &Outside, sink: &mut dyn FnMut(ChildEvent)) 
         restarts: false,
         ..Machine::live(outside, &held)
     };
-    execute(spec, machine, Journal::default(), sink).result
+    let mut result = execute(spec, machine, Journal::default(), sink).result;
+    let there = |name: &&&str| std::path::Path::new("/tmp").join(name).exists();
+    let markers = crate::event::CLEANUP_MARKERS.iter().filter(there);
+    result.markers = markers.map(|name| (*name).to_owned()).collect();
+    result
 }
 
 /// The same on a machine that can restart. The journal is empty at first, and after a restart that
@@ -240,6 +244,7 @@ pub(crate) fn execute(
         documents,
         failure: failures.next(),
         also: failures.collect(),
+        markers: Vec::new(),
     };
     Executed {
         result,

@@ -593,6 +593,7 @@ impl Run<'_, '_> {
             documents: vec![result],
             failure: all.next(),
             also: all.collect(),
+            markers: Vec::new(),
         };
         let (outputs, reason) = (vec![outputs_of(&run)], run.failure_message());
         let failed = run.status == Status::Failed;
@@ -673,6 +674,7 @@ fn outputs_of_none(reason: &str) -> Outputs {
         documents: Vec::new(),
         failure: None,
         also: Vec::new(),
+        markers: Vec::new(),
     };
     let mut outputs = outputs_of(&run);
     outputs.insert("failureMessage".to_owned(), reason.to_owned());
