@@ -80,12 +80,10 @@ pub(super) fn carry_out(
             ..
         } => {
             skip_pids(outside.skipped_pids)?;
-            JobResult::Run(Box::new(executor::execute(
-                &run,
-                Machine::live(&outside, held),
-                journal,
-                &mut sink,
-            )))
+            let machine = Machine::live(&outside, held);
+            let mut ended = executor::execute(&run, machine, journal, &mut sink);
+            ended.result.markers = executor::left_markers();
+            JobResult::Run(Box::new(ended))
         }
         _ => return Err(ChildError::plain("this job is a trusted one")),
     })

@@ -70,11 +70,14 @@ pub fn run(spec: &RunSpec, outside: &Outside, sink: &mut dyn FnMut(ChildEvent)) 
         restarts: false,
         ..Machine::live(outside, &held)
     };
-    let mut result = execute(spec, machine, Journal::default(), sink).result;
+    execute(spec, machine, Journal::default(), sink).result
+}
+
+/// The markers that are in `/tmp` of the calling process's root.
+pub(crate) fn left_markers() -> Vec<String> {
     let there = |name: &&&str| std::path::Path::new("/tmp").join(name).exists();
     let markers = crate::event::CLEANUP_MARKERS.iter().filter(there);
-    result.markers = markers.map(|name| (*name).to_owned()).collect();
-    result
+    markers.map(|name| (*name).to_owned()).collect()
 }
 
 /// The same on a machine that can restart. The journal is empty at first, and after a restart that
