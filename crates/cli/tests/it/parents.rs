@@ -320,7 +320,7 @@ fn disks_that_cannot_be_taken_over_are_named() {
         ),
         ("cut.qcow2", 1, &["cut.qcow2"]),
         ("over.qcow2", 1, &["over.qcow2", "hint"]),
-        ("wrong.qcow2", 1, &["not a qcow2 disk"]),
+        ("wrong.qcow2", 1, &["not a qcow2 disk", "disk:PATH#format="]),
         ("empty.raw", 2, &["neither partitions nor a file system"]),
         ("gone.raw", 2, &["gone.raw"]),
     ]
@@ -636,6 +636,11 @@ fn nothing_is_a_parent_of_files_alone() {
         json(env.path("empty.out/lock.json"))["resolved"]["type"],
         "scratch"
     );
+    // A machine needs a kernel, and the command of the hint is one.
+    let machine = self::recipe(&env, "machine", "scratch", false);
+    let told = ["`amiforge disk assemble --boot none`"];
+    fails(&env, &machine, &[], 1, &told);
+    finish(env.amiforge().args(["disk", "assemble", "--help"])).expect_code(0);
     env.write(
         "hello.yaml",
         COMPONENT.replace("CreateFile", "ExecuteBash").replace(
