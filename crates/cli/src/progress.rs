@@ -54,6 +54,11 @@ struct Bar {
     rate: Arc<Mutex<Rate>>,
 }
 
+/// How long a bar is shown, with its seconds however long that is.
+fn elapsed(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+    let _ = out.write_str(&clock(state.elapsed()));
+}
+
 impl Progress {
     /// Events drawn on standard error, and written to `events` (`-` is standard output).
     /// `plain` draws lines as in a pipe, wherever they go.
@@ -177,7 +182,8 @@ impl Progress {
                 bar.stage = SPINNING;
                 bar.bar.set_style(
                     ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}")
-                        .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+                        .unwrap_or_else(|_| ProgressStyle::default_spinner())
+                        .with_key("elapsed", elapsed),
                 );
             }
             bar.bar.set_message(message);
@@ -252,8 +258,8 @@ impl Progress {
             };
             let style = ProgressStyle::with_template(template)
                 .unwrap_or_else(|_| ProgressStyle::default_bar());
-            bar.bar
-                .set_style(style.with_key("pace", pace).with_key("left", left));
+            let style = style.with_key("pace", pace).with_key("left", left);
+            bar.bar.set_style(style.with_key("elapsed", elapsed));
             bar.bar.set_message(match unit {
                 "bytes" => name.to_owned(),
                 unit => format!("{name} {unit}"),

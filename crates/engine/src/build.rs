@@ -89,17 +89,15 @@ pub struct BuildOutcome {
 
 /// Writes why a build failed, and how to come back to it, beside its logs: whoever gets the folder from a pipeline may have
 /// nothing else. What cannot be written is missing, since the failure itself is the news.
-fn write_failure(folder: &Path, error: &EngineError, entered: Option<&Path>) {
+fn write_failure(folder: &Path, error: &EngineError, command: Option<&str>) {
     let mut text = format!("{}\n", error.with_causes());
     if let Some(hint) = error.hint() {
         text.push_str(&format!("hint: {hint}\n"));
     }
-    if let Some(recipe) = entered {
-        let recipe = std::path::absolute(recipe).unwrap_or_else(|_| recipe.to_owned());
+    if let Some(command) = command {
         text.push_str(&format!(
-            "\nA shell where it stopped, on the machine and with the store of the build:\n  amiforge shell {} --failed\n\
-             Elsewhere, the files that the failed run had changed:\n  tar --zstd -tvf {CHANGES_FILE}\n",
-            crate::shell::shown_argument(&recipe)
+            "\nA shell where it stopped, on the machine and with the store of the build:\n  {command}\n\
+             Elsewhere, the files that the failed run had changed:\n  tar --zstd -tvf {CHANGES_FILE}\n"
         ));
     }
     let _ = std::fs::write(folder.join(FAILURE_FILE), text);
@@ -244,15 +242,13 @@ impl Engine {
             Err(error) if self.interruption.is_requested() => Err(error),
             Err(error) => match folder.fail().inspect(|failed| *left = Some(failed.clone())) {
                 Some(failed) => {
-                    let recipe = &request.recipe.recipe;
                     let entered = failed.join(CHANGES_FILE).is_file();
-                    write_failure(&failed, &error, entered.then_some(recipe.as_path()));
+                    let command = entered.then(|| self.failed_shell(&request.recipe, &recipe));
+                    write_failure(&failed, &error, command.as_deref());
                     let mut hint = format!("logs and plan are in {}", failed.display());
-                    if entered {
+                    if let Some(command) = command {
                         hint.push_str(&format!(
-                            ", with the files that the failed run had changed; to look around where it stopped: \
-                             amiforge shell {} --failed",
-                            crate::shell::shown_argument(recipe)
+                            ", with the files that the failed run had changed; to look around where it stopped: {command}"
                         ));
                     }
                     if let Some(known) = error.hint() {

@@ -196,6 +196,13 @@ impl Engine {
         }
     }
 
+    /// Reads a recipe as far as it can be: nothing is built of it, so what is missing or wrong by now does not matter.
+    pub(crate) fn load_known(&self, request: &RecipeRequest) -> Result<LoadedRecipe, EngineError> {
+        let sources = Sources::load(self.settings.config_file.as_deref())?;
+        let (loaded, reports) = load_all(request, &sources, false)?;
+        loaded.ok_or(EngineError::Documents(reports))
+    }
+
     /// Checks documents of any kind; a recipe is checked together with its components. A file that
     /// cannot be read is a problem like others.
     pub fn validate(&self, files: &[PathBuf]) -> Result<Vec<DocumentReport>, EngineError> {

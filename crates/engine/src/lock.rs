@@ -4,6 +4,7 @@
 //! The forms are in `docs/formats/lock.md`.
 
 mod changelog;
+mod told;
 mod update;
 
 use std::collections::{BTreeMap, BTreeSet};

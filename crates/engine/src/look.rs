@@ -287,7 +287,8 @@ pub(crate) fn open_disk_as(
 fn open_hint(error: &OpenError) -> Option<String> {
     match error {
         OpenError::Mismatch { .. } => Some(
-            "the format is taken from the file name: rename the file, or convert it with `amiforge disk convert --from <FORMAT>`"
+            "the format is taken from the file name: rename the file, or convert it with `amiforge disk convert --from <FORMAT>`; \
+             as a parent, `disk:PATH#format=<FORMAT>` says it"
                 .to_owned(),
         ),
         // Only qcow2 disks that other files continue are read.

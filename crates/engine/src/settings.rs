@@ -22,6 +22,8 @@ use crate::event::{Event, EventSink};
 pub struct Settings {
     /// Where store and downloads are.
     pub home: Home,
+    /// `AMIFORGE_HOME`, when it is what says so: commands that are told for later begin with it.
+    pub home_variable: Option<PathBuf>,
     /// The user's configuration; it may not be there.
     pub config_file: Option<PathBuf>,
     /// Root under which the host's apt configuration is read; `/` outside tests.
@@ -92,6 +94,9 @@ impl Settings {
         };
         Ok(Self {
             home,
+            home_variable: std::env::var_os("AMIFORGE_HOME")
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
             config_file: config_file(),
             host_root: PathBuf::from("/"),
             source_date_epoch,

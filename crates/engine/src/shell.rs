@@ -10,7 +10,7 @@ use amiforge_types::LayerId;
 
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::layers::{FailedState, ShellAccess, Work, store_context};
-use crate::load::RecipeRequest;
+use crate::load::{LoadedRecipe, RecipeRequest};
 use crate::plans::record_key;
 use crate::settings::Engine;
 
@@ -45,16 +45,27 @@ impl Engine {
     /// # Errors
     /// When there is no such place, its layers cannot be made, or the command not started.
     pub fn shell(&self, request: &ShellRequest<'_>) -> Result<Option<i32>, EngineError> {
-        let recipe = self.load(&request.recipe)?;
-        let store = self.open_store()?;
-        self.clear_leftovers(&store);
         if request.place == ShellWhere::Failed {
+            let recipe = self.load_known(&request.recipe)?;
+            let store = self.open_store()?;
+            self.clear_leftovers(&store);
             let name = &recipe.recipe.name;
             let state = self
                 .last_failed(&store, name)?
                 .ok_or_else(|| no_failure(name))?;
+            let secrets = &recipe.recipe.amiforge.secrets;
+            if !secrets.is_empty() {
+                let names: Vec<&str> = secrets.iter().map(|s| s.name.as_str()).collect();
+                self.warn(format!(
+                    "the secrets of the recipe ({}) are not in this shell: /run/secrets is there for the steps of a build alone",
+                    names.join(", ")
+                ));
+            }
             return self.shell_of_failure((&store, name), &state, request);
         }
+        let recipe = self.load(&request.recipe)?;
+        let store = self.open_store()?;
+        self.clear_leftovers(&store);
         let _downloads = store
             .use_downloads()
             .or_fail(ErrorKind::Failed, store_context)?;
@@ -90,6 +101,28 @@ impl Engine {
         }
         let place = (place.title, None);
         self.shell_on(&sandbox, &root, &shell, request.access, place)
+    }
+
+    /// The command that enters what a failed build of a recipe left, from any folder. Parameters whose values nobody may
+    /// see are left out: the files are found without them.
+    pub(crate) fn failed_shell(&self, request: &RecipeRequest, recipe: &LoadedRecipe) -> String {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let mut command = String::new();
+        if let Some(home) = &self.settings.home_variable {
+            command = format!("AMIFORGE_HOME={} ", shown_argument(home));
+        }
+        let path = shown_argument(&absolute(&request.recipe));
+        command.push_str(&format!("amiforge shell {path} --failed"));
+        if let Some(name) = &request.resource {
+            command.push_str(&format!(" --resource {}", shown_word(name)));
+        }
+        for (name, value) in &request.parameters {
+            if !recipe.secrets.values().any(|secret| secret == value) {
+                let parameter = format!("{name}={value}");
+                command.push_str(&format!(" --param {}", shown_word(&parameter)));
+            }
+        }
+        command
     }
 
     fn shell_of_failure(
@@ -206,10 +239,14 @@ impl Place {
 
 /// A path as one word of a command line.
 pub(crate) fn shown_argument(path: &Path) -> String {
-    let text = path.display().to_string();
+    shown_word(&path.display().to_string())
+}
+
+/// A text as one word of a command line.
+fn shown_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
-        return text;
+        return text.to_owned();
     }
     format!("'{}'", text.replace('\'', "'\\''"))
 }

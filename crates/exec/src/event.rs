@@ -466,11 +466,11 @@ pub struct StepResult {
 /// Where and why a run failed: enough to act on without opening a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "camelCase")]
-#[error("{}{document}: phase {phase}, step {step} ({action}): {reason}", around(.within))]
+#[error("{}{document}: {}{reason}", around(.within), of_step(.phase, .step, .action))]
 pub struct Failure {
     /// Name as given in [`DocumentSpec::name`].
     pub document: String,
-    /// Phase name.
+    /// Phase name; empty, as step and action, when it failed before any step.
     pub phase: String,
     /// Step name.
     pub step: String,
@@ -490,6 +490,13 @@ pub struct Failure {
     /// The steps that ran its document, the outermost first: `document: phase, step`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub within: Vec<String>,
+}
+
+fn of_step(phase: &str, step: &str, action: &str) -> String {
+    if step.is_empty() {
+        return String::new();
+    }
+    format!("phase {phase}, step {step} ({action}): ")
 }
 
 fn around(within: &[String]) -> String {
@@ -588,6 +595,19 @@ mod tests {
             also: (0..30).map(|_| failure(1000)).collect(),
             markers: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_failure_before_any_step_names_none() {
+        let mut failure = run(Vec::new()).failure.unwrap();
+        failure.within = vec!["top: build, Call".to_owned()];
+        let told = "top: build, Call: d: phase test, step One (ExecuteBash): exit code 1";
+        assert_eq!(failure.to_string(), told);
+        failure.within.clear();
+        failure.phase.clear();
+        failure.step.clear();
+        failure.action.clear();
+        assert_eq!(failure.to_string(), "d: exit code 1");
     }
 
     #[test]

@@ -44,7 +44,8 @@ pub use event::{
     PhaseResult, RunResult, RunSpec, RunSummary, ScriptResult, ShellResult, Status, StepResult,
 };
 pub use executor::{
-    Executed, Journal, run as run_here, run_on_tree, run_until_restart, works_on_files,
+    Executed, Journal, NOT_IN_MEMORY, run as run_here, run_on_tree, run_until_restart,
+    works_on_files,
 };
 pub use kept::{KeptName, LentDownload, MOST_LENT, Origin, fetch_download};
 pub use logs::ToeLog;

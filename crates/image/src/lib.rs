@@ -285,7 +285,7 @@ impl ImageError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoKernel { package } | Self::MissingLoader { package, .. } => Some(format!(
-                "add the package {package} to the image; `amiforge assemble --boot none` makes a disk that needs none"
+                "add the package {package} to the image; `amiforge disk assemble --boot none` makes a disk that needs none"
             )),
             Self::NoInitrd { version } => {
                 Some(format!("run update-initramfs -c -k {version} in a step"))

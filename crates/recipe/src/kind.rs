@@ -344,8 +344,27 @@ pub fn detect_kind(node: &Node) -> Option<DocumentKind> {
                 _ => None,
             }
         }
+        _ if has_limits_alone(node) => Some(DocumentKind::Resource(
+            ResourceKind::InfrastructureConfiguration,
+        )),
         _ => None,
     }
+}
+
+/// Whether nothing but limits of steps is said, which a recipe may have too, beside what it is made of.
+fn has_limits_alone(node: &Node) -> bool {
+    const BESIDE: [&str; 4] = ["name", "description", "tags", "amiforge"];
+    let is_beside = |(key, _): &(Key, Node)| {
+        BESIDE
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(&key.text))
+    };
+    let only = |node: &Node, own: &dyn Fn(&(Key, Node)) -> bool| match &node.kind {
+        NodeKind::Map(fields) => !fields.is_empty() && fields.iter().all(own),
+        _ => false,
+    };
+    let limits = |node: &Node| only(node, &|(key, _)| key.text == "limits");
+    node.get("amiforge").is_some_and(limits) && only(node, &is_beside)
 }
 
 /// The kind of a document, when it can be told, whatever else is wrong with it.
@@ -470,6 +489,15 @@ mod tests {
                 "Name: x\nInstanceProfileName: x\n",
                 Some(D::Resource(R::InfrastructureConfiguration)),
             ),
+            (
+                "name: x\namiforge: {limits: {processes: 10}}\n",
+                Some(D::Resource(R::InfrastructureConfiguration)),
+            ),
+            (
+                "name: x\namiforge: {limits: {processes: 10}, formats: [raw]}\n",
+                None,
+            ),
+            ("name: x\namiforge: {}\n", None),
             (
                 "name: x\ndistributions: []\n",
                 Some(D::Resource(R::DistributionConfiguration)),

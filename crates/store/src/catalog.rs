@@ -1,6 +1,7 @@
 //! The catalog of images on this host.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use serde_json::Value;
 
@@ -66,6 +67,13 @@ impl Store {
             (&a.name, &a.version, &a.image_id).cmp(&(&b.name, &b.version, &b.image_id))
         });
         Ok(images)
+    }
+
+    /// When the build of an image was finished last: it was registered then. `None` of one that the catalog does not have.
+    #[must_use]
+    pub fn image_finished(&self, image_id: &str) -> Option<SystemTime> {
+        let entry = std::fs::metadata(self.image_path(image_id).ok()?).ok()?;
+        entry.modified().ok()
     }
 
     /// Takes an image out of the catalog; its files stay. True when it was there.

@@ -197,3 +197,58 @@ fn a_container_stands_on_an_image_of_a_registry() {
     let other = build(&env, &by_layout, &["--locked"]).expect_code(2);
     assert!(other.stderr.contains("does not fit the recipe"), "{other}");
 }
+
+/// A tag that moved is told in words: digests as far as they differ, and how many layers came and went.
+#[test]
+fn a_tag_that_moved_is_told_by_lock_update() {
+    let env = Env::new();
+    let layout = base(&env);
+    let server = RegistryServer::start(&RegistrySettings::default());
+    let push = || {
+        let from = format!("oci:{}:base", layout.display());
+        server.push(&from, "team/base:1", &[]);
+    };
+    push();
+    let parent = format!("{}/team/base:1", server.host());
+    let recipe = recipe(&env, "over.yaml", &format!("oci:{parent}"));
+    let update = |args: &[&str]| {
+        let mut command = env.amiforge();
+        finish(command.args(["lock", "update"]).args(args).arg(&recipe))
+    };
+    update(&[]).expect_code(0);
+    let old = read_json(env.path("lock.json"))["resolved"].clone();
+
+    let image = format!("{}:base", layout.display());
+    let bundle = env.path("base");
+    fs_err::remove_dir_all(&bundle).unwrap();
+    unpack(&image, &bundle);
+    fs_err::write(bundle.join("rootfs/opt/third"), "third").unwrap();
+    run(tool("umoci")
+        .args(["repack", "--image", &image])
+        .arg(&bundle));
+    run(tool("umoci").args(["config", "--image", &image, "--config.env", "BASE=no"]));
+    push();
+    let end = update(&[]).expect_code(0);
+    let new = read_json(env.path("lock.json"))["resolved"].clone();
+    let text = end.text();
+    let digest = |of: &serde_json::Value| of.as_str().unwrap()[..12].to_owned();
+    for line in [
+        format!(
+            "changed    manifest: {} -> {}\n",
+            digest(&old["manifest"]),
+            digest(&new["manifest"])
+        ),
+        format!(
+            "changed    config: {} -> {}\n",
+            digest(&old["config"]["digest"]),
+            digest(&new["config"]["digest"])
+        ),
+        "changed    layers: 2 -> 3, 1 came, 0 went\n".to_owned(),
+        "changed    run: Env\n".to_owned(),
+    ] {
+        assert!(text.contains(&line), "no `{line}` in\n{end}");
+    }
+    for cut in ["{", "[", "…"] {
+        assert!(!text.contains(cut), "{end}");
+    }
+}

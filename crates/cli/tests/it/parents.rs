@@ -320,7 +320,7 @@ fn disks_that_cannot_be_taken_over_are_named() {
         ),
         ("cut.qcow2", 1, &["cut.qcow2"]),
         ("over.qcow2", 1, &["over.qcow2", "hint"]),
-        ("wrong.qcow2", 1, &["not a qcow2 disk"]),
+        ("wrong.qcow2", 1, &["not a qcow2 disk", "disk:PATH#format="]),
         ("empty.raw", 2, &["neither partitions nor a file system"]),
         ("gone.raw", 2, &["gone.raw"]),
     ]
@@ -427,6 +427,79 @@ fn an_image_of_the_catalog_is_continued_by_its_layers() {
         2,
         &["the lock is of image:base/1.x.x, the recipe says scratch"],
     );
+}
+
+/// As with Image Builder, several builds of one version are no question: the newest of them is taken.
+#[test]
+fn of_several_builds_of_a_version_the_newest_that_is_whole_is_the_parent() {
+    let env = Env::new();
+    archive(&env, "root.tar", &[]);
+    let content = |text: &str| {
+        env.write("hello.yaml", COMPONENT.replace("hello\\n", text));
+    };
+    let built = |name: &str, text: &str| -> String {
+        let file = recipe(&env, "base", "tar:root.tar", true);
+        let named = env.path(format!("{name}.yaml"));
+        if named != file {
+            fs_err::copy(&file, &named).unwrap();
+        }
+        content(text);
+        let end = build(&env, &named, &[]).expect_code(0).text();
+        end.split_whitespace().next().unwrap().to_owned()
+    };
+    let child = |text: &str| {
+        let file = recipe(&env, "child", "image:base/x.x.x", true);
+        content(text);
+        build(&env, &file, &[])
+    };
+    let parent = || json(env.path("child.out/lock.json"))["resolved"]["imageId"].clone();
+    let newest = |end: &Finished, id: &str, told: &str| {
+        assert!(
+            end.stderr.contains(id) && end.stderr.contains(told),
+            "{end}"
+        );
+        assert_eq!(parent(), id, "{end}");
+    };
+
+    // Into one folder: of the first, only the entry is left.
+    let first = built("base", "one");
+    let second = built("base", "two");
+    assert_ne!(first, second);
+    let end = child("a").expect_code(0);
+    newest(&end, &second, "the newest of 2 builds of that version");
+
+    // Its age decides, not its id: the first again, in a folder of its own.
+    let again = built("other", "one");
+    assert_eq!(again, first);
+    let end = child("b").expect_code(0);
+    newest(&end, &first, "the newest of 2 builds of that version");
+
+    // One that is not as it was built any more leaves the one before it.
+    let config = json(env.path("other.out/manifest.json"))["configDigest"].clone();
+    let blobs = |folder: &str| env.path(folder).join("oci/blobs/sha256");
+    fs_err::remove_file(blobs("other.out").join(config.as_str().unwrap())).unwrap();
+    let end = child("c").expect_code(0);
+    newest(
+        &end,
+        &second,
+        &format!("that can be used (not {first}, which is newer)"),
+    );
+    let fixed = recipe(&env, "fixed", "image:base/1.0.0", true);
+    build(&env, &fixed, &[]).expect_code(0);
+
+    // With none left there is a way on.
+    fs_err::remove_dir_all(blobs("base.out")).unwrap();
+    let file = recipe(&env, "child", "image:base/x.x.x", true);
+    let told = [
+        "none of its 2 builds is as it was built",
+        first.as_str(),
+        second.as_str(),
+        "hint: build base 1.0.0 again",
+    ];
+    fails(&env, &file, &[], 1, &told);
+    let third = built("base", "three");
+    let end = child("d").expect_code(0);
+    newest(&end, &third, "the newest of 3 builds of that version");
 }
 
 #[test]
@@ -563,6 +636,11 @@ fn nothing_is_a_parent_of_files_alone() {
         json(env.path("empty.out/lock.json"))["resolved"]["type"],
         "scratch"
     );
+    // A machine needs a kernel, and the command of the hint is one.
+    let machine = self::recipe(&env, "machine", "scratch", false);
+    let told = ["`amiforge disk assemble --boot none`"];
+    fails(&env, &machine, &[], 1, &told);
+    finish(env.amiforge().args(["disk", "assemble", "--help"])).expect_code(0);
     env.write(
         "hello.yaml",
         COMPONENT.replace("CreateFile", "ExecuteBash").replace(

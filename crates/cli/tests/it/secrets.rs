@@ -176,6 +176,8 @@ fn a_secret_that_cannot_be_had_is_told_with_its_place_and_without_its_value() {
         assert!(end.stderr.contains(text), "no `{text}` in\n{end}");
     }
     assert!(!end.stderr.contains("half-of-a-value-1"), "{end}");
+    // Nothing ran, so nothing is missing of what it left.
+    assert!(!end.stderr.contains("warning: the files of"), "{end}");
     let end = build(&env, &recipe, &["--secret", "key=command:printf abc"]).expect_code(2);
     assert!(end.stderr.contains("3 bytes"), "{end}");
 
@@ -202,4 +204,47 @@ fn a_secret_that_cannot_be_had_is_told_with_its_place_and_without_its_value() {
         "{end}"
     );
     assert!(planned_layers(&env, &tiny.container("plain", &["user.yaml"], ""), &[]).len() == 3);
+}
+
+/// Without namespaces `/run` is a folder of the store, and secrets are lent where that is in memory.
+#[test]
+fn in_a_changed_root_secrets_need_a_store_in_memory() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[]);
+    env.write(
+        "look.yaml",
+        "name: look\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      - name: Look\n        \
+         action: ExecuteBash\n        inputs: {commands: [grep -c tok- /run/secrets/token]}\n",
+    );
+    let recipe = tiny.container("looks", &["look.yaml"], "  secrets: [token]\n");
+    let build = |home: &Path| {
+        let mut command = env.amiforge();
+        command
+            .env("TOKEN", TOKEN)
+            .env("AMIFORGE_HOME", home)
+            .args([
+                "--sandbox",
+                "chroot",
+                "build",
+                "--secret",
+                "token=env:TOKEN",
+            ])
+            .args(["--out".as_ref(), env.path("out").as_os_str()])
+            .arg(&recipe);
+        finish(&mut command)
+    };
+    let mut kind = tool("stat");
+    let kind = amiforge_testkit::run(kind.args(["-f", "-c", "%T"]).arg(env.path("")));
+    if kind.text().trim() != "tmpfs" {
+        let end = build(&env.state()).expect_code(1);
+        for text in [
+            "error: ./look.yaml: secrets cannot be put into /run/secrets: /run is not in memory",
+            "hint: with --sandbox chroot",
+            "AMIFORGE_HOME=/dev/shm/amiforge",
+        ] {
+            assert!(end.stderr.contains(text), "no `{text}` in\n{end}");
+        }
+    }
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    build(memory.path()).expect_code(0);
 }

@@ -264,3 +264,82 @@ fn on_a_terminal_the_shell_has_one_of_its_own() {
         );
     }
 }
+
+/// A template of two container recipes, one of which fails in a component with a secret.
+fn template(env: &Env, tiny: &Tiny<'_>) -> PathBuf {
+    let mirror = format!("file://{}", tiny.root().display());
+    let recipe = |id: &str, name: &str| {
+        format!(
+            "  {id}:\n    Type: AWS::ImageBuilder::ContainerRecipe\n    Metadata:\n      amiforge:\n        \
+             secrets: [tok]\n        \
+             apt: {{mirror: \"{mirror}\", keyring: tiny.gpg, variant: essential}}\n    Properties:\n      \
+             Name: {name}\n      Version: 1.0.0\n      ContainerType: DOCKER\n      ParentImage: debian:tiny\n      \
+             TargetRepository: {{Service: ECR, RepositoryName: tiny}}\n      \
+             Components: [{{ComponentArn: !GetAtt Bad.Arn, Parameters: [{{Name: Pass, Value: [!Ref Pass]}}]}}]\n      \
+             DockerfileTemplateData: \"FROM {{{{{{ imagebuilder:parentImage }}}}}}\\n{{{{{{ imagebuilder:components }}}}}}\\n\"\n"
+        )
+    };
+    let text = format!(
+        "Parameters:\n  Env: {{Type: String}}\n  Pass: {{Type: String, NoEcho: true}}\nResources:\n  Bad:\n    \
+         Type: AWS::ImageBuilder::Component\n    Properties:\n      Name: bad\n      Version: 1.0.0\n      \
+         Platform: Linux\n      Data: |\n        schemaVersion: 1.0\n        parameters:\n          - Pass: {{type: string}}\n        \
+         phases:\n          - name: build\n            steps:\n              - name: Bad\n                \
+         action: ExecuteBash\n                inputs:\n                  commands:\n                    \
+         - 'grep -q tok- /run/secrets/tok && echo made >/made && exit 7'\n{}{}",
+        recipe("One", "one"),
+        recipe("Two", "!Sub 'two-${Env}'")
+    );
+    env.write("my templates/both.yaml", text)
+}
+
+/// What a failure says to enter is enough, wherever it is entered: no options, variables or secrets are missing.
+#[test]
+fn the_command_of_a_failure_enters_as_it_is_printed() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[]);
+    fs_err::create_dir_all(env.path("my templates")).unwrap();
+    let template = template(&env, &tiny);
+    fs_err::copy(env.path("tiny.gpg"), env.path("my templates/tiny.gpg")).unwrap();
+    let mut command = env.amiforge();
+    command
+        .current_dir(env.path("my templates"))
+        .env("TOKEN", "tok-1234567")
+        .args(["build", "both.yaml", "--resource", "Two", "--out"])
+        .arg(env.path("out"))
+        .args(["--param", "Env=it's", "--param", "Pass=canary-word"])
+        .args(["--secret", "tok=env:TOKEN"]);
+    let end = finish(&mut command).expect_code(1);
+    let failure = fs_err::read_to_string(env.path("out.failed/failure.txt")).unwrap();
+    for text in [&end.stderr, &failure] {
+        assert!(!text.contains("canary-word"), "{text}");
+    }
+    let line = failure
+        .lines()
+        .map(str::trim)
+        .find(|line| line.contains("amiforge shell "))
+        .unwrap();
+    let expected = format!(
+        "AMIFORGE_HOME={} amiforge shell '{}' --failed --resource Two --param 'Env=it'\\''s'",
+        env.state().display(),
+        template.display()
+    );
+    assert_eq!(line, expected);
+    assert!(end.stderr.contains(line), "{end}");
+
+    // As a person does it: somewhere else, with nothing of the build's environment.
+    let binary = amiforge_testkit::amiforge_binary();
+    let path = format!(
+        "{}:{}",
+        binary.parent().unwrap().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let mut again = tool("sh");
+    again
+        .args(["-c", &format!("{line} -- cat /made")])
+        .current_dir("/")
+        .env("PATH", path);
+    let entered = finish(&mut again).expect_code(0);
+    assert_eq!(entered.text(), "made\n", "{entered}");
+    let told = "the secrets of the recipe (tok) are not in this shell";
+    assert!(entered.stderr.contains(told), "{entered}");
+}

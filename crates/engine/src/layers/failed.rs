@@ -65,6 +65,19 @@ pub(super) enum Left<'a> {
     },
 }
 
+impl Left<'_> {
+    /// Whether anything ran: before, there is no folder for its changes.
+    fn has_run(&self) -> bool {
+        let Self::Overlay { root, .. } = self else {
+            return true;
+        };
+        let upper = std::fs::symlink_metadata(&root.upper);
+        upper
+            .err()
+            .is_none_or(|e| e.kind() != std::io::ErrorKind::NotFound)
+    }
+}
+
 /// A terminal, or pipes, that shells of a build get.
 #[derive(Debug)]
 pub struct ShellAccess {
@@ -91,7 +104,9 @@ impl Engine {
             return error;
         }
         let kept = self.keep_failed(work, at, below, &left, error.step());
-        if let Err(problem) = &kept {
+        if let Err(problem) = &kept
+            && left.has_run()
+        {
             self.warn(format!(
                 "the files of the failed run are not kept: {}",
                 chain(problem)

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 
 use amiforge_exec::{
-    ChildEvent, DocumentSpec, Download, External, Failure, NOT_PINNED, PhaseResult, RootSpec,
-    RunResult, RunSpec, Sandbox, ToeLog,
+    ChildEvent, DocumentSpec, Download, External, Failure, NOT_IN_MEMORY, NOT_PINNED, PhaseResult,
+    RootSpec, RunResult, RunSpec, Sandbox, ToeLog,
 };
 use amiforge_store::Store;
 use amiforge_tree::layer::LayerInfo;
@@ -49,6 +49,10 @@ pub(crate) struct RanPhase {
 /// is of another file counts as none, and the layer is made again.
 pub(crate) const BUILD_RESULTS: &str = "build-results";
 const BUILD_RESULTS_VERSION: u32 = 1;
+
+/// What to do where secrets cannot be in memory.
+const IN_MEMORY: &str = "with --sandbox chroot, /run is in the store: have the store on tmpfs (AMIFORGE_HOME=/dev/shm/amiforge), or take \
+                         another --sandbox, if one works here (`amiforge doctor`)";
 
 impl Engine {
     /// One phase of a component as a run.
@@ -210,13 +214,16 @@ impl Engine {
             let step = result
                 .failure
                 .as_ref()
+                .filter(|failure| !failure.step.is_empty())
                 .map(|failure| failed_step(component, failure));
             let error = EngineError::new(ErrorKind::Failed, text).of_step(step);
             let unlocked = |failure: &Failure| failure.reason.ends_with(NOT_PINNED);
+            let on_disk = |failure: &Failure| failure.reason.ends_with(NOT_IN_MEMORY);
             return Err(match work.pins {
                 Some(pins) if result.failure.as_ref().is_some_and(unlocked) => {
                     error.with_hint(pins.lacking())
                 }
+                _ if result.failure.as_ref().is_some_and(on_disk) => error.with_hint(IN_MEMORY),
                 _ => error,
             });
         }

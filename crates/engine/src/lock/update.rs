@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::changelog::LockedChangelog;
+use super::told;
 use super::{Besides, FORMAT, Head, LOCK_FILE, ParentLock, besides_of, find_lock, lock_json};
 use crate::build::default_target;
 use crate::error::{Contextual, EngineError, ErrorKind};
@@ -26,8 +27,6 @@ use crate::shown::shown;
 
 /// The phase whose downloads are in an image.
 const BUILD: &str = "build";
-/// Characters of an old or new value that the text shows.
-const SHOWN: usize = 100;
 
 /// What to resolve anew.
 #[derive(Clone, Debug)]
@@ -123,6 +122,9 @@ pub struct LockedInput {
     pub old: Option<String>,
     /// Now.
     pub new: Option<String>,
+    /// The change in words, where the values are no texts that could be shown.
+    #[serde(skip)]
+    told: Option<String>,
 }
 
 impl LockReport {
@@ -144,10 +146,11 @@ impl LockReport {
         }
         for input in self.inputs.iter().chain(&self.downloads) {
             let (word, values) = match (&input.old, &input.new) {
-                (Some(old), Some(new)) => ("changed", format!("{} -> {}", cut(old), cut(new))),
-                (Some(old), None) => ("removed", cut(old)),
-                (None, new) => ("added", cut(new.as_deref().unwrap_or_default())),
+                (Some(old), Some(new)) => ("changed", told::pair(old, new)),
+                (Some(old), None) => ("removed", told::cut(old, 0)),
+                (None, new) => ("added", told::cut(new.as_deref().unwrap_or_default(), 0)),
             };
+            let values = input.told.as_ref().unwrap_or(&values);
             let _ = writeln!(text, "{word:<10} {}: {values}", input.input);
         }
         for source in &self.kept {
@@ -170,13 +173,6 @@ impl LockReport {
         };
         text.push_str(&done);
         text
-    }
-}
-
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }
 
@@ -436,12 +432,13 @@ fn parent_changes(old: Option<&Old>, parent: &Parent, asked: &str) -> Vec<Locked
             input: "parentImage".to_owned(),
             old: was,
             new: Some(asked.to_owned()),
+            told: None,
         });
     }
     let debian = old.and_then(|old| old.debian.as_deref());
     inputs.extend(changes(archives(debian), archives(parent.packages())));
-    let members = |value: Option<Value>| -> BTreeMap<String, String> {
-        let members = value.as_ref().and_then(Value::as_object);
+    let members = |value: Option<&Value>| -> BTreeMap<String, String> {
+        let members = value.and_then(Value::as_object);
         let members = members.into_iter().flatten();
         members
             .filter(|(name, value)| *name != "type" && !value.is_null())
@@ -457,7 +454,16 @@ fn parent_changes(old: Option<&Old>, parent: &Parent, asked: &str) -> Vec<Locked
     let before = other.and_then(|lock| serde_json::to_value(&lock.resolved).ok());
     let now = parent.locked();
     let now = now.and_then(|locked| serde_json::to_value(locked).ok());
-    inputs.extend(changes(members(before), members(now)));
+    let of = |value: &Option<Value>, name: &str| {
+        let member = value.as_ref().and_then(|value| value.get(name));
+        member.filter(|value| !value.is_null()).cloned()
+    };
+    let mut changed = changes(members(before.as_ref()), members(now.as_ref()));
+    for input in &mut changed {
+        let (old, new) = (of(&before, &input.input), of(&now, &input.input));
+        input.told = Some(told::change(old.as_ref(), new.as_ref()));
+    }
+    inputs.extend(changed);
     inputs
 }
 
@@ -544,6 +550,7 @@ fn changes(old: BTreeMap<String, String>, new: BTreeMap<String, String>) -> Vec<
             input: name.clone(),
             old: old.get(name).cloned(),
             new: new.get(name).cloned(),
+            told: None,
         })
         .collect()
 }

@@ -31,7 +31,7 @@ impl Engine {
         let cache = self.settings.home.downloads();
         amiforge_source::resolve(&request, &self.context(&cache, &events, offline, threads()))
             .map_err(|error| {
-                let hint = suite_hint(recipe, &error);
+                let hint = recipe_hint(&recipe.recipe.amiforge.apt, &error);
                 let error = source_error(error, format!("cannot resolve {}", recipe.recipe.parent));
                 match hint {
                     Some(hint) => error.with_hint(hint),
@@ -162,13 +162,25 @@ pub(crate) fn debian_request(recipe: &LoadedRecipe) -> Result<DebianRequest, Eng
     Ok(request)
 }
 
-/// What to write for a suite that its archive does not have.
-fn suite_hint(recipe: &LoadedRecipe, error: &SourceError) -> Option<String> {
+/// What to write for a suite that its archive does not have, or where the recipe's own archive has no key.
+fn recipe_hint(apt: &amiforge_recipe::AptSettings, error: &SourceError) -> Option<String> {
+    if matches!(error, SourceError::NoKeyring { .. }) {
+        return match (&apt.keyring, &apt.mirror) {
+            (Some(file), _) => Some(format!(
+                "amiforge.apt.keyring of the recipe names {file}: have the public key of the archive in it, from the recipe's folder"
+            )),
+            (None, Some(mirror)) => Some(format!(
+                "name a file with the public key of {mirror} in the recipe: amiforge.apt.keyring; for a mirror of Debian itself, \
+                 installing debian-archive-keyring is enough"
+            )),
+            (None, None) => None,
+        };
+    }
     let SourceError::NoSuite { uri, suite, has } = error else {
         return None;
     };
     // Behind a server, nothing but its own pages says what an archive of the recipe has.
-    Some(match &recipe.recipe.amiforge.apt.mirror {
+    Some(match &apt.mirror {
         Some(_) if has.is_empty() => format!("{uri}/dists/ shows the suites that it has"),
         _ => instead_of_suite(suite, has),
     })
@@ -315,5 +327,44 @@ pub(crate) fn describe_host(engine: &Engine) -> Result<String, (String, Option<S
                     .to_owned(),
             ),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_key_is_asked_for_where_the_recipe_names_its_archive() {
+        let error = || SourceError::NoKeyring {
+            uri: "https://deb.example.org".to_owned(),
+            looked_at: Vec::new(),
+        };
+        let hint = |mirror: Option<&str>, keyring: Option<&str>| {
+            let apt = amiforge_recipe::AptSettings {
+                mirror: mirror.map(str::to_owned),
+                keyring: keyring.map(str::to_owned),
+                ..Default::default()
+            };
+            recipe_hint(&apt, &error())
+        };
+        let own = hint(Some("https://deb.example.org"), None).unwrap();
+        assert!(
+            own.starts_with("name a file with the public key of https://deb.example.org"),
+            "{own}"
+        );
+        let named = hint(Some("https://deb.example.org"), Some("own.gpg")).unwrap();
+        assert!(
+            named.contains("names own.gpg") && !named.contains("debian-archive"),
+            "{named}"
+        );
+        // Of the host's archives the general one holds.
+        assert_eq!(hint(None, None), None);
+        let told = source_error(error(), String::new());
+        assert!(
+            told.hint()
+                .unwrap()
+                .contains("install debian-archive-keyring")
+        );
     }
 }

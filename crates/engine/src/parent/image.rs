@@ -1,6 +1,7 @@
 //! The parent `image:`: an image of the catalog. Its own layers are continued where the store has them; else the
 //! root file system of its disk is imported.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use amiforge_ami::{ContainerManifest, Manifest};
@@ -140,10 +141,73 @@ impl Engine {
     ) -> Result<ResolvedImage, EngineError> {
         let images = store.images().or_fail(ErrorKind::Failed, store_context)?;
         let asked = format!("image:{name}/{version}");
-        let image = match locked {
-            Some(LockedParent::Image { image_id, .. }) => locked_image(&images, image_id, &asked)?,
-            _ => newest(&images, name, version, &asked)?,
+        let builds = match locked {
+            Some(LockedParent::Image { image_id, .. }) => {
+                vec![locked_image(&images, image_id, &asked)?]
+            }
+            _ => newest(store, &images, name, version, &asked)?,
         };
+        if let [image] = builds[..] {
+            return self.resolve_build(store, image, &asked);
+        }
+        self.newest_usable(store, &builds, &asked)
+    }
+
+    /// The newest of several builds of one version, newest first, that still is what was built.
+    fn newest_usable(
+        &self,
+        store: &Store,
+        builds: &[&CatalogImage],
+        asked: &str,
+    ) -> Result<ResolvedImage, EngineError> {
+        let count = builds.len();
+        let mut refused: Vec<(&str, EngineError)> = Vec::new();
+        for image in builds {
+            let found = of_folder(image)
+                .and_then(|()| self.resolve_build(store, image, asked))
+                .and_then(|found| found.run().map(|_| found));
+            match found {
+                Ok(found) => {
+                    let mut told = format!(
+                        "{asked}: {} of {} is taken, the newest of {count} builds of that version",
+                        image.image_id,
+                        image.path.display()
+                    );
+                    if !refused.is_empty() {
+                        told.push_str(&format!(
+                            " that can be used (not {}, which {} newer)",
+                            refused
+                                .iter()
+                                .map(|(id, _)| *id)
+                                .collect::<Vec<_>>()
+                                .join(", "),
+                            if refused.len() == 1 { "is" } else { "are" }
+                        ));
+                    }
+                    self.stage("parent", told);
+                    return Ok(found);
+                }
+                Err(error) => refused.push((image.image_id.as_str(), error)),
+            }
+        }
+        let mut message =
+            format!("cannot use the parent {asked}: none of its {count} builds is as it was built");
+        for (id, error) in &refused {
+            message.push_str(&format!("\n  {id}: {}", error.with_causes()));
+        }
+        let hint = builds
+            .first()
+            .map_or_else(String::new, |image| again(image));
+        Err(EngineError::new(ErrorKind::Failed, message).with_hint(hint))
+    }
+
+    /// An image of the catalog, if it still is what was built.
+    fn resolve_build(
+        &self,
+        store: &Store,
+        image: &CatalogImage,
+        asked: &str,
+    ) -> Result<ResolvedImage, EngineError> {
         let context = || format!("cannot use the parent {asked}");
         let facts = facts(image).ok_or_else(|| {
             let message = format!(
@@ -158,11 +222,12 @@ impl Engine {
         let from = match (layers, facts.disk) {
             (Some(layers), _) => From::Layers(layers),
             (None, Some(digest)) => {
+                let disk = self.disk_of(image, digest, asked)?;
                 self.warn(format!(
                     "{asked}: the store no longer has all layers of {}; its disk is imported",
                     image.image_id
                 ));
-                From::Disk(Box::new(self.disk_of(image, digest, &asked)?))
+                From::Disk(Box::new(disk))
             }
             (None, None) => {
                 let message = format!(
@@ -279,13 +344,14 @@ fn facts(image: &CatalogImage) -> Option<Facts> {
     })
 }
 
-/// The newest image of the catalog that fits.
+/// The builds of the newest version that fits, the one that was finished last first.
 fn newest<'i>(
+    store: &Store,
     images: &'i [CatalogImage],
     name: &str,
     version: VersionPattern,
     asked: &str,
-) -> Result<&'i CatalogImage, EngineError> {
+) -> Result<Vec<&'i CatalogImage>, EngineError> {
     let invalid = |text: String| EngineError::new(ErrorKind::Invalid, text);
     let of_name: Vec<(Version, &CatalogImage)> = images
         .iter()
@@ -294,7 +360,8 @@ fn newest<'i>(
         .collect();
     let latest = version.latest(of_name.iter().map(|(version, _)| *version));
     let Some(latest) = latest else {
-        let have: Vec<String> = of_name.iter().map(|(v, _)| v.to_string()).collect();
+        let have: BTreeSet<Version> = of_name.iter().map(|(version, _)| *version).collect();
+        let have: Vec<String> = have.iter().map(ToString::to_string).collect();
         let hint = match have.is_empty() {
             false => format!("there is {}", have.join(", ")),
             true => {
@@ -305,24 +372,33 @@ fn newest<'i>(
         };
         return Err(invalid(format!("the catalog has no {asked}")).with_hint(hint));
     };
-    let mut fits = of_name.iter().filter(|(version, _)| *version == latest);
-    match (fits.next(), fits.next()) {
-        (Some((_, image)), None) => Ok(image),
-        _ => {
-            let ids: Vec<&str> = of_name
-                .iter()
-                .filter(|(version, _)| *version == latest)
-                .map(|(_, image)| image.image_id.as_str())
-                .collect();
-            let message = format!(
-                "{asked} is not one image: the catalog has {} of {name} {latest}: {}",
-                ids.len(),
-                ids.join(", ")
-            );
-            Err(invalid(message).with_hint(
-                "give each build a version of its own, or build with a lock.json that names the image (--locked)",
-            ))
-        }
+    let mut builds: Vec<&CatalogImage> = of_name
+        .iter()
+        .filter(|(version, _)| *version == latest)
+        .map(|(_, image)| *image)
+        .collect();
+    builds.sort_by_cached_key(|image| {
+        let id = image.image_id.clone();
+        std::cmp::Reverse((store.image_finished(&id), id))
+    });
+    Ok(builds)
+}
+
+/// Whether the folder of an image still is its own: a later build may have been written into it.
+fn of_folder(image: &CatalogImage) -> Result<(), EngineError> {
+    let failed = |text: String| EngineError::new(ErrorKind::Failed, text);
+    let path = image.path.join("manifest.json");
+    // Without a folder there still may be all layers.
+    let Ok(bytes) = read_file(&path, MAX_JSON) else {
+        return Ok(());
+    };
+    match crate::build::built_id(&bytes) {
+        Some(id) if id == image.image_id => Ok(()),
+        Some(id) => Err(failed(format!(
+            "its folder {} holds {id} now",
+            image.path.display()
+        ))),
+        None => Err(failed(format!("{} is no manifest", path.display()))),
     }
 }
 

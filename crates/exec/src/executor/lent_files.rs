@@ -11,6 +11,9 @@ const PLACE: &str = "/run/secrets";
 /// `statfs(2)`: the file system of `tmpfs(5)`.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 
+/// End of the reason why secrets cannot be lent, where files of `/run` would stay on a disk.
+pub const NOT_IN_MEMORY: &str = "/run is not in memory";
+
 /// The files, which go with the value.
 pub(super) struct LentFiles(bool);
 
@@ -31,7 +34,7 @@ impl LentFiles {
         )]
         if i64::from(run.f_type) != TMPFS_MAGIC {
             return Err(format!(
-                "secrets cannot be put into {PLACE}: /run is not in memory"
+                "secrets cannot be put into {PLACE}: {NOT_IN_MEMORY}"
             ));
         }
         DirBuilder::new().mode(0o700).create(PLACE).map_err(told)?;

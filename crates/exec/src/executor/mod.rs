@@ -38,6 +38,7 @@ use crate::outside::Outside;
 use crate::root::{Live, Root, TreeRoot};
 
 pub use journal::Journal;
+pub use lent_files::NOT_IN_MEMORY;
 pub(crate) use limits::Held;
 pub(crate) use script::run_script;
 pub(crate) use shell::{open_terminal, run_shell};

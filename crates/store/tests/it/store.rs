@@ -224,7 +224,14 @@ fn the_catalog_finds_images_by_id_and_name() {
         store.image_by_name("web", "1.0.1"),
         Err(StoreError::Ambiguous { .. })
     ));
+    // A build that ends with the same image is the newest again.
+    let ended = |id: &str| store.image_finished(id).unwrap();
+    assert!(ended("ami-z") >= ended("ami-a"));
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    store.put_image(&b).unwrap();
+    assert!(ended("ami-a") > ended("ami-z"));
     assert!(store.remove_image("ami-z").unwrap());
+    assert_eq!(store.image_finished("ami-z"), None);
     assert!(!store.remove_image("ami-z").unwrap());
 }
 
