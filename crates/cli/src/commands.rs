@@ -261,6 +261,11 @@ pub(crate) fn plan(engine: &Engine, args: &args::Plan) -> Outcome {
         }
     }
     print_line(&format!("plan   {}", &report.plan_id[..12]))?;
+    if args.why {
+        for reason in &report.reasons {
+            print_line(&format!("       {reason}"))?;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -204,6 +204,7 @@ impl Engine {
             && let Some(outcome) = self.unchanged(&store, target, &plan, &recipe, request.test)?
         {
             self.forget_failed(&store, &plan.recipe.name)?;
+            self.forget_tried(&store, &plan.recipe.name)?;
             crate::output::forget_failed(target);
             self.share_all(request, &store, &recipe, &plan)?;
             return Ok(outcome);
@@ -218,6 +219,9 @@ impl Engine {
             &version,
             &folder,
         );
+        if result.is_err() && !self.interruption.is_requested() {
+            self.keep_tried(&store, &recipe, &plan);
+        }
         match result {
             Ok((built_image, (built, fetched), proven)) => {
                 let out = folder.commit()?;

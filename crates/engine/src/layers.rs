@@ -483,7 +483,7 @@ impl Engine {
             return "how it was made is not known of the one in the store".to_owned();
         }
         let last = self.last_plan(work.store, &work.plan.recipe.name);
-        let reasons = self.reasons(work.store, last.as_ref(), work.recipe, work.plan);
+        let reasons = self.reasons(work.store, work.recipe, work.plan);
         // What cannot be explained is made all the same.
         let mut reasons = reasons.unwrap_or_default();
         let own = reasons.remove(&planned.id).unwrap_or_default();

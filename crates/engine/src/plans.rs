@@ -14,7 +14,7 @@ use serde::Serialize;
 use self::documents::Documents;
 use self::readable::Plans;
 use crate::build::default_target;
-use crate::error::{Contextual, EngineError, ErrorKind};
+use crate::error::{Contextual, EngineError, ErrorKind, chain};
 use crate::layers::EXECUTOR_VERSION;
 use crate::load::{LoadedRecipe, RecipeRequest};
 use crate::parent::Parent;
@@ -24,8 +24,56 @@ use crate::shown::shown;
 /// Version of this program; goes into manifests and image inputs.
 pub const TOOL_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Kind of the records that hold the plan of the last build, by recipe name.
-const LAST_PLAN: &str = "last-plan";
+/// Kinds of the records that hold the plan of the last finished build and its documents, by recipe name.
+const LAST: Kinds = Kinds {
+    plan: "last-plan",
+    documents: "last-documents",
+};
+
+/// The same of the last build since then that failed.
+const TRIED: Kinds = Kinds {
+    plan: "tried-plan",
+    documents: "tried-documents",
+};
+
+/// Kinds of records of one build.
+#[derive(Clone, Copy)]
+struct Kinds {
+    plan: &'static str,
+    documents: &'static str,
+}
+
+/// The plan of an earlier build, and where its documents are.
+struct Earlier {
+    plan: Plan,
+    kinds: Kinds,
+}
+
+impl Earlier {
+    fn find(store: &Store, kinds: Kinds, recipe: &str) -> Option<Self> {
+        let record = store.get_record(kinds.plan, &record_key(recipe)).ok()??;
+        let plan = Plan::from_json(&record.to_string()).ok()?;
+        Some(Self { plan, kinds })
+    }
+
+    fn has(&self, layer: LayerId) -> bool {
+        self.plan.layers.iter().any(|known| known.id == layer)
+    }
+
+    /// Whether what it says of a layer explains anything: that a failed build planned it as well does not.
+    fn explains(&self, layer: LayerId) -> bool {
+        self.kinds.plan == LAST.plan || !self.has(layer)
+    }
+}
+
+/// Why a plan differs from an earlier one, in words.
+#[derive(Default)]
+struct Reasons {
+    /// By the layers that differ.
+    layers: BTreeMap<LayerId, Vec<String>>,
+    /// Of none of them.
+    others: Vec<String>,
+}
 
 /// What to plan.
 #[derive(Clone, Debug)]
@@ -46,6 +94,9 @@ pub struct PlanReport {
     pub plan_id: String,
     /// The layers, lowest first.
     pub layers: Vec<PlannedLayer>,
+    /// For people, what changed since the last build of this recipe and is of no layer: components that are gone, another
+    /// order, and inputs of the image itself.
+    pub reasons: Vec<String>,
     /// The whole plan, as `plan.json` has it.
     pub plan: Plan,
 }
@@ -87,22 +138,23 @@ impl Engine {
         if let Some(pins) = &pins {
             crate::lock::pinned_layers(&store, &plan, pins)?;
         }
-        let last = self.last_plan(&store, &plan.recipe.name);
-        let mut reasons = self.reasons(&store, last.as_ref(), &recipe, &plan)?;
+        let earlier = self.earlier(&store, &plan.recipe.name);
+        let mut all = self.compared(&store, earlier.as_ref(), &recipe, &plan)?;
         let layers = plan
             .layers
             .iter()
             .map(|layer| {
                 let cached = store.has_layer(layer.id);
-                let mut reasons = reasons.remove(&layer.id).unwrap_or_default();
-                let why = match &last {
-                    Some(old) => why_lines(old, &plan, layer.id),
+                let mut reasons = all.layers.remove(&layer.id).unwrap_or_default();
+                let explained = earlier.as_ref().filter(|old| old.explains(layer.id));
+                let why = match explained {
+                    Some(old) => why_lines(&old.plan, &plan, layer.id),
                     None if cached => vec!["in the store".to_owned()],
                     None if !reasons.is_empty() => reasons.clone(),
                     None => vec!["never built".to_owned()],
                 };
                 // A layer that was made before the failure is there.
-                if reasons.is_empty() || (last.is_none() && cached) {
+                if reasons.is_empty() || (explained.is_none() && cached) {
                     reasons.splice(0..0, why.iter().cloned());
                 }
                 PlannedLayer {
@@ -117,6 +169,7 @@ impl Engine {
         Ok(PlanReport {
             plan_id: plan.plan_id.to_string(),
             layers,
+            reasons: all.others,
             plan,
         })
     }
@@ -159,41 +212,63 @@ impl Engine {
         })
     }
 
-    /// Why layers are made, in words, by their ids: what differs from the last finished build, and what failed since. Of a
-    /// layer of which nothing is known there is nothing.
+    /// What the next build of a recipe is compared with: the last finished one, or one that failed where none was finished.
+    fn earlier(&self, store: &Store, recipe: &str) -> Option<Earlier> {
+        Earlier::find(store, LAST, recipe).or_else(|| Earlier::find(store, TRIED, recipe))
+    }
+
+    /// Why layers are made, in words, by their ids: what differs from the last finished build, or one that failed where
+    /// none was finished, and what failed since. Of a layer of which nothing is known there is nothing.
     pub(crate) fn reasons(
         &self,
         store: &Store,
-        last: Option<&Plan>,
         recipe: &LoadedRecipe,
         plan: &Plan,
     ) -> Result<BTreeMap<LayerId, Vec<String>>, EngineError> {
-        let mut reasons = BTreeMap::new();
-        if let Some(old) = last {
-            let documents = Documents::last(store, old);
+        let earlier = self.earlier(store, &plan.recipe.name);
+        let compared = self.compared(store, earlier.as_ref(), recipe, plan)?;
+        Ok(compared.layers)
+    }
+
+    fn compared(
+        &self,
+        store: &Store,
+        earlier: Option<&Earlier>,
+        recipe: &LoadedRecipe,
+        plan: &Plan,
+    ) -> Result<Reasons, EngineError> {
+        let mut reasons = Reasons::default();
+        if let Some(old) = earlier {
+            let documents = Documents::of_plan(store, old.kinds.documents, &old.plan);
             let plans = Plans {
-                old,
+                old: &old.plan,
                 documents: documents.as_ref(),
                 new: plan,
                 recipe,
             };
-            for layer in &why(old, plan).layers {
-                reasons.insert(layer.id, plans.lines(layer));
+            let why = why(&old.plan, plan);
+            for layer in why.layers.iter().filter(|layer| old.explains(layer.id)) {
+                reasons.layers.insert(layer.id, plans.lines(layer));
             }
+            reasons.others = plans.others(&why);
         }
         if let Some(failed) = self.last_failed(store, &plan.recipe.name)?
             && let Some(layer) = failed_layer(plan, &failed.what)
         {
-            let line = format!("failed last time at {}", shown(failed.place().as_bytes()));
-            reasons.entry(layer).or_default().push(line);
+            let tried = Earlier::find(store, TRIED, &plan.recipe.name);
+            let when = match tried.is_none_or(|tried| tried.has(layer)) {
+                true => "failed last time",
+                false => "failed last time, with other inputs,",
+            };
+            let line = format!("{when} at {}", shown(failed.place().as_bytes()));
+            reasons.layers.entry(layer).or_default().push(line);
         }
         Ok(reasons)
     }
 
     /// The plan of the last finished build of a recipe; one that cannot be read counts as none.
     pub(crate) fn last_plan(&self, store: &Store, recipe: &str) -> Option<Plan> {
-        let record = store.get_record(LAST_PLAN, &record_key(recipe)).ok()??;
-        Plan::from_json(&record.to_string()).ok()
+        Some(Earlier::find(store, LAST, recipe)?.plan)
     }
 
     /// The same of every recipe.
@@ -201,11 +276,11 @@ impl Engine {
         let context = || "cannot read the build records".to_owned();
         let mut plans = Vec::new();
         for key in store
-            .record_keys(LAST_PLAN)
+            .record_keys(LAST.plan)
             .or_fail(ErrorKind::Failed, context)?
         {
             let record = store
-                .get_record(LAST_PLAN, &key)
+                .get_record(LAST.plan, &key)
                 .or_fail(ErrorKind::Failed, context)?;
             plans.extend(record.and_then(|record| Plan::from_json(&record.to_string()).ok()));
         }
@@ -219,13 +294,45 @@ impl Engine {
         recipe: &LoadedRecipe,
         plan: &Plan,
     ) -> Result<(), EngineError> {
-        Documents::keep(store, recipe, plan)?;
-        let context = || "cannot write the build record".to_owned();
-        let record = serde_json::to_value(plan).or_fail(ErrorKind::Internal, context)?;
-        store
-            .put_record(LAST_PLAN, &record_key(&plan.recipe.name), &record)
-            .or_fail(ErrorKind::Failed, context)
+        keep(store, LAST, recipe, plan)?;
+        self.forget_tried(store, &plan.recipe.name)
     }
+
+    /// Keeps the plan of a build that failed. What cannot be kept is missing from later reasons: the failure is the news.
+    pub(crate) fn keep_tried(&self, store: &Store, recipe: &LoadedRecipe, plan: &Plan) {
+        if let Err(error) = keep(store, TRIED, recipe, plan) {
+            self.warn(format!(
+                "what the failed build planned is not kept: {}",
+                chain(&error)
+            ));
+        }
+    }
+
+    /// Forgets the last failed build of a recipe, which was built since.
+    pub(crate) fn forget_tried(&self, store: &Store, recipe: &str) -> Result<(), EngineError> {
+        for kind in [TRIED.plan, TRIED.documents] {
+            store
+                .remove_record(kind, &record_key(recipe))
+                .or_fail(ErrorKind::Failed, || {
+                    "cannot remove the build record".to_owned()
+                })?;
+        }
+        Ok(())
+    }
+}
+
+fn keep(
+    store: &Store,
+    kinds: Kinds,
+    recipe: &LoadedRecipe,
+    plan: &Plan,
+) -> Result<(), EngineError> {
+    Documents::keep(store, kinds.documents, recipe, plan)?;
+    let context = || "cannot write the build record".to_owned();
+    let record = serde_json::to_value(plan).or_fail(ErrorKind::Internal, context)?;
+    store
+        .put_record(kinds.plan, &record_key(&plan.recipe.name), &record)
+        .or_fail(ErrorKind::Failed, context)
 }
 
 /// A key of the store for any name.

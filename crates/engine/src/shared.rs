@@ -8,6 +8,7 @@
 mod build;
 mod entry;
 mod key;
+mod mend;
 mod pack;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,6 +68,8 @@ struct Side<'a> {
     cache: &'a SharedCache<'a>,
     /// It did not answer, and is left alone.
     down: AtomicBool,
+    /// It is the one that is written, too.
+    written: bool,
 }
 
 impl Side<'_> {
@@ -87,6 +90,8 @@ pub(crate) struct Shared<'a> {
     queue: Mutex<Option<Sender<Offer>>>,
     /// Writers who were told to be unknown.
     told: Mutex<BTreeSet<String>>,
+    /// Names of entries of the cache that is written which this run read from it and could not use.
+    damaged: Mutex<BTreeSet<String>>,
 }
 
 /// Something to hand over.
@@ -124,7 +129,7 @@ impl Engine {
         }
         from.retain(|place| self.may_use(place, offline));
         self.tell_missing(&from, to.as_ref());
-        let to_any = to.is_some();
+        let to_any = to.clone();
         let places: Vec<(SharedPlace, bool)> = from
             .into_iter()
             .map(|place| (place, false))
@@ -134,7 +139,9 @@ impl Engine {
             true => plan.layers.len(),
             false => first_lent(recipe, plan),
         };
-        if to_any && let Some(lent) = plan.layers.get(most) {
+        if to_any.is_some()
+            && let Some(lent) = plan.layers.get(most)
+        {
             self.stage(
                 "share",
                 format!(
@@ -152,6 +159,7 @@ impl Engine {
                         name: place.to_string(),
                         cache,
                         down: AtomicBool::new(false),
+                        written: to_any.as_ref().is_some_and(|to| mend::same(place, to)),
                     };
                     match write {
                         true => to = Some(side),
@@ -167,6 +175,7 @@ impl Engine {
                     secrets: request.secrets,
                     queue: Mutex::new(Some(sender)),
                     told: Mutex::default(),
+                    damaged: Mutex::default(),
                 };
                 std::thread::scope(|scope| {
                     scope.spawn(|| self.hand_over(&shared, store, offers));
@@ -342,7 +351,7 @@ impl Engine {
                     Ok(None) if at == 0 => break,
                     Ok(None) => continue,
                     Err(error) => {
-                        self.distrust_or_leave(side, name, &error);
+                        self.distrust_or_leave(shared, side, name, &error);
                         match side.is_up() {
                             true => continue,
                             false => break,
@@ -368,13 +377,13 @@ impl Engine {
                         continue;
                     }
                     Err(Refusal::Bad(why)) => {
-                        self.distrust(side, name, &why);
+                        self.distrust(shared, side, name, &why);
                         continue;
                     }
                 };
                 match take(side, entry) {
                     Ok(taken) => return Some((side.name.clone(), taken)),
-                    Err(why) => self.distrust(side, name, &why),
+                    Err(why) => self.distrust(shared, side, name, &why),
                 }
             }
             if let Some(writer) = unknown {
@@ -384,7 +393,10 @@ impl Engine {
         None
     }
 
-    fn distrust(&self, side: &Side<'_>, name: &str, why: &str) {
+    fn distrust(&self, shared: &Shared<'_>, side: &Side<'_>, name: &str, why: &str) {
+        if side.written {
+            shared.found_damaged(name);
+        }
         self.warn(format!(
             "{}: the entry {name} is not used: {why}",
             side.name
@@ -392,10 +404,16 @@ impl Engine {
     }
 
     /// What is wrong with an entry is no reason to leave the cache alone; that it cannot be reached is.
-    fn distrust_or_leave(&self, side: &Side<'_>, name: &str, error: &SourceError) {
+    fn distrust_or_leave(
+        &self,
+        shared: &Shared<'_>,
+        side: &Side<'_>,
+        name: &str,
+        error: &SourceError,
+    ) {
         match error {
             SourceError::Malformed { .. } | SourceError::Digest { .. } => {
-                self.distrust(side, name, &chain(error));
+                self.distrust(shared, side, name, &chain(error));
             }
             _ => self.leave(side, error),
         }
@@ -431,7 +449,7 @@ impl Engine {
             if !side.is_up() || self.interruption.is_requested() {
                 continue;
             }
-            if let Err(error) = self.hand_over_one(side, key, store, &offer) {
+            if let Err(error) = self.hand_over_one(shared, (side, key), store, &offer) {
                 match error {
                     NotPut::Cache(error) => self.leave(side, &error),
                     NotPut::Here(why) => {
@@ -447,18 +465,21 @@ impl Engine {
 
     fn hand_over_one(
         &self,
-        side: &Side<'_>,
-        key: &WriterKey,
+        shared: &Shared<'_>,
+        (side, key): (&Side<'_>, &WriterKey),
         store: &Store,
         offer: &Offer,
     ) -> Result<(), NotPut> {
         let subject = &offer.subject;
-        let own = subject.name_by(&key.writer());
-        if !offer.made && side.cache.has(&own).map_err(NotPut::Cache)? {
-            return Ok(());
+        let names = [subject.name_by(&key.writer()), subject.name()];
+        let again = offer.made || shared.is_damaged(&names);
+        if !again {
+            let held = shared.holds(side, key, subject);
+            if held.map_err(NotPut::Cache)? {
+                return Ok(());
+            }
         }
         let start = Instant::now();
-        let names = [own, subject.name()];
         let mut entry = Entry {
             subject: subject.clone(),
             title: offer.title.clone(),
@@ -477,7 +498,7 @@ impl Engine {
                         names: &names,
                         document: &document,
                         blob: None,
-                        again: offer.made,
+                        again,
                     };
                     side.cache.put(&put).map_err(NotPut::Cache)?;
                 }
@@ -504,7 +525,7 @@ impl Engine {
             names: &names,
             document: &document,
             blob: Some((layer.blob(), packed.path())),
-            again: offer.made,
+            again,
         };
         side.cache.put(&put).map_err(NotPut::Cache)?;
         self.emit(Event::LayerShared {

@@ -42,4 +42,4 @@ pub use compile::{
 };
 pub use json::{ReadError, canonical_json};
 pub use plan::{LayerKind, LayerPlan, Plan, PlannedComponent, RecipeSummary, SCHEMA_VERSION};
-pub use why::{InputChange, LayerWhy, Reason, Why, why};
+pub use why::{InputChange, LayerWhy, OrderChange, Reason, Why, why};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use amiforge_types::LayerId;
 use serde::Serialize;
 
-use crate::plan::{LayerKind, LayerPlan, Plan};
+use crate::plan::{LayerKind, LayerPlan, Plan, PlannedComponent};
 
 /// The difference between an old plan and a new one, for people and for `--json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -15,8 +15,23 @@ pub struct Why {
     pub layers: Vec<LayerWhy>,
     /// Titles of layers that only the old plan has.
     pub removed: Vec<String>,
+    /// Names of components without a layer that only the old plan has, or the new one, or that both have with other inputs.
+    pub layerless: Vec<String>,
+    /// The components that both plans have, where their order differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<OrderChange>,
     /// Changed inputs of the image.
     pub image: Vec<InputChange>,
+}
+
+/// Another order of the same components, by their names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderChange {
+    /// In the old plan.
+    pub old: Vec<String>,
+    /// In the new plan.
+    pub new: Vec<String>,
 }
 
 /// What became of one layer.
@@ -97,8 +112,53 @@ pub fn why(old: &Plan, new: &Plan) -> Why {
     Why {
         layers,
         removed,
+        layerless: layerless(old, new),
+        order: order(old, new),
         image: changes(&old.image_inputs, &new.image_inputs),
     }
+}
+
+/// A component, and its name with how many of that came before.
+type Named<'p> = ((&'p str, usize), &'p PlannedComponent);
+
+fn components(plan: &Plan) -> Vec<Named<'_>> {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let named = plan.components.iter().map(|component| {
+        let count = seen.entry(&component.name).or_default();
+        *count += 1;
+        ((component.name.as_str(), *count), component)
+    });
+    named.collect()
+}
+
+fn layerless(old: &Plan, new: &Plan) -> Vec<String> {
+    let (before, after) = (components(old), components(new));
+    let mut names: Vec<String> = Vec::new();
+    for (these, others) in [(&before, &after), (&after, &before)] {
+        for (key, component) in these.iter().filter(|(_, c)| c.layer.is_none()) {
+            let other = others.iter().find(|(name, _)| name == key);
+            let same = other.is_some_and(|(_, other)| other == component);
+            if !same && !names.contains(&component.name) {
+                names.push(component.name.clone());
+            }
+        }
+    }
+    names
+}
+
+fn order(old: &Plan, new: &Plan) -> Option<OrderChange> {
+    let (before, after) = (components(old), components(new));
+    let common = |these: &[Named<'_>], others: &[Named<'_>]| -> Vec<String> {
+        let both = these
+            .iter()
+            .filter(|(key, _)| others.iter().any(|(name, _)| name == key));
+        both.map(|(_, component)| component.name.clone()).collect()
+    };
+    let change = OrderChange {
+        old: common(&before, &after),
+        new: common(&after, &before),
+    };
+    (change.old != change.new).then_some(change)
 }
 
 /// Which layer of one plan is which of the other: rank of the kind, component name, occurrence.

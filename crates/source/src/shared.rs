@@ -125,14 +125,14 @@ pub fn with_shared<R>(
 }
 
 impl SharedCache<'_> {
-    /// Whether there is an entry of this name.
+    /// Whether there is a blob of this digest and size. Its bytes are not read: they may be others.
     ///
     /// # Errors
     /// When the cache cannot be asked.
-    pub fn has(&self, name: &str) -> Result<bool, SourceError> {
+    pub fn has_blob(&self, blob: SharedBlob) -> Result<bool, SourceError> {
         match &self.0 {
-            Way::Folder(folder) => Ok(entry_path(folder, name).is_file()),
-            Way::Registry(repository) => repository.has(name),
+            Way::Folder(folder) => Ok(has_file(&blob_path(folder, blob.digest), blob.bytes)),
+            Way::Registry(repository) => repository.has_blob(blob),
         }
     }
 
@@ -190,6 +190,11 @@ fn blob_path(folder: &Path, digest: Digest) -> PathBuf {
     folder.join("v1/blobs").join(digest.hex())
 }
 
+/// Whether there is a regular file of so many bytes.
+fn has_file(path: &Path, bytes: u64) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() == bytes)
+}
+
 /// Opens a regular file: neither through a symbolic link nor a pipe that would make us wait.
 fn open(path: &Path) -> Result<Option<File>, SourceError> {
     use rustix::fs::{Mode, OFlags};
@@ -197,6 +202,10 @@ fn open(path: &Path) -> Result<Option<File>, SourceError> {
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+        Err(rustix::io::Errno::LOOP) => {
+            let reason = "a symbolic link";
+            return Err(SourceError::malformed(path.display().to_string(), reason));
+        }
         Err(e) => return Err(SourceError::io(path, e.into())),
     };
     let meta = file.metadata().map_err(|e| SourceError::io(path, e))?;
@@ -297,9 +306,7 @@ fn put_into(folder: &Path, entry: &SharedEntry<'_>) -> Result<(), SourceError> {
     }
     if let Some((blob, from)) = &entry.blob {
         let path = blob_path(folder, blob.digest);
-        let there = std::fs::symlink_metadata(&path)
-            .is_ok_and(|meta| meta.is_file() && meta.len() == blob.bytes);
-        if !there || entry.again {
+        if entry.again || !has_file(&path, blob.bytes) {
             let mut from_file = File::open(from).map_err(|e| SourceError::io(*from, e))?;
             put_file(&path, |out| std::io::copy(&mut from_file, out).map(drop))?;
         }
@@ -379,7 +386,7 @@ mod tests {
         assert_eq!(cache.entry("layer-a").unwrap(), None);
         cache.put(&entry).unwrap();
         cache.put(&entry).unwrap();
-        assert!(cache.has("layer-a").unwrap());
+        assert!(cache.has_blob(blob).unwrap());
         assert_eq!(cache.entry("layer-a").unwrap().unwrap(), b"document");
         let mode = std::fs::metadata(&root).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "made for its owner alone");
@@ -402,10 +409,12 @@ mod tests {
         assert!(refused().contains("digest") || refused().contains("SHA-256"));
         for other in [&b"conten"[..], b"contents", b""] {
             std::fs::write(&path, other).unwrap();
+            assert!(!cache.has_blob(blob).unwrap(), "{other:?}");
             assert!(refused().contains("7"), "{other:?}");
         }
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink(&file, &path).unwrap();
+        assert!(!cache.has_blob(blob).unwrap(), "a link");
         refused();
         std::fs::remove_file(&path).unwrap();
         rustix::fs::mknodat(

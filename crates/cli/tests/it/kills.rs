@@ -318,3 +318,42 @@ fn a_step_that_fills_the_disk_is_ended_before_it_is_full() {
     assert!(disk.free() > 1100 << 20, "{}", disk.free());
     assert_eq!(names(&home.join("store/v1/tmp")), Vec::<String>::new());
 }
+
+/// Fills the disk, does not look at what it writes then, and makes room again.
+const MOMENT: &str = "\
+name: moment
+schemaVersion: 1.0
+parameters:
+  - Round: {type: string, default: '0'}
+phases:
+  - name: build
+    steps:
+      - name: Fill
+        action: ExecuteBash
+        inputs: {commands: ['head -c 400000000 /dev/zero >/scratch; for i in 1 2 3 4 5 6 7 8; do head -c 100000 /dev/zero >/data$i; done; rm /scratch']}
+";
+
+#[test]
+fn a_step_that_fills_a_small_disk_for_a_moment_fails_and_leaves_no_layer() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
+    env.write("moment.yaml", MOMENT);
+    let recipe = tiny.container("full", &["moment.yaml"], "");
+    let disk = SmallDisk::new(96 << 20);
+    let home = disk.path().join("home");
+    let end = finish(&mut build(&env, &home, &recipe, "out", 0)).expect_code(1);
+    for part in [
+        "step Fill (ExecuteBash): ",
+        "bash was ended: it left no more than ",
+    ] {
+        assert!(end.stderr.contains(part), "{part}: {end}");
+    }
+    let layers = || names(&home.join("store/v1/layers")).len();
+    let below = layers();
+    disk.resize(900 << 20);
+    let events = env.path("events");
+    let mut command = build(&env, &home, &recipe, "out", 0);
+    finish(command.arg("--events").arg(&events)).expect_code(0);
+    assert_eq!(told(&events, "layer-cached").len(), below);
+    assert_eq!(layers(), below + 1);
+}

@@ -49,8 +49,8 @@ phases:
         inputs: {commands: ['test -f /second']}
 ";
 
-struct Machines {
-    env: Env,
+pub(crate) struct Machines {
+    pub(crate) env: Env,
     recipe: PathBuf,
 }
 
@@ -66,13 +66,13 @@ impl Machines {
     }
 
     /// With a recipe whose two layers are made in no time.
-    fn small() -> Self {
+    pub(crate) fn small() -> Self {
         let env = Env::new();
         let recipe = small(&env, &["one", "two"]);
         Self { env, recipe }
     }
 
-    fn home(&self, machine: &str) -> PathBuf {
+    pub(crate) fn home(&self, machine: &str) -> PathBuf {
         self.env.path(format!("home-{machine}"))
     }
 
@@ -84,13 +84,13 @@ impl Machines {
         command
     }
 
-    fn new_key(&self, machine: &str) -> String {
+    pub(crate) fn new_key(&self, machine: &str) -> String {
         let mut command = self.command(machine);
         let end = finish(command.args(["cache", "key", "new"])).expect_code(0);
         end.text().trim_end().to_owned()
     }
 
-    fn build(&self, machine: &str, args: &[&str]) -> Finished {
+    pub(crate) fn build(&self, machine: &str, args: &[&str]) -> Finished {
         let mut command = self.command(machine);
         command
             .arg("build")
@@ -628,7 +628,7 @@ fn layers_that_met_a_secret_stay_here() {
 }
 
 /// A recipe of file actions on nothing: no package, no sandbox.
-fn small(env: &Env, components: &[&str]) -> PathBuf {
+pub(crate) fn small(env: &Env, components: &[&str]) -> PathBuf {
     let mut list = String::new();
     for name in components {
         env.write(

@@ -1,4 +1,4 @@
-//! What the documents of the last build said, kept beside its plan, which has but their digests.
+//! What the documents of a build said, kept beside its plan, which has but their digests.
 
 use amiforge_plan::Plan;
 use amiforge_store::Store;
@@ -9,8 +9,6 @@ use super::record_key;
 use crate::error::{Contextual, EngineError, ErrorKind};
 use crate::load::LoadedRecipe;
 
-/// Kind of the records that hold the documents of the last build, by recipe name.
-const LAST_DOCUMENTS: &str = "last-documents";
 const VERSION: u32 = 1;
 
 /// Bytes of all texts of a record. What does not fit is left out, and then told of by its digest.
@@ -67,10 +65,10 @@ impl Documents {
         self.texts.get(index)?.as_deref()
     }
 
-    /// Those of a plan that was kept; one that is missing, unreadable or of another plan counts as none.
-    pub(super) fn last(store: &Store, plan: &Plan) -> Option<Self> {
+    /// Those of a plan that was kept, in records of a kind; one that is missing, unreadable or of another plan counts as none.
+    pub(super) fn of_plan(store: &Store, kind: &str, plan: &Plan) -> Option<Self> {
         let key = record_key(&plan.recipe.name);
-        let record = store.get_record(LAST_DOCUMENTS, &key).ok()??;
+        let record = store.get_record(kind, &key).ok()??;
         let found: Self = serde_json::from_value(record).ok()?;
         (found.version == VERSION && found.plan_id == plan.plan_id).then_some(found)
     }
@@ -78,6 +76,7 @@ impl Documents {
     /// Keeps those of a plan.
     pub(super) fn keep(
         store: &Store,
+        kind: &str,
         recipe: &LoadedRecipe,
         plan: &Plan,
     ) -> Result<(), EngineError> {
@@ -85,7 +84,7 @@ impl Documents {
         let record =
             serde_json::to_value(Self::of(recipe, plan)).or_fail(ErrorKind::Internal, context)?;
         store
-            .put_record(LAST_DOCUMENTS, &record_key(&plan.recipe.name), &record)
+            .put_record(kind, &record_key(&plan.recipe.name), &record)
             .or_fail(ErrorKind::Failed, context)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use amiforge_plan::{InputChange, LayerKind, LayerWhy, Plan, Reason};
+use amiforge_plan::{InputChange, LayerKind, LayerWhy, Plan, Reason, Why};
 use amiforge_recipe::{Component, Node, NodeKind, parse_component, secret_mark};
 use amiforge_types::{Digest, LayerId};
 
@@ -63,6 +63,34 @@ impl Plans<'_> {
         if parent {
             lines.push("a layer below it changed".to_owned());
         }
+        lines
+    }
+
+    /// Why a plan differs where no layer of it tells: what is gone, another order, what only the image is made of.
+    pub(super) fn others(&self, why: &Why) -> Vec<String> {
+        let secrets = Secrets::of(self.recipe);
+        let gone = why.removed.iter();
+        let mut lines: Vec<String> = gone
+            .map(|title| format!("{} is gone", cut(title, WIDTH)))
+            .collect();
+        let has = |plan: &Plan, name: &String| plan.components.iter().any(|c| c.name == *name);
+        lines.extend(why.layerless.iter().map(|name| {
+            let what = match (has(self.old, name), has(self.new, name)) {
+                (true, false) => "is gone",
+                (false, true) => "is new",
+                _ => "changed",
+            };
+            format!("{}, which has no layer, {what}", cut(name, WIDTH))
+        }));
+        if let Some(order) = &why.order {
+            lines.push(format!(
+                "the order of the components changed: {} -> {}",
+                cut(&order.old.join(", "), INPUT_WIDTH),
+                cut(&order.new.join(", "), INPUT_WIDTH)
+            ));
+        }
+        let image = why.image.iter();
+        lines.extend(image.map(|change| format!("of the image, {}", input_line(change, &secrets))));
         lines
     }
 

@@ -41,7 +41,7 @@ use std::time::Instant;
 
 use amiforge_recipe::actions::{Checksum, ExecuteDocument, Reboot};
 use amiforge_recipe::{ActionInputs, ActionKind};
-use amiforge_types::Digest;
+use amiforge_types::{ByteSize, Digest};
 
 use crate::aws::s3::S3Error;
 use crate::event::{ChildEvent, Download};
@@ -379,7 +379,7 @@ impl<'a> StepCx<'a> {
             match done.status.map(|status| (status.code(), status.signal())) {
                 None if done.filled.is_some() => StepError::Filled {
                     program,
-                    left: done.filled.unwrap_or_default() >> 20,
+                    left: ByteSize(done.filled.unwrap_or_default()),
                 },
                 None => StepError::TimedOut,
                 // It filled the sandbox and went away: nothing that comes after it could run.
@@ -416,8 +416,8 @@ pub(crate) enum StepError {
     Exit { program: String, code: i32 },
     #[error("{program} was ended by signal {signal}")]
     Signal { program: String, signal: i32 },
-    #[error("{program} was ended: it left no more than {left} MiB on the disk that it writes to")]
-    Filled { program: String, left: u64 },
+    #[error("{program} was ended: it left no more than {left} on the disk that it writes to")]
+    Filled { program: String, left: ByteSize },
     #[error("{program} ended and left processes running")]
     LeftRunning { program: String },
     #[error("cannot {action} {path}")]

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use amiforge_store::free_bytes;
 use amiforge_sys::{Resource, Rlimit};
@@ -16,10 +17,18 @@ use rustix::process::getrlimit;
 use super::processes;
 use crate::spec::Limits;
 
-/// Bytes of the disk that steps must leave, if it has [`PLENTY`] when they start. A disk that has less is full soon
-/// in any case, which is an error of its own; this keeps a step from taking the disk away from all else on the machine.
+/// Bytes of the disk that steps must leave, if it has four times as many when they start; of less a quarter. This keeps a
+/// step from taking the disk away from all else on the machine, and from going on after its disk was full.
 const RESERVE: u64 = 256 << 20;
-const PLENTY: u64 = 1 << 30;
+const PART: u64 = 4;
+
+/// How often the free space is looked at, with the whole reserve: what a fast disk takes in that time is a part of it. With
+/// less of a reserve it is more often. Microseconds.
+const ROOM_MICROS: u64 = 40_000;
+const ROOM_LEAST_MICROS: u64 = 2_000;
+
+/// Free bytes with which a disk counts as full for a program that says so, however small the reserve.
+const LITTLE: u64 = 1 << 20;
 
 /// Soft and hard limit of open files when none is given: what systemd gives every service.
 const OPEN_FILES: (u64, u64) = (1024, 524_288);
@@ -70,8 +79,8 @@ impl Held {
         self.file_size
     }
 
-    /// Bytes that must stay free below `/` while a command runs: none where little is free, where nobody knows, and in
-    /// a guest, whose disk is its own.
+    /// Bytes that must stay free below `/` while a command runs: none where nobody knows, and in a guest, whose disk is
+    /// its own.
     pub(crate) fn reserve(&self) -> Option<u64> {
         self.processes?;
         reserve_of(Path::new("/"))
@@ -108,8 +117,51 @@ impl Held {
 
 /// Bytes of the disk of `dir` that have to stay free, with what is free now.
 pub(crate) fn reserve_of(dir: &Path) -> Option<u64> {
-    let free = free_bytes(dir).ok()?;
-    (free >= PLENTY).then_some(RESERVE)
+    free_bytes(dir).ok().map(part_of)
+}
+
+/// What of so many free bytes has to stay.
+fn part_of(free: u64) -> u64 {
+    (free / PART).min(RESERVE)
+}
+
+/// Looks at the free space while a command runs.
+pub(crate) struct Room<'d> {
+    dir: &'d Path,
+    reserve: u64,
+    least: u64,
+}
+
+impl<'d> Room<'d> {
+    pub(crate) fn new(dir: &'d Path, reserve: u64) -> Self {
+        Self {
+            dir,
+            reserve,
+            least: u64::MAX,
+        }
+    }
+
+    /// The time between two looks.
+    pub(crate) fn pause(&self) -> Duration {
+        let pause = ROOM_MICROS * self.reserve / RESERVE;
+        Duration::from_micros(pause.max(ROOM_LEAST_MICROS))
+    }
+
+    /// What is free, when that is less than must be.
+    pub(crate) fn look(&mut self) -> Option<u64> {
+        let free = free_bytes(self.dir).ok()?;
+        self.least = self.least.min(free);
+        (free < self.reserve).then_some(free)
+    }
+
+    /// The same at the end of a command; `refused` says whether a program told that the disk was full. What it says counts
+    /// when the disk was seen at the way there: a moment may come between two looks.
+    pub(crate) fn at_end(&mut self, refused: bool) -> Option<u64> {
+        let now = self.look();
+        now.or_else(|| {
+            (refused && self.least < (2 * self.reserve).max(LITTLE)).then_some(self.least)
+        })
+    }
 }
 
 /// What is free on the disk of `dir`, when that is less than `reserve`.
@@ -136,6 +188,11 @@ pub(crate) fn tells_of_a_refused_fork(line: &str) -> bool {
         || (line.contains("fork") && line.contains("Resource temporarily unavailable"))
 }
 
+/// Whether a program says with this line that the disk is full, as the C library and most others word it.
+pub(crate) fn tells_of_a_full_disk(line: &str) -> bool {
+    line.contains("No space left on device")
+}
+
 /// Processes and threads of the user that has most of them, of those that are ours.
 fn most_tasks() -> u64 {
     let mut by_user: BTreeMap<String, u64> = BTreeMap::new();
@@ -154,4 +211,48 @@ fn most_tasks() -> u64 {
         }
     }
     by_user.into_values().max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_of_what_is_free_stays_and_small_disks_are_looked_at_often() {
+        const MIB: u64 = 1 << 20;
+        for (free, reserve, pause) in [
+            (1 << 40, 256 * MIB, 40_000),
+            (1024 * MIB, 256 * MIB, 40_000),
+            (1023 * MIB, 1023 * MIB / 4, 39_960),
+            (256 * MIB, 64 * MIB, 10_000),
+            (20 * MIB, 5 * MIB, 2_000),
+            (0, 0, 2_000),
+        ] {
+            assert_eq!(part_of(free), reserve, "{free}");
+            let room = Room::new(Path::new("/"), reserve);
+            assert_eq!(room.pause(), Duration::from_micros(pause), "{free}");
+        }
+    }
+
+    #[test]
+    fn a_disk_that_was_seen_low_and_was_told_to_be_full_was_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let free = free_bytes(dir.path()).unwrap();
+        // By what is free here: below the reserve, below twice of it, and far from it.
+        for (reserve, plain, told) in [
+            (free + (1 << 30), true, true),
+            (free / 4 * 3, false, true),
+            (free / 4, false, false),
+        ] {
+            let mut room = Room::new(dir.path(), reserve);
+            assert_eq!(room.at_end(false).is_some(), plain, "{reserve} of {free}");
+            assert_eq!(room.at_end(true).is_some(), told, "{reserve} of {free}");
+        }
+        for (line, full) in [
+            ("sh: 1: echo: I/O error: No space left on device", true),
+            ("no space between words", false),
+        ] {
+            assert_eq!(tells_of_a_full_disk(line), full, "{line}");
+        }
+    }
 }

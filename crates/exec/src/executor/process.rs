@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::limits::{Crowd, below, tells_of_a_refused_fork};
+use super::limits::{Crowd, Room, tells_of_a_full_disk, tells_of_a_refused_fork};
 use super::{Held, processes, reaper};
 use crate::MAX_LINE;
 use crate::event::ChildEvent;
@@ -35,9 +35,6 @@ const COUNT: Duration = Duration::from_millis(250);
 /// The same where nobody else keeps them below their limit.
 const WATCH: Duration = Duration::from_millis(50);
 
-/// How often the free space is looked at. What a fast disk takes in that time is a part of the reserve.
-const ROOM: Duration = Duration::from_millis(40);
-
 /// What to run and how.
 pub(crate) struct Spec<'a> {
     /// Program and arguments; a name without slash is looked up in `PATH` of `env`.
@@ -58,7 +55,7 @@ pub(crate) struct Spec<'a> {
 
 /// What a command did.
 pub(crate) struct Done {
-    /// `None` when the deadline ended it, or the disk.
+    /// `None` when the deadline ended it, or the disk, be it that the disk was found full when it had ended.
     pub(crate) status: Option<ExitStatus>,
     /// Standard output, up to a limit, without the last newline.
     pub(crate) stdout: String,
@@ -128,6 +125,7 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
         tail: Tail::default(),
         passed: 0,
         refused: false,
+        full: false,
         loud: spec.loud,
     };
     let mut status = None;
@@ -138,7 +136,10 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
     let mut crowd = Crowd::Little;
     let pause = if spec.held.watched { WATCH } else { COUNT };
     let mut next_count = Instant::now() + pause;
-    let mut next_room = spec.reserve.map(|_| Instant::now() + ROOM);
+    let mut room = spec
+        .reserve
+        .map(|reserve| Room::new(Path::new("/"), reserve));
+    let mut next_room = room.as_ref().map(|room| Instant::now() + room.pause());
     while status.is_none() || streams > 0 {
         let watched = spec.held.watched;
         if counts && (watched || crowd < Crowd::Full) && Instant::now() >= next_count {
@@ -149,9 +150,12 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
             }
             next_count = Instant::now() + pause;
         }
-        if status.is_none() && next_room.is_some_and(|next| Instant::now() >= next) {
-            filled = below(spec.reserve, Path::new("/"));
-            next_room = Some(Instant::now() + ROOM);
+        if let Some(room) = &mut room
+            && status.is_none()
+            && next_room.is_some_and(|next| Instant::now() >= next)
+        {
+            filled = room.look();
+            next_room = Some(Instant::now() + room.pause());
         }
         let counting = (counts && (watched || crowd < Crowd::Full)).then_some(next_count);
         let looking = next_room.filter(|_| status.is_none());
@@ -185,11 +189,15 @@ pub(crate) fn run(spec: &Spec<'_>, sink: &mut dyn FnMut(ChildEvent)) -> io::Resu
         }
     }
     reaper::reap();
+    // Of one that took too long, or was ended, that is the reason.
+    if let (Some(room), false) = (&mut room, given_up) {
+        filled = room.at_end(output.full);
+    }
     let (left, _) = spec.held.crowd();
     crowd = crowd.max(left);
     let stdout = String::from_utf8_lossy(&output.stdout);
     Ok(Done {
-        status: if given_up { None } else { status },
+        status: status.filter(|_| !given_up && filled.is_none()),
         stdout: stdout.strip_suffix('\n').unwrap_or(&stdout).to_owned(),
         tail: output.tail.lines(),
         filled,
@@ -228,6 +236,8 @@ struct Output {
     passed: usize,
     /// Whether standard error told of a refused process.
     refused: bool,
+    /// Whether it told of a full disk.
+    full: bool,
     loud: bool,
 }
 
@@ -270,6 +280,7 @@ impl Output {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = String::from_utf8_lossy(line).into_owned();
         self.refused |= stream == Stream::Err && tells_of_a_refused_fork(&line);
+        self.full |= stream == Stream::Err && tells_of_a_full_disk(&line);
         if !self.loud {
             return;
         }

@@ -6,9 +6,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use amiforge_fs::ext4::{FileKind, ReadError, Reader};
+use amiforge_types::Digest;
 
 use crate::image::HostFile;
-use crate::{corpus, tool};
+use crate::{corpus, reader, tool};
 
 /// A folder with what an ordinary user can make, and much of it.
 fn folder(at: &Path) {
@@ -129,7 +130,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Feature sets that mke2fs can make, with a size that holds the folder.
-const MAKES: [(&[&str], &str); 26] = [
+const MAKES: [(&[&str], &str); 29] = [
     (&["-t", "ext2"], "64M"),
     (&["-t", "ext2", "-b", "1024"], "64M"),
     (&["-t", "ext2", "-b", "1024", "-r", "0"], "64M"),
@@ -193,6 +194,23 @@ const MAKES: [(&[&str], &str); 26] = [
     (
         &["-t", "ext4", "-b", "4096", "-O", "bigalloc", "-C", "16384"],
         "256M",
+    ),
+    // The first block is 0, and the superblock in block 1.
+    (&["-t", "ext4", "-b", "1024", "-O", "bigalloc"], "300M"),
+    (
+        &[
+            "-t",
+            "ext4",
+            "-b",
+            "1024",
+            "-O",
+            "bigalloc,meta_bg,^resize_inode",
+        ],
+        "300M",
+    ),
+    (
+        &["-t", "ext4", "-b", "1024", "-O", "bigalloc,inline_data"],
+        "64M",
     ),
     (
         &["-t", "ext4", "-b", "1024", "-O", "^extents,^64bit"],
@@ -258,6 +276,55 @@ fn counts_agree(image: &Path) {
     assert_eq!(usage.free_blocks, field("Free blocks:"));
     assert_eq!(usage.inodes, field("Inode count:"));
     assert_eq!(usage.free_inodes, field("Free inodes:"));
+}
+
+/// A file that is larger than what its inode has, and has nothing else, is a hole behind that.
+#[test]
+fn files_in_inodes_may_end_with_a_hole() {
+    const SIZE: u64 = 5 << 20;
+    let tmp = tempfile::tempdir().unwrap();
+    let host = tmp.path().join("host");
+    fs::create_dir(&host).unwrap();
+    fs::write(host.join("hole"), b"").unwrap();
+    let hole = fs::OpenOptions::new().write(true).open(host.join("hole"));
+    hole.unwrap().set_len(SIZE).unwrap();
+    fs::write(host.join("text"), b"begins").unwrap();
+    let image = tmp.path().join("image");
+    make(&image, &host, &["-t", "ext4", "-O", "inline_data"], "64M");
+    let at = image.to_string_lossy();
+    tool::stdout(
+        "debugfs",
+        &["-w", "-R", &format!("sif text size {SIZE}"), &at],
+    );
+    let out = tool::run("e2fsck", &["-fn", &at]);
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+
+    let disk = open(&image);
+    let (found, blobs) = reader::import(&image);
+    let text = reader::dump(&found.tree, &blobs);
+    for (name, begin) in [("hole", &b""[..]), ("text", b"begins")] {
+        let stat = tool::text("debugfs", &["-R", &format!("stat {name}"), &at]);
+        assert!(stat.contains("Size of inline data: 60"), "{stat}");
+        assert!(stat.contains(&format!("Size: {SIZE}")), "{stat}");
+        // debugfs gives what is in the inode, the kernel zeros behind it.
+        let told = tool::stdout("debugfs", &["-R", &format!("cat {name}"), &at]);
+        assert_eq!((&told[..begin.len()], told.len()), (begin, 60), "{name}");
+        let mut bytes = told;
+        bytes.resize(usize::try_from(SIZE).unwrap(), 0);
+        assert!(disk.read(name.as_bytes()).unwrap() == bytes, "{name}");
+        assert!(
+            text.contains(&Digest::of(&bytes).hex()),
+            "{name} in the tree: {text}"
+        );
+    }
+    // A directory or a link is what it has, and no more.
+    tool::stdout("debugfs", &["-w", "-R", "mkdir d", &at]);
+    tool::stdout("debugfs", &["-w", "-R", "sif d size 4096", &at]);
+    let error = open(&image).list(b"/d").unwrap_err();
+    assert!(
+        error.to_string().contains("larger than the data"),
+        "{error}"
+    );
 }
 
 #[test]

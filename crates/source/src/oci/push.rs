@@ -27,6 +27,25 @@ impl Registry<'_> {
         Ok(found.is_some())
     }
 
+    /// Whether there is a blob of so many bytes. A registry that does not say how many it has is believed.
+    pub(super) fn has_blob(&self, digest: Digest, bytes: u64) -> Result<bool, SourceError> {
+        let path = format!("blobs/sha256:{digest}");
+        let uri = self.shown(&path);
+        let found = self.transfer().retrying(&uri, false, || {
+            let ask = Ask {
+                method: "HEAD",
+                ..Ask::GET
+            };
+            let response = self.ask(&path, ask)?;
+            match response.status().as_u16() {
+                200 => Ok(header(&response, "content-length").and_then(|n| n.parse().ok())),
+                404 | 410 => Err(Failure::NotFound),
+                status => Err(refused(&uri, status)),
+            }
+        })?;
+        Ok(found.is_some_and(|size: Option<u64>| size.is_none_or(|size| size == bytes)))
+    }
+
     /// A small blob, with the digest that it has; `None` when there is none.
     pub(super) fn small_blob(
         &self,

@@ -41,8 +41,8 @@ impl<'a> Repository<'a> {
         })
     }
 
-    pub(crate) fn has(&self, name: &str) -> Result<bool, SourceError> {
-        self.registry.has(&format!("manifests/{name}"))
+    pub(crate) fn has_blob(&self, blob: SharedBlob) -> Result<bool, SourceError> {
+        self.registry.has_blob(blob.digest, blob.bytes)
     }
 
     /// The document of an entry. Whatever manifest is there decides nothing but which blob it is.

@@ -5,6 +5,7 @@ use super::bytes::{index, le16, le32, wide};
 use super::error::{Fault, Place};
 use super::superblock::{Superblock, incompat, ro_compat};
 use super::volume::Volume;
+use crate::ext4::superblock::OFFSET;
 
 /// Where the checksum is.
 const CHECKSUM: usize = 0x1E;
@@ -61,7 +62,8 @@ pub(super) fn read(volume: &Volume, sb: &Superblock, group: u64) -> Result<Group
 /// The block that holds a part of the descriptors.
 fn table_block(sb: &Superblock, part: u64, per_block: u64) -> u64 {
     if !sb.has_incompat(incompat::META_BG) || part < sb.first_meta_group {
-        return sb.first_block + 1 + part;
+        // Behind the superblock, wherever the first block that counts is: with bigalloc that is block 0 of any size.
+        return OFFSET as u64 / sb.block_size + 1 + part;
     }
     let group = part * per_block;
     let first = sb.first_block + group * sb.blocks_per_group;

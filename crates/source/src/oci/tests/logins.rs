@@ -304,10 +304,10 @@ fn a_cache_in_a_registry_with_tokens_gets_one_for_writing() {
     });
     here.login = login("ann", "pw");
     with(&here, true, &|cache| {
-        assert!(!cache.has("layer-a").unwrap());
+        assert!(cache.entry("layer-a").unwrap().is_none());
         cache.put(&entry).unwrap();
         cache.put(&entry).unwrap();
-        assert!(cache.has("layer-a").unwrap());
+        assert!(cache.entry("layer-a").unwrap().is_some());
     });
     let dest = here.path("dest");
     with(&here, false, &|cache| {
