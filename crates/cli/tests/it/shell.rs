@@ -319,7 +319,7 @@ fn the_command_of_a_failure_enters_as_it_is_printed() {
         .find(|line| line.contains("amiforge shell "))
         .unwrap();
     let expected = format!(
-        "AMIFORGE_HOME={} amiforge shell '{}' --failed --resource Two --param 'Env=a b'",
+        "AMIFORGE_HOME={} amiforge shell '{}' --failed --resource Two --param 'Env=a b' --param 'Pass=***'",
         env.state().display(),
         template.display()
     );
