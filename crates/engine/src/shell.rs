@@ -103,8 +103,8 @@ impl Engine {
         self.shell_on(&sandbox, &root, &shell, request.access, place)
     }
 
-    /// The command that enters what a failed build of a recipe left, from any folder. Parameters whose values nobody may
-    /// see are left out: the files are found without them.
+    /// The command that enters what a failed build of a recipe left, from any folder. Of a parameter whose value nobody may
+    /// see, something else stands there: the files are found without it.
     pub(crate) fn failed_shell(&self, request: &RecipeRequest, recipe: &LoadedRecipe) -> String {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let mut command = String::new();
@@ -117,10 +117,10 @@ impl Engine {
             command.push_str(&format!(" --resource {}", shown_word(name)));
         }
         for (name, value) in &request.parameters {
-            if !recipe.secrets.values().any(|secret| secret == value) {
-                let parameter = format!("{name}={value}");
-                command.push_str(&format!(" --param {}", shown_word(&parameter)));
-            }
+            let is_secret = recipe.secrets.values().any(|secret| secret == value);
+            let value = if is_secret { "***" } else { value };
+            let parameter = format!("{name}={value}");
+            command.push_str(&format!(" --param {}", shown_word(&parameter)));
         }
         command
     }

@@ -306,7 +306,7 @@ fn the_command_of_a_failure_enters_as_it_is_printed() {
         .env("TOKEN", "tok-1234567")
         .args(["build", "both.yaml", "--resource", "Two", "--out"])
         .arg(env.path("out"))
-        .args(["--param", "Env=it's", "--param", "Pass=canary-word"])
+        .args(["--param", "Env=a b", "--param", "Pass=canary-word"])
         .args(["--secret", "tok=env:TOKEN"]);
     let end = finish(&mut command).expect_code(1);
     let failure = fs_err::read_to_string(env.path("out.failed/failure.txt")).unwrap();
@@ -319,7 +319,7 @@ fn the_command_of_a_failure_enters_as_it_is_printed() {
         .find(|line| line.contains("amiforge shell "))
         .unwrap();
     let expected = format!(
-        "AMIFORGE_HOME={} amiforge shell '{}' --failed --resource Two --param 'Env=it'\\''s'",
+        "AMIFORGE_HOME={} amiforge shell '{}' --failed --resource Two --param 'Env=a b' --param 'Pass=***'",
         env.state().display(),
         template.display()
     );
