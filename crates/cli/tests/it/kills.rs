@@ -143,7 +143,13 @@ fn kill_9_at_any_point_loses_no_finished_layer() {
     // How long a build takes, with all its layers and with its own alone.
     let other = env.path("other");
     let whole = finish(&mut build(&env, &other, &recipe, "expected", 0)).expect_code(0);
-    let own = finish(&mut build(&env, &other, &recipe, "again", 1)).expect_code(0);
+    // The shorter of two: what else the machine does is not the build's.
+    let own = |out, round| {
+        finish(&mut build(&env, &other, &recipe, out, round))
+            .expect_code(0)
+            .took
+    };
+    let own = own("again", 1).min(own("once more", 2));
 
     let mut state = 0x9e37_79b9_7f4a_7c15;
     let mut ready = BTreeSet::new();
@@ -153,11 +159,7 @@ fn kill_9_at_any_point_loses_no_finished_layer() {
         let _ = fs_err::remove_file(&events);
         let mut command = build(&env, &home, &recipe, "out", round);
         let running = Running::spawn(command.arg("--events").arg(&events));
-        let longest = if ready.len() < 2 {
-            whole.took
-        } else {
-            own.took
-        };
+        let longest = if ready.len() < 2 { whole.took } else { own };
         let at = longest.mul_f64((random(&mut state) % 1100) as f64 / 1000.0);
         sleep(at);
         // The main process alone, as the kernel does when memory is short; or with all that it started.

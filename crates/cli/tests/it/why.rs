@@ -108,7 +108,7 @@ fn of_a_recipe_that_never_succeeded_the_input_that_changed_is_told() {
     below_the_plan(&env, &recipe, &[]);
 
     env.write("one.yaml", good.replace("content: text", "content: other"));
-    let edited = "step Write: inputs[0].content: \"text\" -> \"other\"";
+    let edited = "step Write: inputs[0].content: text -> other";
     assert_eq!(reasons(0), json!([edited]));
     assert_eq!(reasons(1), json!(["a layer below it changed", before]));
     let end = build(&env, &recipe).expect_code(1);
