@@ -326,6 +326,11 @@ pub fn detect_kind(node: &Node) -> Option<DocumentKind> {
     if is_configuration(node) {
         return Some(DocumentKind::Configuration);
     }
+    if has_limits_alone(node) {
+        return Some(DocumentKind::Resource(
+            ResourceKind::InfrastructureConfiguration,
+        ));
+    }
     match ranking(node).as_slice() {
         [(best, kind), rest @ ..] if *best >= LEAST => {
             let even: Vec<DocumentKind> = rest
@@ -344,9 +349,6 @@ pub fn detect_kind(node: &Node) -> Option<DocumentKind> {
                 _ => None,
             }
         }
-        _ if has_limits_alone(node) => Some(DocumentKind::Resource(
-            ResourceKind::InfrastructureConfiguration,
-        )),
         _ => None,
     }
 }
