@@ -126,9 +126,9 @@ fn fits(part: &str, name: &[u8]) -> bool {
     }
 }
 
-/// The paths of a tree that a pattern names.
-fn named(tree: &Tree, pattern: &str) -> Vec<Vec<u8>> {
-    let mut found = vec![Vec::new()];
+/// The paths below a directory of a tree that a pattern names.
+fn named(tree: &Tree, dir: &[u8], pattern: &str) -> Vec<Vec<u8>> {
+    let mut found = vec![dir.to_vec()];
     for part in pattern.split('/') {
         let mut next = Vec::new();
         for dir in found {
@@ -166,7 +166,7 @@ fn clean(tree: &mut Tree, kept: &Kept) -> Vec<Vec<u8>> {
     let has = |marker: Option<&str>| marker.is_some_and(|name| kept.markers.contains(name));
     for section in SECTIONS.iter().filter(|section| !has(section.marker)) {
         for pattern in section.paths {
-            for path in named(tree, pattern) {
+            for path in named(tree, b"", pattern) {
                 let is_login = path.ends_with(b"/authorized_keys");
                 if is_login && kept.allowed.is_match(&path) {
                     continue;
@@ -185,25 +185,27 @@ fn clean(tree: &mut Tree, kept: &Kept) -> Vec<Vec<u8>> {
         tree.remove(&join(dir, name.as_bytes()));
     }
     if !has(Some(TOE_MARKER)) {
-        let children = tree.lookup(dir).and_then(|ino| tree.children(ino));
-        let logs: Vec<Vec<u8>> = children
-            .into_iter()
-            .flat_map(|children| children.names().map(<[u8]>::to_vec).collect::<Vec<_>>())
-            .filter(|name| fits("TOE_*", name))
-            .collect();
-        for name in logs {
-            tree.remove(&join(dir, &name));
+        for path in named(tree, dir, "TOE_*") {
+            tree.remove(&path);
         }
     }
     logins
 }
 
 impl Engine {
-    /// The tree of an image: its layers over one another, without what it does not carry.
+    /// The tree of an image: its layers over one another, of a machine without what it does not carry. From a container's
+    /// layers that is taken one by one.
     pub(crate) fn image_tree(&self, work: &Work<'_>, made: &Made) -> Result<Tree, EngineError> {
         let mut tree = made.tree().or_fail(ErrorKind::Failed, || {
             "the layers do not fit on one another".to_owned()
         })?;
+        if work.recipe.recipe.container.is_none() {
+            self.clean_up(work, &mut tree)?;
+        }
+        Ok(tree)
+    }
+
+    fn clean_up(&self, work: &Work<'_>, tree: &mut Tree) -> Result<(), EngineError> {
         let recipe = &work.recipe.recipe;
         let folder = recipe.working_directory.as_deref().unwrap_or("/");
         let working_directory = folder.trim_matches('/').as_bytes().to_vec();
@@ -224,7 +226,7 @@ impl Engine {
                 .or_fail(ErrorKind::Internal, || "the allowed paths".to_owned())?,
             working_directory,
         };
-        for path in clean(&mut tree, &kept) {
+        for path in clean(tree, &kept) {
             self.warn(format!(
                 "/{} is not in the image: the clean-up of Image Builder removes it; skip_cleanup_ssh_files in the working directory, or its path in amiforge.hygiene.allow of the recipe, keeps it",
                 crate::shown::path(&path)
@@ -234,7 +236,7 @@ impl Engine {
             tree.update(ino, |inode| inode.kind = Kind::File(Content::default()))
                 .or_fail(ErrorKind::Failed, || "the tree is full".to_owned())?;
         }
-        Ok(tree)
+        Ok(())
     }
 }
 

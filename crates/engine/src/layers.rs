@@ -6,6 +6,7 @@ mod on_tree;
 mod overlay;
 mod phase;
 mod ran;
+mod resume;
 mod roots;
 mod sandbox;
 mod tested;
@@ -453,7 +454,7 @@ impl Engine {
                             // What changed in a machine is on a disk of its own.
                             let here = sandbox.way() != Way::MicroVm;
                             let upper = here.then_some(root.upper.as_path());
-                            let touched = Touched::of(&ran.result, upper);
+                            let touched = Touched::of(&ran.result, upper, ran.done);
                             touched.keep(work.store, planned.id)?;
                             Ok(gave.insert(ran).result.start)
                         })?

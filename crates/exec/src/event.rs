@@ -262,7 +262,7 @@ pub struct RunResult {
     /// The others that were not ignored, in order, with the last lines of their output only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<Failure>,
-    /// Which of [`CLEANUP_MARKERS`] it left in `/tmp`, which no layer has.
+    /// Which of [`CLEANUP_MARKERS`] it left where no layer has them: in `/tmp`, or in a working directory on a mount point.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub markers: Vec<String>,
 }

@@ -53,7 +53,7 @@ pub use outside::{NOT_PINNED, Outside, Pins};
 pub use root::{TreeRoot, TreeRootError};
 pub use sandbox::{
     Chosen, Console, Helper, LAYERS_PORT, LINK_PORT, Machine, MachineDisks, MachineLines, Machines,
-    OnEvent, SHELL_PORTS, Sandbox, Tried, serve_jobs,
+    OnEvent, Pause, Pauses, SHELL_PORTS, Sandbox, Tried, serve_jobs,
 };
 pub use spec::{
     ID_COUNT, IdMap, Limits, PlaceError, RootSpec, ScriptSpec, ShellSpec, Shim, Way, lent_place,

@@ -11,6 +11,7 @@
 //! ```
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use amiforge_types::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,7 @@ pub(crate) enum Job {
         layer: PathBuf,
         dir: PathBuf,
         place: PathBuf,
+        shift: Option<Shift>,
     },
     /// Makes a layer of an upper directory. Trusted.
     Harvest {
@@ -64,6 +66,8 @@ pub(crate) enum Job {
         run: Box<RunSpec>,
         journal: Journal,
         outside: Box<Outside>,
+        /// After how long it stops between two steps, as if one wanted a restart.
+        pause_after: Option<Duration>,
     },
     /// Runs a command in a root whose input and output are handed to the parent.
     Shell { root: RootSpec, shell: ShellSpec },
@@ -102,6 +106,13 @@ pub(crate) enum FromChild {
         /// The system's error number, when the machine refused something the sandbox is made of.
         refused: Option<i32>,
     },
+}
+
+/// Files that are as old as `since`, or younger, become so much younger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shift {
+    pub(crate) since: Timestamp,
+    pub(crate) nanos: i128,
 }
 
 /// To the first process of a machine, in which our paths do not exist: the job has the machine's own.

@@ -6,6 +6,7 @@ mod chroot;
 mod harm;
 mod on_tree;
 mod ordinary;
+mod pauses;
 mod played;
 mod root;
 mod run;

@@ -296,3 +296,36 @@ fn steps_by_lot_do_the_same_on_a_tree() {
     assert!(wrong.is_empty(), "{wrong}");
     assert!(compared >= 30, "{compared} of them ran on a tree");
 }
+
+/// In a sandbox as on a tree; those in other working directories are in layers.
+#[test]
+fn markers_that_no_layer_has_are_told() {
+    let bench = Bench::new();
+    let lower = LayerDiff {
+        entries: bench.entries.clone(),
+    };
+    let lower = Tree::from_layers(stat(0o755, 0, 0), [&lower]).unwrap();
+    let steps = "schemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      - name: Mark\n        action: CreateFile\n        inputs:\n          \
+                 - {path: /tmp/skip_cleanup_ssh_files}\n          - {path: skip_cleanup_toe_files}\n";
+    let ssh = "skip_cleanup_ssh_files";
+    for (folder, expected) in [
+        ("/tmp/toe", &[ssh, "skip_cleanup_toe_files"][..]),
+        ("/srv", &[ssh]),
+    ] {
+        let mut spec = build(steps);
+        spec.documents[0].working_directory = Some(folder.to_owned());
+        let root = bench.root();
+        let there = bench
+            .sandbox
+            .run_component(&root, &spec, &never(), &mut |_| ())
+            .unwrap();
+        let (blobs, cancel) = (BlobTable::new(), never());
+        let tree = TreeRoot::new(&lower, &blobs, CLOCK, &cancel);
+        let here = run_on_tree(&spec, &tree, &mut |_: ChildEvent| ());
+        tree.changes(&[]).unwrap();
+        for run in [there, here] {
+            assert!(run.status.is_ok(), "{:?}", run.failure);
+            assert_eq!(run.markers, expected, "{folder}");
+        }
+    }
+}

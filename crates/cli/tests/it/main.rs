@@ -36,6 +36,7 @@ mod parents;
 mod progress;
 mod proxies;
 mod rebuilds;
+mod resume;
 mod secrets;
 mod shared_cache;
 mod shared_kills;

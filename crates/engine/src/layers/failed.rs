@@ -30,7 +30,7 @@ const FAILED_VERSION: u32 = 1;
 pub(crate) const CHANGES_FILE: &str = "changes.tar.zst";
 
 /// Bytes that must be free for it: a step that filled the disk is not to fill it again.
-const ROOM: u64 = 512 << 20;
+pub(super) const ROOM: u64 = 512 << 20;
 
 /// Level of zstd: fast, since somebody waits to see why it failed.
 const LEVEL: u8 = 3;

@@ -44,7 +44,7 @@ impl Engine {
         match told {
             Ok(ran) => {
                 if of.phase == BUILD {
-                    Touched::of(&ran.result, None).keep(work.store, at.layer().id)?;
+                    Touched::of(&ran.result, None, 0).keep(work.store, at.layer().id)?;
                 }
                 Ok(Some((done.changes, ran)))
             }

@@ -1,5 +1,6 @@
 //! One phase of a component in the sandbox, its logs, and what it gave out.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 
@@ -12,6 +13,7 @@ use amiforge_tree::layer::LayerInfo;
 use amiforge_types::{Digest, LayerId, Timestamp};
 use serde::Deserialize as _;
 
+use super::resume::Resume;
 use super::sandbox::sandbox_error;
 use super::{Work, shell_environment, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind, FailedStep};
@@ -42,6 +44,8 @@ pub(crate) struct RanPhase {
     pub(super) result: RunResult,
     /// The files from elsewhere that its steps brought in.
     downloads: BTreeSet<Download>,
+    /// How many of them had been done by an earlier run.
+    pub(super) done: usize,
 }
 
 /// Kind of the records that hold what the build phase of a layer's component gave out, for later
@@ -122,11 +126,20 @@ impl Engine {
             outside.pins = work.pins.map(|pins| pins.downloads.clone());
         }
         self.lend_downloads(work, (of.index, of.phase), &mut outside)?;
-        self.told_phase(work, of, |on_event| {
-            sandbox
-                .run_component_with(root, of.run, &outside, cancel, on_event)
-                .map_err(sandbox_error)
-        })
+        let Some(resume) = Resume::of(work, of, sandbox, root) else {
+            return self.told_phase(work, of, |on_event| {
+                sandbox
+                    .run_component_with(root, of.run, &outside, cancel, on_event)
+                    .map_err(sandbox_error)
+            });
+        };
+        let done = Cell::new(0);
+        let ran = self.told_phase(work, of, |on_event| {
+            resume.run(self, &outside, &done, cancel, on_event)
+        });
+        let mut ran = resume.end(ran)?;
+        ran.done = done.get();
+        Ok(ran)
     }
 
     /// Runs the build phase of a component, up to and with a step, in a root; nothing of it is kept. A failure on the
@@ -227,7 +240,11 @@ impl Engine {
                 _ => error,
             });
         }
-        Ok(RanPhase { result, downloads })
+        Ok(RanPhase {
+            result,
+            downloads,
+            done: 0,
+        })
     }
 }
 
@@ -358,7 +375,9 @@ pub(super) fn keep_build_results(
     (layer, info): (LayerId, &LayerInfo),
     ran: &RanPhase,
 ) -> Result<(), EngineError> {
-    let RanPhase { result, downloads } = ran;
+    let RanPhase {
+        result, downloads, ..
+    } = ran;
     let phases: Vec<&PhaseResult> = result
         .documents
         .iter()

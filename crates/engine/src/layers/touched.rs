@@ -43,8 +43,9 @@ struct Step {
 }
 
 impl Touched {
-    /// By the times of a run and of the files that it left in `upper`. What cannot be read is left out.
-    pub(super) fn of(run: &RunResult, upper: Option<&Path>) -> Self {
+    /// By the times of a run and of the files that it left in `upper`. What cannot be read is left out, and what the first
+    /// `done` steps changed: an earlier run did these.
+    pub(super) fn of(run: &RunResult, upper: Option<&Path>, done: usize) -> Self {
         let phases = run.documents.iter().flat_map(|document| &document.phases);
         let steps: Vec<(String, i128)> = phases
             .filter(|phase| phase.selected)
@@ -63,7 +64,7 @@ impl Touched {
                 walk(upper, &mut Vec::new(), &mut left, &mut |path, changed| {
                     // Steps start by the clock of files, and at its ticks.
                     let begun = steps.iter().rposition(|(_, start)| *start <= changed);
-                    if let Some(step) = begun {
+                    if let Some(step) = begun.filter(|step| *step >= done) {
                         paths.entry(step).or_default().push(shown_path(path));
                     }
                 });

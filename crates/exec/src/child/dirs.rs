@@ -34,7 +34,9 @@ impl Dirs {
                 .chain([&root.upper, &root.work])
                 .map(PathBuf::as_path)
                 .collect(),
-            Job::Materialise { layer, dir, place } => vec![layer, dir, place],
+            Job::Materialise {
+                layer, dir, place, ..
+            } => vec![layer, dir, place],
             Job::Harvest { upper, layer, .. } => vec![upper, layer],
             Job::RemoveTrees { dirs } => dirs.iter().map(PathBuf::as_path).collect(),
         };

@@ -10,7 +10,7 @@ use rustix::process::{DumpableBehavior, Signal, WaitOptions};
 
 use super::dirs::Opened;
 use super::{ChildError, Out, mounts, refused};
-use crate::executor::{self, Held, Machine};
+use crate::executor::{self, Held, Machine, processes};
 use crate::handed;
 use crate::spec::{HOST_NAME, Way};
 use crate::wire::{FromChild, Job, JobResult};
@@ -77,12 +77,23 @@ pub(super) fn carry_out(
             run,
             outside,
             journal,
+            pause_after,
             ..
         } => {
             skip_pids(outside.skipped_pids)?;
-            let machine = Machine::live(&outside, held);
+            let own_pids = !processes::adopts();
+            if own_pids {
+                skip_pids_to(journal.last_pid)?;
+            }
+            let machine = Machine {
+                pause_after,
+                ..Machine::live(&outside, held)
+            };
             let mut ended = executor::execute(&run, machine, journal, &mut sink);
-            ended.result.markers = executor::left_markers();
+            if let Some(journal) = ended.restart.as_mut().filter(|_| ended.paused && own_pids) {
+                // Where nothing stops, the next process gets this one.
+                journal.last_pid = use_pid()?.saturating_sub(1);
+            }
             JobResult::Run(Box::new(ended))
         }
         _ => return Err(ChildError::plain("this job is a trusted one")),
@@ -91,20 +102,31 @@ pub(super) fn carry_out(
 
 /// Uses up process ids: nobody gets them again soon.
 fn skip_pids(count: u32) -> Result<(), ChildError> {
+    (0..count).try_for_each(|_| use_pid().map(drop))
+}
+
+/// The same up to one that was given in a namespace like ours. Of very many, the last are given again.
+fn skip_pids_to(last: u32) -> Result<(), ChildError> {
+    const MOST: u32 = 20_000;
+    let last = last.min(MOST);
+    while last > 0 && use_pid()? < last {}
+    Ok(())
+}
+
+/// Uses up one, which is returned.
+fn use_pid() -> Result<u32, ChildError> {
     let failed = |e| refused("use up process ids", e);
-    for _ in 0..count {
-        match amiforge_sys::fork().map_err(failed)? {
-            Fork::Child => amiforge_sys::exit_now(0),
-            Fork::Parent(pid) => loop {
-                match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
-                    Ok(_) => break,
-                    Err(Errno::INTR) => {}
-                    Err(e) => return Err(failed(e.into())),
-                }
-            },
+    let pid = match amiforge_sys::fork().map_err(failed)? {
+        Fork::Child => amiforge_sys::exit_now(0),
+        Fork::Parent(pid) => pid,
+    };
+    loop {
+        match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
+            Ok(_) => return Ok(pid.as_raw_nonzero().get().unsigned_abs()),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(failed(e.into())),
         }
     }
-    Ok(())
 }
 
 /// Has the calling process die with the one that holds the other end of `alive`.

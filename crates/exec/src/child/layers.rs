@@ -5,16 +5,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use amiforge_store::{FileBlob, HarvestOptions, RemoveError, UNSAID};
-use amiforge_tree::layer;
+use amiforge_tree::{LayerEntry, layer};
 use amiforge_types::{BlobTable, Timestamp};
 use rustix::fs::{Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::{ChildError, chrooted};
+use crate::wire::Shift;
 
 /// Fills the new or empty directory `dir` with one layer, then gives it the name `place`. When
 /// somebody else was quicker, theirs stays.
-pub(super) fn materialise(layer_file: &Path, dir: &Path, place: &Path) -> Result<(), ChildError> {
+pub(super) fn materialise(
+    layer_file: &Path,
+    dir: &Path,
+    place: &Path,
+    shift: Option<Shift>,
+) -> Result<(), ChildError> {
     let fail = |path: &Path| format!("cannot make {}", path.display());
     let blob = Arc::new(
         FileBlob::open(layer_file)
@@ -22,8 +28,15 @@ pub(super) fn materialise(layer_file: &Path, dir: &Path, place: &Path) -> Result
     );
     let mut blobs = BlobTable::new();
     let id = blobs.add(blob.clone());
-    let (diff, _) = layer::read(&*blob, id)
+    let (mut diff, _) = layer::read(&*blob, id)
         .map_err(|e| ChildError::job(format!("cannot read {}", layer_file.display()), &e))?;
+    if let Some(shift) = shift {
+        for entry in diff.entries.values_mut() {
+            if let LayerEntry::Put(inode) | LayerEntry::PutOpaque(inode) = entry {
+                inode.stat.mtime = shift.of(inode.stat.mtime);
+            }
+        }
+    }
     match rustix::fs::mkdir(dir, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(e) => return Err(ChildError::job(fail(dir), &e)),

@@ -22,7 +22,12 @@ pub(super) fn run(job: Job, way: Way) -> Result<(), ChildError> {
                 Way::MappedIds | Way::SingleId | Way::MicroVm => Ok(()),
             }
         }
-        Job::Materialise { layer, dir, place } => layers::materialise(&layer, &dir, &place),
+        Job::Materialise {
+            layer,
+            dir,
+            place,
+            shift,
+        } => layers::materialise(&layer, &dir, &place, shift),
         Job::Harvest {
             upper,
             layer,

@@ -25,6 +25,8 @@ pub struct Journal {
     pub(crate) done: BTreeMap<String, StepDone>,
     /// Steps that have begun: the one that is interrupted, and those it is nested in.
     pub(crate) begun: BTreeMap<String, Progress>,
+    /// The process id that was given last, where a run stops that would have gone on by itself: ids are what steps may see.
+    pub(crate) last_pid: u32,
 }
 
 /// A step that has ended.
@@ -125,6 +127,18 @@ impl Journal {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.started.is_empty()
+    }
+
+    /// When the run started; `None` before anything has run.
+    pub(crate) fn run_started(&mut self) -> Option<&mut Timestamp> {
+        self.started.get_mut("")
+    }
+
+    /// Names of the outermost steps of the first document's phase that have ended, in no order.
+    pub(crate) fn steps_done(&self, phase: &str) -> Vec<&str> {
+        let below = format!("0/{phase}/");
+        let places = self.done.keys();
+        places.filter_map(|at| at.strip_prefix(&below)).collect()
     }
 
     /// When the place was reached first; `now` the first time.

@@ -196,7 +196,8 @@ pub(crate) fn tells_of_a_full_disk(line: &str) -> bool {
 /// Processes and threads of the user that has most of them, of those that are ours.
 fn most_tasks() -> u64 {
     let mut by_user: BTreeMap<String, u64> = BTreeMap::new();
-    for process in processes::ours() {
+    // None when that cannot be told now.
+    for process in processes::ours().unwrap_or_default() {
         // One that is gone by now does not count.
         let Some(status) = process.read("status") else {
             continue;

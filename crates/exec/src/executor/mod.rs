@@ -9,6 +9,7 @@ mod failures;
 mod journal;
 mod lent_files;
 pub(crate) mod limits;
+mod pause;
 pub(crate) mod process;
 pub(crate) mod processes;
 mod reaper;
@@ -20,6 +21,7 @@ mod surroundings;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -32,10 +34,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::actions::{self, Outputs};
 use crate::event::{
-    ChildEvent, DocumentResult, DocumentSpec, Failure, PhaseResult, RunResult, RunSpec, Status,
+    CLEANUP_MARKERS, ChildEvent, DocumentResult, DocumentSpec, Failure, PhaseResult, RunResult,
+    RunSpec, Status,
 };
 use crate::outside::Outside;
 use crate::root::{Live, Root, TreeRoot};
+use crate::spec::MOUNT_POINTS;
 
 pub use journal::Journal;
 pub use lent_files::NOT_IN_MEMORY;
@@ -45,6 +49,7 @@ pub(crate) use shell::{open_terminal, run_shell};
 
 use failures::Failures;
 use lent_files::LentFiles;
+use pause::Pauses;
 pub(crate) use secrets::Secrets;
 
 /// Where events go.
@@ -58,6 +63,9 @@ pub struct Executed {
     pub result: RunResult,
     /// The machine is to restart now, and the run to go on with this.
     pub restart: Option<Journal>,
+    /// No step wants that: the run stops between two, as it was told.
+    #[serde(default)]
+    pub paused: bool,
 }
 
 /// Runs `spec` on the live root of the calling process, which should be root there: in the
@@ -72,13 +80,6 @@ pub fn run(spec: &RunSpec, outside: &Outside, sink: &mut dyn FnMut(ChildEvent)) 
         ..Machine::live(outside, &held)
     };
     execute(spec, machine, Journal::default(), sink).result
-}
-
-/// The markers that are in `/tmp` of the calling process's root.
-pub(crate) fn left_markers() -> Vec<String> {
-    let there = |name: &&&str| std::path::Path::new("/tmp").join(name).exists();
-    let markers = crate::event::CLEANUP_MARKERS.iter().filter(there);
-    markers.map(|name| (*name).to_owned()).collect()
 }
 
 /// The same on a machine that can restart. The journal is empty at first, and after a restart that
@@ -117,6 +118,7 @@ pub fn run_on_tree(
         restarts: false,
         held: &Held::default(),
         outside: &Outside::default(),
+        pause_after: None,
     };
     execute(spec, machine, Journal::default(), sink).result
 }
@@ -131,6 +133,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) outside: &'a Outside,
     /// Whether whoever called us restarts the machine when we ask for it.
     pub(crate) restarts: bool,
+    /// How long steps run before there is a stop, as if for a restart; `None`: there is none.
+    pub(crate) pause_after: Option<Duration>,
 }
 
 impl<'a> Machine<'a> {
@@ -141,6 +145,7 @@ impl<'a> Machine<'a> {
             held,
             outside,
             restarts: true,
+            pause_after: None,
         }
     }
 }
@@ -203,6 +208,8 @@ pub(crate) fn execute(
         sink,
         open: Vec::new(),
         interrupted: false,
+        pauses: machine.pause_after.map(Pauses::new),
+        paused: false,
     };
     let mut documents = Vec::new();
     let mut failures = Vec::new();
@@ -248,12 +255,27 @@ pub(crate) fn execute(
         documents,
         failure: failures.next(),
         also: failures.collect(),
-        markers: Vec::new(),
+        markers: markers_left(spec, machine.root),
     };
     Executed {
         result,
         restart: stage.interrupted.then_some(stage.journal),
+        paused: stage.paused,
     }
+}
+
+/// The markers in `/tmp`, and in working directories that no layer has either.
+fn markers_left(spec: &RunSpec, root: &dyn Root) -> Vec<String> {
+    let own = spec.documents.iter();
+    let own = own.filter_map(|document| document.working_directory.as_deref().map(Path::new));
+    let unkept = own.filter(|folder| MOUNT_POINTS.iter().any(|point| folder.starts_with(point)));
+    let folders: Vec<&Path> = unkept.chain([Path::new("/tmp")]).collect();
+    let is_there = |name: &str| {
+        let mut paths = folders.iter().map(|folder| folder.join(name));
+        paths.any(|path| root.metadata(&path).is_ok())
+    };
+    let left = CLEANUP_MARKERS.iter().filter(|name| is_there(name));
+    left.map(|name| (*name).to_owned()).collect()
 }
 
 /// The text as a component with its variables, or why not.
@@ -348,12 +370,26 @@ struct Stage<'a> {
     open: Vec<String>,
     /// A restart is due: nothing more may run.
     interrupted: bool,
+    /// When there is a stop that no step wants.
+    pauses: Option<Pauses>,
+    /// There is one.
+    paused: bool,
 }
 
 impl Stage<'_> {
     fn tell(&mut self, mut event: ChildEvent) {
         self.secrets.event(&mut event);
         (self.sink)(event);
+    }
+
+    /// Whether the run stops before the step at a place; from then on nothing more may run.
+    fn pauses_before(&mut self, place: &str) -> bool {
+        let is_due = self.pauses.as_mut().is_some_and(Pauses::is_due)
+            && !self.journal.begun.contains_key(place)
+            && self.journal.fits();
+        self.interrupted |= is_due;
+        self.paused |= is_due;
+        is_due
     }
 
     /// Ends the documents that are open below the first `depth`: a restart was due in them that cannot be.

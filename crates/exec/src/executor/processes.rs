@@ -108,13 +108,12 @@ fn all() -> io::Result<Vec<Process>> {
     Ok(found)
 }
 
-/// Those that are ours; none when that cannot be told now.
-pub(crate) fn ours() -> Vec<Process> {
-    let found = match adopts() {
+/// Those that are ours.
+pub(crate) fn ours() -> io::Result<Vec<Process>> {
+    match adopts() {
         true => descendants(std::process::id()),
         false => all(),
-    };
-    found.unwrap_or_default()
+    }
 }
 
 /// Those that descend from a process, which is not among them.

@@ -105,6 +105,10 @@ impl Run<'_, '_> {
             self.failures.add(ends, done.failures);
             return Some(done.result);
         }
+        // Of documents that run in a step, the steps are not meant.
+        if self.lineage.len() == 1 && self.stage.pauses_before(&place) {
+            return None;
+        }
         let clock = Instant::now();
         let mut progress = match self.stage.journal.begun.remove(&place) {
             Some(progress) => progress,

@@ -158,7 +158,9 @@ impl Fleet {
             return Err(SandboxError::Cancelled);
         }
         let (disks, job, layer) = match job {
-            Job::Materialise { layer, dir, place } => {
+            Job::Materialise {
+                layer, dir, place, ..
+            } => {
                 self.machines.materialise(&layer, &dir, &place)?;
                 return Ok(JobResult::Unit);
             }
@@ -193,6 +195,8 @@ impl Fleet {
                 run,
                 journal,
                 outside,
+                // What it would leave is on a disk that goes with the machine.
+                pause_after: _,
             } => {
                 let (mut disks, root) = inside(root);
                 disks.lent.clone_from(&outside.lent);
@@ -202,6 +206,7 @@ impl Fleet {
                     run,
                     journal,
                     outside: Box::new(outside),
+                    pause_after: None,
                 };
                 (Ok(disks), job, None)
             }

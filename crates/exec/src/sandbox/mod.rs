@@ -3,6 +3,7 @@
 
 mod ids;
 mod machine;
+mod pauses;
 mod probe;
 mod serve;
 mod shell;
@@ -23,7 +24,6 @@ use amiforge_types::Timestamp;
 
 use crate::error::SandboxError;
 use crate::event::{ChildEvent, RunResult, RunSpec, ScriptResult, ShellResult};
-use crate::executor::Journal;
 use crate::kept::LentDownload;
 use crate::outside::Outside;
 use crate::spec::{IdMap, RootSpec, ScriptSpec, ShellSpec, Way};
@@ -31,6 +31,7 @@ use crate::wire::{FromChild, Job, JobResult, ToChild};
 
 use machine::Fleet;
 pub use machine::{LAYERS_PORT, LINK_PORT, Machine, MachineDisks, Machines, SHELL_PORTS};
+pub use pauses::{Pause, Pauses};
 pub use probe::{Chosen, Tried};
 pub use serve::{MachineLines, serve_jobs};
 pub use shell::Console;
@@ -181,25 +182,61 @@ impl Sandbox {
         cancel: &AtomicBool,
         on_event: OnEvent<'_>,
     ) -> Result<RunResult, SandboxError> {
-        let mut journal = Journal::default();
+        let never = Pauses {
+            from: None,
+            after: None,
+            keep: &mut |_| None,
+        };
+        self.run_component_pausing(root, run, outside, never, cancel, on_event)
+    }
+
+    /// The same, going on where a run stopped before, and stopping between steps. A machine of its own never does.
+    ///
+    /// # Errors
+    /// As without.
+    pub fn run_component_pausing(
+        &self,
+        root: &RootSpec,
+        run: &RunSpec,
+        outside: &Outside,
+        pauses: Pauses<'_>,
+        cancel: &AtomicBool,
+        on_event: OnEvent<'_>,
+    ) -> Result<RunResult, SandboxError> {
+        let Pauses {
+            from,
+            after: mut pause_after,
+            keep,
+        } = pauses;
+        let mut keep_tmp = from.is_some();
+        let mut journal = from.map(Pause::into_journal).unwrap_or_default();
         loop {
             // Each time: it also empties the work directory, which the kernel wants for another mount.
-            self.prepare(root, false, &outside.lent, cancel)?;
+            self.prepare(root, keep_tmp, &outside.lent, cancel)?;
             let job = Job::Component {
                 root: root.clone(),
                 run: Box::new(run.clone()),
                 journal,
                 outside: Box::new(outside.clone()),
+                pause_after,
             };
             let executed = match self.run(job, cancel, &mut *on_event)? {
                 JobResult::Run(executed) => *executed,
                 other => return Err(unexpected(&other)),
             };
             // A restart is a new child: no process, mount or file of `/run` is left of the old one.
-            match executed.restart {
-                Some(next) => journal = next,
-                None => return Ok(executed.result),
-            }
+            let Some(next) = executed.restart else {
+                return Ok(executed.result);
+            };
+            keep_tmp = executed.paused;
+            journal = match executed.paused {
+                true => {
+                    let pause = Pause::new(next);
+                    pause_after = keep(&pause);
+                    pause.into_journal()
+                }
+                false => next,
+            };
         }
     }
 
@@ -257,12 +294,7 @@ impl Sandbox {
         place: &Path,
         cancel: &AtomicBool,
     ) -> Result<(), SandboxError> {
-        let job = Job::Materialise {
-            layer: layer.to_owned(),
-            dir: dir.to_owned(),
-            place: place.to_owned(),
-        };
-        self.unit(job, cancel)
+        self.materialise_shifted(layer, (dir, place), None, cancel)
     }
 
     /// Writes what is in the upper directory of a job into the existing file `layer`. Every time at or

@@ -271,6 +271,7 @@ fn a_machine_is_started_with_what_its_jobs_are_lent() {
             run: Box::default(),
             journal: crate::executor::Journal::default(),
             outside: Box::new(outside),
+            pause_after: None,
         };
         let (_, told) = run(&fleet, job).unwrap();
         let started = threads.started.load(Ordering::Relaxed);
