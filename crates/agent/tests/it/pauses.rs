@@ -9,9 +9,7 @@ use amiforge_exec::{
 };
 use amiforge_tree::LayerEntry;
 
-use crate::root::{Bench, CLOCK, build, dir, file, never, programs};
-
-const WAYS: [Way; 3] = [Way::MappedIds, Way::SingleId, Way::Chroot];
+use crate::root::{Bench, CLOCK, build, dir, file, never, way};
 
 fn component(steps: &[(&str, &str)]) -> RunSpec {
     let mut text = "schemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n".to_owned();
@@ -24,11 +22,12 @@ fn component(steps: &[(&str, &str)]) -> RunSpec {
     build(&text)
 }
 
-fn bench(way: Way) -> Bench {
-    let mut entries = programs();
-    entries.insert(b"srv".to_vec(), dir(0o755));
-    entries.insert(b"srv/old".to_vec(), file("old"));
-    Bench::in_way(way, entries)
+fn bench() -> Bench {
+    let entries = [
+        (b"srv".to_vec(), dir(0o755)),
+        (b"srv/old".to_vec(), file("old")),
+    ];
+    Bench::with(&entries.into())
 }
 
 /// A stop, with what its root was like.
@@ -118,50 +117,48 @@ fn a_run_goes_on_in_another_root_as_if_it_had_never_stopped() {
              echo $BASHPID >> /srv/pid\necho three > /srv/old/new",
         ),
     ]);
-    for way in WAYS {
-        let bench = bench(way);
-        let plain = bench.root();
-        let whole = bench
-            .sandbox
-            .run_component(&plain, &spec, &never(), &mut |_| ());
-        let whole = whole.unwrap();
-        assert!(whole.status.is_ok(), "{way}: {:?}", whole.failure);
-        let expected = bench.harvest(&plain, whole.start);
-        assert_eq!(
-            text(&expected, "srv/second"),
-            "held\ntold\n1777 0:0\n600 0:0\n644 7:8\n"
-        );
+    let bench = bench();
+    let plain = bench.root();
+    let whole = bench
+        .sandbox
+        .run_component(&plain, &spec, &never(), &mut |_| ());
+    let whole = whole.unwrap();
+    assert!(whole.status.is_ok(), "{:?}", whole.failure);
+    let expected = bench.harvest(&plain, whole.start);
+    assert_eq!(
+        text(&expected, "srv/second"),
+        "held\ntold\n1777 0:0\n600 0:0\n644 7:8\n"
+    );
 
-        let first = bench.root();
-        let (result, kept, begun) = stopping(&bench, &first, &spec, None);
-        assert!(result.status.is_ok(), "{way}: {:?}", result.failure);
-        assert_eq!(begun, ["First", "Second", "Third"]);
-        let done: Vec<usize> = kept.iter().map(|k| k.pause.steps("build").len()).collect();
-        assert_eq!(done, [1, 2], "{way}");
-        let same = |entries: &BTreeMap<Vec<u8>, LayerEntry>, what: &str| {
-            let differs: Vec<_> = expected
-                .keys()
-                .chain(entries.keys())
-                // Without a namespace the ids are those of the machine.
-                .filter(|path| way != Way::Chroot || path.as_slice() != b"srv/pid")
-                .filter(|path| expected.get(*path) != entries.get(*path))
-                .map(|path| String::from_utf8_lossy(path).into_owned())
-                .collect();
-            assert!(differs.is_empty(), "{way}, {what}: {differs:?}");
-        };
-        same(&bench.harvest(&first, result.start), "with stops");
+    let first = bench.root();
+    let (result, kept, begun) = stopping(&bench, &first, &spec, None);
+    assert!(result.status.is_ok(), "{:?}", result.failure);
+    assert_eq!(begun, ["First", "Second", "Third"]);
+    let done: Vec<usize> = kept.iter().map(|k| k.pause.steps("build").len()).collect();
+    assert_eq!(done, [1, 2]);
+    let same = |entries: &BTreeMap<Vec<u8>, LayerEntry>, what: &str| {
+        let differs: Vec<_> = expected
+            .keys()
+            .chain(entries.keys())
+            // Without a namespace the ids are those of the machine.
+            .filter(|path| way() != Way::Chroot || path.as_slice() != b"srv/pid")
+            .filter(|path| expected.get(*path) != entries.get(*path))
+            .map(|path| String::from_utf8_lossy(path).into_owned())
+            .collect();
+        assert!(differs.is_empty(), "{what}: {differs:?}");
+    };
+    same(&bench.harvest(&first, result.start), "with stops");
 
-        for (kept, rest) in kept.iter().zip([&["Second", "Third"][..], &["Third"]]) {
-            let root = bench.root();
-            let files = (kept.upper.as_path(), kept.tmp.as_path());
-            let from = bench.sandbox.restore(&root, files, &kept.pause, &never());
-            let (result, _, begun) = stopping(&bench, &root, &spec, Some(from.unwrap()));
-            assert!(result.status.is_ok(), "{way}: {:?}", result.failure);
-            assert_eq!(begun, rest, "{way}");
-            assert_eq!(steps(&result).len(), 3);
-            assert!(result.start > whole.start, "moved");
-            same(&bench.harvest(&root, result.start), "gone on");
-        }
+    for (kept, rest) in kept.iter().zip([&["Second", "Third"][..], &["Third"]]) {
+        let root = bench.root();
+        let files = (kept.upper.as_path(), kept.tmp.as_path());
+        let from = bench.sandbox.restore(&root, files, &kept.pause, &never());
+        let (result, _, begun) = stopping(&bench, &root, &spec, Some(from.unwrap()));
+        assert!(result.status.is_ok(), "{:?}", result.failure);
+        assert_eq!(begun, rest);
+        assert_eq!(steps(&result).len(), 3);
+        assert!(result.start > whole.start, "moved");
+        same(&bench.harvest(&root, result.start), "gone on");
     }
 }
 
@@ -174,31 +171,30 @@ fn there_is_no_stop_where_something_would_be_lost() {
         assert!(result.status.is_ok(), "{:?}", result.failure);
         kept.len()
     };
-    for way in WAYS {
-        let bench = bench(way);
-        assert_eq!(stops(&bench, "true"), 1, "{way}");
-        // What is in the way is there for later steps.
-        for command in [
-            "sleep 1000 > /dev/null 2>&1 &",
-            "setsid sleep 1000 > /dev/null 2>&1 &",
-            "echo x > /run/x",
-            "mkdir /run/d",
-            "echo x > /dev/shm/x",
-            "echo x > /tmp/x; chown 7 /tmp/x",
-        ] {
-            assert_eq!(stops(&bench, command), 0, "{way}: {command}");
-        }
-        if way != Way::Chroot {
-            assert_eq!(stops(&bench, "mount -t tmpfs none /srv"), 0, "{way}");
-        }
-        // A stop as a step wants it is another thing.
-        assert_eq!(
-            stops(
-                &bench,
-                "if [ ! -e /srv/m ]; then touch /srv/m; exit 194; fi"
-            ),
-            1,
-            "{way}"
-        );
+    let bench = bench();
+    assert_eq!(stops(&bench, "true"), 1);
+    // What is in the way is there for later steps.
+    for command in [
+        "sleep 1000 > /dev/null 2>&1 &",
+        "setsid sleep 1000 > /dev/null 2>&1 &",
+        "echo x > /run/x",
+        "mkdir /run/d",
+        "echo x > /dev/shm/x",
+        "echo x > /tmp/x; chown 7 /tmp/x",
+    ] {
+        assert_eq!(stops(&bench, command), 0, "{command}");
     }
+    if way() != Way::Chroot {
+        for command in ["mount -t tmpfs none /srv", "hostname other"] {
+            assert_eq!(stops(&bench, command), 0, "{command}");
+        }
+    }
+    // A stop as a step wants it is another thing.
+    assert_eq!(
+        stops(
+            &bench,
+            "if [ ! -e /srv/m ]; then touch /srv/m; exit 194; fi"
+        ),
+        1
+    );
 }

@@ -1,8 +1,10 @@
 //! Builds that go on at the step that failed.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
-use amiforge_testkit::{Env, Finished, finish};
+use amiforge_testkit::{Env, Finished, Running, finish};
 
 use crate::tiny::Tiny;
 
@@ -31,7 +33,7 @@ struct Place<'e> {
 }
 
 impl Place<'_> {
-    fn build(&self, home: &str, out: &Path, more: &[&str]) -> Finished {
+    fn command(&self, home: &str, out: &Path, more: &[&str]) -> Command {
         let mut command = self.env.amiforge();
         command
             .args(["--sandbox", self.way, "build"])
@@ -39,7 +41,12 @@ impl Place<'_> {
             .arg("--out")
             .arg(out)
             .args(more);
-        finish(command.env("AMIFORGE_HOME", self.env.path(home)))
+        command.env("AMIFORGE_HOME", self.env.path(home));
+        command
+    }
+
+    fn build(&self, home: &str, out: &Path, more: &[&str]) -> Finished {
+        finish(&mut self.command(home, out, more))
     }
 
     /// Files that are kept of failed runs.
@@ -158,4 +165,25 @@ fn of_steps_that_see_secrets_nothing_is_kept() {
         assert!(!failed.stderr.contains("goes on"), "{failed}");
         assert_eq!(place.kept("home").len(), 1, "what the last step left");
     }
+}
+
+#[test]
+fn a_build_that_was_killed_goes_on_where_it_last_stopped() {
+    let env = Env::new();
+    let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
+    let wait = "cat /tmp/held > /srv/third; [ -e /srv/second ]; sleep ";
+    env.write("long.yaml", component("one", &format!("{wait}1000")));
+    let recipe = tiny.container("tiny", &["long.yaml"], "");
+    let place = Place {
+        env: &env,
+        recipe,
+        way: "mapped-ids",
+    };
+    let out = env.path("out");
+    let mut running = Running::spawn(&mut place.command("home", &out, &[]));
+    running.wait_for_stderr("build/Third", Duration::from_secs(60));
+    running.kill9();
+    env.write("long.yaml", component("one", &format!("{wait}0")));
+    let built = place.build("home", &out, &[]).expect_code(0);
+    assert!(built.stderr.contains(GOES_ON), "{built}");
 }

@@ -58,6 +58,8 @@ pub(super) struct Resume<'a> {
     sandbox: &'a Sandbox,
     root: &'a RootSpec,
     run: &'a RunSpec,
+    /// Bytes that are free when the steps begin.
+    free: u64,
     /// Of the record and, with another ending, of the files.
     key: String,
 }
@@ -93,6 +95,7 @@ impl<'a> Resume<'a> {
             sandbox,
             root,
             run: of.run,
+            free: free_bytes(work.store),
             key,
         })
     }
@@ -190,10 +193,10 @@ impl<'a> Resume<'a> {
                 "steps are done in another order",
             ));
         }
-        if let Some(free) = amiforge_store::free_bytes(store.path())
-            .ok()
-            .filter(|free| *free < ROOM)
-        {
+        // What the steps changed is there twice from now on; they may need as much again.
+        let free = free_bytes(store);
+        let used = self.free.saturating_sub(free);
+        if free < ROOM.saturating_add(used.saturating_mul(2)) {
             let message = format!("only {} are free on the disk of the store", ByteSize(free));
             return Err(EngineError::new(ErrorKind::Failed, message));
         }
@@ -385,6 +388,11 @@ impl<'a> Resume<'a> {
         }
         Ok(())
     }
+}
+
+/// Of the disk of the store; where nobody knows, as many as there can be.
+fn free_bytes(store: &Store) -> u64 {
+    amiforge_store::free_bytes(store.path()).unwrap_or(u64::MAX)
 }
 
 /// Whether a step that says this may see the id of its run, or one that is drawn from it; what documents that it runs say is not

@@ -91,8 +91,7 @@ pub(super) fn carry_out(
             };
             let mut ended = executor::execute(&run, machine, journal, &mut sink);
             if let Some(journal) = ended.restart.as_mut().filter(|_| ended.paused && own_pids) {
-                // Where nothing stops, the next process gets this one.
-                journal.last_pid = use_pid()?.saturating_sub(1);
+                journal.last_pid = last_pid();
             }
             JobResult::Run(Box::new(ended))
         }
@@ -111,6 +110,14 @@ fn skip_pids_to(last: u32) -> Result<(), ChildError> {
     let last = last.min(MOST);
     while last > 0 && use_pid()? < last {}
     Ok(())
+}
+
+/// The id that was given last in our namespace (proc_sys_kernel(5), `ns_last_pid`); 0 where the kernel does not say.
+fn last_pid() -> u32 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/ns_last_pid");
+    text.ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 /// Uses up one, which is returned.

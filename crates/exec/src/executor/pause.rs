@@ -2,6 +2,7 @@
 //! not in a file of the image or of `/tmp`.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,14 @@ use super::{processes, reaper};
 
 /// Folders in memory that steps may write to.
 const IN_MEMORY: [&str; 2] = ["/run", "/dev/shm"];
+
+/// What the kernel tells of mounts and of objects of System V.
+const TOLD: [&str; 4] = [
+    "/proc/self/mountinfo",
+    "/proc/sysvipc/msg",
+    "/proc/sysvipc/sem",
+    "/proc/sysvipc/shm",
+];
 
 /// Files in a folder that are looked at; with more of them there is no stop.
 const MOST: usize = 10_000;
@@ -29,8 +38,10 @@ pub(super) struct Pauses {
 struct Surroundings {
     /// Inode, size and time of change by path.
     in_memory: BTreeMap<PathBuf, (u64, u64, i64, i64)>,
-    /// `/proc/self/mountinfo`, where there is one.
-    mounts: Option<String>,
+    /// Texts of [`TOLD`]; none where there is no `/proc`.
+    told: Vec<Option<String>>,
+    /// What the machine is called.
+    names: [CString; 2],
 }
 
 impl Pauses {
@@ -67,9 +78,11 @@ impl Surroundings {
             });
             whole.then_some(())?;
         }
+        let name = rustix::system::uname();
         Some(Self {
             in_memory,
-            mounts: fs::read_to_string("/proc/self/mountinfo").ok(),
+            told: TOLD.map(|path| fs::read_to_string(path).ok()).to_vec(),
+            names: [name.nodename(), name.domainname()].map(CString::from),
         })
     }
 }

@@ -100,10 +100,12 @@ impl Sandbox {
     ) -> Result<Pause, SandboxError> {
         let (moved, shift) = pause.moved();
         self.prepare(root, false, &[], cancel)?;
-        for (layer, place) in [(upper, root.upper.clone()), (tmp, root.work.join("tmp"))] {
-            self.remove_trees(std::slice::from_ref(&place))?;
+        let places = [root.upper.clone(), root.work.join("tmp")];
+        // Both at once: the work directory is not the caller's, who enters what is above all of them.
+        self.remove_trees(&places)?;
+        for (layer, place) in [upper, tmp].into_iter().zip(&places) {
             let new = place.with_file_name("restored");
-            self.materialise_shifted(layer, (&new, &place), shift, cancel)?;
+            self.materialise_shifted(layer, (&new, place), shift, cancel)?;
         }
         Ok(moved)
     }
