@@ -450,7 +450,7 @@ impl Engine {
                     None => {
                         let sandbox = self.sandbox(work.store, sandbox)?;
                         self.in_overlay(work, sandbox, failed, made, |root, cancel| {
-                            let ran = self.run_phase(work, sandbox, of, root, cancel)?;
+                            let ran = self.run_phase(work, sandbox, of, (made, root), cancel)?;
                             // What changed in a machine is on a disk of its own.
                             let here = sandbox.way() != Way::MicroVm;
                             let upper = here.then_some(root.upper.as_path());

@@ -15,7 +15,7 @@ use serde::Deserialize as _;
 
 use super::resume::Resume;
 use super::sandbox::sandbox_error;
-use super::{Work, shell_environment, store_context};
+use super::{Made, Work, shell_environment, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind, FailedStep};
 use crate::load::LoadedComponent;
 use crate::parent::BootLock;
@@ -107,13 +107,13 @@ impl Engine {
         })
     }
 
-    /// Runs a phase in the sandbox.
+    /// Runs a phase in the sandbox, in a root over the layers below.
     pub(super) fn run_phase(
         &self,
         work: &Work<'_>,
         sandbox: &Sandbox,
         of: Phase<'_>,
-        root: &RootSpec,
+        (below, root): (&Made, &RootSpec),
         cancel: &AtomicBool,
     ) -> Result<RanPhase, EngineError> {
         let component = &work.recipe.components[of.index];
@@ -126,7 +126,7 @@ impl Engine {
             outside.pins = work.pins.map(|pins| pins.downloads.clone());
         }
         self.lend_downloads(work, (of.index, of.phase), &mut outside)?;
-        let Some(resume) = Resume::of(work, of, sandbox, root) else {
+        let Some(resume) = Resume::of(work, of, sandbox, (below, root)) else {
             return self.told_phase(work, of, |on_event| {
                 sandbox
                     .run_component_with(root, of.run, &outside, cancel, on_event)

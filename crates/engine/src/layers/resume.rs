@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::failed::ROOM;
 use super::phase::{BUILD, Phase};
 use super::sandbox::{sandbox_error, verify};
-use super::{Work, store_context};
+use super::{Made, Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind, chain};
 use crate::load::LoadedComponent;
 use crate::plans::record_key;
@@ -41,6 +41,8 @@ pub(super) struct Paused {
     version: u32,
     /// Digest of all inputs of the layer but its steps.
     base: Digest,
+    /// Digest of the files of the layers below: one that was made again may be another.
+    below: Digest,
     /// The layer that the steps were to become.
     layer: LayerId,
     /// The steps that are done, with the digests of what the document says of them.
@@ -56,6 +58,7 @@ pub(super) struct Resume<'a> {
     planned: &'a LayerPlan,
     component: &'a LoadedComponent,
     sandbox: &'a Sandbox,
+    below: &'a Made,
     root: &'a RootSpec,
     run: &'a RunSpec,
     /// Bytes that are free when the steps begin.
@@ -71,7 +74,7 @@ impl<'a> Resume<'a> {
         work: &'a Work<'a>,
         of: Phase<'a>,
         sandbox: &'a Sandbox,
-        root: &'a RootSpec,
+        (below, root): (&'a Made, &'a RootSpec),
     ) -> Option<Self> {
         let component = &work.recipe.components[of.index];
         let secret = !work.recipe.step_secrets.is_empty()
@@ -93,6 +96,7 @@ impl<'a> Resume<'a> {
             planned,
             component,
             sandbox,
+            below,
             root,
             run: of.run,
             free: free_bytes(work.store),
@@ -134,6 +138,14 @@ impl<'a> Resume<'a> {
         hasher.finish()
     }
 
+    fn below(&self) -> Digest {
+        let mut hasher = Hasher::new();
+        for layer in &self.below.layers {
+            hasher.field(layer.info.digest.hex().as_bytes());
+        }
+        hasher.finish()
+    }
+
     fn steps(&self) -> Vec<(&str, &Node)> {
         self.component.component.steps_of(BUILD)
     }
@@ -161,7 +173,8 @@ impl<'a> Resume<'a> {
             values.any(|value| tells_id(value.as_bytes()))
                 || done.any(|(_, node)| tells_id(&node.canonical()))
         };
-        same && paused.base == self.base() && (paused.layer == self.planned.id || !sees_id())
+        let fits = paused.base == self.base() && paused.below == self.below();
+        same && fits && (paused.layer == self.planned.id || !sees_id())
     }
 
     /// The step that comes after those that are done.
@@ -223,6 +236,7 @@ impl<'a> Resume<'a> {
         let paused = Paused {
             version: VERSION,
             base: self.base(),
+            below: self.below(),
             layer: self.planned.id,
             steps,
             pause: pause.clone(),

@@ -34,7 +34,7 @@ impl Engine {
                 phase: TEST,
                 run: &run,
             };
-            let ran = self.run_phase(work, sandbox, of, &root, running.cancel());
+            let ran = self.run_phase(work, sandbox, of, (made, &root), running.cancel());
             if let (Err(error), Some(top)) = (ran, work.plan.top()) {
                 let left = Left::Overlay {
                     sandbox,

@@ -76,7 +76,8 @@ impl Engine {
             let sandbox = self.sandbox(work.store, sandbox)?;
             let (_scratch, root) = self.overlay(work, sandbox, at + 1, Purpose::Steps)?;
             let running = self.interruption.job();
-            if let Err(error) = self.run_phase(work, sandbox, of, &root, running.cancel()) {
+            if let Err(error) = self.run_phase(work, sandbox, of, (below, &root), running.cancel())
+            {
                 let left = Left::Overlay {
                     sandbox,
                     root: &root,

@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::{ChildError, chrooted};
+use crate::sandbox::made_since;
 use crate::wire::Shift;
 
 /// Fills the new or empty directory `dir` with one layer, then gives it the name `place`. When
@@ -98,10 +99,7 @@ pub(super) fn harvest(
     // Mounts need no mention: they never show in an upper directory of ours. A shim does once a step has given it
     // another mode, owner or time, since that copies it there: who lent it takes it out of the layer.
     let options = HarvestOptions {
-        // Programs that copy or unpack cut times to whole seconds (`cp -a` of busybox) or to even ones (zip).
-        newer_than: Timestamp::from_secs(
-            since.map_or(i64::MAX, |since| since.secs - since.secs.rem_euclid(2)),
-        ),
+        newer_than: since.map_or(Timestamp::from_secs(i64::MAX), made_since),
         build_clock: clock,
         exclude: exclude.into_iter().map(String::into_bytes).collect(),
     };

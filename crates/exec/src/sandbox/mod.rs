@@ -31,6 +31,7 @@ use crate::wire::{FromChild, Job, JobResult, ToChild};
 
 use machine::Fleet;
 pub use machine::{LAYERS_PORT, LINK_PORT, Machine, MachineDisks, Machines, SHELL_PORTS};
+pub(crate) use pauses::made_since;
 pub use pauses::{Pause, Pauses};
 pub use probe::{Chosen, Tried};
 pub use serve::{MachineLines, serve_jobs};

@@ -52,10 +52,11 @@ impl Pause {
             at: now(),
             journal: self.journal.clone(),
         };
-        let nanos = nanos(moved.at) - nanos(self.at);
+        // In whole steps of what times are compared by, so that what was younger than the start stays so.
+        let nanos = (nanos(moved.at) - nanos(self.at)).div_euclid(EVEN) * EVEN;
         let shift = moved.journal.run_started().map(|started| {
             let shift = Shift {
-                since: *started,
+                since: made_since(*started),
                 nanos,
             };
             *started = shift.of(*started);
@@ -80,6 +81,13 @@ impl Shift {
 }
 
 const SECOND: i128 = 1_000_000_000;
+const EVEN: i128 = 2 * SECOND;
+
+/// From which time on a file counts as made by a run that started then: programs that copy or unpack cut times to whole
+/// seconds (`cp -a` of busybox) or to even ones (zip).
+pub(crate) fn made_since(start: Timestamp) -> Timestamp {
+    Timestamp::from_secs(start.secs - start.secs.rem_euclid(2))
+}
 
 fn nanos(time: Timestamp) -> i128 {
     i128::from(time.secs) * SECOND + i128::from(time.nanos)
@@ -130,6 +138,27 @@ impl Sandbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_counts_as_made_by_a_run_still_does_when_it_has_moved() {
+        let mut journal = Journal::default();
+        let started = now();
+        journal.start("", started);
+        for ago in [0, 1, 2, 3, 600, 601, -5] {
+            let at = Timestamp {
+                secs: started.secs - ago,
+                ..started
+            };
+            let journal = journal.clone();
+            let (mut moved, shift) = Pause { at, journal }.moved();
+            let (start, shift) = (*moved.journal.run_started().unwrap(), shift.unwrap());
+            assert!(start <= moved.at, "{ago}");
+            let first = made_since(started);
+            assert_eq!(shift.of(first), made_since(start), "{ago}");
+            let before = Timestamp::from_secs(first.secs - 1);
+            assert_eq!(shift.of(before), before);
+        }
+    }
 
     #[test]
     fn what_a_run_made_moves_with_its_start() {
