@@ -142,19 +142,22 @@ mod tests {
     #[test]
     fn what_counts_as_made_by_a_run_still_does_when_it_has_moved() {
         let mut journal = Journal::default();
-        let started = now();
+        let now = now();
+        let ago = |secs| Timestamp {
+            secs: now.secs - secs,
+            ..now
+        };
+        let started = ago(701);
         journal.start("", started);
-        for ago in [0, 1, 2, 3, 600, 601, -5] {
-            let at = Timestamp {
-                secs: started.secs - ago,
-                ..started
-            };
+        // The last one by a clock that was put back since.
+        for stopped in [0, 1, 2, 3, 600, 601, -5] {
+            let at = ago(stopped);
             let journal = journal.clone();
             let (mut moved, shift) = Pause { at, journal }.moved();
             let (start, shift) = (*moved.journal.run_started().unwrap(), shift.unwrap());
-            assert!(start <= moved.at, "{ago}");
+            assert!(start <= moved.at, "{stopped}");
             let first = made_since(started);
-            assert_eq!(shift.of(first), made_since(start), "{ago}");
+            assert_eq!(shift.of(first), made_since(start), "{stopped}");
             let before = Timestamp::from_secs(first.secs - 1);
             assert_eq!(shift.of(before), before);
         }
