@@ -189,6 +189,19 @@ fn there_is_no_stop_where_something_would_be_lost() {
             assert_eq!(stops(&bench, command), 0, "{command}");
         }
     }
+    // What has failed would not be tried again by whoever goes on.
+    let spec = component(&[("First", "exit 1"), ("Second", "true")]);
+    for (way_on, expected) in [("Continue", 0), ("Ignore", 1)] {
+        let mut spec = spec.clone();
+        let text = &mut spec.documents[0].text;
+        *text = text.replacen(
+            "inputs:",
+            &format!("onFailure: {way_on}\n        inputs:"),
+            1,
+        );
+        let (_, kept, begun) = stopping(&bench, &bench.root(), &spec, None);
+        assert_eq!((kept.len(), begun.len()), (expected, 2), "{way_on}");
+    }
     // A stop as a step wants it is another thing.
     assert_eq!(
         stops(

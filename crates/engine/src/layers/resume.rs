@@ -379,7 +379,7 @@ impl<'a> Resume<'a> {
                 Ok(Some(paused)) => {
                     let next = self.next(&paused).unwrap_or_default();
                     error.with_hint(format!(
-                        "the next build goes on at step {next}: what the ones before it did is kept"
+                        "the next build goes on at step {next}: what the ones before it did is kept; --rebuild runs them again"
                     ))
                 }
                 _ => error,

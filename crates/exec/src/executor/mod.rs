@@ -386,6 +386,8 @@ impl Stage<'_> {
     fn pauses_before(&mut self, place: &str) -> bool {
         let is_due = self.pauses.as_mut().is_some_and(Pauses::is_due)
             && !self.journal.begun.contains_key(place)
+            // Whoever goes on from here would not try again what has failed.
+            && self.journal.done.values().all(|done| done.failures.is_empty())
             && self.journal.fits();
         self.interrupted |= is_due;
         self.paused |= is_due;
