@@ -7,7 +7,8 @@ use rsa::traits::PublicKeyParts as _;
 use rsa::{Pkcs1v15Encrypt, Pkcs1v15Sign, RsaPrivateKey, RsaPublicKey};
 use sha1::{Digest as _, Sha1};
 use x509_cert::der::pem::LineEnding;
-use x509_cert::der::{Decode as _, DecodePem as _, Encode as _, EncodePem as _};
+use x509_cert::der::pem::PemLabel as _;
+use x509_cert::der::{Decode as _, Document, Encode as _, EncodePem as _};
 
 use crate::error::KeyError;
 use crate::write::Random;
@@ -35,14 +36,23 @@ pub(crate) const PRIVATE_KEY: &str = "private key";
 
 /// Reads a certificate, PEM (the first of several; text before it is skipped) or DER.
 fn x509(bytes: &[u8]) -> Result<x509_cert::Certificate, KeyError> {
-    let certificate = match pem(bytes, CERTIFICATE)? {
-        Some(text) => x509_cert::Certificate::from_pem(text),
-        None => x509_cert::Certificate::from_der(bytes),
-    };
-    certificate.map_err(|e| KeyError::Unreadable {
+    let unreadable = |problem: String| KeyError::Unreadable {
         what: CERTIFICATE,
-        problem: e.to_string(),
-    })
+        problem,
+    };
+    let read = |der: &[u8]| {
+        let certificate = x509_cert::Certificate::from_der(der);
+        certificate.map_err(|e| unreadable(e.to_string()))
+    };
+    let Some(text) = pem(bytes, CERTIFICATE)? else {
+        return read(bytes);
+    };
+    // Whole before it is looked at: the reader of `from_pem` never ends where the base64 does in a length.
+    let (label, der) = Document::from_pem(text).map_err(|e| unreadable(e.to_string()))?;
+    match label == x509_cert::Certificate::PEM_LABEL {
+        true => read(der.as_bytes()),
+        false => Err(unreadable(format!("its PEM is a {label}"))),
+    }
 }
 
 /// A certificate of an RSA key as PEM and nothing beside: the same text for each form that it comes in.

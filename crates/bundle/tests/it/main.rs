@@ -251,6 +251,25 @@ fn openssl_verifies_the_certificate_of_a_pair() {
     assert!(KeyPair::from_pem(half.as_bytes()).is_err());
 }
 
+/// Wherever the base64 ends: an error, and in a moment.
+#[test]
+fn a_part_of_a_certificate_is_an_error() {
+    let env = Env::new();
+    let pair = Pair::make(&env, "user", 1024);
+    let text = fs::read_to_string(&pair.certificate).unwrap();
+    let body: String = text.lines().filter(|line| !line.starts_with('-')).collect();
+    for end in (0..body.len()).step_by(4) {
+        let part = format!(
+            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+            &body[..end]
+        );
+        assert!(Certificate::parse(part.as_bytes()).is_err(), "{end}");
+    }
+    let other = text.replace("CERTIFICATE", "X509 CRL");
+    let error = Certificate::parse(other.as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("X509 CRL"), "{error}");
+}
+
 #[test]
 fn openssl_gzip_and_tar_read_what_we_write() {
     let env = Env::new();
