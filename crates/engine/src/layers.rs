@@ -2,6 +2,7 @@
 
 mod failed;
 mod joined;
+mod left_files;
 mod on_tree;
 mod overlay;
 mod phase;

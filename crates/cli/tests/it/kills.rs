@@ -285,14 +285,20 @@ phases:
         inputs: {commands: ['for f in a b c d; do (i=0; while :; do i=$((i+1)); head -c 4000000 /dev/zero >/$f-$i || exit; done) & done; wait']}
 ";
 
+/// A disk of so many bytes with a home on it, and a recipe of one document.
+fn small_disk(env: &Env, document: &str, bytes: u64) -> (SmallDisk, PathBuf, PathBuf) {
+    let tiny = Tiny::with_shell(env, &[("tiny-a", "1.0", "a")]);
+    env.write("fills.yaml", document);
+    let recipe = tiny.container("full", &["fills.yaml"], "");
+    let disk = SmallDisk::new(bytes);
+    let home = disk.path().join("home");
+    (disk, home, recipe)
+}
+
 #[test]
 fn a_step_that_fills_the_disk_is_ended_before_it_is_full() {
     let env = Env::new();
-    let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
-    env.write("flood.yaml", FLOOD);
-    let recipe = tiny.container("flooded", &["flood.yaml"], "");
-    let disk = SmallDisk::new(1200 << 20);
-    let home = disk.path().join("home");
+    let (disk, home, recipe) = small_disk(&env, FLOOD, 1200 << 20);
     let (done, least) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
     let end = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -338,11 +344,7 @@ phases:
 #[test]
 fn a_step_that_fills_a_small_disk_for_a_moment_fails_and_leaves_no_layer() {
     let env = Env::new();
-    let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
-    env.write("moment.yaml", MOMENT);
-    let recipe = tiny.container("full", &["moment.yaml"], "");
-    let disk = SmallDisk::new(96 << 20);
-    let home = disk.path().join("home");
+    let (disk, home, recipe) = small_disk(&env, MOMENT, 96 << 20);
     let end = finish(&mut build(&env, &home, &recipe, "out", 0)).expect_code(1);
     for part in [
         "step Fill (ExecuteBash): ",

@@ -32,7 +32,15 @@ struct Place<'e> {
     way: &'static str,
 }
 
-impl Place<'_> {
+impl<'e> Place<'e> {
+    /// With a third step of this command, and these settings of the recipe.
+    fn new(env: &'e Env, way: &'static str, third: &str, settings: &str) -> Self {
+        let tiny = Tiny::with_shell(env, &[("tiny-a", "1.0", "a")]);
+        env.write("long.yaml", component("one", third));
+        let recipe = tiny.container("tiny", &["long.yaml"], settings);
+        Self { env, recipe, way }
+    }
+
     fn command(&self, home: &str, out: &Path, more: &[&str]) -> Command {
         let mut command = self.env.amiforge();
         command
@@ -63,14 +71,7 @@ const GOES_ON: &str = "long goes on at step Third; an earlier run did First, Sec
 fn the_next_build_goes_on_at_the_step_that_failed() {
     for way in ["mapped-ids", "single-id"] {
         let env = Env::new();
-        let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
-        env.write("long.yaml", component("one", "exit 3"));
-        let recipe = tiny.container("tiny", &["long.yaml"], "");
-        let place = Place {
-            env: &env,
-            recipe,
-            way,
-        };
+        let place = Place::new(&env, way, "exit 3", "");
         let out = env.path("out");
         let failed = place.build("home", &out, &[]).expect_code(1);
         assert!(
@@ -105,14 +106,7 @@ fn the_next_build_goes_on_at_the_step_that_failed() {
 #[test]
 fn steps_that_changed_are_run_again_and_what_is_damaged_is_not_used() {
     let env = Env::new();
-    let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
-    env.write("long.yaml", component("one", "exit 3"));
-    let recipe = tiny.container("tiny", &["long.yaml"], "");
-    let place = Place {
-        env: &env,
-        recipe,
-        way: "mapped-ids",
-    };
+    let place = Place::new(&env, "mapped-ids", "exit 3", "");
     let out = env.path("out");
     place.build("home", &out, &[]).expect_code(1);
     let all = |end: &Finished| {
@@ -149,15 +143,8 @@ fn steps_that_changed_are_run_again_and_what_is_damaged_is_not_used() {
 #[test]
 fn of_steps_that_see_secrets_nothing_is_kept() {
     let env = Env::new();
-    let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
-    env.write("long.yaml", component("one", "exit 3"));
-    let recipe = tiny.container("tiny", &["long.yaml"], "  secrets: [token]\n");
+    let place = Place::new(&env, "mapped-ids", "exit 3", "  secrets: [token]\n");
     let token = env.write("token", "something");
-    let place = Place {
-        env: &env,
-        recipe,
-        way: "mapped-ids",
-    };
     let out = env.path("out");
     let secret = ["--secret", &format!("token=file:{}", token.display())];
     for _ in 0..2 {
@@ -170,15 +157,8 @@ fn of_steps_that_see_secrets_nothing_is_kept() {
 #[test]
 fn a_build_that_was_killed_goes_on_where_it_last_stopped() {
     let env = Env::new();
-    let tiny = Tiny::with_shell(&env, &[("tiny-a", "1.0", "a")]);
     let wait = "cat /tmp/held > /srv/third; [ -e /srv/second ]; sleep ";
-    env.write("long.yaml", component("one", &format!("{wait}1000")));
-    let recipe = tiny.container("tiny", &["long.yaml"], "");
-    let place = Place {
-        env: &env,
-        recipe,
-        way: "mapped-ids",
-    };
+    let place = Place::new(&env, "mapped-ids", &format!("{wait}1000"), "");
     let out = env.path("out");
     let mut running = Running::spawn(&mut place.command("home", &out, &[]));
     running.wait_for_stderr("build/Third", Duration::from_secs(60));

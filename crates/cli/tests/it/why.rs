@@ -52,15 +52,7 @@ fn what_is_gone_moved_or_of_the_image_alone_is_told() {
 
     // A component that only looks has no layer that could tell.
     small(&env, &["one", "two", "three", "looks"]);
-    let looks = |path: &str| {
-        env.write(
-            "looks.yaml",
-            format!(
-                "name: looks\nschemaVersion: 1.0\nphases:\n  - name: test\n    steps:\n      \
-                 - {{name: Look, action: ReadFile, inputs: [{{path: {path}}}]}}\n"
-            ),
-        );
-    };
+    let looks = |path: &str| reads(&env, "looks", "test", path);
     looks("/one");
     below_the_plan(&env, &recipe, &["looks, which has no layer, is new"]);
     build(&env, &recipe).expect_code(0);
@@ -77,20 +69,23 @@ fn what_is_gone_moved_or_of_the_image_alone_is_told() {
     below_the_plan(&env, &recipe, &[told]);
 }
 
+/// A component whose one step reads a file, which may be missing.
+fn reads(env: &Env, name: &str, phase: &str, path: &str) {
+    env.write(
+        format!("{name}.yaml"),
+        format!(
+            "name: {name}\nschemaVersion: 1.0\nphases:\n  - name: {phase}\n    steps:\n      \
+             - {{name: Missing, action: ReadFile, inputs: [{{path: {path}}}]}}\n"
+        ),
+    );
+}
+
 #[test]
 fn of_a_recipe_that_never_succeeded_the_input_that_changed_is_told() {
     let env = Env::new();
     let recipe = small(&env, &["one", "two"]);
     let good = fs_err::read_to_string(env.path("one.yaml")).unwrap();
-    let two = |path: &str| {
-        env.write(
-            "two.yaml",
-            format!(
-                "name: two\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      \
-                 - {{name: Missing, action: ReadFile, inputs: [{{path: {path}}}]}}\n"
-            ),
-        );
-    };
+    let two = |path: &str| reads(&env, "two", "build", path);
     two("/nowhere");
     let reasons = |at: usize| plan(&env, &recipe)["layers"][at]["reasons"].clone();
     assert_eq!(

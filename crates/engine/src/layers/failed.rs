@@ -12,9 +12,10 @@ use amiforge_tree::tar::write_changes;
 use amiforge_types::{BlobTable, ByteSize, Compression, LayerId};
 use serde::{Deserialize, Serialize};
 
+use super::left_files;
 use super::overlay::Scratch;
 use super::phase::Phase;
-use super::sandbox::{sandbox_error, verify};
+use super::sandbox::sandbox_error;
 use super::{Made, Work, store_context};
 use crate::compress::{BlobError, compressed};
 use crate::error::{Contextual, EngineError, ErrorKind, FailedStep, chain};
@@ -153,49 +154,29 @@ impl Engine {
             let message = format!("only {} are free on the disk of the store", ByteSize(free));
             return Err(EngineError::new(ErrorKind::Failed, message));
         }
-        let writer = work
-            .store
-            .failed_writer(&key)
-            .or_fail(ErrorKind::Failed, store_context)?;
-        match left {
+        let writer = match left {
             Left::Overlay { sandbox, root } => {
                 let running = self.interruption.job();
-                sandbox
-                    .harvest(
-                        &root.upper,
-                        writer.path(),
-                        below.clock,
-                        None,
-                        &[],
-                        running.cancel(),
-                    )
-                    .map_err(sandbox_error)?;
-                verify(sandbox, &writer)?;
+                let of = (root.upper.as_path(), key.as_str());
+                left_files::as_it_is(work.store, sandbox, of, below.clock, running.cancel())?
             }
             Left::Tree { changes, .. } => {
+                let writer = work
+                    .store
+                    .failed_writer(&key)
+                    .or_fail(ErrorKind::Failed, store_context)?;
                 writer
                     .write(changes, &below.blobs)
                     .or_fail(ErrorKind::Failed, context)?;
+                writer
             }
-        }
+        };
         let mut blobs = BlobTable::new();
         let diff = writer
             .read(&mut blobs)
             .or_fail(ErrorKind::Failed, context)?;
-        // Without the record the file is nothing, and a record never tells of another run's file.
-        let _lock = work
-            .store
-            .lock_failed(&key)
-            .or_fail(ErrorKind::Failed, store_context)?;
-        work.store
-            .remove_record(FAILED, &key)
-            .or_fail(ErrorKind::Failed, store_context)?;
-        writer.commit().or_fail(ErrorKind::Failed, context)?;
         let state = at.state(work, below, step);
-        let record = serde_json::to_value(&state).or_fail(ErrorKind::Internal, context)?;
-        work.store
-            .put_record(FAILED, &key, &record)
-            .or_fail(ErrorKind::Failed, store_context)?;
+        left_files::replace(work.store, (FAILED, &key), &state, [writer])?;
         if let Some(folder) = work.logs.parent() {
             let path = folder.join(CHANGES_FILE);
             if let Err(error) = write_archive(&path, &diff, &blobs, work.jobs) {
@@ -224,25 +205,7 @@ impl Engine {
     /// Forgets the last failure of a recipe, which was built since.
     pub(crate) fn forget_failed(&self, store: &Store, recipe: &str) -> Result<(), EngineError> {
         let key = record_key(recipe);
-        if store
-            .get_record(FAILED, &key)
-            .or_fail(ErrorKind::Failed, store_context)?
-            .is_none()
-        {
-            return Ok(());
-        }
-        let _lock = store
-            .lock_failed(&key)
-            .or_fail(ErrorKind::Failed, store_context)?;
-        store
-            .remove_record(FAILED, &key)
-            .or_fail(ErrorKind::Failed, store_context)?;
-        let path = store
-            .failed_path(&key)
-            .or_fail(ErrorKind::Failed, store_context)?;
-        // Without its record it is nothing, and `cache gc` finds it.
-        let _ = std::fs::remove_file(path);
-        Ok(())
+        left_files::forget(store, (FAILED, &key), &[&key])
     }
 
     /// A shell on kept files, as the last failure of the recipe left them; what it changes is thrown away. `failure` is told with it.

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,9 @@ use amiforge_types::{ByteSize, Digest, Hasher, LayerId};
 use serde::{Deserialize, Serialize};
 
 use super::failed::ROOM;
+use super::left_files;
 use super::phase::{BUILD, Phase};
-use super::sandbox::{sandbox_error, verify};
+use super::sandbox::sandbox_error;
 use super::{Made, Work, store_context};
 use crate::error::{Contextual, EngineError, ErrorKind, chain};
 use crate::load::LoadedComponent;
@@ -179,7 +180,7 @@ impl<'a> Resume<'a> {
 
     /// The step that comes after those that are done.
     fn next(&self, paused: &Paused) -> Option<&str> {
-        let steps = self.component.component.steps_of(BUILD);
+        let steps = self.steps();
         steps.get(paused.steps.len()).map(|(name, _)| *name)
     }
 
@@ -191,7 +192,6 @@ impl<'a> Resume<'a> {
         downloads: &BTreeSet<Download>,
     ) -> Result<(), EngineError> {
         let store = self.work.store;
-        let context = || "cannot keep what the steps did".to_owned();
         let done: BTreeSet<&str> = pause.steps(BUILD).into_iter().collect();
         let steps = self
             .steps()
@@ -214,25 +214,12 @@ impl<'a> Resume<'a> {
             return Err(EngineError::new(ErrorKind::Failed, message));
         }
         let running = engine.interruption.job();
-        let harvest = |dir: PathBuf, key: &str| {
-            let writer = store
-                .failed_writer(key)
-                .or_fail(ErrorKind::Failed, store_context)?;
-            self.sandbox
-                .harvest(
-                    &dir,
-                    writer.path(),
-                    self.run.clock,
-                    None,
-                    &[],
-                    running.cancel(),
-                )
-                .map_err(sandbox_error)?;
-            verify(self.sandbox, &writer)?;
-            Ok::<_, EngineError>(writer)
+        let of = |dir: &Path, key: &str| {
+            let (store, sandbox) = (self.work.store, self.sandbox);
+            left_files::as_it_is(store, sandbox, (dir, key), self.run.clock, running.cancel())
         };
-        let upper = harvest(self.root.upper.clone(), &self.key)?;
-        let tmp = harvest(self.root.work.join("tmp"), &self.tmp_key())?;
+        let upper = of(&self.root.upper, &self.key)?;
+        let tmp = of(&self.root.work.join("tmp"), &self.tmp_key())?;
         let paused = Paused {
             version: VERSION,
             base: self.base(),
@@ -242,19 +229,7 @@ impl<'a> Resume<'a> {
             pause: pause.clone(),
             downloads: downloads.clone(),
         };
-        let record = serde_json::to_value(&paused).or_fail(ErrorKind::Internal, context)?;
-        // Without the record the files are nothing, and a record never tells of another run's files.
-        let _lock = store
-            .lock_failed(&self.key)
-            .or_fail(ErrorKind::Failed, store_context)?;
-        store
-            .remove_record(PAUSED, &self.key)
-            .or_fail(ErrorKind::Failed, store_context)?;
-        upper.commit().or_fail(ErrorKind::Failed, context)?;
-        tmp.commit().or_fail(ErrorKind::Failed, context)?;
-        store
-            .put_record(PAUSED, &self.key, &record)
-            .or_fail(ErrorKind::Failed, store_context)
+        left_files::replace(store, (PAUSED, &self.key), &paused, [upper, tmp])
     }
 
     /// Makes the root what it was; where to go on in it. `None` when what is kept is gone.
@@ -296,7 +271,7 @@ impl<'a> Resume<'a> {
                     "{} starts at its first step: what an earlier run kept cannot be used: {why}",
                     self.component.name
                 ));
-                self.forget()?;
+                // What is damaged goes when the steps are kept again.
                 let dirs = [self.root.upper.clone(), self.root.work.clone()];
                 self.sandbox.remove_trees(&dirs).map_err(sandbox_error)?;
                 None
@@ -375,32 +350,23 @@ impl<'a> Resume<'a> {
             Ok(ran) => self.forget().map(|()| ran),
             // What it says itself is nearer.
             Err(error) if error.hint().is_some() => Err(error),
-            Err(error) => Err(match self.last() {
-                Ok(Some(paused)) => {
-                    let next = self.next(&paused).unwrap_or_default();
-                    error.with_hint(format!(
+            Err(error) => {
+                let last = self.last().ok().flatten();
+                let next = last.as_ref().and_then(|paused| self.next(paused));
+                Err(match next {
+                    Some(next) => error.with_hint(format!(
                         "the next build goes on at step {next}: what the ones before it did is kept; --rebuild runs them again"
-                    ))
-                }
-                _ => error,
-            }),
+                    )),
+                    None => error,
+                })
+            }
         }
     }
 
     /// Forgets what is kept.
     fn forget(&self) -> Result<(), EngineError> {
-        let store = self.work.store;
-        let _lock = store
-            .lock_failed(&self.key)
-            .or_fail(ErrorKind::Failed, store_context)?;
-        store
-            .remove_record(PAUSED, &self.key)
-            .or_fail(ErrorKind::Failed, store_context)?;
-        for path in self.files(store)? {
-            // Without the record it is nothing, and `cache gc` finds it.
-            let _ = std::fs::remove_file(path);
-        }
-        Ok(())
+        let keys = [self.key.as_str(), &self.tmp_key()];
+        left_files::forget(self.work.store, (PAUSED, &self.key), &keys)
     }
 }
 
